@@ -1,0 +1,232 @@
+"""The client of the SiliconFlow batch API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import requests
+from requests_toolbelt import MultipartEncoder
+
+from siliconflow_provider.api.durations import completion_window_text
+from siliconflow_provider.api.errors import (
+    AnswerLostError,
+    CreateUncertainError,
+    IncompleteBodyError,
+    ServerError,
+    UnreadableAnswerError,
+)
+from siliconflow_provider.api.limits import check_endpoint, check_file_size, check_id, check_metadata
+from siliconflow_provider.api.models import Batch, File
+from siliconflow_provider.api.transport import Transport
+
+DEFAULT_BASE_URL = "https://api.siliconflow.com/v1"
+CHUNK_BYTES = 1024 * 1024
+PAGE_SIZE = 100
+
+T = TypeVar("T")
+
+
+class SiliconFlowClient:
+    """Speaks to the batch API of one SiliconFlow account. Knows nothing of Airflow.
+
+    Failed requests are sent again with growing pauses where that is safe: never a create that may have been
+    carried out.
+
+    :param api_key: the account's key; it is sent to the base URL's origin only
+    :param base_url: where the API is, with its version
+    :param timeout: seconds without a byte after which a request is given up
+    :param max_retries: how often a request is sent again
+    :raises InvalidRequestError: when no request could be sent with these
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str = DEFAULT_BASE_URL,
+        *,
+        timeout: float = 60.0,
+        max_retries: int = 5,
+    ) -> None:
+        self._transport = Transport(api_key, base_url, timeout=timeout, max_retries=max_retries)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+    @property
+    def base_url(self) -> str:
+        """Where the API is."""
+        return self._transport.base_url
+
+    def upload_file(self, path_or_fileobj: str | Path | IO[bytes], *, filename: str | None = None) -> File:
+        """Upload a request file, streaming.
+
+        :param path_or_fileobj: a JSONL file, or a binary file object that can seek
+        :param filename: its name at the service; by default its own
+        :raises InvalidRequestError: when it is empty or larger than 1 GiB
+        """
+        with ExitStack() as stack:
+            if isinstance(path_or_fileobj, (str, Path)):
+                fileobj: IO[bytes] = stack.enter_context(Path(path_or_fileobj).open("rb"))
+            else:
+                fileobj = path_or_fileobj
+            name = filename or Path(str(getattr(fileobj, "name", "requests.jsonl"))).name
+            start = fileobj.tell()
+            check_file_size(name, fileobj.seek(0, 2) - start)
+
+            def send() -> Any:
+                fileobj.seek(start)
+                form = MultipartEncoder({"purpose": "batch", "file": (name, fileobj, "application/jsonl")})
+                headers = {"Content-Type": form.content_type}
+                return self._transport.call("POST", "/files", data=form, headers=headers)
+
+            return _read(File.from_json, self._transport.retry(send, repeatable=True), "POST /files")
+
+    def list_files(self) -> list[File]:
+        """List the files that the account keeps."""
+        return [_read(File.from_json, each, "GET /files") for each in _items(self._get("/files"), "GET /files")]
+
+    def download(self, file_ref: str, fileobj: IO[bytes]) -> int:
+        """Write a file's bytes to `fileobj`, streaming, and return their number.
+
+        A download that breaks off starts again where the file object can seek; it never ends short.
+
+        :param file_ref: a file id, or a URL such as a batch's result reference; a URL gets no key
+        :raises IncompleteBodyError: when the body stays shorter than promised
+        """
+        is_url = urlsplit(file_ref).scheme in ("http", "https")
+        check_id("file_ref", file_ref)
+        path = f"/files/{quote(file_ref, safe='')}/content"
+        url = file_ref if is_url else f"{self.base_url}{path}"
+        what = f"GET of a signed URL at {urlsplit(url).netloc}" if is_url else f"GET {path}"
+        start = fileobj.tell() if fileobj.seekable() else None
+
+        def fetch() -> int:
+            if start is not None:
+                fileobj.seek(start)
+                fileobj.truncate()
+            # Compressed in transit, a body could not be held against its promised length.
+            headers = {"Accept-Encoding": "identity"}
+            return self._transport.exchange(
+                "GET",
+                url,
+                what,
+                lambda response: _copy_body(response, fileobj, what),
+                with_key=not is_url,
+                headers=headers,
+            )
+
+        return self._transport.retry(fetch, repeatable=start is not None)
+
+    def create_batch(
+        self,
+        input_file_id: str,
+        *,
+        endpoint: str = "/v1/chat/completions",
+        completion_window: str | timedelta = "24h",
+        metadata: Mapping[str, str] | None = None,
+        model: str | None = None,
+    ) -> Batch:
+        """Submit an uploaded file, which costs money once it is accepted.
+
+        :param completion_window: `"24h"` to `"336h"`, or a `timedelta`
+        :param metadata: up to 16 pairs, keys of up to 64 characters, values of up to 512
+        :param model: takes the place of the model on every line
+        :raises InvalidRequestError: when the service would refuse it; nothing was sent
+        :raises CreateUncertainError: when the answer was lost; it is not sent again, since it may have been
+            carried out
+        """
+        check_id("input_file_id", input_file_id)
+        check_endpoint(endpoint)
+        check_metadata(metadata or {})
+        body: dict[str, Any] = {
+            "input_file_id": input_file_id,
+            "endpoint": endpoint,
+            "completion_window": completion_window_text(completion_window),
+        }
+        if metadata:
+            body["metadata"] = dict(metadata)
+        if model is not None:
+            check_id("model", model)
+            body["replace"] = {"model": model}
+        try:
+            answer = self._transport.retry(
+                lambda: self._transport.call("POST", "/batches", json=body), repeatable=False
+            )
+            return _read(Batch.from_json, answer, "POST /batches")
+        except (AnswerLostError, ServerError) as error:
+            raise CreateUncertainError(
+                f"whether a batch of file {input_file_id} was created is not known, since the answer was lost: "
+                f"look for it in list_batches() before you create another ({error.message})",
+                status=error.status,
+                code=error.code,
+                request_id=error.request_id,
+            ) from error
+
+    def get_batch(self, batch_id: str) -> Batch:
+        """Return a batch as it is now."""
+        path = _batch_path(batch_id)
+        return _read(Batch.from_json, self._get(path), f"GET {path}")
+
+    def list_batches(self) -> Iterator[Batch]:
+        """Yield the account's batches, newest first, page by page where the service pages."""
+        seen: set[str] = set()
+        after: str | None = None
+        while True:
+            query = {"limit": PAGE_SIZE, **({"after": after} if after else {})}
+            answer = self._get("/batches", params=query)
+            page = [_read(Batch.from_json, each, "GET /batches") for each in _items(answer, "GET /batches")]
+            fresh = [each for each in page if each.id not in seen]
+            seen.update(each.id for each in fresh)
+            yield from fresh
+            # A service that ignores paging sends everything again; then nothing is new.
+            if not fresh or not (isinstance(answer, dict) and answer.get("has_more")):
+                return
+            after = page[-1].id
+
+    def cancel_batch(self, batch_id: str) -> Batch:
+        """Ask the service to cancel a batch; what has already been answered is still billed."""
+        path = f"{_batch_path(batch_id)}/cancel"
+        answer = self._transport.retry(lambda: self._transport.call("POST", path), repeatable=True)
+        return _read(Batch.from_json, answer, f"POST {path}")
+
+    def _get(self, path: str, **arguments: Any) -> Any:
+        return self._transport.retry(lambda: self._transport.call("GET", path, **arguments), repeatable=True)
+
+
+def _batch_path(batch_id: str) -> str:
+    check_id("batch_id", batch_id)
+    return f"/batches/{quote(batch_id, safe='')}"
+
+
+def _read(parse: Callable[[Mapping[str, Any]], T], answer: Any, what: str) -> T:
+    """Parse an object that may be wrapped as `{"code": 20000, "data": {...}}`."""
+    if isinstance(answer, dict) and "id" not in answer and isinstance(answer.get("data"), dict):
+        answer = answer["data"]
+    if not isinstance(answer, dict) or not answer.get("id"):
+        raise UnreadableAnswerError(f"{what} was answered without an id: check the base URL")
+    return parse(answer)
+
+
+def _items(answer: Any, what: str) -> list[Any]:
+    """Return the items of a list that may be wrapped once more; null is an empty list."""
+    while isinstance(answer, dict) and "data" in answer:
+        answer = answer["data"]
+    if answer is not None and not isinstance(answer, list):
+        raise UnreadableAnswerError(f"{what} was answered without a list: check the base URL")
+    return answer or []
+
+
+def _copy_body(response: requests.Response, fileobj: IO[bytes], what: str) -> int:
+    written = 0
+    for chunk in response.iter_content(CHUNK_BYTES):
+        written += fileobj.write(chunk)
+    promised = response.headers.get("Content-Length")
+    received = response.raw.tell()
+    if promised is not None and received != int(promised):
+        raise IncompleteBodyError(f"{what} broke off after {received:,} of {int(promised):,} bytes")
+    return written

@@ -1,0 +1,61 @@
+"""Lengths of time: as the service writes them, and as people read them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from siliconflow_provider.api.errors import InvalidRequestError
+
+MINIMUM_WINDOW_HOURS = 24
+MAXIMUM_WINDOW_HOURS = 336
+
+
+def parse_completion_window(window: str | timedelta) -> timedelta:
+    """Return a completion window as a length of time.
+
+    :param window: `"24h"`, or a `timedelta` (a `pendulum.duration` is one) of whole hours
+    :raises InvalidRequestError: when it is not 24 to 336 whole hours, which is what the service accepts
+    """
+    if isinstance(window, timedelta):
+        hours = window / timedelta(hours=1)
+    elif isinstance(window, str) and window.endswith("h") and window[:-1].isascii() and window[:-1].isdigit():
+        hours = float(window[:-1])
+    else:
+        raise _window_error(window)
+    if not MINIMUM_WINDOW_HOURS <= hours <= MAXIMUM_WINDOW_HOURS or hours != int(hours):
+        raise _window_error(window)
+    return timedelta(hours=int(hours))
+
+
+def completion_window_text(window: str | timedelta) -> str:
+    """Return a completion window in the service's form, `"24h"` to `"336h"`.
+
+    :raises InvalidRequestError: as `parse_completion_window` does
+    """
+    return f"{parse_completion_window(window) // timedelta(hours=1)}h"
+
+
+def _window_error(window: object) -> InvalidRequestError:
+    shown = repr(window) if isinstance(window, str) else str(window)
+    return InvalidRequestError(
+        f"completion_window {shown} is not accepted by the service: give {MINIMUM_WINDOW_HOURS} to "
+        f"{MAXIMUM_WINDOW_HOURS} whole hours, as '24h' or timedelta(hours=24)"
+    )
+
+
+def format_duration(length: timedelta | float) -> str:
+    """Return a length of time for people, such as `2d 3h 0m`, `12m 40s` or `7s`.
+
+    :param length: a `timedelta`, or seconds
+    """
+    seconds = length.total_seconds() if isinstance(length, timedelta) else length
+    if seconds < 0:
+        return f"-{format_duration(-seconds)}"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours}h {minutes}m"
+    if hours:
+        return f"{hours}h {minutes}m {rest}s"
+    return f"{minutes}m {rest}s" if minutes else f"{rest}s"

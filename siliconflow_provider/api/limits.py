@@ -1,0 +1,61 @@
+"""What the service accepts, checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from siliconflow_provider.api.errors import InvalidRequestError
+
+ENDPOINTS = ("/v1/chat/completions",)
+MAXIMUM_FILE_LINES = 5_000
+MAXIMUM_FILE_BYTES = 1024**3
+MAXIMUM_METADATA_PAIRS = 16
+MAXIMUM_METADATA_KEY = 64
+MAXIMUM_METADATA_VALUE = 512
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Raise InvalidRequestError unless the service runs batches for this endpoint."""
+    if endpoint not in ENDPOINTS:
+        raise InvalidRequestError(
+            f"endpoint {endpoint!r} has no batches at the service: use {' or '.join(map(repr, ENDPOINTS))}"
+        )
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Raise InvalidRequestError unless the service can attach these pairs to a batch."""
+    if len(metadata) > MAXIMUM_METADATA_PAIRS:
+        raise InvalidRequestError(
+            f"metadata has {len(metadata)} pairs, the service takes {MAXIMUM_METADATA_PAIRS}: "
+            f"drop {len(metadata) - MAXIMUM_METADATA_PAIRS} of {', '.join(map(repr, metadata))}"
+        )
+    for key, value in metadata.items():
+        _check_text(f"metadata key {_shown(key)}", key, MAXIMUM_METADATA_KEY)
+        _check_text(f"metadata[{_shown(key)}] = {_shown(value)}", value, MAXIMUM_METADATA_VALUE)
+
+
+def check_file_size(name: str, size: int) -> None:
+    """Raise InvalidRequestError unless the service takes a file of this many bytes."""
+    if not 0 < size <= MAXIMUM_FILE_BYTES:
+        remedy = "write requests to it first" if size == 0 else "cut it into parts"
+        raise InvalidRequestError(
+            f"file {name} has {size:,} bytes, the service takes 1 to {MAXIMUM_FILE_BYTES:,}: {remedy}"
+        )
+
+
+def check_id(name: str, value: str) -> None:
+    """Raise InvalidRequestError unless the value can be an object's id."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidRequestError(f"{name} is {value!r}: give the id that the service returned")
+
+
+def _check_text(field: str, value: object, limit: int) -> None:
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{field} is a {type(value).__name__}, the service takes strings: pass str(...)")
+    if len(value) > limit:
+        raise InvalidRequestError(f"{field} has {len(value)} characters, the service takes {limit}: shorten it")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

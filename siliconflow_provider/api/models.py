@@ -1,0 +1,214 @@
+"""The service's objects, read leniently: fields may be missing, null or new."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any
+
+import pendulum
+
+TERMINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
+
+
+@dataclass(frozen=True)
+class RequestCounts:
+    """How many requests a batch has, and how many of them are over."""
+
+    total: int
+    completed: int
+    failed: int
+
+    @classmethod
+    def from_json(cls, data: Any) -> RequestCounts | None:
+        """Read the service's `request_counts`; null and `{}` mean that nothing is known yet."""
+        if not isinstance(data, Mapping) or not data:
+            return None
+        return cls(*(_integer(data.get(name)) or 0 for name in ("total", "completed", "failed")))
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that the service keeps."""
+
+    id: str
+    filename: str | None = None
+    bytes: int | None = None
+    purpose: str | None = None
+    created_at: pendulum.DateTime | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> File:
+        """Read a file object; the service writes `createdAt`, OpenAI `created_at`.
+
+        :raises KeyError: when there is no id
+        """
+        return cls(
+            id=str(data["id"]),
+            filename=data.get("filename"),
+            bytes=_integer(data.get("bytes")),
+            purpose=data.get("purpose"),
+            created_at=_moment(data.get("createdAt") or data.get("created_at")),
+        )
+
+
+@dataclass(frozen=True)
+class BatchTiming:
+    """When what happened to a batch, in UTC; None until it has."""
+
+    created_at: pendulum.DateTime | None = None
+    in_progress_at: pendulum.DateTime | None = None
+    expires_at: pendulum.DateTime | None = None
+    finalizing_at: pendulum.DateTime | None = None
+    completed_at: pendulum.DateTime | None = None
+    failed_at: pendulum.DateTime | None = None
+    expired_at: pendulum.DateTime | None = None
+    cancelling_at: pendulum.DateTime | None = None
+    cancelled_at: pendulum.DateTime | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BatchTiming:
+        """Read the nine time fields of a batch object, which are Unix seconds."""
+        return cls(**{each.name: _moment(data.get(each.name)) for each in fields(cls)})
+
+    @property
+    def ended_at(self) -> pendulum.DateTime | None:
+        """The moment at which the batch was over, however it ended."""
+        return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
+
+    @property
+    def queued(self) -> pendulum.Duration | None:
+        """From the creation until the first request was run."""
+        return _between(self.created_at, self.in_progress_at)
+
+    @property
+    def running(self) -> pendulum.Duration | None:
+        """From the first request until the results were being written."""
+        return _between(self.in_progress_at, self.finalizing_at or self.ended_at)
+
+    @property
+    def finalizing(self) -> pendulum.Duration | None:
+        """From there until the end."""
+        return _between(self.finalizing_at, self.ended_at)
+
+    @property
+    def total(self) -> pendulum.Duration | None:
+        """From the creation until the end."""
+        return _between(self.created_at, self.ended_at)
+
+    def to_report(self) -> dict[str, Any]:
+        """Return the times as ISO 8601 and the lengths in seconds, for XCom and manifests."""
+        moments = {each.name: getattr(self, each.name) for each in fields(self)}
+        lengths = {name: getattr(self, name) for name in ("queued", "running", "finalizing", "total")}
+        return {
+            **{name: moment and moment.to_iso8601_string() for name, moment in moments.items()},
+            **{f"{name}_seconds": length and length.total_seconds() for name, length in lengths.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch as the service shows it.
+
+    The result references may be signed URLs and are therefore in no repr and in no `to_json()`.
+    """
+
+    id: str
+    status: str
+    endpoint: str | None = None
+    input_file_id: str | None = None
+    completion_window: str | None = None
+    output_file_id: str | None = field(default=None, repr=False)
+    error_file_id: str | None = field(default=None, repr=False)
+    errors: list[str] = field(default_factory=list)
+    request_counts: RequestCounts | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    timing: BatchTiming = field(default_factory=BatchTiming)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Batch:
+        """Read a batch object.
+
+        :raises KeyError: when there is no id
+        """
+        metadata = data.get("metadata")
+        return cls(
+            id=str(data["id"]),
+            status=str(data.get("status") or "unknown"),
+            endpoint=data.get("endpoint"),
+            input_file_id=data.get("input_file_id"),
+            completion_window=data.get("completion_window"),
+            output_file_id=data.get("output_file_id") or None,
+            error_file_id=data.get("error_file_id") or None,
+            errors=_error_texts(data.get("errors")),
+            request_counts=RequestCounts.from_json(data.get("request_counts")),
+            metadata=dict(metadata) if isinstance(metadata, Mapping) else {},
+            timing=BatchTiming.from_json(data),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads, without the result references."""
+        counts, timing = self.request_counts, self.timing
+        moments = {each.name: getattr(timing, each.name) for each in fields(timing)}
+        return {
+            "id": self.id,
+            "status": self.status,
+            "endpoint": self.endpoint,
+            "input_file_id": self.input_file_id,
+            "completion_window": self.completion_window,
+            "errors": list(self.errors),
+            "request_counts": counts
+            and {"total": counts.total, "completed": counts.completed, "failed": counts.failed},
+            "metadata": dict(self.metadata),
+            **{name: moment and moment.int_timestamp for name, moment in moments.items()},
+        }
+
+    @property
+    def final_status(self) -> str | None:
+        """`completed`, `failed`, `expired` or `cancelled`; None while the batch is not over.
+
+        The status is believed when it is one of these words; a time that only an ended batch has counts too,
+        so that a status nobody has seen yet cannot hide the end.
+        """
+        if self.status in TERMINAL_STATUSES:
+            return self.status
+        return next((each for each in TERMINAL_STATUSES if getattr(self.timing, f"{each}_at")), None)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the batch is over."""
+        return self.final_status is not None
+
+
+def _integer(value: Any) -> int | None:
+    return int(value) if isinstance(value, (int, float)) else None
+
+
+def _moment(seconds: Any) -> pendulum.DateTime | None:
+    # Zero is how some servers write "not yet".
+    if not isinstance(seconds, (int, float)) or seconds <= 0:
+        return None
+    return pendulum.from_timestamp(seconds)
+
+
+def _between(start: pendulum.DateTime | None, end: pendulum.DateTime | None) -> pendulum.Duration | None:
+    if start is None or end is None:
+        return None
+    return pendulum.duration(seconds=max(timedelta(0), end - start).total_seconds())
+
+
+def _error_texts(errors: Any) -> list[str]:
+    """Read the reasons of a batch's failure: strings, or OpenAI's objects."""
+    if isinstance(errors, Mapping):
+        errors = errors.get("data")
+    if not isinstance(errors, (list, tuple)):
+        return [str(errors)] if errors else []
+    return [_error_text(each) for each in errors]
+
+
+def _error_text(error: Any) -> str:
+    if not isinstance(error, Mapping):
+        return str(error)
+    text = ": ".join(str(error[name]) for name in ("code", "message") if error.get(name))
+    return f"line {error['line']}: {text}" if error.get("line") is not None else text or str(dict(error))

@@ -1,0 +1,78 @@
+"""The HTTP session: the key goes to the API's own origin and nowhere else."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import AuthBase
+
+from siliconflow_provider.api.errors import InvalidRequestError
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port of a URL."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def checked_key(api_key: str | None) -> str:
+    """Return the key without surrounding white space, or raise without showing it."""
+    key = (api_key or "").strip()
+    if not key:
+        raise InvalidRequestError("api_key is empty: give the SiliconFlow API key, which begins with sk-")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise InvalidRequestError(
+            "api_key holds characters that no key has (spaces, control characters, non-ASCII): copy it again"
+        )
+    return key
+
+
+def checked_base_url(base_url: str) -> str:
+    """Return the base URL without a final slash, or raise when no request can be sent to it."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidRequestError(f"base_url {base_url!r} is not a URL: give one like 'https://api.siliconflow.com/v1'")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InvalidRequestError(
+            f"base_url for {parts.hostname} has credentials, a query or a fragment in it: "
+            "give scheme, host and path, and the key as api_key"
+        )
+    return base_url.rstrip("/")
+
+
+class NoAuth(AuthBase):
+    """Sends no credentials; that there is an auth at all keeps requests from reading .netrc."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class BearerAuth(AuthBase):
+    """Puts the key on requests to the API's origin."""
+
+    def __init__(self, api_key: str, base_url: str) -> None:
+        self._api_key = api_key
+        self.origin = origin(base_url)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if origin(request.url or "") == self.origin:
+            request.headers["Authorization"] = f"Bearer {self._api_key}"
+        return request
+
+
+class Session(requests.Session):
+    """A session whose key does not survive a redirect to another origin.
+
+    Proxies and certificate bundles come from the environment as with any `requests.Session`; .netrc does not.
+    """
+
+    def __init__(self, auth: BearerAuth) -> None:
+        super().__init__()
+        self.auth = auth
+        self._api_origin = auth.origin
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Drop the key when a redirect leaves the API; requests would ask .netrc here too."""
+        if origin(prepared_request.url or "") != self._api_origin:
+            prepared_request.headers.pop("Authorization", None)

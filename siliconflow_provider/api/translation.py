@@ -1,0 +1,123 @@
+"""The border: what requests raises and what the service answers, turned into this package's errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import requests
+from urllib3.exceptions import NewConnectionError
+
+from siliconflow_provider.api import clock
+from siliconflow_provider.api.errors import (
+    AnswerLostError,
+    CertificateError,
+    ConnectionFailedError,
+    SiliconFlowError,
+    error_class,
+)
+from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.retry import parse_retry_after
+
+REQUEST_ID_HEADERS = ("x-siliconcloud-trace-id", "x-request-id")
+LONGEST_MESSAGE = 500
+LARGEST_ERROR_BODY = 65_536
+
+_REMEDIES = {
+    **dict.fromkeys((301, 302, 307, 308), "the base URL has moved: set the new one"),
+    401: "check the API key",
+    403: "check what the API key may do; a link to a result file may have expired: try again",
+    404: "check the id and that the base URL ends in /v1; results are deleted after 30 days",
+}
+
+
+def from_exception(error: Exception, what: str, host: str) -> SiliconFlowError:
+    """Return our error for an exception of requests or urllib3.
+
+    :param what: the request, without a query
+    :param host: where it went
+    """
+    reason = _root_reason(error)
+    if isinstance(error, requests.exceptions.SSLError):
+        return CertificateError(
+            f"{what}: the TLS certificate of {host} was not accepted ({reason}): check the base URL, "
+            "or name your own authority's certificates in REQUESTS_CA_BUNDLE"
+        )
+    if _was_never_sent(error):
+        return ConnectionFailedError(f"{what}: no connection to {host} ({reason}): check host and network")
+    return AnswerLostError(f"{what}: sent to {host}, but no whole answer came back ({reason})")
+
+
+def from_response(response: requests.Response, what: str) -> SiliconFlowError:
+    """Return our error for an answer that is not a success; reads its body."""
+    body = _decoded_body(response)
+    return refusal(response, what, body, error_class(response.status_code))
+
+
+def refusal(response: requests.Response, what: str, body: Any, kind: type[SiliconFlowError]) -> SiliconFlowError:
+    """Return an error of this kind with what the answer's body and headers say."""
+    said = _message(body) or response.reason or "no reason given"
+    remedy = _REMEDIES.get(response.status_code)
+    return kind(
+        f"{what} was refused: {said}{f': {remedy}' if remedy else ''}",
+        status=response.status_code,
+        code=body.get("code") if isinstance(body, dict) else None,
+        request_id=request_id(response),
+        retry_after=parse_retry_after(response.headers.get("Retry-After"), clock.now()),
+    )
+
+
+def request_id(response: requests.Response) -> str | None:
+    """Return the id under which the service's support finds this request."""
+    return next((response.headers[each] for each in REQUEST_ID_HEADERS if each in response.headers), None)
+
+
+def _decoded_body(response: requests.Response) -> Any:
+    try:
+        text = response.raw.read(LARGEST_ERROR_BODY, decode_content=True).decode("utf-8", "replace")
+    except Exception:
+        # Whatever breaks here, the status alone says enough.
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _message(body: Any) -> str:
+    """Find the sentence in an error body: a JSON string, an object, or a page of HTML or XML."""
+    if isinstance(body, dict):
+        inner = body.get("error")
+        body = body.get("message") or (inner.get("message") if isinstance(inner, dict) else inner) or ""
+    text = str(body or "").strip()
+    if text.startswith("<"):
+        # Object stores repeat the signature in their XML, so only these elements are shown.
+        found = re.search(r"<(?:Message|title)>([^<]*)</(?:Message|title)>", text)
+        text = found.group(1).strip() if found else ""
+    text = without_queries(text)
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}..."
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """List an exception and what caused it, outermost first; urllib3 keeps causes in args and `reason`."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        inner = [getattr(error, "reason", None), *error.args, error.__cause__, error.__context__]
+        error = next((each for each in inner if isinstance(each, BaseException)), None)
+    return found
+
+
+def _was_never_sent(error: Exception) -> bool:
+    if isinstance(error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)):
+        return True
+    return any(isinstance(each, NewConnectionError) for each in _chain(error))
+
+
+def _root_reason(error: Exception) -> str:
+    root = _chain(error)[-1]
+    text = getattr(root, "strerror", None) or str(root)
+    # Texts of urllib3 may hold the whole URL, without its host.
+    text = re.sub(r"url: \S+", "url: ...", without_queries(str(text)))
+    return f"{type(root).__name__}: {text}" if text else type(root).__name__

@@ -1,0 +1,121 @@
+"""One exchange with the service, and the same exchange again while it fails in a way that may heal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+
+from siliconflow_provider.api import clock
+from siliconflow_provider.api.durations import format_duration
+from siliconflow_provider.api.errors import BadRequestError, SiliconFlowError, UnreadableAnswerError
+from siliconflow_provider.api.redaction import quiet_urls
+from siliconflow_provider.api.retry import pause_before_retry, should_retry
+from siliconflow_provider.api.session import BearerAuth, NoAuth, Session, checked_base_url, checked_key
+from siliconflow_provider.api.translation import from_exception, from_response, refusal, request_id
+
+log = logging.getLogger(__name__)
+
+SUCCESS_CODE = 20000
+LONGEST_CONNECT_TIMEOUT = 10.0
+
+T = TypeVar("T")
+
+
+class Transport:
+    """Sends requests to one service with one key; may be shared between threads.
+
+    :param timeout: seconds without a byte after which a request is given up; at most 10 to connect
+    :param max_retries: how often a request is sent again
+    """
+
+    def __init__(self, api_key: str, base_url: str, *, timeout: float, max_retries: int) -> None:
+        self._api_key = checked_key(api_key)
+        self.base_url = checked_base_url(base_url)
+        self._timeout = (min(timeout, LONGEST_CONNECT_TIMEOUT), timeout)
+        self._max_retries = max_retries
+        self._session = Session(BearerAuth(self._api_key, self.base_url))
+
+    def retry(self, action: Callable[[], T], *, repeatable: bool) -> T:
+        """Run an action, and again after a pause while it fails in a way that may heal.
+
+        :param repeatable: whether carrying it out twice does no harm
+        """
+        failures = 0
+        while True:
+            try:
+                return action()
+            except SiliconFlowError as error:
+                failures += 1
+                if failures > self._max_retries or not should_retry(error, repeatable=repeatable):
+                    raise
+                pause = pause_before_retry(failures, error.retry_after, random.random())
+                attempts = f"attempt {failures} of {self._max_retries + 1}"
+                log.warning("%s; %s, next in %s", error, attempts, format_duration(pause))
+            clock.sleep(pause)
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """Make one request to the API and return the decoded JSON answer.
+
+        :raises SiliconFlowError: for everything but a success
+        """
+        what = f"{method} {path}"
+        return self.exchange(method, f"{self.base_url}{path}", what, lambda each: _decoded(each, what), **arguments)
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        read: Callable[[requests.Response], T],
+        *,
+        with_key: bool = True,
+        **arguments: Any,
+    ) -> T:
+        """Send one request and return what `read` makes of its successful response, whose body streams.
+
+        :param what: the request in messages, without a query
+        :param with_key: False for a URL that carries its own signature
+        :raises SiliconFlowError: when it could not be sent, was refused, or broke off while it was read
+        """
+        arguments |= {"stream": True, "timeout": self._timeout, "allow_redirects": method == "GET"}
+        if not with_key:
+            arguments["auth"] = NoAuth()
+        try:
+            with quiet_urls(), self._session.request(method, url, **arguments) as response:
+                if 200 <= response.status_code < 300:
+                    return read(response)
+                failure = from_response(response, what)
+        except requests.exceptions.RequestException as error:
+            failure = from_exception(error, what, urlsplit(url).netloc)
+        except SiliconFlowError as error:
+            failure = error
+        # Raised outside of the handlers: as context, a foreign error could show a signed URL.
+        raise self._hiding_key(failure)
+
+    def _hiding_key(self, error: SiliconFlowError) -> SiliconFlowError:
+        error.message = error.message.replace(self._api_key, "***")
+        error.args = (error.message,)
+        return error
+
+
+def _decoded(response: requests.Response, what: str) -> Any:
+    body = response.content
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if answer is None:
+        raise UnreadableAnswerError(
+            f"{what} was answered with {len(body)} bytes that are not JSON: check the base URL",
+            status=response.status_code,
+            request_id=request_id(response),
+        )
+    if isinstance(answer, dict) and answer.get("code", SUCCESS_CODE) != SUCCESS_CODE:
+        raise refusal(response, what, answer, BadRequestError)
+    return answer

@@ -1,0 +1,1 @@
+"""A local SiliconFlow batch server to develop against and to test with."""

@@ -1,0 +1,179 @@
+"""The service's endpoints below /v1."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, FastAPI, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from siliconflow_provider.emulator.batches import BatchStore
+from siliconflow_provider.emulator.creation import create_request
+from siliconflow_provider.emulator.errors import (
+    INTERNAL,
+    ApiError,
+    bad_request,
+    invalid_token,
+    unknown_path,
+)
+from siliconflow_provider.emulator.files import FileStore
+from siliconflow_provider.emulator.presentation import (
+    Reference,
+    batch_list,
+    batch_object,
+    file_list,
+    uploaded_file,
+)
+from siliconflow_provider.emulator.signing import Signer
+
+UPLOAD_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the endpoints work with."""
+
+    api_key: str
+    files: FileStore
+    batches: BatchStore
+    signer: Signer
+    storage_port: int
+
+
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Served = Annotated[Service, Depends(_service)]
+
+
+async def _authorize(request: Request, service: Served) -> None:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(key.encode(), service.api_key.encode()):
+        raise invalid_token()
+
+
+async def _reference(request: Request, service: Served) -> Reference:
+    """Signed URLs on the host by which the client reached the API, which need not be the one bound."""
+    host = re.match(r"\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+", request.headers.get("host", ""))
+    origin = f"http://{host[0] if host else '127.0.0.1'}:{service.storage_port}"
+    return lambda file_id: service.signer.url(origin, file_id)
+
+
+Referenced = Annotated[Reference, Depends(_reference)]
+router = APIRouter(prefix="/v1", dependencies=[Depends(_authorize)])
+
+
+def api_app(service: Service) -> FastAPI:
+    """The API's application: the endpoints, and errors in the service's forms only."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.service = service
+    app.include_router(router)
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(HTTPException, _unknown_path)
+    app.add_exception_handler(Exception, _internal_error)
+    return app
+
+
+@router.post("/files")
+async def upload_file(request: Request, service: Served) -> Response:
+    """Take a file in."""
+    with service.files.receive(request.headers.get("content-type")) as upload:
+        async for block in _blocks(request):
+            await run_in_threadpool(upload.write, block)
+        file = await run_in_threadpool(service.files.keep, upload)
+    return JSONResponse(uploaded_file(file))
+
+
+@router.get("/files")
+def list_files(service: Served) -> Response:
+    """The uploaded files."""
+    return JSONResponse(file_list(service.files.list()))
+
+
+@router.get("/files/{file_id}/content")
+def file_content(file_id: str, service: Served) -> Response:
+    """The bytes of an uploaded file, or of a result file."""
+    try:
+        path = service.files.path(service.files.get(file_id).id)
+    except ApiError:
+        path = service.batches.result_path(file_id)
+    return FileResponse(path, media_type="application/octet-stream")
+
+
+@router.post("/batches")
+async def create_batch(request: Request, service: Served, reference: Referenced) -> Response:
+    """Create a batch."""
+    checked = create_request(await _json_object(request))
+    snapshot = await run_in_threadpool(service.batches.create, checked)
+    return JSONResponse(batch_object(snapshot, reference))
+
+
+@router.get("/batches")
+def list_batches(request: Request, service: Served, reference: Referenced) -> Response:
+    """A page of batches, newest first."""
+    limit = request.query_params.get("limit")
+    if limit is not None and not re.fullmatch(r"[1-9][0-9]{0,8}", limit):
+        raise bad_request("limit", "must be an integer of at least 1")
+    page, has_more = service.batches.list(request.query_params.get("after"), int(limit) if limit else None)
+    return JSONResponse(batch_list(page, has_more, reference))
+
+
+@router.get("/batches/{batch_id}")
+def get_batch(batch_id: str, service: Served, reference: Referenced) -> Response:
+    """One batch."""
+    return JSONResponse(batch_object(service.batches.get(batch_id), reference))
+
+
+@router.post("/batches/{batch_id}/cancel")
+def cancel_batch(batch_id: str, service: Served, reference: Referenced) -> Response:
+    """Begin to cancel a batch."""
+    return JSONResponse(batch_object(service.batches.cancel(batch_id), reference))
+
+
+async def _blocks(request: Request) -> AsyncIterator[bytes]:
+    """The body in large blocks, so that few of them change threads."""
+    block = bytearray()
+    try:
+        async for chunk in request.stream():
+            block += chunk
+            if len(block) >= UPLOAD_BLOCK:
+                yield bytes(block)
+                block.clear()
+    except ClientDisconnect:
+        raise bad_request("file", "the upload was cut off") from None
+    if block:
+        yield bytes(block)
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    try:
+        body = msgspec.json.decode(await request.body())
+    except (msgspec.DecodeError, UnicodeDecodeError, ClientDisconnect):
+        raise bad_request("body", "must be JSON") from None
+    if not isinstance(body, dict):
+        raise bad_request("body", "must be a JSON object")
+    return body
+
+
+def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.body, error.status)
+
+
+def _unknown_path(request: Request, error: Exception) -> Response:
+    return _api_error(request, unknown_path())
+
+
+def _internal_error(request: Request, error: Exception) -> Response:
+    message = "the emulator failed; its terminal shows why"
+    return JSONResponse({"code": INTERNAL, "message": message, "data": None}, 500)

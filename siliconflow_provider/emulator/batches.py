@@ -1,0 +1,162 @@
+"""The batches: created, read, listed, cancelled, and their result files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from siliconflow_provider.emulator.checks import check_input
+from siliconflow_provider.emulator.creation import CreateRequest
+from siliconflow_provider.emulator.database import Database
+from siliconflow_provider.emulator.errors import ApiError, bad_request, not_found
+from siliconflow_provider.emulator.execution import Kind, result_lines
+from siliconflow_provider.emulator.files import RETENTION_SECONDS, FileStore, new_id
+from siliconflow_provider.emulator.state import (
+    OVER,
+    Batch,
+    Counts,
+    State,
+    Timings,
+    counts,
+    needs_check,
+    state_at,
+)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A batch and what it is at one moment."""
+
+    batch: Batch
+    state: State
+    counts: Counts | None
+
+    @property
+    def output_id(self) -> str | None:
+        """The output file's id, once the batch is over and when a request succeeded."""
+        return self.batch.output_id if self._is_over_with(self.counts.completed if self.counts else 0) else None
+
+    @property
+    def error_id(self) -> str | None:
+        """The error file's id, once the batch is over and when a request failed."""
+        return self.batch.error_id if self._is_over_with(self.counts.failed if self.counts else 0) else None
+
+    def _is_over_with(self, lines: int) -> bool:
+        return self.state.status in OVER and lines > 0
+
+
+class BatchStore:
+    """The batches. Nothing runs in the background: each read works out where a batch has got to."""
+
+    def __init__(
+        self,
+        database: Database,
+        files: FileStore,
+        directory: Path,
+        timings: Timings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._files = files
+        self._directory = directory
+        self._timings = timings
+        self._clock = clock
+        self._work = threading.Lock()
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def create(self, request: CreateRequest) -> Snapshot:
+        """Store a new batch, with the timings in force now."""
+        try:
+            file = self._files.get(request.input_file_id)
+        except ApiError:
+            raise bad_request("input_file_id", f"there is no file {request.input_file_id!r}") from None
+        batch = Batch(
+            id=new_id("batch_"),
+            input_file_id=file.id,
+            file_name=file.filename,
+            endpoint=request.endpoint,
+            completion_window=request.completion_window,
+            metadata=request.metadata,
+            model=request.model,
+            created_at=self._clock(),
+            window_seconds=request.window_seconds,
+            timings=self._timings,
+            output_id=new_id("file-"),
+            error_id=new_id("file-"),
+        )
+        self._database.add_batch(batch)
+        return self._snapshot(batch, batch.created_at)
+
+    def get(self, batch_id: str) -> Snapshot:
+        """The batch with this id, or a 404."""
+        return self._snapshot(self._batch(batch_id), self._clock())
+
+    def list(self, after: str | None, limit: int | None) -> tuple[list[Snapshot], bool]:
+        """Batches, newest first, and whether there are more; without a limit all (not documented)."""
+        if after is not None and self._database.batch(after) is None:
+            raise bad_request("after", f"there is no batch {after!r}")
+        batches = self._database.batches(after, -1 if limit is None else limit + 1)
+        now = self._clock()
+        return [self._snapshot(batch, now) for batch in batches[:limit]], len(batches) > len(batches[:limit])
+
+    def cancel(self, batch_id: str) -> Snapshot:
+        """Begin to cancel. Again is no error, a batch that is over is a 400 (both not documented)."""
+        now = self._clock()
+
+        def cancelled(batch: Batch) -> Batch:
+            status = state_at(batch, now).status
+            if status in OVER:
+                raise bad_request("batch_id", f"a batch that is {status} cannot be cancelled")
+            return batch if batch.cancel_at is not None else replace(batch, cancel_at=now)
+
+        self._snapshot(self._batch(batch_id), now)  # the check, if it is due
+        return self._snapshot(self._database.change_batch(batch_id, cancelled), now)
+
+    def result_path(self, file_id: str) -> Path:
+        """The output or error file with this id, written at its first use; a 404 after 30 days."""
+        batch = self._database.batch_of_result(file_id)
+        if batch is None:
+            raise not_found("file", file_id)
+        now = self._clock()
+        snapshot = self._snapshot(batch, now)
+        over_at = snapshot.state.over_at
+        if file_id not in (snapshot.output_id, snapshot.error_id) or over_at is None:
+            raise not_found("file", file_id)
+        if now >= over_at + RETENTION_SECONDS:
+            raise not_found("file", file_id)
+        return self._written(snapshot, "output" if file_id == snapshot.output_id else "error", file_id)
+
+    def _written(self, snapshot: Snapshot, kind: Kind, file_id: str) -> Path:
+        path = self._directory / f"{file_id}.jsonl"
+        with self._work:
+            if not path.exists():
+                unfinished = path.with_suffix(".unfinished")
+                source = self._files.path(snapshot.batch.input_file_id)
+                with unfinished.open("wb") as file:
+                    file.writelines(result_lines(snapshot.batch, snapshot.state, kind, source))
+                unfinished.replace(path)
+        return path
+
+    def _batch(self, batch_id: str) -> Batch:
+        batch = self._database.batch(batch_id)
+        if batch is None:
+            raise not_found("batch", batch_id)
+        return batch
+
+    def _snapshot(self, batch: Batch, now: float) -> Snapshot:
+        if needs_check(batch, now):
+            batch = self._checked(batch)
+        state = state_at(batch, now)
+        return Snapshot(batch, state, counts(batch, state))
+
+    def _checked(self, batch: Batch) -> Batch:
+        """The batch with its check, which is done and stored once."""
+        with self._work:
+            stored = self._batch(batch.id)
+            if stored.check is not None:
+                return stored
+            with self._files.path(batch.input_file_id).open("rb") as lines:
+                check = check_input(lines, batch.endpoint, batch.model)
+            return self._database.change_batch(batch.id, lambda current: replace(current, check=check))

@@ -1,0 +1,122 @@
+"""The emulator's records, in SQLite, so that a killed process loses nothing."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from siliconflow_provider.emulator.state import Batch
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (sequence INTEGER PRIMARY KEY, id TEXT UNIQUE, record BLOB);
+CREATE TABLE IF NOT EXISTS batches (
+    sequence INTEGER PRIMARY KEY, id TEXT UNIQUE, output_id TEXT UNIQUE, error_id TEXT UNIQUE, record BLOB
+);
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value BLOB);
+"""
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """An input file as it is stored."""
+
+    id: str
+    filename: str
+    bytes: int
+    created_at: float
+
+
+class Database:
+    """Files and batches; one connection, used by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        self._connection.executescript(SCHEMA)
+
+    def close(self) -> None:
+        """Close the connection; the database cannot be used any more."""
+        with self._lock:
+            self._connection.close()
+
+    def add_file(self, file: UploadedFile) -> None:
+        """Store a new file's record."""
+        with self._transaction() as connection:
+            connection.execute("INSERT INTO files (id, record) VALUES (?, ?)", (file.id, msgspec.json.encode(file)))
+
+    def file(self, file_id: str) -> UploadedFile | None:
+        """The uploaded file with this id."""
+        rows = self._rows("SELECT record FROM files WHERE id = ?", file_id)
+        return msgspec.json.decode(rows[0], type=UploadedFile) if rows else None
+
+    def files(self) -> list[UploadedFile]:
+        """All uploaded files, newest first."""
+        rows = self._rows("SELECT record FROM files ORDER BY sequence DESC")
+        return [msgspec.json.decode(row, type=UploadedFile) for row in rows]
+
+    def add_batch(self, batch: Batch) -> None:
+        """Store a new batch."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO batches (id, output_id, error_id, record) VALUES (?, ?, ?, ?)",
+                (batch.id, batch.output_id, batch.error_id, msgspec.json.encode(batch)),
+            )
+
+    def batch(self, batch_id: str) -> Batch | None:
+        """The batch with this id."""
+        rows = self._rows("SELECT record FROM batches WHERE id = ?", batch_id)
+        return msgspec.json.decode(rows[0], type=Batch) if rows else None
+
+    def batch_of_result(self, file_id: str) -> Batch | None:
+        """The batch whose output or error file has this id."""
+        rows = self._rows("SELECT record FROM batches WHERE ? IN (output_id, error_id)", file_id)
+        return msgspec.json.decode(rows[0], type=Batch) if rows else None
+
+    def batches(self, after: str | None, limit: int) -> list[Batch]:
+        """Batches, newest first, older than the batch `after`; a negative limit means all."""
+        rows = self._rows(
+            "SELECT record FROM batches WHERE ?1 IS NULL OR sequence < (SELECT sequence FROM batches"
+            " WHERE id = ?1) ORDER BY sequence DESC LIMIT ?2",
+            after,
+            limit,
+        )
+        return [msgspec.json.decode(row, type=Batch) for row in rows]
+
+    def change_batch(self, batch_id: str, change: Callable[[Batch], Batch]) -> Batch:
+        """Replace a batch that exists by what `change` makes of it, in one transaction."""
+        with self._transaction() as connection:
+            row = connection.execute("SELECT record FROM batches WHERE id = ?", (batch_id,)).fetchone()
+            changed = change(msgspec.json.decode(row[0], type=Batch))
+            connection.execute("UPDATE batches SET record = ? WHERE id = ?", (msgspec.json.encode(changed), batch_id))
+        return changed
+
+    def secret(self, name: str) -> bytes:
+        """A random secret, made at its first use and the same ever after."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", (name, secrets.token_bytes(32)))
+            row = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return bytes(row[0])
+
+    def _rows(self, query: str, *values: object) -> list[bytes]:
+        with self._lock:
+            return [row[0] for row in self._connection.execute(query, values).fetchall()]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")

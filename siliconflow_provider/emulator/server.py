@@ -1,0 +1,213 @@
+"""The running emulator: both origins, served from a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from siliconflow_provider.emulator.api import Service, api_app
+from siliconflow_provider.emulator.batches import BatchStore
+from siliconflow_provider.emulator.database import Database
+from siliconflow_provider.emulator.errors import EmulatorError
+from siliconflow_provider.emulator.files import FileStore
+from siliconflow_provider.emulator.request_log import LoggedApp, RequestLog
+from siliconflow_provider.emulator.signing import Signer
+from siliconflow_provider.emulator.state import Timings
+from siliconflow_provider.emulator.storage import storage_app
+
+GRACE_SECONDS = 0.3
+WILDCARDS = ("0.0.0.0", "::")
+
+
+@dataclass(frozen=True)
+class EmulatorOptions:
+    """How an emulator runs; the timings hold for batches created from now on.
+
+    A port of 0 is a free one; `storage_port` None is the port after `port`, or a free one when that is 0.
+    """
+
+    data_dir: Path = Path("siliconflow-emulator")
+    host: str = "127.0.0.1"
+    port: int = 0
+    storage_port: int | None = None
+    api_key: str = "sk-emulator"
+    queue_seconds: float = 2.0
+    run_seconds: float = 5.0
+    finalize_seconds: float = 1.0
+    cancel_seconds: float = 1.0
+    url_seconds: float = 3600.0
+    print_requests: bool = False
+
+
+class Emulator:
+    """A SiliconFlow batch server on this machine, as a context manager.
+
+    One emulator at a time may use a data directory; a later one goes on where it stopped or was killed.
+    """
+
+    base_url: str
+    storage_url: str
+
+    def __init__(self, options: EmulatorOptions | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        self.options = options or EmulatorOptions()
+        self.api_key = self.options.api_key
+        self.data_dir = self.options.data_dir
+        self._clock = clock
+        self._servers: list[_Server] = []
+        self._thread: threading.Thread | None = None
+        self._database: Database | None = None
+        self._log: RequestLog | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Serve both origins; returns when they answer, raises EmulatorError when they cannot."""
+        options = self.options
+        sockets = [_listen(options.host, options.port, "--port")]
+        try:
+            sockets.append(_listen(options.host, self._wanted_storage_port(), "--storage-port"))
+            api_port, storage_port = (listening.getsockname()[1] for listening in sockets)
+            self._serve(self._apps(storage_port), sockets)
+        except BaseException:
+            for listening in sockets:
+                listening.close()
+            self.stop()
+            raise
+        name = _reachable(options.host)
+        self.base_url = f"http://{name}:{api_port}/v1"
+        self.storage_url = f"http://{name}:{storage_port}"
+
+    def stop(self) -> None:
+        """Stop serving. The state stays in the data directory."""
+        for server in self._servers:
+            server.should_exit = True
+        if self._thread is not None:
+            self._thread.join()
+        if self._log is not None:
+            self._log.close()
+        if self._database is not None:
+            self._database.close()
+        self._servers, self._thread, self._log, self._database = [], None, None, None
+
+    def _wanted_storage_port(self) -> int:
+        if self.options.storage_port is not None:
+            return self.options.storage_port
+        return self.options.port + 1 if self.options.port else 0
+
+    def _apps(self, storage_port: int) -> list[ASGIApp]:
+        try:
+            return self._open(storage_port)
+        except (OSError, sqlite3.Error) as error:
+            raise EmulatorError(
+                f"the data directory {self.data_dir} cannot be used ({error}); give another --data-dir"
+            ) from error
+
+    def _open(self, storage_port: int) -> list[ASGIApp]:
+        """Both applications, on what the data directory has."""
+        options, clock = self.options, self._clock
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._log = RequestLog(self.data_dir / "requests.log", clock, printing=options.print_requests)
+        self._database = Database(self.data_dir / "emulator.sqlite")
+        files = FileStore(self._database, self.data_dir / "files", clock)
+        timings = Timings(options.queue_seconds, options.run_seconds, options.finalize_seconds, options.cancel_seconds)
+        batches = BatchStore(self._database, files, self.data_dir / "results", timings, clock)
+        signer = Signer(self._database.secret("url signing"), options.url_seconds, clock)
+        api = api_app(Service(options.api_key, files, batches, signer, storage_port))
+        return [LoggedApp(app, self._log) for app in (api, storage_app(batches, signer))]
+
+    def _serve(self, apps: list[ASGIApp], sockets: list[socket.socket]) -> None:
+        self._servers = [_Server(_config(app)) for app in apps]
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(_run(self._servers, sockets),), name="emulator", daemon=True
+        )
+        self._thread.start()
+        while not all(server.started for server in self._servers):
+            if not self._thread.is_alive():
+                raise EmulatorError("the emulator's servers did not come up; the log above says why")
+            time.sleep(0.002)
+
+
+async def _run(servers: list[_Server], sockets: list[socket.socket]) -> None:
+    await asyncio.gather(*(server.serve([listening]) for server, listening in zip(servers, sockets, strict=True)))
+
+
+class _Server(uvicorn.Server):
+    """A server that stops at once: uvicorn's takes 0.2 s when idle, and as long as it likes when not."""
+
+    async def main_loop(self) -> None:
+        ticks = itertools.count()
+        while not await self.on_tick(next(ticks)):
+            await asyncio.sleep(0.02)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in self.servers:
+            listener.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        patience = time.monotonic() + GRACE_SECONDS
+        while state.connections and time.monotonic() < patience:
+            await asyncio.sleep(0.005)
+        for connection in list(state.connections):
+            connection.transport.abort()
+        while state.tasks:
+            await asyncio.sleep(0.005)
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+
+
+def _listen(host: str, port: int, option: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise EmulatorError(
+                f"port {port} on {host} is taken; stop what uses it or choose another with {option}"
+                " (0 finds a free one)"
+            ) from error
+        raise EmulatorError(
+            f"cannot listen on {host} port {port}; choose another --host or {option} ({error.strerror})"
+        ) from error
+    # Else each answer on a kept connection waits 40 ms for an acknowledgement.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
+
+
+def _reachable(host: str) -> str:
+    """The host as a client on this machine writes it in a URL."""
+    if host in WILDCARDS:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

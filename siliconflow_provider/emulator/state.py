@@ -1,0 +1,154 @@
+"""What a batch is at a moment: a function of what is stored of it and of `now`."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Status = Literal["in_queue", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"]
+OVER: frozenset[Status] = frozenset({"completed", "failed", "expired", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds that the phases of a batch take."""
+
+    queue: float
+    run: float
+    finalize: float
+    cancel: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """What reading the input file found.
+
+    `errors` fail the whole batch; `bad` are the positions, counted from 0 and ascending, of requests that
+    fail alone.
+    """
+
+    total: int
+    bad: tuple[int, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch as it is stored. `check` is None until the batch has left the queue."""
+
+    id: str
+    input_file_id: str
+    file_name: str
+    endpoint: str
+    completion_window: str
+    metadata: dict[str, str] | None
+    model: str | None
+    created_at: float
+    window_seconds: int
+    timings: Timings
+    output_id: str
+    error_id: str
+    cancel_at: float | None = None
+    check: Check | None = None
+
+    @property
+    def expires_at(self) -> float:
+        """The end of the completion window."""
+        return self.created_at + self.window_seconds
+
+    @property
+    def leaves_queue_at(self) -> float:
+        """When the input file is read: when the run begins, or the window ends before that."""
+        return min(self.created_at + self.timings.queue, self.expires_at)
+
+
+@dataclass(frozen=True)
+class State:
+    """A batch's status and times at a moment; `finished` counts requests in file order."""
+
+    status: Status
+    finished: int | None = None
+    in_progress_at: float | None = None
+    finalizing_at: float | None = None
+    completed_at: float | None = None
+    failed_at: float | None = None
+    expired_at: float | None = None
+    cancelling_at: float | None = None
+    cancelled_at: float | None = None
+
+    @property
+    def over_at(self) -> float | None:
+        """When the batch ended, None while it has not."""
+        ends = (self.completed_at, self.failed_at, self.expired_at, self.cancelled_at)
+        return next((end for end in ends if end is not None), None)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Requests of a batch at a moment."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+def needs_check(batch: Batch, now: float) -> bool:
+    """Whether the input file must be read before the state at `now` is known."""
+    if batch.check is not None or now < batch.leaves_queue_at:
+        return False
+    return batch.cancel_at is None or batch.cancel_at >= batch.leaves_queue_at
+
+
+def state_at(batch: Batch, now: float) -> State:
+    """The state at `now`; the batch must have its check when `needs_check` says so."""
+    if batch.cancel_at is None or now < batch.cancel_at:
+        return _undisturbed(batch, now)
+    before = _undisturbed(batch, batch.cancel_at)
+    cancelled_at = batch.cancel_at + batch.timings.cancel
+    if now < cancelled_at:
+        return replace(before, status="cancelling", cancelling_at=batch.cancel_at)
+    return replace(before, status="cancelled", cancelling_at=batch.cancel_at, cancelled_at=cancelled_at)
+
+
+def _undisturbed(batch: Batch, now: float) -> State:
+    """The state at `now` of a batch that nobody cancels."""
+    if now < batch.leaves_queue_at:
+        return State("in_queue")
+    if batch.check is None:
+        raise ValueError(f"the input of {batch.id} has not been checked")
+    if batch.check.errors:
+        return State("failed", failed_at=batch.leaves_queue_at)
+    started = batch.created_at + batch.timings.queue
+    ran = started + batch.timings.run
+    completed = ran + batch.timings.finalize
+    if ran > batch.expires_at and now >= batch.expires_at:
+        done = _finished(batch, batch.check, batch.expires_at)
+        begun = started if started < batch.expires_at else None
+        return State("expired", done, in_progress_at=begun, expired_at=batch.expires_at)
+    if now < ran:
+        return State("in_progress", _finished(batch, batch.check, now), in_progress_at=started)
+    if now < completed:
+        return State("finalizing", batch.check.total, in_progress_at=started, finalizing_at=ran)
+    return State("completed", batch.check.total, in_progress_at=started, finalizing_at=ran, completed_at=completed)
+
+
+def _finished(batch: Batch, check: Check, now: float) -> int:
+    """How many requests have been run when the run is cut off at `now`."""
+    elapsed = now - batch.created_at - batch.timings.queue
+    if elapsed < 0:
+        return 0
+    if elapsed >= batch.timings.run:
+        return check.total
+    return int(check.total * elapsed / batch.timings.run)
+
+
+def counts(batch: Batch, state: State) -> Counts | None:
+    """The batch's request counts, None while (or when) nothing was begun."""
+    if batch.check is None or state.finished is None:
+        return None
+    failed = bisect_left(batch.check.bad, state.finished)
+    completed = state.finished - failed
+    if state.status == "expired":
+        failed = batch.check.total - completed
+    return Counts(batch.check.total, completed, failed)

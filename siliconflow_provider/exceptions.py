@@ -1,0 +1,49 @@
+"""Errors that a task ends with. What goes wrong between us and the service is in `api/errors.py`.
+
+BatchVerdictError (AirflowFailException)    the service is through with the batch; a retry would buy it again
+├── BatchFailedError
+├── BatchExpiredError
+└── BatchCancelledError
+BatchWaitError (AirflowException)           the wait ended before the batch did; a retry takes the batch over
+└── BatchTimeoutError
+InvalidConnectionError (AirflowException)   a field of the Airflow connection cannot be used
+"""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+
+class BatchVerdictError(AirflowFailException):
+    """A batch ended without having completed. Airflow does not retry it: a person decides, by clearing."""
+
+
+class BatchFailedError(BatchVerdictError):
+    """The service refused the batch as a whole."""
+
+
+class BatchExpiredError(BatchVerdictError):
+    """The completion window was over before the batch was."""
+
+
+class BatchCancelledError(BatchVerdictError):
+    """Somebody cancelled the batch."""
+
+
+class BatchWaitError(AirflowException):
+    """Waiting ended without the batch having ended."""
+
+
+class BatchTimeoutError(BatchWaitError):
+    """The batch was not over at the deadline."""
+
+
+class InvalidConnectionError(AirflowException, ValueError):
+    """The Airflow connection lacks something, or has a field that cannot be used."""
+
+
+VERDICTS: dict[str | None, type[BatchVerdictError]] = {
+    "failed": BatchFailedError,
+    "expired": BatchExpiredError,
+    "cancelled": BatchCancelledError,
+}

@@ -1,0 +1,1 @@
+"""Inference jobs: requests, batches, waiting, answers. Knows nothing of Airflow."""

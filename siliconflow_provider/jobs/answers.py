@@ -1,0 +1,162 @@
+"""One line of an output or error file, turned into a result row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class AnswerError(msgspec.Struct):
+    """Why a request has no good answer."""
+
+    code: str | None
+    message: str
+
+
+class ResultRow(msgspec.Struct, kw_only=True):
+    """What became of one request.
+
+    :param index: its position among the requests, from 0; None where the requests are not at hand
+    :param status: `succeeded`, `failed`, `expired`, `cancelled`, `invalid`, `missing` or `unfinished`
+    :param choices: all choices, only when more than one was asked for
+    :param output: the validated object, only when one was asked for
+    """
+
+    index: int | None = None
+    custom_id: str
+    status: str
+    content: Any = None
+    reasoning_content: Any = None
+    tool_calls: Any = None
+    choices: Any = msgspec.UNSET
+    output: Any = msgspec.UNSET
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    model: str | None = None
+    error: AnswerError | None = None
+    batch_id: str | None = None
+    round: int | None = None
+    input: Any = None
+
+
+# Only what identifies a line is strict: an unexpected value elsewhere must not cost an answer.
+class _Message(msgspec.Struct):
+    content: Any = None
+    reasoning_content: Any = None
+    tool_calls: Any = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message = msgspec.field(default_factory=_Message)
+    finish_reason: Any = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+
+
+class _Body(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    model: Any = None
+    error: Any = None
+    code: Any = None
+    message: Any = None
+
+
+class _Response(msgspec.Struct):
+    body: _Body | str | None = None
+    status_code: Any = None
+
+
+class _Line(msgspec.Struct):
+    custom_id: str
+    response: _Response | None = None
+    error: Any = None
+
+
+class _Identity(msgspec.Struct):
+    custom_id: str
+
+
+_line_decoder = msgspec.json.Decoder(_Line)
+_identity_decoder = msgspec.json.Decoder(_Identity)
+_body_decoder = msgspec.json.Decoder(_Body)
+_STATUS_OF_CODE = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
+
+
+def parse_answer(line: bytes, batch_id: str) -> ResultRow:
+    """Read one line of a batch's output or error file.
+
+    :raises msgspec.DecodeError: when the line does not even say which request it is about
+    """
+    try:
+        answer = _line_decoder.decode(line)
+        body = answer.response.body if answer.response is not None else None
+        if isinstance(body, str):
+            body = _body_decoder.decode(body)
+    except msgspec.ValidationError as error:
+        custom_id = _identity_decoder.decode(line).custom_id
+        return _failure(custom_id, batch_id, AnswerError("unreadable_answer", str(error)))
+    refusal = _refusal(answer, body)
+    if refusal is not None:
+        return _failure(answer.custom_id, batch_id, refusal)
+    return _success(answer.custom_id, batch_id, body or _Body())
+
+
+def _refusal(answer: _Line, body: _Body | None) -> AnswerError | None:
+    """Return why the line is no answer: its error, its status code, or that it has no choices."""
+    if answer.error:
+        return _error_of(answer.error)
+    status = answer.response.status_code if answer.response is not None else None
+    said = (body.error or (body.message and {"code": body.code, "message": body.message})) if body else None
+    if said:
+        return _error_of(said)
+    if status not in (None, 200):
+        return AnswerError(str(status), f"the request was answered with status {status}")
+    if body is None or not body.choices:
+        return AnswerError("no_choices", "the answer has no choices")
+    return None
+
+
+def _error_of(said: Any) -> AnswerError:
+    if not isinstance(said, dict):
+        return AnswerError(None, str(said))
+    code = said.get("code")
+    return AnswerError(None if code is None else str(code), str(said.get("message") or code or "no reason given"))
+
+
+def _failure(custom_id: str, batch_id: str, error: AnswerError) -> ResultRow:
+    status = _STATUS_OF_CODE.get(error.code or "", "failed")
+    return ResultRow(custom_id=custom_id, status=status, error=error, batch_id=batch_id)
+
+
+def _success(custom_id: str, batch_id: str, body: _Body) -> ResultRow:
+    choices, usage = body.choices or [_Choice()], body.usage or _Usage()
+    first = choices[0]
+    row = ResultRow(
+        custom_id=custom_id,
+        status="succeeded",
+        content=first.message.content,
+        reasoning_content=first.message.reasoning_content,
+        tool_calls=first.message.tool_calls,
+        finish_reason=_text(first.finish_reason),
+        prompt_tokens=_count(usage.prompt_tokens),
+        completion_tokens=_count(usage.completion_tokens),
+        model=_text(body.model),
+        batch_id=batch_id,
+    )
+    if len(choices) > 1:
+        row.choices = choices
+    return row
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,91 @@
+"""What a finished job reports beside its rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.answers import ResultRow
+
+SCHEMA_VERSION = 1
+REPORTED_ERRORS = 10
+# Messages that name their own request are all different; beyond this many they are counted as one.
+DISTINCT_ERRORS = 1_000
+
+
+class Tally:
+    """Counts rows while they are written."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.statuses: Counter[str] = Counter()
+        self.finish_reasons: Counter[str] = Counter()
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.duplicates = 0
+        self.unreadable_lines = 0
+        self._errors: dict[tuple[str | None, str], list[Any]] = {}
+
+    def add(self, row: ResultRow) -> None:
+        """Count one row."""
+        self.rows += 1
+        self.statuses[row.status] += 1
+        if row.finish_reason is not None:
+            self.finish_reasons[row.finish_reason] += 1
+        self.prompt_tokens += row.prompt_tokens or 0
+        self.completion_tokens += row.completion_tokens or 0
+        if row.error is not None:
+            key = (row.error.code, row.error.message)
+            if len(self._errors) >= DISTINCT_ERRORS and key not in self._errors:
+                key = (row.error.code, "other messages")
+            self._errors.setdefault(key, [0, row.custom_id])[0] += 1
+
+    @property
+    def commonest_errors(self) -> list[dict[str, Any]]:
+        """The ten commonest errors: code, message, count, and the first request that met it."""
+        ranked = sorted(self._errors.items(), key=lambda each: -each[1][0])[:REPORTED_ERRORS]
+        return [
+            {"code": code, "message": message, "count": count, "first_custom_id": custom_id}
+            for (code, message), (count, custom_id) in ranked
+        ]
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """The tokens that the answers cost."""
+        return {"prompt": self.prompt_tokens, "completion": self.completion_tokens}
+
+
+def build_manifest(batches: Sequence[Batch], tally: Tally, paths: dict[str, str]) -> dict[str, Any]:
+    """Return the manifest of a job.
+
+    :param batches: that the rows came from, all over
+    :param paths: where the job's files are, by their kind
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "key": next((each.metadata["airflow_key"] for each in batches if "airflow_key" in each.metadata), None),
+        "paths": paths,
+        "rows": tally.rows,
+        "counts": dict(tally.statuses),
+        "tokens": tally.tokens,
+        "finish_reasons": dict(tally.finish_reasons),
+        "errors": tally.commonest_errors,
+        "duplicates": tally.duplicates,
+        "unreadable_lines": tally.unreadable_lines,
+        "batches": [_batch_report(each) for each in batches],
+        "rounds": 1,
+        "complete": True,
+    }
+
+
+def _batch_report(batch: Batch) -> dict[str, Any]:
+    counts = batch.request_counts
+    return {
+        "id": batch.id,
+        "status": batch.final_status or batch.status,
+        "errors": batch.errors,
+        "request_counts": counts and vars(counts),
+        "timing": batch.timing.to_report(),
+    }

@@ -1,0 +1,127 @@
+"""Submissions that are made once: what a batch is for travels in its own metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from siliconflow_provider.api import clock
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.durations import completion_window_text
+from siliconflow_provider.api.errors import InvalidRequestError
+from siliconflow_provider.api.limits import MAXIMUM_METADATA_PAIRS, MAXIMUM_METADATA_VALUE
+from siliconflow_provider.api.models import Batch
+
+log = logging.getLogger(__name__)
+
+RESERVED_PREFIX = "airflow_"
+RETENTION = timedelta(days=30)
+
+
+def digest(*parts: str) -> str:
+    """Return the SHA-256 (hex) of texts joined by NUL."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One batch that is wanted, and whose it is.
+
+    :param key: what identifies the submitter, the same for every attempt
+    :param label: the submitter for people, cut to the service's limit
+    :param max_tries: the submitter's tries at the creation
+    """
+
+    key: str
+    input_file_id: str
+    endpoint: str = "/v1/chat/completions"
+    completion_window: str | timedelta = "24h"
+    model: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+    max_tries: int = 0
+
+    @property
+    def input_key(self) -> str:
+        """Identifies what is asked: the file, the model, the endpoint and the window."""
+        window = completion_window_text(self.completion_window)
+        return digest(self.input_file_id, self.model or "", self.endpoint, window)
+
+    def batch_metadata(self) -> dict[str, str]:
+        """Return the metadata that the batch is created with.
+
+        :raises InvalidRequestError: when the user's own metadata leaves no room or uses our prefix
+        """
+        ours = {
+            "airflow_key": self.key,
+            "airflow_input": self.input_key,
+            "airflow_max_tries": str(self.max_tries),
+            "airflow_task": self.label.encode()[:MAXIMUM_METADATA_VALUE].decode(errors="ignore"),
+        }
+        taken = [each for each in self.metadata if str(each).startswith(RESERVED_PREFIX)]
+        if taken:
+            raise InvalidRequestError(
+                f"metadata has {', '.join(map(repr, taken))}: keys that begin with {RESERVED_PREFIX!r} are kept "
+                "for finding batches again, choose others"
+            )
+        room = MAXIMUM_METADATA_PAIRS - len(ours)
+        if len(self.metadata) > room:
+            raise InvalidRequestError(
+                f"metadata has {len(self.metadata)} pairs: of the service's {MAXIMUM_METADATA_PAIRS}, "
+                f"{len(ours)} are used for finding batches again, so give at most {room}"
+            )
+        return {**self.metadata, **ours}
+
+    def matches(self, batch: Batch) -> bool:
+        """Whether this batch was created for this submission."""
+        found = (batch.metadata.get("airflow_key"), batch.metadata.get("airflow_input"))
+        return found == (self.key, self.input_key)
+
+
+def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | None:
+    """Return the oldest batch of this submission that runs or has completed, or None."""
+    matching = [
+        each for each in _candidates(client, submission) if submission.matches(each) and _is_worth_taking_over(each)
+    ]
+    return min(matching, key=lambda each: (str(each.timing.created_at), each.id), default=None)
+
+
+def find_or_create_batch(client: SiliconFlowClient, submission: Submission) -> Batch:
+    """Take over the submission's batch where there is one, and create it otherwise.
+
+    :raises InvalidRequestError: when the service would refuse it; nothing was sent
+    :raises CreateUncertainError: when the create's answer was lost; the next attempt finds the batch if there is one
+    """
+    metadata = submission.batch_metadata()
+    existing = find_batch(client, submission)
+    if existing is not None:
+        log.info("took over batch %s (%s), which an earlier attempt created", existing.id, existing.status)
+        return existing
+    batch = client.create_batch(
+        submission.input_file_id,
+        endpoint=submission.endpoint,
+        completion_window=submission.completion_window,
+        metadata=metadata,
+        model=submission.model,
+    )
+    log.info("created batch %s of file %s (%s)", batch.id, submission.input_file_id, batch.status)
+    return batch
+
+
+def _candidates(client: SiliconFlowClient, submission: Submission) -> Iterator[Batch]:
+    oldest = clock.now() - RETENTION
+    for item in client.list_batches():
+        if item.timing.created_at is not None and item.timing.created_at < oldest:
+            return
+        if item.metadata:
+            yield item
+        elif item.input_file_id in (None, submission.input_file_id):
+            # Some list items come without metadata; the single batch has it.
+            yield client.get_batch(item.id)
+
+
+def _is_worth_taking_over(batch: Batch) -> bool:
+    return batch.final_status in (None, "completed") and batch.status != "cancelling"

@@ -1,0 +1,242 @@
+"""When to ask again, when a wait is over, and what it ended as: functions of a batch and `now`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pendulum
+
+from siliconflow_provider.api.durations import format_duration, parse_completion_window
+from siliconflow_provider.api.errors import (
+    CertificateError,
+    InvalidRequestError,
+    RateLimitError,
+    ServerError,
+    ServiceError,
+    SiliconFlowError,
+)
+from siliconflow_provider.api.models import Batch
+
+AGE_SHARE = 0.05
+SHORTEST_PAUSE = 10.0
+LONGEST_PAUSE = 300.0
+GRACE = timedelta(hours=1)
+HEALING_TIME = timedelta(minutes=10)
+QUIET_TIME = timedelta(hours=1)
+SHOWN_REASONS = 10
+
+
+def deadline_of(batches: Sequence[Batch], timeout: timedelta | None, now: pendulum.DateTime) -> pendulum.DateTime:
+    """Return the moment at which waiting for batches ends.
+
+    :param timeout: from the creation of the earliest; None stands for an hour after the last one's expiry
+    """
+    if timeout is not None:
+        return min(each.timing.created_at or now for each in batches) + timeout
+    return max(each.timing.expires_at or (each.timing.created_at or now) + _window(each) for each in batches) + GRACE
+
+
+def _window(batch: Batch) -> timedelta:
+    try:
+        return parse_completion_window(batch.completion_window or "24h")
+    except InvalidRequestError:
+        return timedelta(hours=24)
+
+
+def pause_before_poll(batch: Batch | None, now: pendulum.DateTime, poll_interval: float | None) -> float:
+    """Return the seconds until a batch is worth another look.
+
+    5% of its age so far, 10 s at least and 300 s at most; 10 s once it is finalizing or being cancelled, and not
+    beyond its expiry.
+
+    :param batch: as it was last seen; None when it was not seen yet
+    :param poll_interval: seconds that take the place of this schedule
+    """
+    if poll_interval is not None:
+        return poll_interval
+    if batch is None or (timing := batch.timing).created_at is None:
+        return SHORTEST_PAUSE
+    if timing.finalizing_at or timing.cancelling_at:
+        return SHORTEST_PAUSE
+    age = (now - timing.created_at).total_seconds()
+    pause = min(max(age * AGE_SHARE, SHORTEST_PAUSE), LONGEST_PAUSE)
+    if timing.expires_at is not None:
+        to_expiry = (timing.expires_at - now).total_seconds()
+        # One second more, since the service's times are whole seconds.
+        pause = SHORTEST_PAUSE if to_expiry <= 0 else min(pause, to_expiry + 1)
+    return pause
+
+
+def describe_progress(batch: Batch, now: pendulum.DateTime) -> str:
+    """Return a line for the log: status, counts, age and, where it can be told, what is left."""
+    parts = [f"batch {batch.id} is {batch.status}"]
+    counts, started = batch.request_counts, batch.timing.in_progress_at
+    if counts is not None and counts.total:
+        parts.append(f"{counts.completed + counts.failed:,} of {counts.total:,} requests done")
+        if counts.failed:
+            parts.append(f"{counts.failed:,} of them failed")
+    if batch.timing.created_at is not None:
+        parts.append(f"{format_duration(now - batch.timing.created_at)} since its creation")
+    if counts is not None and counts.completed and started is not None and not batch.is_terminal:
+        left = counts.total - counts.completed - counts.failed
+        if left > 0:
+            estimate = (now - started).total_seconds() * left / (counts.completed + counts.failed)
+            parts.append(f"about {format_duration(estimate)} left")
+    return ", ".join(parts)
+
+
+@dataclass
+class BatchWait:
+    """The wait for one batch: told what each poll brought, it says what to do next. Does nothing itself.
+
+    :param deadline: None stands for the batch's expiry and an hour, once it has been seen
+    :param poll_interval: seconds between polls; None for the schedule of `pause_before_poll`
+    """
+
+    batch_id: str
+    deadline: pendulum.DateTime | None = None
+    poll_interval: float | None = None
+    batch: Batch | None = None
+    error: SiliconFlowError | None = None
+    failing_since: pendulum.DateTime | None = None
+    _logged: tuple[object, ...] = field(default=(), repr=False)
+    _logged_at: pendulum.DateTime | None = field(default=None, repr=False)
+
+    def saw(self, batch: Batch) -> None:
+        """Take in an answer."""
+        self.batch, self.error, self.failing_since = batch, None, None
+
+    def failed(self, error: SiliconFlowError, now: pendulum.DateTime) -> None:
+        """Take in a failed poll."""
+        self.error = error
+        self.failing_since = self.failing_since or now
+
+    def state(self, now: pendulum.DateTime) -> str:
+        """Return `running`, `over`, `timeout`, or `error` when asking has become pointless."""
+        if self.batch is not None and self.batch.is_terminal:
+            return "over"
+        if self.deadline is None and self.batch is not None:
+            self.deadline = deadline_of([self.batch], None, now)
+        if self.deadline is not None and now >= self.deadline:
+            return "timeout"
+        if self.error is not None and self.failing_since is not None and not may_heal(self.error):
+            return "error" if now - self.failing_since >= HEALING_TIME else "running"
+        return "running"
+
+    def pause(self, now: pendulum.DateTime) -> float:
+        """Return the seconds until the next poll, which is never later than the deadline."""
+        pause = pause_before_poll(self.batch, now, self.poll_interval)
+        if self.failing_since is not None:
+            failing = (now - self.failing_since).total_seconds()
+            pause = max(pause, min(failing, LONGEST_PAUSE))
+        if self.deadline is not None:
+            pause = min(pause, max(0.0, (self.deadline - now).total_seconds()))
+        return pause
+
+    def news(self, now: pendulum.DateTime) -> str | None:
+        """Return a line for the log when something changed or an hour has passed, else None."""
+        if self.error is not None:
+            seen: tuple[object, ...] = (type(self.error),)
+            line = f"asking for batch {self.batch_id} failed, will go on asking: {self.error}"
+        elif self.batch is not None:
+            seen = (self.batch.status, self.batch.request_counts)
+            line = describe_progress(self.batch, now)
+        else:
+            return None
+        if seen == self._logged and self._logged_at is not None and now - self._logged_at < QUIET_TIME:
+            return None
+        self._logged, self._logged_at = seen, now
+        return line
+
+
+def may_heal(error: SiliconFlowError) -> bool:
+    """Whether an error can go away by itself; a refused key or an unknown id hardly does."""
+    if isinstance(error, ServiceError):
+        return isinstance(error, (ServerError, RateLimitError))
+    return not isinstance(error, (InvalidRequestError, CertificateError))
+
+
+def poll(waits: Sequence[BatchWait], get_batch: Callable[[str], Batch], now: Callable[[], pendulum.DateTime]) -> None:
+    """Ask once for each batch that is not known to be over, and let its wait take in what comes."""
+    for wait in waits:
+        # Asked even past the deadline: a batch that ended while nobody looked has not timed out.
+        if wait.batch is not None and wait.batch.is_terminal:
+            continue
+        try:
+            wait.saw(get_batch(wait.batch_id))
+        except SiliconFlowError as error:
+            wait.failed(error, now())
+
+
+def next_pause(waits: Sequence[BatchWait], now: pendulum.DateTime) -> float:
+    """Return the seconds until the first of the running waits is due."""
+    return min(wait.pause(now) for wait in waits if wait.state(now) == "running")
+
+
+@dataclass(frozen=True)
+class WaitEnd:
+    """How the wait for one batch ended.
+
+    :param state: `over`, `timeout` or `error`, as `BatchWait.state` says
+    :param batch: as it was last seen, without references to results: those may be signed URLs
+    :param error: of the last poll, if that failed
+    """
+
+    batch_id: str
+    state: str
+    batch: Batch | None
+    error: str | None
+    deadline: str | None
+
+
+def wait_ends(waits: Sequence[BatchWait], now: pendulum.DateTime) -> list[WaitEnd] | None:
+    """Return how the waits ended once none is running any more, else None."""
+    if any(wait.state(now) == "running" for wait in waits):
+        return None
+    return [
+        WaitEnd(
+            batch_id=wait.batch_id,
+            state=wait.state(now),
+            batch=wait.batch,
+            error=None if wait.error is None else str(wait.error),
+            deadline=None if wait.deadline is None else wait.deadline.to_datetime_string(),
+        )
+        for wait in waits
+    ]
+
+
+def to_event(ends: Sequence[WaitEnd]) -> dict[str, Any]:
+    """Return the payload of a trigger's event: ids, states, counts, times and error texts, nothing secret."""
+    return {"waits": [{**vars(end), "batch": end.batch and end.batch.to_json()} for end in ends]}
+
+
+def from_event(event: Any) -> list[WaitEnd]:
+    """Read the payload of a trigger's event.
+
+    :raises ValueError: when it is not one of `to_event`
+    """
+    try:
+        return [
+            WaitEnd(**{**each, "batch": each["batch"] and Batch.from_json(each["batch"])}) for each in event["waits"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the trigger reported {event!r}, which says nothing of batches") from error
+
+
+def describe_end(batch: Batch) -> str:
+    """Return a sentence about a batch that is over: how it ended, why, and what it delivered and costs."""
+    total = batch.timing.total
+    sentence = f"batch {batch.id} {batch.final_status}" + (f" after {format_duration(total)}" if total else "")
+    counts = batch.request_counts
+    if counts is not None and counts.total:
+        open_count = counts.total - counts.completed - counts.failed
+        sentence += f": {counts.completed:,} of {counts.total:,} requests answered, {counts.failed:,} failed"
+        sentence += f", {open_count:,} not run" if open_count > 0 else ""
+    reasons = batch.errors[:SHOWN_REASONS]
+    if reasons:
+        more = len(batch.errors) - len(reasons)
+        sentence += f"; the service says: {'; '.join(reasons)}" + (f"; and {more} more" if more > 0 else "")
+    return sentence

@@ -1,0 +1,80 @@
+"""The operator that brings request files to the service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID, SiliconFlowHook
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from siliconflow_provider.api.client import SiliconFlowClient
+    from siliconflow_provider.jobs.request_lines import RequestFileReport
+
+
+class UploadFileOperator(BaseOperator):
+    """Check a request file and upload it; returns the file id.
+
+    Every line is checked before anything is sent. The upload is named for the hash of its content, and one that
+    is already at the service is used, so a retry uploads nothing twice.
+
+    :param file_path: a JSONL file of at most 5,000 requests and 1 GiB: local, or anything Airflow's object
+        storage takes, such as `s3://bucket/key`
+    :param siliconflow_conn_id: the Airflow connection
+    """
+
+    template_fields: Sequence[str] = ("file_path", "siliconflow_conn_id")
+
+    def __init__(self, *, file_path: str, siliconflow_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.file_path = file_path
+        self.siliconflow_conn_id = siliconflow_conn_id
+
+    @cached_property
+    def hook(self) -> SiliconFlowHook:
+        """The hook of this task's connection."""
+        return SiliconFlowHook(self.siliconflow_conn_id)
+
+    def execute(self, context: Context) -> str:
+        """Return the id of the file at the service."""
+        from siliconflow_provider.jobs.request_lines import check_request_file
+        from siliconflow_provider.storage import open_for_reading, storage_path
+
+        with TemporaryFile(prefix="siliconflow-") as checked:
+            with open_for_reading(storage_path(self.file_path)) as source:
+                report = check_request_file(source, checked)
+            report.raise_for_problems(self.file_path)
+            self._log_models(report)
+            checked.seek(0)
+            return self._upload_once(self.hook.get_conn(), checked, report)
+
+    def _upload_once(self, client: SiliconFlowClient, checked: IO[bytes], report: RequestFileReport) -> str:
+        name = f"{report.sha256}.jsonl"
+        for file in client.list_files():
+            if file.filename == name and file.bytes in (None, report.bytes):
+                self.log.info("%s is already at the service, as file %s", self.file_path, file.id)
+                return file.id
+        file = client.upload_file(checked, filename=name)
+        self.log.info(
+            "uploaded %s as file %s: %d requests, %d bytes",
+            self.file_path,
+            file.id,
+            report.lines,
+            report.bytes,
+        )
+        return file.id
+
+    def _log_models(self, report: RequestFileReport) -> None:
+        """Name what the service would refuse unless the batch sets its own model."""
+        if len(report.models) > 1 or None in report.models:
+            named = ", ".join(f"{name or 'none'} (line {line:,})" for name, line in report.models.items())
+            self.log.warning(
+                "%s does not name one model on all lines: %s. The service takes that only with model= on the batch",
+                self.file_path, named,
+            )  # fmt: skip

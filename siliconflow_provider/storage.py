@@ -1,0 +1,50 @@
+"""Object storage: files are read from it, and appear in it whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import IO
+
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+
+def storage_path(path: str | os.PathLike[str]) -> ObjectStoragePath:
+    """Return the path as Airflow's object storage takes it; a relative local one is made absolute.
+
+    :param path: `s3://...`, `gs://...`, `file://...`, or a local path
+    """
+    text = os.fspath(path)
+    if "://" not in text:
+        # Airflow 2.11 takes `rel` for `/rel`.
+        text = f"file://{Path(text).expanduser().absolute()}"
+    return ObjectStoragePath(text)
+
+
+def open_for_reading(path: ObjectStoragePath) -> IO[bytes]:
+    """Open a file for reading bytes; it can be iterated over by lines.
+
+    Not by `path.open()`, whose wrapper cannot be iterated over in Airflow 2.11.
+    """
+    fileobj: IO[bytes] = path.fs.open(path.path, "rb")
+    return fileobj
+
+
+def publish(source: Path, target: ObjectStoragePath) -> None:
+    """Copy a finished local file to its place, where it has its name only once it is whole.
+
+    Not written through `open()`: a file object that is closed by an error is published all the same, half.
+    """
+    if target.protocol not in ("file", "local"):
+        target.fs.put_file(str(source), target.path)
+        return
+    final = Path(target.path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = final.with_name(f".{final.name}.{uuid.uuid4().hex}.part")
+    try:
+        shutil.copyfile(source, part)
+        part.replace(final)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+# Airflow reads its home when it is first imported, so it is set before any test module is.
+_home = tempfile.TemporaryDirectory(prefix="airflow-home-")
+os.environ["AIRFLOW_HOME"] = _home.name
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+
+import pendulum  # noqa: E402
+import pytest  # noqa: E402
+
+from siliconflow_provider.api import clock as provider_clock  # noqa: E402
+from siliconflow_provider.api.client import SiliconFlowClient  # noqa: E402
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions  # noqa: E402
+
+
+class HeldClock:
+    """Time that passes only when a test, or somebody who sleeps, says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.25
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def request_line(custom_id: str, prompt: Any, **body: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": prompt}]
+    return {"custom_id": custom_id, "body": {"model": "deepseek-ai/DeepSeek-V3", "messages": messages} | body}
+
+
+@pytest.fixture
+def clock() -> HeldClock:
+    return HeldClock()
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> EmulatorOptions:
+    """Phases of round lengths: queue 10 s, run 100 s, finalize 5 s, cancel 20 s."""
+    return EmulatorOptions(
+        data_dir=tmp_path / "data",
+        queue_seconds=10,
+        run_seconds=100,
+        finalize_seconds=5,
+        cancel_seconds=20,
+        url_seconds=60,
+    )
+
+
+@pytest.fixture
+def emulator(options: EmulatorOptions, clock: HeldClock) -> Iterator[Emulator]:
+    with Emulator(options, clock=clock) as running:
+        yield running
+
+
+@pytest.fixture
+def held_time(clock: HeldClock, monkeypatch: pytest.MonkeyPatch) -> HeldClock:
+    """Let the provider live by the held clock: who sleeps or waits makes the time pass."""
+
+    async def sleep_async(seconds: float) -> None:
+        clock.advance(seconds)
+
+    def wait_for(event: threading.Event, seconds: float) -> bool:
+        clock.advance(seconds)
+        return event.is_set()
+
+    monkeypatch.setattr(provider_clock, "now", lambda: pendulum.from_timestamp(clock.now))
+    monkeypatch.setattr(provider_clock, "sleep", clock.advance)
+    monkeypatch.setattr(provider_clock, "wait_for", wait_for)
+    monkeypatch.setattr(provider_clock, "sleep_async", sleep_async)
+    return clock
+
+
+@pytest.fixture
+def client(emulator: Emulator, held_time: HeldClock) -> SiliconFlowClient:
+    """A client of the emulator; time is held."""
+    return SiliconFlowClient(emulator.api_key, emulator.base_url)
+
+
+@pytest.fixture
+def connection(emulator: Emulator, held_time: HeldClock, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An Airflow connection to the emulator; time is held. Gives its id."""
+    value = {"conn_type": "siliconflow", "host": emulator.base_url, "password": emulator.api_key}
+    monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))
+    return "siliconflow_default"
+
+
+@pytest.fixture
+def line() -> Callable[..., dict[str, Any]]:
+    """Makes a request line: custom_id, prompt, and what else the body shall have."""
+    return request_line
+
+
+@pytest.fixture
+def jsonl() -> Callable[[list[Any]], bytes]:
+    """Makes a file of objects; a string goes in as it is."""
+    return lambda lines: "".join(
+        (one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)) + "\n" for one in lines
+    ).encode()
+
+
+@pytest.fixture
+def sums(jsonl: Callable[[list[Any]], bytes]) -> Callable[[int], bytes]:
+    """Makes a file of that many requests: r0 asks for 0 + 1, r1 for 1 + 1, ..."""
+    return lambda number: jsonl([request_line(f"r{i}", f"What is {i} + 1?") for i in range(number)])

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from siliconflow_provider.emulator.errors import EmulatorError
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+
+
+def test_both_origins_answer_as_soon_as_it_has_started(emulator: Emulator) -> None:
+    assert requests.get(emulator.base_url + "/files", timeout=10).status_code == 401
+    assert requests.get(emulator.storage_url, timeout=10).status_code == 404
+
+
+def test_nothing_answers_after_it_has_stopped(options: EmulatorOptions) -> None:
+    emulator = Emulator(options)
+    emulator.start()
+    emulator.stop()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(emulator.base_url + "/files", timeout=10)
+    emulator.stop()
+
+
+def test_it_can_start_again_where_it_stopped(
+    options: EmulatorOptions, clock: Any, new_api: Any, sums: Callable[[int], bytes]
+) -> None:
+    emulator = Emulator(options, clock=clock)
+    with emulator:
+        batch_id = new_api(emulator).create(sums(2))
+    clock.advance(60)
+    with emulator:
+        assert new_api(emulator).batch(batch_id)["request_counts"]["completed"] == 1
+
+
+def test_a_batch_keeps_the_timings_that_it_was_created_with(
+    options: EmulatorOptions, clock: Any, new_api: Any, sums: Callable[[int], bytes]
+) -> None:
+    with Emulator(options, clock=clock) as first:
+        batch_id = new_api(first).create(sums(2))
+    clock.advance(60)
+    with Emulator(replace(options, queue_seconds=1000), clock=clock) as second:
+        assert new_api(second).batch(batch_id)["status"] == "in_progress"
+
+
+def test_two_run_side_by_side(tmp_path: Path, clock: Any, new_api: Any) -> None:
+    with (
+        Emulator(EmulatorOptions(tmp_path / "a", api_key="sk-a"), clock=clock) as first,
+        Emulator(EmulatorOptions(tmp_path / "b", api_key="sk-b"), clock=clock) as second,
+    ):
+        new_api(first).upload(b"{}\n")
+        assert new_api(second).call("GET", "/files").json()["data"] == []
+
+
+@pytest.mark.parametrize("option", ["port", "storage_port"])
+def test_a_taken_port_is_said_so(options: EmulatorOptions, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EmulatorError, match=f"{port}.*--{option.replace('_', '-')}"):
+            Emulator(replace(options, **{option: port})).start()
+
+
+def test_a_host_that_cannot_be_listened_on_is_said_so(options: EmulatorOptions) -> None:
+    with pytest.raises(EmulatorError, match=r"192\.0\.2\.1.*--host"):
+        Emulator(replace(options, host="192.0.2.1")).start()
+
+
+def test_a_data_directory_that_cannot_be_used_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EmulatorError, match="--data-dir"):
+        Emulator(EmulatorOptions(tmp_path / "file")).start()
+
+
+def test_it_stops_while_an_upload_is_under_way(emulator: Emulator) -> None:
+    port = int(emulator.base_url.removesuffix("/v1").rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(
+            b"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk-emulator\r\n"
+            b"Content-Type: multipart/form-data; boundary=cut\r\nContent-Length: 1000\r\n\r\n--cut\r\n"
+        )
+        emulator.stop()
+
+
+def test_what_a_killed_process_left_half_done_is_removed(options: EmulatorOptions) -> None:
+    left = options.data_dir / "files" / "unfinished" / "upload-x"
+    left.parent.mkdir(parents=True)
+    left.write_text("{")
+    with Emulator(options):
+        assert not left.exists()
+
+
+def test_it_imports_nothing_of_airflow_and_nothing_of_the_rest_of_the_package() -> None:
+    program = (
+        "import sys, siliconflow_provider.emulator.__main__; "
+        "print([name for name in sys.modules if name.split('.')[0] == 'airflow' or "
+        "name.startswith('siliconflow_provider.') "
+        "and not name.startswith('siliconflow_provider.emulator')])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
