@@ -12,10 +12,11 @@ from typing import Any
 _home = tempfile.TemporaryDirectory(prefix="airflow-home-")
 os.environ["AIRFLOW_HOME"] = _home.name
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parent.parent / "example_dags")
 
 import pendulum  # noqa: E402
 import pytest  # noqa: E402
+from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
 
 from siliconflow_provider.api import clock as provider_clock  # noqa: E402
 from siliconflow_provider.api.client import SiliconFlowClient  # noqa: E402
@@ -27,12 +28,20 @@ class HeldClock:
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.25
+        self.alarms: list[tuple[float, Callable[[], Any]]] = []
 
     def __call__(self) -> float:
         return self.now
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+        for alarm in [each for each in self.alarms if each[0] <= self.now]:
+            self.alarms.remove(alarm)
+            alarm[1]()
+
+    def after(self, seconds: float, action: Callable[[], Any]) -> None:
+        """Have something happen once so many seconds have passed."""
+        self.alarms.append((self.now + seconds, action))
 
 
 def request_line(custom_id: str, prompt: Any, **body: Any) -> dict[str, Any]:
@@ -114,3 +123,20 @@ def jsonl() -> Callable[[list[Any]], bytes]:
 def sums(jsonl: Callable[[list[Any]], bytes]) -> Callable[[int], bytes]:
     """Makes a file of that many requests: r0 asks for 0 + 1, r1 for 1 + 1, ..."""
     return lambda number: jsonl([request_line(f"r{i}", f"What is {i} + 1?") for i in range(number)])
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Gives what was logged; Airflow writes it to the terminal, in some states past the handlers of `logging`."""
+    return lambda: "".join(capsys.readouterr()) or caplog.text
+
+
+@pytest.fixture
+def object_store() -> str:
+    """The URL of an object store that is no local directory."""
+    try:
+        from airflow.sdk.io import attach
+    except ImportError:
+        from airflow.io.store import attach
+    attach("memory", fs=MemoryFileSystem())
+    return "memory://bucket"

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from siliconflow_provider.exceptions import BatchWaitError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID, SiliconFlowHook
-from siliconflow_provider.operators.waiting import BatchWaitingMixin, raise_for_ends
+from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_waiting_arguments, raise_for_ends
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -37,7 +37,7 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
     :param model: takes the place of the model on every line
     :param wait_for_completion: False returns as soon as the batch is accepted
     :param deferrable: wait in the triggerer (the default, since a window is at least 24 hours) or on the worker
-    :param poll_interval: seconds between polls; by default 5% of the batch's age, from 10 s to 300 s
+    :param poll_interval: seconds between polls, at least 1; by default 5% of the batch's age, from 10 s to 300 s
     :param timeout: seconds or `timedelta` from the batch's creation until waiting ends; by default an hour after
         its window
     :param submission_key: another value buys a new batch for the same task instance
@@ -70,6 +70,7 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_waiting_arguments(poll_interval, timeout)
         self.input_file_id = input_file_id
         self.endpoint = endpoint
         self.completion_window = completion_window

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # The scheduler ends a deferral this much later than the trigger does, so it acts only when no triggerer lives.
 TRIGGER_GRACE = timedelta(minutes=10)
+SHORTEST_POLL_INTERVAL = 1.0
 
 
 class BatchWaitingMixin:
@@ -65,7 +66,8 @@ class BatchWaitingMixin:
         return self.defer(
             trigger=BatchTrigger(batch_ids, self.siliconflow_conn_id, deadline, self.poll_interval),
             method_name="execute_complete",
-            timeout=max(deadline - now, timedelta()) + TRIGGER_GRACE,
+            # A plain timedelta: Airflow 3 cannot send pendulum's kinds to its supervisor.
+            timeout=timedelta(seconds=max((deadline - now).total_seconds(), 0.0)) + TRIGGER_GRACE,
         )
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
@@ -155,15 +157,31 @@ def _describe_timeout(end: WaitEnd, siliconflow_conn_id: str) -> str:
     message = f"batch {end.batch_id} was not over at the deadline, {end.deadline} UTC: it {state}{done}"
     if end.error is not None:
         message += f" as far as is known, since asking fails ({end.error})"
-    return f"{message}. {_still_running([end.batch_id], siliconflow_conn_id)}"
+    return (
+        f"{message}. {_still_running([end.batch_id], siliconflow_conn_id)}. A larger timeout waits longer; "
+        "a retry succeeds once the batch has completed"
+    )
 
 
 def _still_running(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
+    """Say what goes on, what that costs, and how to end it."""
     cancels = "; ".join(f"client.cancel_batch({each!r})" for each in batch_ids)
     return (
-        f"Still running at the service, and costing what it answers: {', '.join(batch_ids)}. The next attempt of this "
-        f"task takes over. To cancel: client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {cancels}"
+        f"It runs on and what it answers is billed ({', '.join(batch_ids)}); the next attempt of this task takes it "
+        f"over. To cancel: client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {cancels}"
     )
+
+
+def check_waiting_arguments(poll_interval: float | None, timeout: float | timedelta | None) -> None:
+    """Raise ValueError for arguments that would flood the service or end a wait before it begins."""
+    if poll_interval is not None and poll_interval < SHORTEST_POLL_INTERVAL:
+        raise ValueError(
+            f"poll_interval is {poll_interval!r}: give at least {SHORTEST_POLL_INTERVAL:g} second, or None for a "
+            "schedule that follows the batch's age"
+        )
+    length = _length(timeout)
+    if length is not None and length <= timedelta():
+        raise ValueError(f"timeout is {timeout!r}: give a positive length of time, or None for the batch's window")
 
 
 def _length(timeout: float | timedelta | None) -> timedelta | None:

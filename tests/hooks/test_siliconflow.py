@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from siliconflow_provider.exceptions import InvalidConnectionError
+from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes the hook of a connection with these fields, or of this URI."""
+
+    def make(uri: str | None = None, **fields: Any) -> SiliconFlowHook:
+        value = uri or json.dumps({"conn_type": "siliconflow", "password": "sk-secret", **fields})
+        monkeypatch.setenv("AIRFLOW_CONN_SF", value)
+        return SiliconFlowHook("sf")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("fields", "base_url"),
+    [
+        ({}, "https://api.siliconflow.com/v1"),
+        ({"host": "api.siliconflow.cn"}, "https://api.siliconflow.cn/v1"),
+        ({"host": "https://api.siliconflow.cn/v1"}, "https://api.siliconflow.cn/v1"),
+        ({"host": "https://api.siliconflow.cn/v1/"}, "https://api.siliconflow.cn/v1"),
+        ({"host": "https://api.siliconflow.cn"}, "https://api.siliconflow.cn/v1"),
+        ({"host": "gateway.example/siliconflow/v1"}, "https://gateway.example/siliconflow/v1"),
+        ({"host": "127.0.0.1", "port": 8900, "schema": "http"}, "http://127.0.0.1:8900/v1"),
+        ({"host": "http://127.0.0.1:8900/v1", "port": 1}, "http://127.0.0.1:8900/v1"),
+        ({"host": "http://127.0.0.1/v1", "port": 8900}, "http://127.0.0.1:8900/v1"),
+    ],
+)
+def test_the_base_url_is_put_together_from_the_fields(hook, fields, base_url) -> None:
+    assert hook(**fields).get_conn().base_url == base_url
+
+
+def test_a_connection_may_be_a_uri(hook) -> None:
+    client = hook("siliconflow://:sk-secret@127.0.0.1:8900/http?timeout=5&deployment=staging").get_conn()
+    assert client.base_url == "http://127.0.0.1:8900/v1"
+    assert SiliconFlowHook("sf").deployment == "staging"
+
+
+def test_the_deployment_is_empty_by_default(hook) -> None:
+    assert hook().deployment == ""
+    assert hook(extra={"deployment": "staging"}).deployment == "staging"
+
+
+def test_the_client_is_built_once(hook) -> None:
+    one = hook()
+    assert one.get_conn() is one.get_conn()
+
+
+def test_a_connection_that_does_not_exist_says_how_to_make_it() -> None:
+    with pytest.raises(AirflowNotFoundException, match=r"connection 'nowhere' does not exist: .* AIRFLOW_CONN_NOWHERE"):
+        SiliconFlowHook("nowhere").get_conn()
+
+
+def test_a_connection_without_a_key_says_where_to_put_it(hook) -> None:
+    with pytest.raises(InvalidConnectionError, match="connection 'sf' has no password: set the SiliconFlow API key"):
+        hook(password="").get_conn()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"timeout": "soon"}, "connection 'sf' has timeout 'soon' in its extra: give a number, such as 60"),
+        ({"timeout": 0}, "connection 'sf' has timeout 0 in its extra"),
+        ({"max_retries": -1}, "connection 'sf' has max_retries -1 in its extra: give a number, such as 5"),
+    ],
+)
+def test_an_extra_that_cannot_be_used_is_named(hook, extra, message) -> None:
+    with pytest.raises(InvalidConnectionError, match=message):
+        hook(extra=extra).get_conn()
+
+
+def test_the_key_is_in_no_repr(hook) -> None:
+    one = hook()
+    assert "sk-secret" not in repr(one.get_conn()) + repr(one) + repr(vars(one.get_conn()))
+
+
+def test_a_working_connection_passes_its_test(connection) -> None:
+    passed, message = SiliconFlowHook(connection).test_connection()
+    assert passed
+    assert "accepts the key" in message
+
+
+def test_a_refused_key_fails_the_test_with_a_sentence(hook, emulator) -> None:
+    passed, message = hook(host=emulator.base_url, password="sk-wrong").test_connection()
+    assert not passed
+    assert "Invalid token" in message
+    assert "check the API key" in message
+    assert "sk-wrong" not in message

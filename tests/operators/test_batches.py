@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pendulum
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import BadRequestError, InvalidRequestError, NotFoundError, SiliconFlowError
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.exceptions import (
+    BatchCancelledError,
+    BatchExpiredError,
+    BatchFailedError,
+    BatchTimeoutError,
+    BatchWaitError,
+)
+from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
+
+
+@pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def create(connection: str, file_id: str, deferrable: bool) -> Callable[..., CreateBatchOperator]:
+    """Makes the operator, in both ways of waiting."""
+
+    def make(**arguments: Any) -> CreateBatchOperator:
+        return CreateBatchOperator(
+            **{"task_id": "create", "input_file_id": file_id, "deferrable": deferrable, **arguments}
+        )
+
+    return make
+
+
+def batches(client: SiliconFlowClient) -> list[str]:
+    return [each.id for each in client.list_batches()]
+
+
+class TestCreateBatch:
+    def test_a_completed_batch_is_a_success_with_timing(self, create, run, context, client, clock) -> None:
+        batch_id = run(create)
+        assert batches(client) == [batch_id]
+        assert context["ti"].xcoms["batch_id"] == batch_id
+        timing = context["ti"].xcoms["timing"]
+        assert timing["created_at"] == "2027-01-15T08:00:00Z"
+        assert (timing["queued_seconds"], timing["running_seconds"], timing["total_seconds"]) == (10, 100, 115)
+
+    def test_the_service_gets_what_the_task_says(self, create, run, client) -> None:
+        batch = client.get_batch(
+            run(lambda: create(completion_window=timedelta(hours=48), metadata={"team": "evals"}, model="Qwen/QwQ-32B"))
+        )
+        assert batch.completion_window == "48h"
+        assert batch.metadata["team"] == "evals"
+        assert batch.metadata["airflow_task"] == "nightly/create/manual__2026-11-23T00:00:00+00:00/-1"
+
+    def test_the_batch_id_is_pushed_before_the_wait(self, create, context, deferrable, monkeypatch) -> None:
+        def stop(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(CreateBatchOperator, "wait_for_batches", stop)
+        with pytest.raises(KeyboardInterrupt):
+            create().execute(context)
+        assert context["ti"].xcoms["batch_id"].startswith("batch_")
+
+    def test_without_waiting_it_returns_at_once(self, create, run, client, clock) -> None:
+        started = clock.now
+        batch_id = run(lambda: create(wait_for_completion=False))
+        assert client.get_batch(batch_id).status == "in_queue"
+        assert clock.now == started
+
+    def test_an_attempt_takes_over_what_an_earlier_one_created(self, create, run, client) -> None:
+        first = run(lambda: create(wait_for_completion=False))
+        assert run(create) == first
+        assert run(create) == first
+        assert batches(client) == [first]
+
+    @pytest.mark.parametrize("change", [{"submission_key": "again"}, {"model": "Qwen/QwQ-32B"}])
+    def test_what_asks_for_something_else_is_a_batch_of_its_own(self, create, run, client, change) -> None:
+        first = run(lambda: create(wait_for_completion=False))
+        assert run(lambda: create(**change)) != first
+        assert len(batches(client)) == 2
+
+    def test_another_map_index_is_a_batch_of_its_own(self, create, run, context, client) -> None:
+        first = run(lambda: create(wait_for_completion=False))
+        context["ti"].map_index = 1
+        assert run(lambda: create(wait_for_completion=False)) != first
+
+    def test_some_failed_requests_do_not_fail_the_task(self, create, run, client, upload, jsonl, line) -> None:
+        lines = [line("good", "1 + 1"), line("bad", "1 + 1", thinking_budget=1)]
+        file_id = upload(jsonl(lines))
+        batch = client.get_batch(run(lambda: create(input_file_id=file_id)))
+        assert (batch.request_counts.completed, batch.request_counts.failed) == (1, 1)
+
+    def test_a_failed_batch_is_a_verdict_with_the_services_reasons(
+        self, create, run, client, upload, jsonl, line
+    ) -> None:
+        lines = [line("a", "1 + 1"), line("b", "1 + 1", model="Qwen/QwQ-32B")]
+        file_id = upload(jsonl(lines))
+        with pytest.raises(BatchFailedError, match=r"batch_\w+ failed.*the service says: .*line 2") as failure:
+            run(lambda: create(input_file_id=file_id))
+        assert isinstance(failure.value, AirflowFailException)
+
+    def test_a_cancelled_batch_is_a_verdict_that_counts_what_was_delivered(
+        self, create, run, context, client, clock
+    ) -> None:
+        clock.after(60, lambda: client.cancel_batch(batches(client)[0]))
+        with pytest.raises(BatchCancelledError, match=r"\d of 12 requests answered, 0 failed, \d not run.*\d answers"):
+            run(create)
+        assert context["ti"].xcoms["timing"]["cancelled_at"] is not None
+
+    def test_what_was_cancelled_is_not_taken_over(self, create, run, client) -> None:
+        first = run(lambda: create(wait_for_completion=False))
+        client.cancel_batch(first)
+        assert run(create) != first
+
+    def test_at_the_deadline_the_error_says_that_the_batch_runs_on(self, create, run, client) -> None:
+        with pytest.raises(
+            BatchTimeoutError,
+            match=r"was not over at the deadline, 2027-01-15 08:01:00 UTC: it is in_progress, 5 of 12 requests done. "
+            r"It runs on and what it answers is billed.*next attempt.*cancel_batch",
+        ) as failure:
+            run(lambda: create(timeout=60))
+        assert not isinstance(failure.value, AirflowFailException)
+        assert not client.get_batch(batches(client)[0]).is_terminal
+
+    def test_a_deadline_that_passed_unseen_costs_no_finished_batch(self, create, run, clock) -> None:
+        """The attempt before died; when this one looks, the timeout is over, and the batch is too."""
+        first = run(lambda: create(wait_for_completion=False))
+        clock.advance(7200)
+        assert run(lambda: create(timeout=timedelta(hours=1))) == first
+
+    def test_an_hours_outage_does_not_end_the_wait(self, create, run, emulator, options, clock) -> None:
+        first = run(lambda: create(wait_for_completion=False))
+        port = int(emulator.base_url.rpartition(":")[2].removesuffix("/v1"))
+        back = Emulator(replace(options, port=port, storage_port=0), clock=clock)
+        clock.after(30, emulator.stop)
+        clock.after(3600, back.start)
+        try:
+            assert run(create) == first
+            assert clock.alarms == []
+        finally:
+            back.stop()
+
+    def test_a_key_that_stays_refused_ends_the_wait_after_ten_minutes(
+        self, create, run, connection, monkeypatch, clock
+    ) -> None:
+        first = run(lambda: create(wait_for_completion=False))
+        operator = create()
+        monkeypatch.setattr(type(operator), "execute", lambda self, context: self.wait_for_batches(context, [batch]))
+        batch = operator.hook.get_conn().get_batch(first)
+        value = json.loads(os.environ["AIRFLOW_CONN_SILICONFLOW_DEFAULT"]) | {"password": "sk-revoked"}
+        monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))
+        started = clock.now
+        with pytest.raises(
+            BatchWaitError, match=r"gave up asking.*Invalid token.*check the API key.*not known"
+        ) as failure:
+            run(create)
+        assert clock.now - started >= 600
+        assert "sk-revoked" not in str(failure.value)
+
+    def test_a_kill_on_the_worker_says_that_the_batch_runs_on(self, create, context, client, clock, logged) -> None:
+        operator = create(deferrable=False)
+        clock.after(20, operator.on_kill)
+        with pytest.raises(BatchWaitError, match="killed while waiting for batch_"):
+            operator.execute(context)
+        assert "runs on and what it answers is billed" in logged()
+        assert not client.get_batch(batches(client)[0]).is_terminal
+
+    def test_a_kill_before_the_wait_does_nothing(self, create) -> None:
+        create().on_kill()
+
+    @pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"waits": [{}]}])
+    def test_an_event_that_says_nothing_is_no_success(self, create, context, event) -> None:
+        with pytest.raises(BatchWaitError, match="says nothing of batches: the batches run on, a retry"):
+            create().execute_complete(context, event=event)
+
+    def test_a_deferral_ends_a_little_after_the_deadline(self, create, context) -> None:
+        with pytest.raises(TaskDeferred) as deferral:
+            create(deferrable=True, timeout=3600).execute(context)
+        assert deferral.value.trigger.deadline == pendulum.datetime(2027, 1, 15, 9)
+        # Airflow 3 can send a plain timedelta to its supervisor, none of pendulum's kinds.
+        assert type(deferral.value.timeout) is timedelta
+        assert timedelta(hours=1) < deferral.value.timeout < timedelta(hours=2)
+
+    @pytest.mark.parametrize("arguments", [{"poll_interval": 0}, {"timeout": 0}, {"timeout": timedelta(-1)}])
+    def test_what_cannot_be_waited_with_is_refused_when_the_dag_is_parsed(self, arguments) -> None:
+        with pytest.raises(ValueError, match=f"{next(iter(arguments))} is .*: give "):
+            CreateBatchOperator(task_id="create", input_file_id="file-1", **arguments)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"completion_window": "12h"}, "completion_window '12h' is not accepted by the service: give 24 to 336"),
+            ({"endpoint": "/v1/embeddings"}, "endpoint '/v1/embeddings' has no batches"),
+            ({"metadata": {"airflow_key": "x"}}, "metadata has 'airflow_key'"),
+            ({"metadata": {str(each): "" for each in range(13)}}, "13 pairs.* at most 12"),
+            ({"input_file_id": ""}, "input_file_id is ''"),
+        ],
+    )
+    def test_what_the_service_would_refuse_is_not_sent(self, create, run, client, arguments, message) -> None:
+        with pytest.raises(InvalidRequestError, match=message):
+            run(lambda: create(**arguments))
+        assert batches(client) == []
+
+    def test_an_unknown_file_is_the_services_to_refuse(self, create, run) -> None:
+        with pytest.raises(BadRequestError, match="file-unknown"):
+            run(lambda: create(input_file_id="file-unknown"))
+
+
+class TestDownloadResults:
+    @pytest.fixture
+    def download(self, connection: str, tmp_path: Path) -> Callable[..., DownloadResultsOperator]:
+        """Makes the operator."""
+
+        def make(batch_id: str, output_path: str = f"{tmp_path}/out") -> DownloadResultsOperator:
+            return DownloadResultsOperator(task_id="download", batch_id=batch_id, output_path=output_path)
+
+        return make
+
+    def test_each_request_has_a_row(self, download, client, upload, jsonl, line, context, clock, tmp_path) -> None:
+        lines = [*(line(f"r{each}", f"{each} + 1") for each in range(5)), line("bad", "1", thinking_budget=1)]
+        batch = client.create_batch(upload(jsonl(lines)))
+        clock.advance(200)
+        summary = download(batch.id).execute(context)
+        rows = read(summary["results_path"])
+        assert {each["custom_id"]: each["content"] for each in rows} == {
+            **{f"r{each}": str(each + 1) for each in range(5)},
+            "bad": None,
+        }
+        assert summary["counts"] == {"succeeded": 5, "failed": 1}
+        (bad,) = [each for each in rows if each["status"] == "failed"]
+        assert "thinking_budget" in bad["error"]["message"]
+        assert {each["batch_id"] for each in rows} == {batch.id}
+
+    def test_the_manifest_reports_the_batch(self, download, client, file_id, context, clock) -> None:
+        batch = client.create_batch(file_id)
+        clock.advance(200)
+        summary = download(batch.id).execute(context)
+        manifest = json.loads(local(summary["manifest_path"]).read_text())
+        assert manifest["rows"] == 12
+        assert manifest["counts"] == {"succeeded": 12}
+        assert manifest["tokens"] == summary["tokens"]
+        assert manifest["tokens"]["completion"] > 0
+        assert manifest["batches"][0]["timing"]["total_seconds"] == 115
+        assert manifest["paths"]["results"] == summary["results_path"]
+
+    def test_a_running_batch_is_refused(self, download, client, file_id, context, tmp_path) -> None:
+        batch = client.create_batch(file_id)
+        with pytest.raises(BatchWaitError, match=f"{batch.id} is still in_queue.*after one that waits"):
+            download(batch.id).execute(context)
+        assert not (tmp_path / "out").exists()
+
+    def test_an_unknown_batch_is_named(self, download, context) -> None:
+        with pytest.raises(NotFoundError, match=r"GET /batches/batch_unknown was refused.*check the id"):
+            download("batch_unknown").execute(context)
+
+    def test_a_second_run_replaces_the_first(self, download, client, file_id, context, clock, tmp_path) -> None:
+        batch = client.create_batch(file_id)
+        clock.advance(200)
+        assert download(batch.id).execute(context) == download(batch.id).execute(context)
+        assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["manifest.json", "results.jsonl"]
+
+    def test_a_download_that_fails_leaves_what_was_there(
+        self, download, client, file_id, context, clock, emulator, tmp_path
+    ) -> None:
+        batch = client.create_batch(file_id)
+        clock.advance(200)
+        assert client.get_batch(batch.id).is_terminal
+        earlier = tmp_path / "out" / "results.jsonl"
+        earlier.parent.mkdir()
+        earlier.write_text("earlier")
+        for stored in emulator.data_dir.glob(f"**/*{file_id}*"):
+            stored.unlink()
+        with pytest.raises(SiliconFlowError):
+            download(batch.id).execute(context)
+        assert [each.name for each in earlier.parent.iterdir()] == ["results.jsonl"]
+        assert earlier.read_text() == "earlier"
+
+
+class TestExpiredBatch:
+    @pytest.fixture
+    def options(self, tmp_path: Path) -> EmulatorOptions:
+        """A batch would run for two days, and its window is one."""
+        return EmulatorOptions(data_dir=tmp_path / "data", queue_seconds=10, run_seconds=172_800)
+
+    def test_it_is_a_verdict_and_what_it_answered_can_be_had(self, create, run, context, connection, tmp_path) -> None:
+        with pytest.raises(
+            BatchExpiredError,
+            match=r"expired after 1d 0h 0m: 5 of 12 requests answered, 7 failed.*5 answers are billed.*clearing",
+        ):
+            run(create)
+        batch_id = context["ti"].xcoms["batch_id"]
+        download = DownloadResultsOperator(task_id="download", batch_id=batch_id, output_path=str(tmp_path / "out"))
+        assert download.execute(context)["counts"] == {"succeeded": 5, "expired": 7}
+
+
+def read(path: str) -> list[dict[str, Any]]:
+    return [json.loads(each) for each in local(path).read_text().splitlines()]
+
+
+def local(path: str) -> Path:
+    return Path(path.removeprefix("file://"))

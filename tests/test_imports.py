@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "siliconflow_provider"
+
+# What a layer may import of the package; a layer that is not named here may import everything but the emulator.
+ALLOWED = {
+    "api": {"api"},
+    "jobs": {"api", "jobs"},
+    "emulator": {"emulator"},
+    "exceptions": set(),
+    "storage": set(),
+    "hooks": {"api", "exceptions", "hooks"},
+    "triggers": {"api", "jobs", "hooks", "triggers"},
+}
+
+
+def imported_modules(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path) -> None:
+    layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    imported = imported_modules(path)
+    layers = {each.split(".")[1] for each in imported if each.startswith("siliconflow_provider.")}
+    assert layers <= ALLOWED.get(layer, layers - {"emulator"})
+    if layer in ("api", "jobs", "emulator"):
+        assert not [each for each in imported if each.split(".")[0] == "airflow"]
+
+
+@pytest.mark.parametrize("module", ["batches", "files"])
+def test_importing_operators_loads_nothing_heavy(module: str) -> None:
+    """DAG files are parsed every few seconds: what a task needs is imported when it runs."""
+    heavy = ["requests", "requests_toolbelt", "airflow.triggers.base", "siliconflow_provider.jobs", "asyncio.runners"]
+    program = (
+        "import sys, airflow.providers.common.compat.sdk as sdk; sdk.BaseOperator, sdk.BaseHook; "
+        "before = set(sys.modules); "
+        f"import siliconflow_provider.operators.{module}; "
+        f"print([each for each in {heavy!r} if each in set(sys.modules) - before])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

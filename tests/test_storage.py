@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from siliconflow_provider.storage import open_for_reading, publish, storage_path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "staged"
+    path.write_bytes(b"one\ntwo\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "with space", "ünïcode", "run__2026-11-23T00:00:00+00:00", "a#b", "50%20off"]
+)
+def test_local_paths_are_taken_literally(tmp_path: Path, source: Path, name: str) -> None:
+    target = storage_path(f"{tmp_path}/{name}") / "results.jsonl"
+    publish(source, target)
+    assert (tmp_path / name / "results.jsonl").read_bytes() == source.read_bytes()
+    with open_for_reading(target) as lines:
+        assert list(lines) == [b"one\n", b"two\n"]
+
+
+def test_a_relative_path_is_below_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert storage_path("out/x").path == f"{tmp_path}/out/x"
+
+
+def test_other_storage_is_written_whole(source: Path, object_store: str) -> None:
+    target = ObjectStoragePath(f"{object_store}/out") / "results.jsonl"
+    publish(source, target)
+    assert target.fs.cat_file(target.path) == source.read_bytes()
+
+
+def test_a_copy_that_fails_leaves_no_part_behind(tmp_path: Path, source: Path) -> None:
+    target = storage_path(str(tmp_path / "out" / "results.jsonl"))
+    publish(source, target)
+    source.unlink()
+    with pytest.raises(FileNotFoundError):
+        publish(source, target)
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["results.jsonl"]
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == b"one\ntwo\n"
