@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # Airflow reads its home when it is first imported, so it is set before any test module is.
 _home = tempfile.TemporaryDirectory(prefix="airflow-home-")
 os.environ["AIRFLOW_HOME"] = _home.name
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parent.parent / "example_dags")
+DAGS_FOLDER = Path(_home.name) / "dags"
+DAGS_FOLDER.mkdir()
+(DAGS_FOLDER / "example_dags").symlink_to(Path(__file__).parent.parent / "example_dags")
 
 import pendulum  # noqa: E402
 import pytest  # noqa: E402
@@ -140,3 +146,23 @@ def object_store() -> str:
         from airflow.io.store import attach
     attach("memory", fs=MemoryFileSystem())
     return "memory://bucket"
+
+
+@pytest.fixture(scope="session")
+def dags_folder() -> Path:
+    """The folder of an Airflow that can run DAGs; the example DAGs are in it."""
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    return DAGS_FOLDER
+
+
+@pytest.fixture
+def load_dag_file(dags_folder: Path) -> Callable[[str], ModuleType]:
+    """Imports a file of that folder."""
+
+    def load(name: str) -> ModuleType:
+        specification = importlib.util.spec_from_file_location(Path(name).stem, dags_folder / name)
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        return module
+
+    return load

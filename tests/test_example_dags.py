@@ -1,31 +1,17 @@
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
 
 
-@pytest.fixture(scope="session")
-def airflow_database() -> None:
-    """Airflow's own database, which running a DAG needs."""
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
-
-
-def load(name: str) -> object:
-    specification = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 def test_the_nightly_eval_runs_as_it_stands(
-    airflow_database: None,
+    load_dag_file: Callable[[str], ModuleType],
     connection: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -33,7 +19,7 @@ def test_the_nightly_eval_runs_as_it_stands(
 ) -> None:
     """From the questions to the table, with a real trigger; the emulator's sums are right, its echoes are not."""
     monkeypatch.setenv("NIGHTLY_EVAL_OUTPUT", f"file://{tmp_path}/eval")
-    run = load("nightly_eval").nightly_eval().test()
+    run = load_dag_file("example_dags/nightly_eval.py").nightly_eval().test()
     assert str(run.state).endswith("success")
     output = capsys.readouterr().out
     assert "all                  240     180     75.0%" in output

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import requests
 from requests_toolbelt import MultipartEncoder
@@ -17,11 +17,13 @@ from siliconflow_provider.api.errors import (
     AnswerLostError,
     CreateUncertainError,
     IncompleteBodyError,
+    InvalidRequestError,
     ServerError,
     UnreadableAnswerError,
 )
 from siliconflow_provider.api.limits import check_endpoint, check_file_size, check_id, check_metadata
 from siliconflow_provider.api.models import Batch, File
+from siliconflow_provider.api.session import address
 from siliconflow_provider.api.transport import Transport
 
 DEFAULT_BASE_URL = "https://api.siliconflow.com/v1"
@@ -67,20 +69,22 @@ class SiliconFlowClient:
 
         :param path_or_fileobj: a JSONL file, or a binary file object that can seek
         :param filename: its name at the service; by default its own
-        :raises InvalidRequestError: when it is empty or larger than 1 GiB
+        :raises InvalidRequestError: when it is empty or larger than 1 GB
         """
         with ExitStack() as stack:
             if isinstance(path_or_fileobj, (str, Path)):
                 fileobj: IO[bytes] = stack.enter_context(Path(path_or_fileobj).open("rb"))
             else:
                 fileobj = path_or_fileobj
-            name = filename or Path(str(getattr(fileobj, "name", "requests.jsonl"))).name
+            name = filename or _name_of(fileobj)
             start = fileobj.tell()
-            check_file_size(name, fileobj.seek(0, 2) - start)
+            end = fileobj.seek(0, 2)
+            check_file_size(name, end - start)
 
             def send() -> Any:
                 fileobj.seek(start)
-                form = MultipartEncoder({"purpose": "batch", "file": (name, fileobj, "application/jsonl")})
+                content = _Content(fileobj, end, name)
+                form = MultipartEncoder({"purpose": "batch", "file": (name, content, "application/jsonl")})
                 headers = {"Content-Type": form.content_type}
                 return self._transport.call("POST", "/files", data=form, headers=headers)
 
@@ -98,11 +102,11 @@ class SiliconFlowClient:
         :param file_ref: a file id, or a URL such as a batch's result reference; a URL gets no key
         :raises IncompleteBodyError: when the body stays shorter than promised
         """
-        is_url = urlsplit(file_ref).scheme in ("http", "https")
         check_id("file_ref", file_ref)
+        is_url = file_ref.lower().startswith(("http://", "https://"))
         path = f"/files/{quote(file_ref, safe='')}/content"
         url = file_ref if is_url else f"{self.base_url}{path}"
-        what = f"GET of a signed URL at {urlsplit(url).netloc}" if is_url else f"GET {path}"
+        what = f"GET of a signed URL at {address(url)}" if is_url else f"GET {path}"
         start = fileobj.tell() if fileobj.seekable() else None
 
         def fetch() -> int:
@@ -184,7 +188,7 @@ class SiliconFlowClient:
             seen.update(each.id for each in fresh)
             yield from fresh
             # A service that ignores paging sends everything again; then nothing is new.
-            if not fresh or not (isinstance(answer, dict) and answer.get("has_more")):
+            if not fresh or not _has_more(answer):
                 return
             after = page[-1].id
 
@@ -221,12 +225,45 @@ def _items(answer: Any, what: str) -> list[Any]:
     return answer or []
 
 
+def _has_more(answer: Any) -> bool:
+    while isinstance(answer, dict):
+        if answer.get("has_more"):
+            return True
+        answer = answer.get("data")
+    return False
+
+
+def _name_of(fileobj: IO[bytes]) -> str:
+    # Temporary files have a number or None for a name.
+    name = getattr(fileobj, "name", None)
+    return Path(name).name if isinstance(name, str) else "requests.jsonl"
+
+
+class _Content:
+    """What a form reads of a file object: from where it stands to `end`.
+
+    A bare file object would be measured by its descriptor, which is wrong for a compressed file, or copied whole.
+    """
+
+    def __init__(self, fileobj: IO[bytes], end: int, name: str) -> None:
+        self._fileobj = fileobj
+        self._name = name
+        self.len = end - fileobj.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._fileobj.read(self.len if size < 0 else min(size, self.len))
+        if self.len and not block:
+            raise InvalidRequestError(f"file {self._name} became shorter while it was uploaded: upload it again")
+        self.len -= len(block)
+        return block
+
+
 def _copy_body(response: requests.Response, fileobj: IO[bytes], what: str) -> int:
     written = 0
     for chunk in response.iter_content(CHUNK_BYTES):
         written += fileobj.write(chunk)
     promised = response.headers.get("Content-Length")
     received = response.raw.tell()
-    if promised is not None and received != int(promised):
+    if promised is not None and promised.isdigit() and received != int(promised):
         raise IncompleteBodyError(f"{what} broke off after {received:,} of {int(promised):,} bytes")
     return written

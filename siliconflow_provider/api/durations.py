@@ -17,7 +17,8 @@ def parse_completion_window(window: str | timedelta) -> timedelta:
     :raises InvalidRequestError: when it is not 24 to 336 whole hours, which is what the service accepts
     """
     if isinstance(window, timedelta):
-        hours = window / timedelta(hours=1)
+        # pendulum's lengths cannot be divided by a timedelta.
+        hours = window.total_seconds() / 3600
     elif isinstance(window, str) and window.endswith("h") and window[:-1].isascii() and window[:-1].isdigit():
         hours = float(window[:-1])
     else:

@@ -8,7 +8,7 @@ from siliconflow_provider.api.errors import InvalidRequestError
 
 ENDPOINTS = ("/v1/chat/completions",)
 MAXIMUM_FILE_LINES = 5_000
-MAXIMUM_FILE_BYTES = 1024**3
+MAXIMUM_FILE_BYTES = 10**9
 MAXIMUM_METADATA_PAIRS = 16
 MAXIMUM_METADATA_KEY = 64
 MAXIMUM_METADATA_VALUE = 512
@@ -51,7 +51,9 @@ def check_id(name: str, value: str) -> None:
 
 def _check_text(field: str, value: object, limit: int) -> None:
     if not isinstance(value, str):
-        raise InvalidRequestError(f"{field} is a {type(value).__name__}, the service takes strings: pass str(...)")
+        raise InvalidRequestError(
+            f"{field} is of type {type(value).__name__}, the service takes strings: pass str(...)"
+        )
     if len(value) > limit:
         raise InvalidRequestError(f"{field} has {len(value)} characters, the service takes {limit}: shorten it")
 

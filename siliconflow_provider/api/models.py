@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from math import isfinite
 from typing import Any
 
 import pendulum
+
+from siliconflow_provider.api.redaction import without_queries
 
 TERMINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
 
@@ -103,7 +106,10 @@ class BatchTiming:
         lengths = {name: getattr(self, name) for name in ("queued", "running", "finalizing", "total")}
         return {
             **{name: moment and moment.to_iso8601_string() for name, moment in moments.items()},
-            **{f"{name}_seconds": length and length.total_seconds() for name, length in lengths.items()},
+            **{
+                f"{name}_seconds": None if length is None else length.total_seconds()
+                for name, length in lengths.items()
+            },
         }
 
 
@@ -182,14 +188,17 @@ class Batch:
 
 
 def _integer(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) else None
+    return int(value) if isinstance(value, (int, float)) and isfinite(value) else None
 
 
 def _moment(seconds: Any) -> pendulum.DateTime | None:
     # Zero is how some servers write "not yet".
     if not isinstance(seconds, (int, float)) or seconds <= 0:
         return None
-    return pendulum.from_timestamp(seconds)
+    try:
+        return pendulum.from_timestamp(seconds)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _between(start: pendulum.DateTime | None, end: pendulum.DateTime | None) -> pendulum.Duration | None:
@@ -203,8 +212,8 @@ def _error_texts(errors: Any) -> list[str]:
     if isinstance(errors, Mapping):
         errors = errors.get("data")
     if not isinstance(errors, (list, tuple)):
-        return [str(errors)] if errors else []
-    return [_error_text(each) for each in errors]
+        return [without_queries(str(errors))] if errors else []
+    return [without_queries(_error_text(each)) for each in errors]
 
 
 def _error_text(error: Any) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+_LOGGERS = ("urllib3.connectionpool", "urllib3.connection")
 _downloading: ContextVar[bool] = ContextVar("siliconflow_downloading", default=False)
 
 
@@ -27,9 +28,10 @@ class _HideQuery(logging.Filter):
 @contextmanager
 def quiet_urls() -> Iterator[None]:
     """Keep urllib3, which logs each request's whole path at DEBUG, from showing queries meanwhile."""
-    logger = logging.getLogger("urllib3.connectionpool")
-    if not any(isinstance(each, _HideQuery) for each in logger.filters):
-        logger.addFilter(_HideQuery())
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(each, _HideQuery) for each in logger.filters):
+            logger.addFilter(_HideQuery())
     token = _downloading.set(True)
     try:
         yield

@@ -59,6 +59,6 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
         pass
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, moment.timestamp() - now.timestamp())

@@ -16,6 +16,17 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
+def address(url: str) -> str:
+    """Return host and port of a URL for messages, which must not show credentials or a query.
+
+    :raises InvalidRequestError: when it cannot be a URL
+    """
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError as error:
+        raise InvalidRequestError(f"a URL (not shown, it may be signed) cannot be read: {error}") from None
+
+
 def checked_key(api_key: str | None) -> str:
     """Return the key without surrounding white space, or raise without showing it."""
     key = (api_key or "").strip()
@@ -30,9 +41,15 @@ def checked_key(api_key: str | None) -> str:
 
 def checked_base_url(base_url: str) -> str:
     """Return the base URL without a final slash, or raise when no request can be sent to it."""
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidRequestError(f"base_url {base_url!r} is not a URL: give one like 'https://api.siliconflow.com/v1'")
+    try:
+        parts = urlsplit(base_url)
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        # What stands here by mistake may be a key.
+        shown = "(not shown)" if "@" in base_url or base_url.startswith("sk-") else repr(base_url)
+        raise InvalidRequestError(f"base_url {shown} is not a URL: give one like 'https://api.siliconflow.com/v1'")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InvalidRequestError(
             f"base_url for {parts.hostname} has credentials, a query or a fragment in it: "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
+from http.client import IncompleteRead
 from typing import Any
 
 import requests
@@ -14,6 +16,7 @@ from siliconflow_provider.api.errors import (
     AnswerLostError,
     CertificateError,
     ConnectionFailedError,
+    IncompleteBodyError,
     SiliconFlowError,
     error_class,
 )
@@ -39,14 +42,16 @@ def from_exception(error: Exception, what: str, host: str) -> SiliconFlowError:
     :param host: where it went
     """
     reason = _root_reason(error)
-    if isinstance(error, requests.exceptions.SSLError):
+    chain = _chain(error)
+    if any(isinstance(each, ssl.SSLCertVerificationError) for each in chain):
         return CertificateError(
             f"{what}: the TLS certificate of {host} was not accepted ({reason}): check the base URL, "
             "or name your own authority's certificates in REQUESTS_CA_BUNDLE"
         )
     if _was_never_sent(error):
         return ConnectionFailedError(f"{what}: no connection to {host} ({reason}): check host and network")
-    return AnswerLostError(f"{what}: sent to {host}, but no whole answer came back ({reason})")
+    kind = IncompleteBodyError if any(isinstance(each, IncompleteRead) for each in chain) else AnswerLostError
+    return kind(f"{what}: sent to {host}, but no whole answer came back ({reason})")
 
 
 def from_response(response: requests.Response, what: str) -> SiliconFlowError:
@@ -96,7 +101,10 @@ def _message(body: Any) -> str:
         found = re.search(r"<(?:Message|title)>([^<]*)</(?:Message|title)>", text)
         text = found.group(1).strip() if found else ""
     text = without_queries(text)
-    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}..."
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    # Not within a word: half a key would not be recognized and hidden.
+    return re.sub(r"[\w-]*$", "...", text[:LONGEST_MESSAGE], count=1, flags=re.ASCII)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -110,14 +118,18 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _was_never_sent(error: Exception) -> bool:
-    if isinstance(error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)):
+    if isinstance(error, requests.exceptions.ConnectTimeout):
         return True
-    return any(isinstance(each, NewConnectionError) for each in _chain(error))
+    # A ProxyError alone says little: behind a proxy, urllib3 also gives that name to a reset after the request.
+    return any(
+        isinstance(each, NewConnectionError) or str(each).startswith("Tunnel connection failed")
+        for each in _chain(error)
+    )
 
 
 def _root_reason(error: Exception) -> str:
     root = _chain(error)[-1]
     text = getattr(root, "strerror", None) or str(root)
-    # Texts of urllib3 may hold the whole URL, without its host.
-    text = re.sub(r"url: \S+", "url: ...", without_queries(str(text)))
+    # Texts of urllib3 may hold a URL without its host or with a scheme of its own.
+    text = re.sub(r"\?\S+", "?...", str(text))
     return f"{type(root).__name__}: {text}" if text else type(root).__name__

@@ -7,16 +7,19 @@ import logging
 import random
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import requests
 
 from siliconflow_provider.api import clock
-from siliconflow_provider.api.durations import format_duration
-from siliconflow_provider.api.errors import BadRequestError, SiliconFlowError, UnreadableAnswerError
+from siliconflow_provider.api.errors import (
+    BadRequestError,
+    InvalidRequestError,
+    SiliconFlowError,
+    UnreadableAnswerError,
+)
 from siliconflow_provider.api.redaction import quiet_urls
 from siliconflow_provider.api.retry import pause_before_retry, should_retry
-from siliconflow_provider.api.session import BearerAuth, NoAuth, Session, checked_base_url, checked_key
+from siliconflow_provider.api.session import BearerAuth, NoAuth, Session, address, checked_base_url, checked_key
 from siliconflow_provider.api.translation import from_exception, from_response, refusal, request_id
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,8 @@ class Transport:
     def __init__(self, api_key: str, base_url: str, *, timeout: float, max_retries: int) -> None:
         self._api_key = checked_key(api_key)
         self.base_url = checked_base_url(base_url)
+        if not timeout > 0:
+            raise InvalidRequestError(f"timeout is {timeout}: give a positive number of seconds")
         self._timeout = (min(timeout, LONGEST_CONNECT_TIMEOUT), timeout)
         self._max_retries = max_retries
         self._session = Session(BearerAuth(self._api_key, self.base_url))
@@ -56,7 +61,7 @@ class Transport:
                     raise
                 pause = pause_before_retry(failures, error.retry_after, random.random())
                 attempts = f"attempt {failures} of {self._max_retries + 1}"
-                log.warning("%s; %s, next in %s", error, attempts, format_duration(pause))
+                log.warning("%s; %s, next in %.1f s", error, attempts, pause)
             clock.sleep(pause)
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
@@ -92,14 +97,17 @@ class Transport:
                     return read(response)
                 failure = from_response(response, what)
         except requests.exceptions.RequestException as error:
-            failure = from_exception(error, what, urlsplit(url).netloc)
+            failure = from_exception(error, what, address(url))
         except SiliconFlowError as error:
             failure = error
         # Raised outside of the handlers: as context, a foreign error could show a signed URL.
         raise self._hiding_key(failure)
 
     def _hiding_key(self, error: SiliconFlowError) -> SiliconFlowError:
-        error.message = error.message.replace(self._api_key, "***")
+        def hidden(value: Any) -> Any:
+            return value.replace(self._api_key, "***") if isinstance(value, str) else value
+
+        error.message, error.code, error.request_id = map(hidden, (error.message, error.code, error.request_id))
         error.args = (error.message,)
         return error
 

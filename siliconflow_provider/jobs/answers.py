@@ -53,14 +53,9 @@ class _Choice(msgspec.Struct):
     finish_reason: Any = None
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: Any = None
-    completion_tokens: Any = None
-
-
 class _Body(msgspec.Struct):
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: Any = None
     model: Any = None
     error: Any = None
     code: Any = None
@@ -85,6 +80,8 @@ class _Identity(msgspec.Struct):
 _line_decoder = msgspec.json.Decoder(_Line)
 _identity_decoder = msgspec.json.Decoder(_Identity)
 _body_decoder = msgspec.json.Decoder(_Body)
+UNREADABLE = "unreadable_answer"
+SHOWN_CHARACTERS = 200
 _STATUS_OF_CODE = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 
 
@@ -95,16 +92,29 @@ def parse_answer(line: bytes, batch_id: str) -> ResultRow:
     """
     try:
         answer = _line_decoder.decode(line)
-        body = answer.response.body if answer.response is not None else None
-        if isinstance(body, str):
-            body = _body_decoder.decode(body)
-    except msgspec.ValidationError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         custom_id = _identity_decoder.decode(line).custom_id
-        return _failure(custom_id, batch_id, AnswerError("unreadable_answer", str(error)))
+        return _failure(custom_id, batch_id, AnswerError(UNREADABLE, str(error)))
+    try:
+        body = _body_of(answer)
+    except msgspec.DecodeError as error:
+        return _failure(answer.custom_id, batch_id, AnswerError(UNREADABLE, str(error)))
     refusal = _refusal(answer, body)
     if refusal is not None:
         return _failure(answer.custom_id, batch_id, refusal)
     return _success(answer.custom_id, batch_id, body or _Body())
+
+
+def _body_of(answer: _Line) -> _Body | None:
+    body = answer.response.body if answer.response is not None else None
+    if not isinstance(body, str):
+        return body
+    try:
+        return _body_decoder.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        raise msgspec.DecodeError(f"the answer's body is not JSON: {body[:SHOWN_CHARACTERS]}") from None
 
 
 def _refusal(answer: _Line, body: _Body | None) -> AnswerError | None:
@@ -112,10 +122,12 @@ def _refusal(answer: _Line, body: _Body | None) -> AnswerError | None:
     if answer.error:
         return _error_of(answer.error)
     status = answer.response.status_code if answer.response is not None else None
-    said = (body.error or (body.message and {"code": body.code, "message": body.message})) if body else None
+    # Beside choices, a code and a message may say that all is well.
+    refused = body is not None and not body.choices and body.message
+    said = body and (body.error or (refused and {"code": body.code, "message": body.message}))
     if said:
         return _error_of(said)
-    if status not in (None, 200):
+    if status not in (None, 200, "200"):
         return AnswerError(str(status), f"the request was answered with status {status}")
     if body is None or not body.choices:
         return AnswerError("no_choices", "the answer has no choices")
@@ -135,7 +147,8 @@ def _failure(custom_id: str, batch_id: str, error: AnswerError) -> ResultRow:
 
 
 def _success(custom_id: str, batch_id: str, body: _Body) -> ResultRow:
-    choices, usage = body.choices or [_Choice()], body.usage or _Usage()
+    choices = body.choices or [_Choice()]
+    usage = body.usage if isinstance(body.usage, dict) else {}
     first = choices[0]
     row = ResultRow(
         custom_id=custom_id,
@@ -144,8 +157,8 @@ def _success(custom_id: str, batch_id: str, body: _Body) -> ResultRow:
         reasoning_content=first.message.reasoning_content,
         tool_calls=first.message.tool_calls,
         finish_reason=_text(first.finish_reason),
-        prompt_tokens=_count(usage.prompt_tokens),
-        completion_tokens=_count(usage.completion_tokens),
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
         model=_text(body.model),
         batch_id=batch_id,
     )

@@ -25,6 +25,7 @@ def rows_of_batch(
     :param tally: counts the rows and what was left out
     """
     seen: set[str] = set()
+    duplicates_before = tally.duplicates
     for name, lines in (("output", output_lines), ("error", error_lines)):
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -42,5 +43,6 @@ def rows_of_batch(
             seen.add(row.custom_id)
             tally.add(row)
             yield row
-    if tally.duplicates:
-        log.warning("%d lines of batch %s repeat a request and were left out", tally.duplicates, batch_id)
+    duplicates = tally.duplicates - duplicates_before
+    if duplicates:
+        log.warning("batch %s: %d lines repeat a request and were left out", batch_id, duplicates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO
@@ -71,16 +72,17 @@ class RequestFileReport:
             raise InvalidRequestFileError(f"{name} is empty: write one request a line to it")
         problems: list[str] = []
         if self.lines > MAXIMUM_FILE_LINES:
-            problems.append(f"it has {self.lines:,} lines, the service takes {MAXIMUM_FILE_LINES:,}: cut it")
+            problems.append(f"it has {self.lines:,} lines, the service takes {MAXIMUM_FILE_LINES:,}")
         if self.bytes > MAXIMUM_FILE_BYTES:
-            problems.append(f"it has {self.bytes:,} bytes, the service takes {MAXIMUM_FILE_BYTES:,}: cut it")
+            problems.append(f"it has {self.bytes:,} bytes, the service takes {MAXIMUM_FILE_BYTES:,}")
         problems += [f"line {each.number:,}: {each.reason}" for each in self.problems]
         if self.problem_count > len(self.problems):
             problems.append(f"and {self.problem_count - len(self.problems):,} more bad lines")
         if problems:
-            count = f"{self.problem_count:,} of {self.lines:,} lines are bad" if self.problem_count else "too large"
+            bad = f"{self.problem_count:,} of {self.lines:,} lines are bad; mend them"
+            what = bad if self.problem_count else "it is too large; cut it"
             raise InvalidRequestFileError(
-                f"{name} was not uploaded, {count}; mend them and run the task again:\n  " + "\n  ".join(problems)
+                f"{name} was not uploaded, {what} and run the task again:\n  " + "\n  ".join(problems)
             )
 
 
@@ -115,7 +117,11 @@ def _check_line(line: bytes, report: RequestFileReport, first_lines: dict[str, i
     """Return what is wrong with the line, and note its id and model."""
     if not line.strip():
         return "the line is blank"
+    if line.startswith(BOM_UTF8):
+        return "it begins with a byte order mark: save the file as UTF-8 without one"
     try:
+        # The decoder does not look into texts that it has no field for.
+        line.decode()
         request = _decoder.decode(line)
     except msgspec.ValidationError as error:
         return str(error)

@@ -12,7 +12,13 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.errors import InvalidRequestError
-from siliconflow_provider.api.limits import MAXIMUM_METADATA_PAIRS, MAXIMUM_METADATA_VALUE
+from siliconflow_provider.api.limits import (
+    MAXIMUM_METADATA_PAIRS,
+    MAXIMUM_METADATA_VALUE,
+    check_endpoint,
+    check_id,
+    check_metadata,
+)
 from siliconflow_provider.api.models import Batch
 
 log = logging.getLogger(__name__)
@@ -73,7 +79,9 @@ class Submission:
                 f"metadata has {len(self.metadata)} pairs: of the service's {MAXIMUM_METADATA_PAIRS}, "
                 f"{len(ours)} are used for finding batches again, so give at most {room}"
             )
-        return {**self.metadata, **ours}
+        metadata = {**self.metadata, **ours}
+        check_metadata(metadata)
+        return metadata
 
     def matches(self, batch: Batch) -> bool:
         """Whether this batch was created for this submission."""
@@ -96,6 +104,10 @@ def find_or_create_batch(client: SiliconFlowClient, submission: Submission) -> B
     :raises CreateUncertainError: when the create's answer was lost; the next attempt finds the batch if there is one
     """
     metadata = submission.batch_metadata()
+    check_endpoint(submission.endpoint)
+    check_id("input_file_id", submission.input_file_id)
+    if submission.model is not None:
+        check_id("model", submission.model)
     existing = find_batch(client, submission)
     if existing is not None:
         log.info("took over batch %s (%s), which an earlier attempt created", existing.id, existing.status)
@@ -117,7 +129,9 @@ def _candidates(client: SiliconFlowClient, submission: Submission) -> Iterator[B
         if item.timing.created_at is not None and item.timing.created_at < oldest:
             return
         if item.metadata:
-            yield item
+            # Which one is the oldest is told by its time, and some list items come without.
+            is_undated = submission.matches(item) and item.timing.created_at is None
+            yield client.get_batch(item.id) if is_undated else item
         elif item.input_file_id in (None, submission.input_file_id):
             # Some list items come without metadata; the single batch has it.
             yield client.get_batch(item.id)

@@ -102,17 +102,20 @@ class BatchWait:
     batch: Batch | None = None
     error: SiliconFlowError | None = None
     failing_since: pendulum.DateTime | None = None
+    refused_since: pendulum.DateTime | None = None
     _logged: tuple[object, ...] = field(default=(), repr=False)
     _logged_at: pendulum.DateTime | None = field(default=None, repr=False)
 
     def saw(self, batch: Batch) -> None:
         """Take in an answer."""
-        self.batch, self.error, self.failing_since = batch, None, None
+        self.batch, self.error, self.failing_since, self.refused_since = batch, None, None, None
 
     def failed(self, error: SiliconFlowError, now: pendulum.DateTime) -> None:
         """Take in a failed poll."""
         self.error = error
         self.failing_since = self.failing_since or now
+        # What an outage before it took is no part of how long a refusal has lasted.
+        self.refused_since = None if may_heal(error) else self.refused_since or now
 
     def state(self, now: pendulum.DateTime) -> str:
         """Return `running`, `over`, `timeout`, or `error` when asking has become pointless."""
@@ -122,8 +125,8 @@ class BatchWait:
             self.deadline = deadline_of([self.batch], None, now)
         if self.deadline is not None and now >= self.deadline:
             return "timeout"
-        if self.error is not None and self.failing_since is not None and not may_heal(self.error):
-            return "error" if now - self.failing_since >= HEALING_TIME else "running"
+        if self.refused_since is not None and now - self.refused_since >= HEALING_TIME:
+            return "error"
         return "running"
 
     def pause(self, now: pendulum.DateTime) -> float:
@@ -219,11 +222,21 @@ def from_event(event: Any) -> list[WaitEnd]:
     :raises ValueError: when it is not one of `to_event`
     """
     try:
-        return [
+        ends = [
             WaitEnd(**{**each, "batch": each["batch"] and Batch.from_json(each["batch"])}) for each in event["waits"]
         ]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the trigger reported {event!r}, which says nothing of batches") from error
+    except (AttributeError, KeyError, TypeError):
+        ends = []
+    # No end, or one that is none, would pass for a success.
+    if not ends or not all(map(_is_end, ends)):
+        raise ValueError(f"the trigger reported {event!r}, which says nothing of batches")
+    return ends
+
+
+def _is_end(end: WaitEnd) -> bool:
+    if end.state == "over":
+        return end.batch is not None and end.batch.is_terminal
+    return end.state in ("timeout", "error")
 
 
 def describe_end(batch: Batch) -> str:

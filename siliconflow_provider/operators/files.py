@@ -24,7 +24,7 @@ class UploadFileOperator(BaseOperator):
     Every line is checked before anything is sent. The upload is named for the hash of its content, and one that
     is already at the service is used, so a retry uploads nothing twice.
 
-    :param file_path: a JSONL file of at most 5,000 requests and 1 GiB: local, or anything Airflow's object
+    :param file_path: a JSONL file of at most 5,000 requests and 1 GB: local, or anything Airflow's object
         storage takes, such as `s3://bucket/key`
     :param siliconflow_conn_id: the Airflow connection
     """

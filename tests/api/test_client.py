@@ -1,0 +1,931 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import logging
+import re
+import tempfile
+import traceback
+import tracemalloc
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any
+
+import pendulum
+import pytest
+
+from siliconflow_provider.api import client as client_module
+from siliconflow_provider.api import clock as provider_clock
+from siliconflow_provider.api import errors
+from siliconflow_provider.api.client import DEFAULT_BASE_URL, SiliconFlowClient
+from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.api.models import Batch, File, RequestCounts
+
+Sums = Callable[[int], bytes]
+MakeBatch = Callable[..., dict[str, Any]]
+GB = 10**9
+LARGE = 64 * 1024 * 1024
+LITTLE = 16 * 1024 * 1024
+TRACE = "x_siliconcloud_trace_id"
+
+
+@pytest.fixture
+def sparse(tmp_path: Path) -> Callable[[int], Path]:
+    """Makes a file of that many bytes which takes no room."""
+
+    def make(size: int) -> Path:
+        path = tmp_path / "sparse.jsonl"
+        with path.open("wb") as file:
+            file.truncate(size)
+        return path
+
+    return make
+
+
+def requests_of(emulator: Any) -> list[str]:
+    """What the emulator was asked, such as `POST /v1/batches`."""
+    log = (emulator.data_dir / "requests.log").read_text().splitlines()
+    return [f"{each['method']} {each['path']}" for each in map(json.loads, log) if each["event"] == "received"]
+
+
+def rows(data: bytes) -> dict[str, Any]:
+    return {each["custom_id"]: each for each in map(json.loads, data.splitlines())}
+
+
+# --- against the emulator
+
+
+def test_a_client_shows_its_base_url_and_no_key(client: SiliconFlowClient, emulator: Any) -> None:
+    assert client.base_url == emulator.base_url
+    assert repr(client) == f"SiliconFlowClient('{emulator.base_url}')"
+    assert SiliconFlowClient("sk-abc").base_url == DEFAULT_BASE_URL
+
+
+def test_a_file_is_uploaded_from_a_path_under_its_own_name(
+    client: SiliconFlowClient, clock: Any, tmp_path: Path, sums: Sums
+) -> None:
+    path = tmp_path / "questions.jsonl"
+    path.write_bytes(sums(3))
+    file = client.upload_file(path)
+    moment = pendulum.from_timestamp(int(clock.now))
+    assert file == File(file.id, "questions.jsonl", len(sums(3)), "batch", moment)
+    assert client.upload_file(str(path)).filename == "questions.jsonl"
+
+
+@pytest.mark.parametrize("name", ["other.jsonl", 'a "b".jsonl', "вопросы é.jsonl", "a;b=c.jsonl"])
+def test_a_file_is_uploaded_under_the_name_that_is_given(
+    client: SiliconFlowClient, tmp_path: Path, sums: Sums, name: str
+) -> None:
+    path = tmp_path / "questions.jsonl"
+    path.write_bytes(sums(1))
+    uploaded = client.upload_file(path, filename=name)
+    assert (uploaded.filename or "").replace("%22", '"') == name
+    assert downloaded(client, uploaded.id) == sums(1)
+
+
+def downloaded(client: SiliconFlowClient, file_ref: str) -> bytes:
+    fileobj = io.BytesIO()
+    assert client.download(file_ref, fileobj) == len(fileobj.getvalue())
+    return fileobj.getvalue()
+
+
+def opened(kind: str, path: Path) -> IO[bytes]:
+    content = path.read_bytes()
+    if kind == "file":
+        return path.open("rb")
+    if kind == "memory":
+        return io.BytesIO(content)
+    if kind == "gzip":
+        path.write_bytes(gzip.compress(content))
+        return gzip.open(path)  # type: ignore[return-value]
+    make: Any = {"temporary": tempfile.TemporaryFile, "spooled": tempfile.SpooledTemporaryFile}[kind]
+    temporary: IO[bytes] = make()
+    temporary.write(content)
+    temporary.seek(0)
+    return temporary
+
+
+KINDS = {
+    "file": "a.jsonl",
+    "memory": "requests.jsonl",
+    "gzip": "a.jsonl",
+    "temporary": "requests.jsonl",
+    "spooled": "requests.jsonl",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_open_file_of_any_kind_is_uploaded_whole(
+    client: SiliconFlowClient, tmp_path: Path, sums: Sums, kind: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(sums(200))
+    with opened(kind, path) as fileobj:
+        file = client.upload_file(fileobj)
+    assert downloaded(client, file.id) == sums(200)
+    assert (file.bytes, file.filename) == (len(sums(200)), KINDS[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_open_file_is_uploaded_from_where_it_stands(
+    client: SiliconFlowClient, tmp_path: Path, sums: Sums, kind: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"{}\n" + sums(5))
+    with opened(kind, path) as fileobj:
+        fileobj.seek(3)
+        file = client.upload_file(fileobj)
+    assert downloaded(client, file.id) == sums(5)
+
+
+def test_uploaded_files_are_listed(client: SiliconFlowClient, clock: Any, sums: Sums) -> None:
+    assert client.list_files() == []
+    first = client.upload_file(io.BytesIO(sums(1)), filename="a.jsonl")
+    clock.advance(60)
+    second = client.upload_file(io.BytesIO(sums(2)), filename="b.jsonl")
+    assert client.list_files() == [second, first]
+
+
+def test_a_batch_goes_from_queue_to_results(client: SiliconFlowClient, clock: Any, sums: Sums, jsonl: Any) -> None:
+    lines = sums(3) + jsonl([{"custom_id": "bad", "body": {"model": "deepseek-ai/DeepSeek-V3", "messages": []}}])
+    file = client.upload_file(io.BytesIO(lines))
+    start = pendulum.from_timestamp(int(clock.now))
+    batch = client.create_batch(file.id, metadata={"purpose": "test"})
+    assert (batch.status, batch.is_terminal, batch.request_counts) == ("in_queue", False, None)
+    assert (batch.input_file_id, batch.endpoint) == (file.id, "/v1/chat/completions")
+    assert (batch.completion_window, batch.metadata) == ("24h", {"purpose": "test"})
+    assert batch.timing.created_at == start
+    assert batch.timing.expires_at == start.add(hours=24)
+
+    seen = []
+    for seconds in (15, 50, 48, 10):
+        clock.advance(seconds)
+        seen.append(client.get_batch(batch.id))
+    assert [each.status for each in seen] == ["in_progress", "in_progress", "finalizing", "completed"]
+    assert seen[1].request_counts == RequestCounts(total=4, completed=2, failed=0)
+
+    done = seen[-1]
+    assert (done.is_terminal, done.final_status, done.errors) == (True, "completed", [])
+    assert done.request_counts == RequestCounts(total=4, completed=3, failed=1)
+    assert done.timing.queued == timedelta(seconds=10)
+    assert done.timing.running == timedelta(seconds=100)
+    assert done.timing.finalizing == timedelta(seconds=5)
+    assert done.timing.total == timedelta(seconds=115)
+    answers = rows(downloaded(client, done.output_file_id or ""))
+    assert {name: each["response"]["body"]["choices"][0]["message"]["content"] for name, each in answers.items()} == {
+        "r0": "1",
+        "r1": "2",
+        "r2": "3",
+    }
+    assert list(rows(downloaded(client, done.error_file_id or ""))) == ["bad"]
+
+
+def test_a_batch_whose_file_is_bad_fails_with_its_reasons(client: SiliconFlowClient, clock: Any) -> None:
+    batch = client.create_batch(client.upload_file(io.BytesIO(b"not json\n[]\n")).id)
+    clock.advance(15)
+    failed = client.get_batch(batch.id)
+    assert (failed.final_status, failed.output_file_id) == ("failed", None)
+    assert failed.errors == ["line 1: not JSON", "line 2: not a JSON object"]
+    assert failed.timing.failed_at == failed.timing.ended_at
+
+
+@pytest.mark.parametrize("window", ["336h", timedelta(days=14), pendulum.duration(weeks=2)])
+def test_a_window_may_be_a_text_or_a_length(client: SiliconFlowClient, sums: Sums, window: Any) -> None:
+    batch = client.create_batch(client.upload_file(io.BytesIO(sums(1))).id, completion_window=window)
+    assert batch.completion_window == "336h"
+    assert (batch.timing.expires_at or 0) - (batch.timing.created_at or 0) == timedelta(days=14)  # type: ignore[operator]
+
+
+def test_a_model_takes_the_place_of_those_on_the_lines(client: SiliconFlowClient, clock: Any, sums: Sums) -> None:
+    batch = client.create_batch(client.upload_file(io.BytesIO(sums(1))).id, model="Qwen/QwQ-32B")
+    clock.advance(120)
+    done = client.get_batch(batch.id)
+    answer = rows(downloaded(client, done.output_file_id or ""))["r0"]["response"]["body"]
+    assert answer["model"] == "Qwen/QwQ-32B"
+    assert answer["choices"][0]["message"]["reasoning_content"]
+
+
+def test_a_batch_is_cancelled(client: SiliconFlowClient, clock: Any, sums: Sums) -> None:
+    batch = client.create_batch(client.upload_file(io.BytesIO(sums(4))).id)
+    clock.advance(60)
+    cancelling = client.cancel_batch(batch.id)
+    assert (cancelling.status, cancelling.is_terminal) == ("cancelling", False)
+    clock.advance(20)
+    cancelled = client.get_batch(batch.id)
+    assert (cancelled.final_status, cancelled.request_counts) == ("cancelled", RequestCounts(4, 2, 0))
+    assert len(rows(downloaded(client, cancelled.output_file_id or ""))) == 2
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 3, 5, 100])
+def test_batches_are_listed_newest_first_over_all_pages(
+    client: SiliconFlowClient, emulator: Any, clock: Any, sums: Sums, page_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "PAGE_SIZE", page_size)
+    file_id = client.upload_file(io.BytesIO(sums(1))).id
+    created = []
+    for _ in range(5):
+        created.append(client.create_batch(file_id))
+        clock.advance(1)
+    assert [each.id for each in client.list_batches()] == [each.id for each in reversed(created)]
+    assert requests_of(emulator).count("GET /v1/batches") == -(-5 // page_size)
+
+
+def test_pages_are_fetched_as_they_are_needed(
+    client: SiliconFlowClient, emulator: Any, sums: Sums, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "PAGE_SIZE", 1)
+    file_id = client.upload_file(io.BytesIO(sums(1))).id
+    for _ in range(3):
+        client.create_batch(file_id)
+    batches = client.list_batches()
+    assert isinstance(batches, Iterator)
+    next(batches)
+    assert requests_of(emulator).count("GET /v1/batches") == 1
+
+
+def test_a_wrong_key_and_unknown_ids_are_named(client: SiliconFlowClient, emulator: Any, held_time: Any) -> None:
+    with pytest.raises(errors.AuthenticationError, match="GET /files was refused: Invalid token: check the API key"):
+        SiliconFlowClient("sk-wrong", emulator.base_url).list_files()
+    with pytest.raises(errors.NotFoundError, match="GET /batches/batch_x was refused: no batch has the id 'batch_x'"):
+        client.get_batch("batch_x")
+    with pytest.raises(errors.NotFoundError, match="POST /batches/batch_x/cancel was refused: "):
+        client.cancel_batch("batch_x")
+    with pytest.raises(errors.NotFoundError, match="GET /files/file-x/content was refused: "):
+        client.download("file-x", io.BytesIO())
+    with pytest.raises(errors.BadRequestError, match="POST /batches was refused: input_file_id: ") as caught:
+        client.create_batch("file-x")
+    assert (caught.value.status, caught.value.code, len(caught.value.request_id or "")) == (400, 20012, 32)
+
+
+def test_an_id_cannot_reach_another_path(client: SiliconFlowClient, emulator: Any) -> None:
+    for odd in ("../files", "a/b?c=d#e", "é"):
+        with pytest.raises(errors.NotFoundError):
+            client.get_batch(odd)
+    paths = [each for each in requests_of(emulator) if not each.startswith("GET /v1/batches/")]
+    assert paths == []
+
+
+# --- refused before anything is sent
+
+
+def refused(call: Callable[[], Any], server: Any) -> str:
+    with pytest.raises(errors.InvalidRequestError) as caught:
+        call()
+    assert server.received == []
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"endpoint": "/v1/embeddings"}, r"^endpoint '/v1/embeddings' .* use '/v1/chat/completions'$"),
+        ({"completion_window": "12h"}, r"^completion_window '12h' .* 24 to 336 whole hours"),
+        ({"completion_window": "337h"}, r"^completion_window '337h' .* 24 to 336 whole hours"),
+        ({"completion_window": "24"}, r"^completion_window '24' "),
+        ({"completion_window": "24 h"}, r"^completion_window '24 h' "),
+        ({"completion_window": 1.5}, r"^completion_window 1\.5 "),
+        ({"completion_window": timedelta(minutes=90)}, r"^completion_window 1:30:00 "),
+        ({"completion_window": pendulum.duration(days=15)}, r"^completion_window "),
+        ({"metadata": {str(number): "" for number in range(17)}}, r"^metadata has 17 pairs, the service takes 16"),
+        ({"metadata": {"k" * 65: ""}}, r"^metadata key 'k+\.\.\. has 65 characters, the service takes 64"),
+        ({"metadata": {"k": "v" * 513}}, r"^metadata\['k'\] = 'v+\.\.\. has 513 characters, the service takes 512"),
+        ({"metadata": {"k": 1}}, r"^metadata\['k'\] = 1 is of type int, the service takes strings"),
+        ({"model": ""}, r"^model is ''"),
+        ({"input_file_id": " "}, r"^input_file_id is ' '"),
+        ({"input_file_id": None}, r"^input_file_id is None"),
+    ],
+)
+def test_a_create_that_would_be_refused_is_not_sent(
+    server: Any, caller: SiliconFlowClient, arguments: dict[str, Any], message: str
+) -> None:
+    found = refused(lambda: caller.create_batch(**{"input_file_id": "file-1", **arguments}), server)
+    assert re.search(message, found), found
+
+
+def test_empty_ids_are_not_sent(server: Any, caller: SiliconFlowClient) -> None:
+    assert refused(lambda: caller.get_batch(""), server).startswith("batch_id is ''")
+    assert refused(lambda: caller.cancel_batch(""), server).startswith("batch_id is ''")
+    assert refused(lambda: caller.download("", io.BytesIO()), server).startswith("file_ref is ''")
+    assert refused(lambda: caller.download(None, io.BytesIO()), server).startswith("file_ref is None")  # type: ignore[arg-type]
+
+
+def test_an_empty_or_oversized_file_is_not_sent(
+    server: Any, caller: SiliconFlowClient, sparse: Callable[[int], Path]
+) -> None:
+    limit = "the service takes 1 to 1,000,000,000"
+    assert refused(lambda: caller.upload_file(sparse(0)), server) == (
+        f"file sparse.jsonl has 0 bytes, {limit}: write requests to it first"
+    )
+    assert refused(lambda: caller.upload_file(sparse(GB + 1)), server) == (
+        f"file sparse.jsonl has 1,000,000,001 bytes, {limit}: cut it into parts"
+    )
+    ended = io.BytesIO(b"{}")
+    ended.seek(2)
+    assert "has 0 bytes" in refused(lambda: caller.upload_file(ended), server)
+
+
+# --- the forms of the answers
+
+
+FILE = {"id": "file-1", "object": "file", "bytes": 2, "filename": "a.jsonl", "purpose": "batch"}
+READ = File("file-1", "a.jsonl", 2, "batch", pendulum.from_timestamp(1741685396))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"code": 20000, "message": "Ok", "status": True, "data": FILE | {"createdAt": 1741685396}},
+        FILE | {"created_at": 1741685396},
+    ],
+)
+def test_an_upload_may_be_answered_wrapped_or_flat(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
+    server.json(answer)
+    assert caller.upload_file(io.BytesIO(b"{}")) == READ
+
+
+@pytest.mark.parametrize(
+    ("answer", "files"),
+    [
+        ({"object": "list", "data": [FILE | {"created_at": 1741685396, "line_count": 1}]}, [READ]),
+        ({"code": 20000, "data": [FILE | {"createdAt": 1741685396}]}, [READ]),
+        ({"code": 20000, "data": {"object": "file", "data": [FILE | {"createdAt": 1741685396}]}}, [READ]),
+        ({"object": "list", "data": []}, []),
+        ({"object": "list", "data": None}, []),
+        ({"code": 20000, "data": {"object": "file", "data": None}}, []),
+        ([FILE | {"created_at": 1741685396}], [READ]),
+    ],
+)
+def test_files_may_be_listed_wrapped_or_flat(
+    server: Any, caller: SiliconFlowClient, answer: Any, files: list[File]
+) -> None:
+    server.json(answer)
+    assert caller.list_files() == files
+
+
+@pytest.mark.parametrize("answer", [{"object": "list"}, {"data": "none"}, 7, "files", {"data": [{"object": "file"}]}])
+def test_a_list_in_another_form_is_unreadable(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
+    server.json(answer)
+    with pytest.raises(errors.UnreadableAnswerError, match="GET /files was answered without a"):
+        caller.list_files()
+
+
+@pytest.mark.parametrize(
+    ("fields", "counts", "texts"),
+    [
+        ({"request_counts": None}, None, []),
+        ({"request_counts": {}}, None, []),
+        ({"request_counts": {"total": 0, "completed": 0, "failed": 0}}, RequestCounts(0, 0, 0), []),
+        ({"errors": ["bad file"], "status": "pondering"}, None, ["bad file"]),
+        ({"errors": {"object": "list", "data": [{"code": "x", "message": "y", "line": 2}]}}, None, ["line 2: x: y"]),
+    ],
+)
+def test_a_batch_is_read_leniently(
+    server: Any,
+    caller: SiliconFlowClient,
+    batch_json: MakeBatch,
+    fields: dict[str, Any],
+    counts: RequestCounts | None,
+    texts: list[str],
+) -> None:
+    server.json(batch_json(**fields))
+    batch = caller.get_batch("batch_1")
+    assert (batch.request_counts, batch.errors, batch.is_terminal) == (counts, texts, False)
+
+
+def test_a_batch_may_come_wrapped(server: Any, caller: SiliconFlowClient, batch_json: MakeBatch) -> None:
+    server.json({"code": 20000, "message": "Ok", "data": batch_json()})
+    assert caller.get_batch("batch_1").id == "batch_rdyqgrcgjg"
+
+
+@pytest.mark.parametrize("answer", [{}, {"id": ""}, {"data": None}, {"data": {}}, [], 7, "ok"])
+def test_an_answer_without_an_id_is_unreadable(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
+    server.json(answer)
+    with pytest.raises(errors.UnreadableAnswerError) as caught:
+        caller.get_batch("batch_1")
+    assert str(caught.value) == "GET /batches/batch_1 was answered without an id: check the base URL"
+
+
+def test_a_create_says_exactly_what_was_asked_for(
+    server: Any, caller: SiliconFlowClient, batch_json: MakeBatch
+) -> None:
+    server.json(batch_json()).json(batch_json())
+    caller.create_batch("file-1")
+    caller.create_batch("file-1", completion_window=timedelta(hours=48), metadata={"k": "v"}, model="m")
+    plain = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    assert [json.loads(each.body) for each in server.received] == [
+        plain,
+        plain | {"completion_window": "48h", "metadata": {"k": "v"}, "replace": {"model": "m"}},
+    ]
+
+
+def page(*batches: dict[str, Any], has_more: bool) -> dict[str, Any]:
+    return {"object": "list", "data": list(batches), "has_more": has_more}
+
+
+def test_a_page_is_asked_for_after_the_last_item(server: Any, caller: SiliconFlowClient, batch_json: MakeBatch) -> None:
+    server.json(page(batch_json("b"), batch_json("a"), has_more=True)).json(page(has_more=False))
+    assert [each.id for each in caller.list_batches()] == ["b", "a"]
+    assert [each.target for each in server.received] == ["/v1/batches?limit=100", "/v1/batches?limit=100&after=a"]
+
+
+@pytest.mark.parametrize("has_more", [True, False])
+def test_a_service_that_ignores_paging_is_listed_once(
+    server: Any, caller: SiliconFlowClient, batch_json: MakeBatch, has_more: bool
+) -> None:
+    for _ in range(2):
+        server.json(page(batch_json("b"), batch_json("a"), has_more=has_more))
+    assert [each.id for each in caller.list_batches()] == ["b", "a"]
+    assert len(server.received) == 1 + has_more
+
+
+def test_pages_that_overlap_show_each_batch_once(server: Any, caller: SiliconFlowClient, batch_json: MakeBatch) -> None:
+    server.json(page(batch_json("c"), batch_json("b"), has_more=True))
+    server.json(page(batch_json("b"), batch_json("a"), has_more=False))
+    assert [each.id for each in caller.list_batches()] == ["c", "b", "a"]
+
+
+def test_a_wrapped_page_has_a_next_one_too(server: Any, caller: SiliconFlowClient, batch_json: MakeBatch) -> None:
+    """A batch that is not listed is bought again."""
+    server.json({"code": 20000, "data": page(batch_json("b"), has_more=True)})
+    server.json({"code": 20000, "data": page(batch_json("a"), has_more=False)})
+    assert [each.id for each in caller.list_batches()] == ["b", "a"]
+
+
+@pytest.mark.parametrize("answer", [{"data": None}, {"data": []}, page(has_more=True), []])
+def test_an_account_without_batches_has_an_empty_list(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
+    server.json(answer)
+    assert list(caller.list_batches()) == []
+
+
+# --- never twice
+
+
+LOST: list[tuple[str, Callable[[Any], Any]]] = [
+    ("a 500", lambda server: server.json("failed", 500)),
+    ("a 503", lambda server: server.json("busy", 503)),
+    ("a 504", lambda server: server.text("<html><title>504</title></html>", 504)),
+    ("a reset", lambda server: server.resets()),
+    ("no answer", lambda server: server.raw()),
+    ("garbage", lambda server: server.raw(b"garbage\r\n\r\n")),
+    ("a cut body", lambda server: server.cut(b'{"id": "ba', 100)),
+    ("a body that is not JSON", lambda server: server.text("<html>")),
+    ("a body without an id", lambda server: server.json({"code": 20000, "data": None})),
+]
+
+
+@pytest.mark.parametrize(("name", "fail"), LOST)
+def test_a_create_whose_answer_was_lost_is_not_sent_again(
+    server: Any, caller: SiliconFlowClient, name: str, fail: Callable[[Any], Any], batch_json: MakeBatch
+) -> None:
+    fail(server)
+    server.json(batch_json())
+    with pytest.raises(errors.CreateUncertainError) as caught:
+        caller.create_batch("file-1")
+    assert server.asked() == ["POST /v1/batches"]
+    assert caught.value.message.startswith(
+        "whether a batch of file file-1 was created is not known, since the answer was lost: "
+        "look for it in list_batches() before you create another (POST /batches"
+    )
+
+
+def test_a_create_that_timed_out_is_not_sent_again(server: Any, held_time: Any, key: str) -> None:
+    server.hangs()
+    with pytest.raises(errors.CreateUncertainError, match="timed out"):
+        SiliconFlowClient(key, server.base_url, timeout=0.1).create_batch("file-1")
+    assert server.asked() == ["POST /v1/batches"]
+
+
+def test_an_uncertain_create_keeps_the_facts(server: Any, caller: SiliconFlowClient) -> None:
+    server.json({"code": 50505, "message": "overloaded"}, 503, **{TRACE: "trace-1"})
+    with pytest.raises(errors.CreateUncertainError) as caught:
+        caller.create_batch("file-1")
+    assert (caught.value.status, caught.value.code, caught.value.request_id) == (503, 50505, "trace-1")
+
+
+def test_a_create_that_was_one_too_many_is_sent_again(
+    server: Any, caller: SiliconFlowClient, batch_json: MakeBatch
+) -> None:
+    server.json("slow down", 429).json({"message": "slow down"}, 429).json(batch_json())
+    assert caller.create_batch("file-1").id == "batch_rdyqgrcgjg"
+    assert server.asked() == ["POST /v1/batches"] * 3
+
+
+def test_a_create_that_found_nobody_is_sent_again(
+    start_server: Any,
+    refused_port: int,
+    held_time: Any,
+    key: str,
+    batch_json: MakeBatch,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[Any] = []
+
+    def start(seconds: float) -> None:
+        if not started:
+            started.append(start_server(port=refused_port).json(batch_json()))
+
+    monkeypatch.setattr(provider_clock, "sleep", start)
+    client = SiliconFlowClient(key, f"http://127.0.0.1:{refused_port}/v1")
+    assert client.create_batch("file-1").id == "batch_rdyqgrcgjg"
+    assert started[0].asked() == ["POST /v1/batches"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (200, {"code": 20012, "message": "no such file", "data": None}, errors.BadRequestError),
+        (400, {"code": 20012, "message": "no such file"}, errors.BadRequestError),
+        (401, "Invalid token", errors.AuthenticationError),
+        (403, "Forbidden", errors.PermissionDeniedError),
+        (307, None, errors.BadRequestError),
+    ],
+)
+def test_a_create_that_was_refused_is_no_uncertain_one(
+    server: Any, caller: SiliconFlowClient, status: int, body: Any, kind: type[SiliconFlowError]
+) -> None:
+    server.json(body, status, location=f"{server.base_url}/elsewhere")
+    with pytest.raises(kind) as caught:
+        caller.create_batch("file-1")
+    assert type(caught.value) is kind
+    assert server.asked() == ["POST /v1/batches"]
+
+
+# --- bytes
+
+
+def test_a_download_that_breaks_off_starts_again_and_is_whole(server: Any, caller: SiliconFlowClient) -> None:
+    content = b"0123456789" * 1000
+    server.cut(content[:4321], len(content))
+    server.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nA\r\n0123456789\r\nFF\r\n01234")
+    server.resets().text("busy", 503).text(content)
+    fileobj = io.BytesIO(b"before")
+    fileobj.seek(6)
+    assert caller.download("file-1", fileobj) == len(content)
+    assert fileobj.getvalue() == b"before" + content
+    assert server.asked() == ["GET /v1/files/file-1/content"] * 5
+
+
+def test_a_download_that_stays_short_is_an_error(server: Any, caller: SiliconFlowClient) -> None:
+    for _ in range(6):
+        server.cut(b"short", 100)
+    with pytest.raises(errors.IncompleteBodyError) as caught:
+        caller.download("file-1", io.BytesIO())
+    assert caught.value.message.startswith("GET /files/file-1/content")
+    assert len(server.received) == 6
+
+
+class OneWay(io.RawIOBase):
+    """A file object that cannot go back."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.content += bytes(data)
+        return len(data)
+
+
+def test_a_download_into_what_cannot_go_back_is_not_begun_again(server: Any, caller: SiliconFlowClient) -> None:
+    server.json("slow down", 429).cut(b"short", 100).text("whole")
+    target = OneWay()
+    with pytest.raises(errors.IncompleteBodyError):
+        caller.download("file-1", target)  # type: ignore[arg-type]
+    assert len(server.received) == 2
+    assert caller.download("file-1", target) == 5  # type: ignore[arg-type]
+
+
+def test_a_chunked_download_is_whole(server: Any, caller: SiliconFlowClient) -> None:
+    server.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+    assert downloaded(caller, "file-1") == b"abcde"
+
+
+def test_a_download_is_asked_for_as_it_is(server: Any, caller: SiliconFlowClient) -> None:
+    server.text("abc")
+    assert downloaded(caller, "file-1") == b"abc"
+    assert server.received[0].headers["accept-encoding"] == "identity"
+
+
+def test_a_server_that_compresses_all_the_same_is_held_against_its_promise(
+    server: Any, caller: SiliconFlowClient
+) -> None:
+    server.text(gzip.compress(b"abc" * 100), content_encoding="gzip")
+    assert downloaded(caller, "file-1") == b"abc" * 100
+
+
+def test_an_empty_file_is_downloaded(server: Any, caller: SiliconFlowClient) -> None:
+    server.text("")
+    assert downloaded(caller, "file-1") == b""
+
+
+def test_a_failing_disk_is_not_taken_for_the_service(server: Any, caller: SiliconFlowClient) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    server.text("abc")
+    with pytest.raises(OSError, match="No space left"):
+        caller.download("file-1", Full())
+    assert len(server.received) == 1
+
+
+def peak_of(action: Callable[[], Any]) -> int:
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_upload_streams(server: Any, caller: SiliconFlowClient, sparse: Callable[[int], Path]) -> None:
+    server.json({"id": "file-1"})
+    path = sparse(LARGE)
+    assert peak_of(lambda: caller.upload_file(path)) < LITTLE
+    assert server.received[0].size > LARGE
+
+
+def test_a_large_download_streams(server: Any, caller: SiliconFlowClient, tmp_path: Path) -> None:
+    block = bytes(1 << 20)
+    server.raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE, *[block] * 64)
+    path = tmp_path / "out.jsonl"
+    with path.open("wb") as file:
+        assert peak_of(lambda: caller.download("file-1", file)) < LITTLE
+    assert path.stat().st_size == LARGE
+
+
+@pytest.mark.parametrize("fail", [lambda server: server.resets(), lambda server: server.json("busy", 503)])
+def test_an_upload_that_is_sent_again_is_sent_whole(
+    server: Any, caller: SiliconFlowClient, tmp_path: Path, sums: Sums, fail: Callable[[Any], Any]
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(sums(500))
+    fail(server)
+    server.json({"id": "file-1"})
+    caller.upload_file(path)
+    first, second = server.received
+    assert first.size == second.size > len(sums(500))
+    for each in (first, second):
+        assert sums(500) in each.body
+        assert b'name="purpose"\r\n\r\nbatch\r\n' in each.body
+
+
+def test_a_file_that_shrinks_while_it_is_uploaded_is_an_error(
+    server: Any, caller: SiliconFlowClient, tmp_path: Path
+) -> None:
+    """Nobody may take the rest for the whole."""
+
+    class Shrinking(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            self.truncate(10)
+            return super().read(size)
+
+    with pytest.raises(SiliconFlowError, match=r"requests\.jsonl became shorter"):
+        caller.upload_file(Shrinking(b"x" * 100_000))
+    assert server.received == []
+
+
+# --- secrets
+
+
+class Watched(logging.Handler):
+    """Keeps every record of every logger, as text."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(f"{record.getMessage()} {record.args} {record.msg}")
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """What any logger says at any level."""
+    caplog.set_level(logging.DEBUG)
+    watched = Watched()
+    logging.getLogger().addHandler(watched)
+    yield watched.texts
+    logging.getLogger().removeHandler(watched)
+
+
+def everything_of(error: BaseException | None) -> str:
+    """All that a traceback, a repr and the attributes of an error and of its causes could show."""
+    texts = []
+    if error is not None:
+        texts += traceback.format_exception(error)
+    while error is not None:
+        texts += [repr(error), repr(error.args), repr(vars(error))]
+        error = error.__cause__ or error.__context__
+    return "\n".join(texts)
+
+
+def test_the_key_goes_to_the_api_only(server: Any, storage: Any, caller: SiliconFlowClient, key: str) -> None:
+    server.json({"data": []}).text("mine")
+    storage.text("signed")
+    caller.list_files()
+    assert downloaded(caller, "file-1") == b"mine"
+    assert downloaded(caller, storage.signed_url) == b"signed"
+    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
+    assert [each.key for each in storage.received] == [None]
+    assert key not in repr(storage.received)
+
+
+def test_a_signed_url_is_fetched_as_it_is(storage: Any, caller: SiliconFlowClient) -> None:
+    url = f"{storage.origin}/a%2Fb?Signature=a%2Bb%3D&x=%20y&Expires=1"
+    storage.text("signed")
+    downloaded(caller, url)
+    assert storage.received[0].target == url.removeprefix(storage.origin)
+
+
+def test_a_signed_url_on_the_apis_own_origin_gets_no_key(server: Any, caller: SiliconFlowClient) -> None:
+    server.text("signed")
+    downloaded(caller, server.signed_url)
+    assert [each.key for each in server.received] == [None]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_key_does_not_follow_a_redirect(
+    server: Any, storage: Any, caller: SiliconFlowClient, status: int, key: str
+) -> None:
+    server.redirects(storage.signed_url, status)
+    storage.text("signed")
+    assert downloaded(caller, "file-1") == b"signed"
+    assert [each.key for each in storage.received] == [None]
+    assert key not in repr(storage.received)
+
+
+def test_the_key_does_not_come_back_in_from_a_signed_url(server: Any, storage: Any, caller: SiliconFlowClient) -> None:
+    storage.redirects(f"{server.base_url}/files/file-1/content")
+    server.text("mine")
+    downloaded(caller, storage.signed_url)
+    assert [each.key for each in server.received] == [None]
+
+
+def test_a_post_is_not_redirected(server: Any, storage: Any, caller: SiliconFlowClient) -> None:
+    for status in (301, 302, 303, 307, 308):
+        server.redirects(storage.origin, status)
+        with pytest.raises(errors.BadRequestError):
+            caller.cancel_batch("batch_1")
+    assert storage.received == []
+
+
+def test_netrc_is_not_read(
+    server: Any, storage: Any, held_time: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login me password netrc-s3cret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    client = SiliconFlowClient(key, server.base_url)
+    server.json({"data": []}).redirects(storage.signed_url)
+    storage.text("signed").text("signed")
+    client.list_files()
+    downloaded(client, "file-1")
+    downloaded(client, storage.signed_url)
+    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
+    assert [each.key for each in storage.received] == [None, None]
+
+
+@pytest.mark.parametrize("key", ["sk-s3cret\nx", "sk s3cret", "sk-s3crét"])
+def test_a_key_that_cannot_be_one_is_refused_unseen(key: str) -> None:
+    with pytest.raises(errors.InvalidRequestError) as caught:
+        SiliconFlowClient(key)
+    assert "s3c" not in everything_of(caught.value).replace(repr(key), "")
+    assert "s3c" not in repr(vars(caught.value))
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 429, 503])
+def test_a_key_that_the_service_repeats_is_hidden(
+    server: Any, caller: SiliconFlowClient, logged: list[str], key: str, status: int
+) -> None:
+    said = {"code": f"bad {key}", "message": f"the key {key} is bad"}
+    for _ in range(6):
+        server.json(said, status, x_request_id=f"trace of {key}")
+    with pytest.raises(SiliconFlowError) as caught:
+        caller.get_batch("batch_1")
+    assert "the key *** is bad" in str(caught.value)
+    assert key not in everything_of(caught.value)
+    assert key not in "".join(logged)
+
+
+def test_a_key_at_the_end_of_what_is_shown_is_not_shown_in_part(
+    server: Any, caller: SiliconFlowClient, key: str
+) -> None:
+    server.text("x" * 490 + key, 400)
+    with pytest.raises(SiliconFlowError) as caught:
+        caller.get_batch("batch_1")
+    assert key[:8] not in everything_of(caught.value)
+
+
+def test_a_key_in_an_uncertain_create_is_hidden(server: Any, caller: SiliconFlowClient, key: str) -> None:
+    server.json(f"failed for {key}", 500)
+    with pytest.raises(errors.CreateUncertainError, match=r"failed for \*\*\*") as caught:
+        caller.create_batch("file-1")
+    assert key not in everything_of(caught.value)
+
+
+BROKEN: list[tuple[str, Callable[[Any], Any]]] = [
+    ("expired", lambda server: server.text("<Error><Message>expired</Message></Error>", 403)),
+    ("repeated", lambda server: server.json({"message": f"cannot serve {server.signed_url}"}, 404)),
+    ("cut", lambda server: server.cut(b"short", 100)),
+    ("reset", lambda server: server.resets()),
+    ("busy", lambda server: server.text(f"busy: {server.signed_url}", 503)),
+    ("garbage", lambda server: server.raw(b"garbage\r\n\r\n")),
+    ("a redirect elsewhere", lambda server: server.redirects(server.signed_url.replace("http:", "s3:"))),
+    ("a redirect nowhere", lambda server: server.redirects(server.signed_url.replace("127.0.0.1", ""))),
+    ("a redirect to itself", lambda server: server.redirects(server.signed_url)),
+]
+
+
+@pytest.mark.parametrize(("name", "fail"), BROKEN)
+def test_the_query_of_a_signed_url_is_shown_nowhere(
+    storage: Any,
+    caller: SiliconFlowClient,
+    logged: list[str],
+    signature: str,
+    name: str,
+    fail: Callable[[Any], Any],
+) -> None:
+    for _ in range(6):
+        fail(storage)
+    storage.always = storage.script[-1]
+    with pytest.raises(SiliconFlowError) as caught:
+        caller.download(storage.signed_url, io.BytesIO())
+    assert any("Starting new HTTP connection" in each for each in logged), "the pool logs at DEBUG"
+    for text in (everything_of(caught.value), "".join(logged)):
+        assert signature not in text
+        assert "Expires" not in text
+    assert f"127.0.0.1:{storage.port}" in str(caught.value)
+
+
+def test_the_query_of_a_signed_url_is_not_in_the_pools_warnings_either(
+    storage: Any, caller: SiliconFlowClient, logged: list[str], signature: str
+) -> None:
+    storage.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno colon here\r\n\r\n{}")
+    caller.download(storage.signed_url, io.BytesIO())
+    assert any("Failed to parse headers" in each for each in logged)
+    assert signature not in "".join(logged)
+
+
+def test_the_query_of_a_signed_url_that_nobody_serves_is_shown_nowhere(
+    refused_port: int, caller: SiliconFlowClient, logged: list[str], signature: str
+) -> None:
+    url = f"http://127.0.0.1:{refused_port}/out?Signature={signature}"
+    with pytest.raises(errors.ConnectionFailedError) as caught:
+        caller.download(url, io.BytesIO())
+    assert signature not in everything_of(caught.value) + "".join(logged)
+
+
+def test_a_signed_url_that_cannot_be_one_is_shown_nowhere(
+    caller: SiliconFlowClient, logged: list[str], signature: str
+) -> None:
+    for url in (f"http://[bad/out?Signature={signature}", f"http://host:x/out?Signature={signature}"):
+        with pytest.raises(SiliconFlowError) as caught:
+            caller.download(url, io.BytesIO())
+        assert signature not in "".join([str(caught.value), repr(vars(caught.value)), *logged])
+
+
+def test_credentials_in_a_url_are_shown_nowhere(storage: Any, caller: SiliconFlowClient, logged: list[str]) -> None:
+    storage.text("no", 403).resets()
+    caller._transport._max_retries = 0
+    url = storage.signed_url.replace("127", "me:pa55word@127")
+    for _ in range(2):
+        with pytest.raises(SiliconFlowError) as caught:
+            caller.download(url, io.BytesIO())
+        assert "pa55word" not in everything_of(caught.value) + "".join(logged)
+
+
+def test_results_by_signed_url_leave_no_trace(
+    client: SiliconFlowClient, clock: Any, sums: Sums, logged: list[str]
+) -> None:
+    """The whole way against the emulator: queries appear in no log, the references in no repr."""
+    batch = client.create_batch(client.upload_file(io.BytesIO(sums(1))).id)
+    clock.advance(120)
+    done = client.get_batch(batch.id)
+    assert "Signature=" in (done.output_file_id or "")
+    assert rows(downloaded(client, done.output_file_id or ""))
+    for text in ("".join(logged), repr(done), json.dumps(done.to_json())):
+        assert "Signature" not in text
+
+
+def test_an_expired_signed_url_says_what_to_do(client: SiliconFlowClient, clock: Any, sums: Sums) -> None:
+    batch = client.create_batch(client.upload_file(io.BytesIO(sums(1))).id)
+    clock.advance(120)
+    done: Batch = client.get_batch(batch.id)
+    clock.advance(61)
+    with pytest.raises(errors.PermissionDeniedError) as caught:
+        client.download(done.output_file_id or "", io.BytesIO())
+    assert "Request has expired.: check what the API key may do; a link to a result file may" in caught.value.message
+
+
+def test_hashes_of_what_was_sent_and_fetched_are_equal(client: SiliconFlowClient, sums: Sums) -> None:
+    content = sums(2000)
+    file = client.upload_file(io.BytesIO(content))
+    assert hashlib.sha256(downloaded(client, file.id)).hexdigest() == hashlib.sha256(content).hexdigest()

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pickle
+import re
+
+import pytest
+
+from siliconflow_provider.api import errors
+from siliconflow_provider.api.errors import SiliconFlowError, error_class
+
+
+def tree(kind: type[SiliconFlowError]) -> list[type[SiliconFlowError]]:
+    return [kind, *(each for child in kind.__subclasses__() for each in tree(child))]
+
+
+@pytest.mark.parametrize("kind", tree(SiliconFlowError))
+def test_an_error_crosses_processes_whole(kind: type[SiliconFlowError]) -> None:
+    error = kind("gone", status=503, code=50505, request_id="trace-1", retry_after=2.5)
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is kind
+    assert vars(copy) == vars(error)
+    assert (copy.status, copy.code, copy.request_id, copy.retry_after) == (503, 50505, "trace-1", 2.5)
+    assert str(copy) == str(error) == "gone (status 503, code 50505, request id trace-1)"
+    assert copy.args == error.args
+
+
+def test_an_error_without_facts_is_its_message() -> None:
+    error = pickle.loads(pickle.dumps(SiliconFlowError("gone")))
+    assert (str(error), error.status, error.code, error.request_id, error.retry_after) == ("gone", *[None] * 4)
+
+
+def test_the_drawn_tree_is_the_real_one() -> None:
+    drawn = re.findall(r"(\w+Error)\b", (errors.__doc__ or ""))
+    assert sorted(drawn) == sorted(each.__name__ for each in tree(SiliconFlowError))
+
+
+def test_a_refused_argument_is_a_value_error() -> None:
+    assert issubclass(errors.InvalidRequestError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (307, errors.BadRequestError),
+        (400, errors.BadRequestError),
+        (401, errors.AuthenticationError),
+        (403, errors.PermissionDeniedError),
+        (404, errors.NotFoundError),
+        (418, errors.BadRequestError),
+        (429, errors.RateLimitError),
+        (500, errors.ServerError),
+        (503, errors.ServerError),
+        (504, errors.ServerError),
+        (599, errors.ServerError),
+    ],
+)
+def test_each_status_has_its_kind(status: int, kind: type[SiliconFlowError]) -> None:
+    assert error_class(status) is kind

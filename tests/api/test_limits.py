@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.api.errors import InvalidRequestError
+from siliconflow_provider.api.limits import check_endpoint, check_file_size, check_id, check_metadata
+
+GB = 10**9
+
+
+def message_of(check: Any, *arguments: Any) -> str:
+    with pytest.raises(InvalidRequestError) as caught:
+        check(*arguments)
+    return str(caught.value)
+
+
+def test_only_the_endpoint_that_has_batches_passes() -> None:
+    check_endpoint("/v1/chat/completions")
+    assert message_of(check_endpoint, "/v1/embeddings") == (
+        "endpoint '/v1/embeddings' has no batches at the service: use '/v1/chat/completions'"
+    )
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{}, {"k" * 64: "v" * 512}, {f"k{number}": "" for number in range(16)}, {"ключ" * 16: "é" * 512}],
+)
+def test_metadata_at_its_limits_passes(metadata: dict[str, str]) -> None:
+    check_metadata(metadata)
+
+
+def test_a_seventeenth_pair_is_refused() -> None:
+    message = message_of(check_metadata, {f"k{number}": "" for number in range(17)})
+    assert message.startswith("metadata has 17 pairs, the service takes 16: drop 1 of 'k0', 'k1', ")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (
+            {"k" * 65: "v"},
+            f"metadata key '{'k' * 36}... has 65 characters, the service takes 64: shorten it",
+        ),
+        (
+            {"note": "v" * 513},
+            f"metadata['note'] = '{'v' * 36}... has 513 characters, the service takes 512: shorten it",
+        ),
+        ({"shard": 7}, "metadata['shard'] = 7 is of type int, the service takes strings: pass str(...)"),
+        ({"note": None}, "metadata['note'] = None is of type NoneType, the service takes strings: pass str(...)"),
+        ({7: "shard"}, "metadata key 7 is of type int, the service takes strings: pass str(...)"),
+    ],
+)
+def test_a_pair_over_the_limit_is_named_with_value_and_limit(metadata: Any, message: str) -> None:
+    assert message_of(check_metadata, metadata) == message
+
+
+def test_a_file_of_one_byte_to_one_gb_passes() -> None:
+    check_file_size("a.jsonl", 1)
+    check_file_size("a.jsonl", GB)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown", "remedy"),
+    [(0, "0", "write requests to it first"), (GB + 1, "1,000,000,001", "cut it into parts")],
+)
+def test_a_file_of_another_size_is_refused(size: int, shown: str, remedy: str) -> None:
+    assert message_of(check_file_size, "a.jsonl", size) == (
+        f"file a.jsonl has {shown} bytes, the service takes 1 to 1,000,000,000: {remedy}"
+    )
+
+
+@pytest.mark.parametrize("value", ["", "  ", None, 7, b"file-1"])
+def test_what_cannot_be_an_id_is_refused_by_its_name(value: Any) -> None:
+    assert message_of(check_id, "batch_id", value) == f"batch_id is {value!r}: give the id that the service returned"

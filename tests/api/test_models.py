@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pendulum
+import pytest
+
+from siliconflow_provider.api.models import Batch, BatchTiming, File, RequestCounts
+
+MakeBatch = Callable[..., dict[str, Any]]
+MOMENTS = [
+    "created_at",
+    "in_progress_at",
+    "expires_at",
+    "finalizing_at",
+    "completed_at",
+    "failed_at",
+    "expired_at",
+    "cancelling_at",
+    "cancelled_at",
+]
+URL = "https://bucket.example/out.jsonl?Expires=1&Signature=s3cret"
+
+
+def test_a_batch_has_what_the_service_wrote(batch_json: MakeBatch) -> None:
+    batch = Batch.from_json(batch_json(status="in_progress", request_counts={"total": 3, "completed": 2, "failed": 1}))
+    assert (batch.id, batch.status, batch.endpoint) == ("batch_rdyqgrcgjg", "in_progress", "/v1/chat/completions")
+    assert (batch.input_file_id, batch.completion_window) == ("file-jkvytbjtow", "24h")
+    assert (batch.output_file_id, batch.error_file_id, batch.errors) == (None, None, [])
+    assert batch.request_counts == RequestCounts(total=3, completed=2, failed=1)
+    assert batch.metadata == {"description": "nightly eval job"}
+
+
+def test_all_nine_times_are_moments_in_utc(batch_json: MakeBatch) -> None:
+    numbers = {name: 1741685413 + 60 * place for place, name in enumerate(MOMENTS)}
+    timing = Batch.from_json(batch_json(**numbers)).timing
+    for name, number in numbers.items():
+        moment = getattr(timing, name)
+        assert isinstance(moment, pendulum.DateTime), name
+        assert (moment.timestamp(), moment.timezone_name) == (number, "UTC"), name
+
+
+@pytest.mark.parametrize("odd", [None, 0, -1, "soon", [], {}, float("nan"), float("inf"), 1e20, 1741685413000])
+def test_a_time_that_cannot_be_one_is_no_time(odd: Any) -> None:
+    assert BatchTiming.from_json({"created_at": odd}).created_at is None
+
+
+@pytest.mark.parametrize(
+    ("data", "counts"),
+    [
+        (None, None),
+        ({}, None),
+        ([], None),
+        ({"total": 5}, RequestCounts(5, 0, 0)),
+        ({"total": None, "completed": "many", "failed": float("nan")}, RequestCounts(0, 0, 0)),
+        ({"total": 5, "completed": 4.0, "failed": 1, "retried": 2}, RequestCounts(5, 4, 1)),
+    ],
+)
+def test_request_counts_are_read_leniently(data: Any, counts: RequestCounts | None) -> None:
+    assert RequestCounts.from_json(data) == counts
+
+
+@pytest.mark.parametrize(
+    ("errors", "texts"),
+    [
+        (None, []),
+        ([], []),
+        ("bad file", ["bad file"]),
+        (["line 1: not JSON", "line 2: not JSON"], ["line 1: not JSON", "line 2: not JSON"]),
+        ({"object": "list", "data": [{"code": "dup", "message": "twice", "line": 3}]}, ["line 3: dup: twice"]),
+        ({"object": "list", "data": [{"code": "dup", "message": "twice", "line": None}]}, ["dup: twice"]),
+        ({"object": "list", "data": None}, []),
+        ([{"reason": "odd"}], ["{'reason': 'odd'}"]),
+        ([None, 7], ["None", "7"]),
+    ],
+)
+def test_errors_become_texts(batch_json: MakeBatch, errors: Any, texts: list[str]) -> None:
+    assert Batch.from_json(batch_json(errors=errors)).errors == texts
+
+
+@pytest.mark.parametrize(
+    ("fields", "final"),
+    [
+        ({"status": "in_queue"}, None),
+        ({"status": "validating"}, None),
+        ({"status": "pondering"}, None),
+        ({"status": "cancelling", "cancelling_at": 5}, None),
+        ({"status": None}, None),
+        ({"status": "completed"}, "completed"),
+        ({"status": "failed"}, "failed"),
+        ({"status": "expired"}, "expired"),
+        ({"status": "cancelled"}, "cancelled"),
+        ({"status": "pondering", "completed_at": 5}, "completed"),
+        ({"status": "pondering", "failed_at": 5}, "failed"),
+        ({"status": "pondering", "expired_at": 5}, "expired"),
+        ({"status": "cancelling", "cancelled_at": 5}, "cancelled"),
+        ({"status": "in_progress", "completed_at": 0}, None),
+    ],
+)
+def test_a_batch_is_over_by_its_word_or_by_its_time(
+    batch_json: MakeBatch, fields: dict[str, Any], final: str | None
+) -> None:
+    batch = Batch.from_json(batch_json(**fields))
+    assert (batch.final_status, batch.is_terminal) == (final, final is not None)
+
+
+def test_an_object_of_nothing_but_an_id_is_a_batch() -> None:
+    batch = Batch.from_json({"id": "batch_1"})
+    assert (batch.status, batch.is_terminal, batch.metadata, batch.timing) == ("unknown", False, {}, BatchTiming())
+    with pytest.raises(KeyError):
+        Batch.from_json({})
+
+
+def test_lengths_are_between_the_times() -> None:
+    timing = BatchTiming.from_json(
+        {"created_at": 100, "in_progress_at": 110, "finalizing_at": 210, "completed_at": 215}
+    )
+    lengths = (timing.queued, timing.running, timing.finalizing, timing.total)
+    assert lengths == tuple(timedelta(seconds=each) for each in (10, 100, 5, 115))
+    assert all(isinstance(each, pendulum.Duration) for each in lengths)
+
+
+@pytest.mark.parametrize("end", ["failed_at", "expired_at", "cancelled_at"])
+def test_a_batch_that_never_finalized_ran_until_its_end(end: str) -> None:
+    timing = BatchTiming.from_json({"created_at": 100, "in_progress_at": 110, end: 160})
+    assert (timing.running, timing.finalizing, timing.total) == (timedelta(seconds=50), None, timedelta(seconds=60))
+
+
+def test_an_unknown_or_negative_length_is_none_or_nothing() -> None:
+    timing = BatchTiming.from_json({"created_at": 100})
+    assert (timing.queued, timing.running, timing.finalizing, timing.total) == (None,) * 4
+    assert BatchTiming.from_json({"created_at": 100, "in_progress_at": 99}).queued == timedelta(0)
+
+
+def test_a_report_is_plain_json_even_for_phases_of_no_length() -> None:
+    times = {"created_at": 100, "in_progress_at": 100, "finalizing_at": 150, "completed_at": 150}
+    report = BatchTiming.from_json(times).to_report()
+    assert json.loads(json.dumps(report)) == report
+    assert report["created_at"] == "1970-01-01T00:01:40Z"
+    assert report["failed_at"] is None
+    seconds = {name: report[f"{name}_seconds"] for name in ("queued", "running", "finalizing", "total")}
+    assert seconds == {"queued": 0, "running": 50, "finalizing": 0, "total": 50}
+
+
+def test_result_references_are_in_no_repr_and_in_no_json(batch_json: MakeBatch) -> None:
+    batch = Batch.from_json(batch_json(status="completed", output_file_id=URL, error_file_id=URL))
+    assert (batch.output_file_id, batch.error_file_id) == (URL, URL)
+    for text in (repr(batch), str(batch), json.dumps(batch.to_json())):
+        assert "s3cret" not in text
+        assert "bucket.example" not in text
+
+
+def test_a_signed_url_in_an_error_of_the_batch_loses_its_query(batch_json: MakeBatch) -> None:
+    for errors in (f"cannot read {URL}", [f"cannot read {URL}"], [{"message": f"cannot read {URL}"}]):
+        batch = Batch.from_json(batch_json(errors=errors))
+        assert batch.errors == ["cannot read https://bucket.example/out.jsonl?..."]
+
+
+def test_from_json_reads_what_to_json_wrote(batch_json: MakeBatch) -> None:
+    numbers = {name: 1741685413 + 60 * place for place, name in enumerate(MOMENTS)}
+    counts = {"total": 3, "completed": 2, "failed": 1}
+    batch = Batch.from_json(batch_json(status="completed", errors=["odd"], request_counts=counts, **numbers))
+    assert Batch.from_json(json.loads(json.dumps(batch.to_json()))) == batch
+
+
+@pytest.mark.parametrize("name", ["createdAt", "created_at"])
+def test_a_file_is_read_in_both_forms(name: str) -> None:
+    data = {
+        "id": "file-1",
+        "object": "file",
+        "bytes": 8509,
+        name: 1741685396,
+        "filename": "a.jsonl",
+        "purpose": "batch",
+    }
+    assert File.from_json(data) == File("file-1", "a.jsonl", 8509, "batch", pendulum.from_timestamp(1741685396))
+
+
+def test_a_file_of_nothing_but_an_id_is_a_file() -> None:
+    assert File.from_json({"id": "file-1"}) == File("file-1")

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+
+from siliconflow_provider.api.errors import InvalidRequestError
+from siliconflow_provider.api.session import (
+    BearerAuth,
+    NoAuth,
+    Session,
+    checked_base_url,
+    checked_key,
+    origin,
+)
+
+BAD_KEYS = ["sk-s3cret\nX-Evil: 1", "sk-s3 cret", "sk-s3cret\t1", "sk-s3crét", "sk-s3cret\x00", "sk-s3cret\u200b"]
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("https://api.siliconflow.com/v1", ("https", "api.siliconflow.com", 443)),
+        ("HTTPS://API.SiliconFlow.com:443/v1", ("https", "api.siliconflow.com", 443)),
+        ("http://127.0.0.1/v1", ("http", "127.0.0.1", 80)),
+        ("http://127.0.0.1:8900/v1", ("http", "127.0.0.1", 8900)),
+        ("https://[::1]:8900/v1", ("https", "::1", 8900)),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port(url: str, parts: tuple[Any, ...]) -> None:
+    assert origin(url) == parts
+
+
+def test_white_space_around_a_key_is_not_part_of_it() -> None:
+    assert checked_key("  sk-abc\n") == "sk-abc"
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_a_key_that_cannot_be_one_is_refused_unseen(key: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        checked_key(key)
+    assert "s3" not in str(caught.value)
+    assert str(caught.value).startswith("api_key holds characters that no key has")
+
+
+@pytest.mark.parametrize("key", [None, "", "  \n"])
+def test_an_empty_key_is_refused(key: str | None) -> None:
+    with pytest.raises(InvalidRequestError, match="api_key is empty"):
+        checked_key(key)
+
+
+@pytest.mark.parametrize(
+    ("url", "checked"),
+    [
+        ("https://api.siliconflow.com/v1", "https://api.siliconflow.com/v1"),
+        ("https://api.siliconflow.com/v1/", "https://api.siliconflow.com/v1"),
+        ("http://[::1]:8900/v1", "http://[::1]:8900/v1"),
+    ],
+)
+def test_a_base_url_loses_its_final_slash(url: str, checked: str) -> None:
+    assert checked_base_url(url) == checked
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.siliconflow.com/v1",
+        "ftp://host/v1",
+        "https:///v1",
+        "http://host:99999/v1",
+        "http://host:x/v1",
+        "http://[",
+    ],
+)
+def test_what_is_no_url_is_refused_by_name_and_value(url: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        checked_base_url(url)
+    assert str(caught.value) == f"base_url {url!r} is not a URL: give one like 'https://api.siliconflow.com/v1'"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:s3cret@host/v1",
+        "https://host/v1?key=s3cret",
+        "https://host/v1#s3cret",
+        "me:s3cret@host/v1",
+        "ftp://me:s3cret@host/v1",
+        "sk-s3cret",
+    ],
+)
+def test_a_base_url_that_holds_a_secret_is_refused_unseen(url: str) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^base_url ") as caught:
+        checked_base_url(url)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "header"),
+    [
+        ("http://127.0.0.1:1/v1/files", "Bearer sk-abc"),
+        ("http://127.0.0.1:2/v1/files", None),
+        ("https://127.0.0.1:1/v1/files", None),
+        ("http://localhost:1/v1/files", None),
+    ],
+)
+def test_the_key_is_put_on_requests_to_the_api_only(url: str, header: str | None) -> None:
+    auth = BearerAuth("sk-abc", "http://127.0.0.1:1/v1")
+    prepared = requests.Request("GET", url, auth=auth).prepare()
+    assert prepared.headers.get("Authorization") == header
+    assert "Authorization" not in requests.Request("GET", url, auth=NoAuth()).prepare().headers
+
+
+def test_a_session_follows_a_redirect_within_the_api_with_its_key(server: Any, key: str) -> None:
+    server.redirects(f"{server.base_url}/elsewhere").json({})
+    session = Session(BearerAuth(key, server.base_url))
+    session.get(f"{server.base_url}/files", timeout=5)
+    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
+
+
+def test_a_session_leaves_its_key_behind_when_redirected_away_and_back(server: Any, storage: Any, key: str) -> None:
+    server.redirects(f"{storage.origin}/a").json({})
+    storage.redirects(f"{server.base_url}/b")
+    session = Session(BearerAuth(key, server.base_url))
+    session.get(f"{server.base_url}/files", timeout=5)
+    assert [each.key for each in storage.received] == [None]
+    assert [each.key for each in server.received] == [f"Bearer {key}", None]

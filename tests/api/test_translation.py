@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
+
+from siliconflow_provider.api import errors
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.api.translation import from_exception
+
+WHAT = "GET /batches/batch_1"
+
+
+@pytest.fixture
+def failure(caller: SiliconFlowClient) -> Callable[[], SiliconFlowError]:
+    """Asks for a batch once and returns how that failed."""
+    caller._transport._max_retries = 0
+
+    def ask() -> SiliconFlowError:
+        with pytest.raises(SiliconFlowError) as caught:
+            caller.get_batch("batch_1")
+        return caught.value
+
+    return ask
+
+
+OVERLOADED = "Model service overloaded. Please try again later."
+DOCUMENTED: list[tuple[int, Any, type[SiliconFlowError], str, Any]] = [
+    (
+        400,
+        {"code": 20012, "message": "limit: must be at least 1", "data": "limit"},
+        errors.BadRequestError,
+        "limit: must be at least 1",
+        20012,
+    ),
+    (401, "Invalid token", errors.AuthenticationError, "Invalid token: check the API key", None),
+    (
+        403,
+        "Forbidden",
+        errors.PermissionDeniedError,
+        "Forbidden: check what the API key may do; a link to a result file may have expired: try again",
+        None,
+    ),
+    (
+        403,
+        {"code": 30003, "message": "verify your identity"},
+        errors.PermissionDeniedError,
+        "verify your identity: check what the API key may do; a link to a result file may have expired: try again",
+        30003,
+    ),
+    (
+        404,
+        "404 page not found",
+        errors.NotFoundError,
+        "404 page not found: check the id and that the base URL ends in /v1; results are deleted after 30 days",
+        None,
+    ),
+    (429, {"message": "slow down"}, errors.RateLimitError, "slow down", None),
+    (429, "slow down", errors.RateLimitError, "slow down", None),
+    (503, "busy", errors.ServerError, "busy", None),
+    (503, {"code": 50505, "message": OVERLOADED, "data": None}, errors.ServerError, OVERLOADED, 50505),
+    (504, "timeout", errors.ServerError, "timeout", None),
+    (400, {"error": {"message": "no such model"}}, errors.BadRequestError, "no such model", None),
+    (400, {"error": "no such model"}, errors.BadRequestError, "no such model", None),
+    (400, {}, errors.BadRequestError, "Some reason", None),
+    (400, None, errors.BadRequestError, "Some reason", None),
+    (400, [1, 2], errors.BadRequestError, "[1, 2]", None),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "said", "code"), DOCUMENTED)
+def test_each_documented_error_has_its_kind_and_its_words(
+    server: Any,
+    failure: Any,
+    status: int,
+    body: Any,
+    kind: type[SiliconFlowError],
+    said: str,
+    code: Any,
+) -> None:
+    server.json(body, status, x_siliconcloud_trace_id="trace-1")
+    error = failure()
+    assert type(error) is kind
+    assert error.message == f"{WHAT} was refused: {said}"
+    assert (error.status, error.code, error.request_id) == (status, code, "trace-1")
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("<html><head><title>504 Gateway Time-out</title></head><body/></html>", "504 Gateway Time-out"),
+        ("<html><body>nginx</body></html>", "Some reason"),
+        ("<Error><Code>AccessDenied</Code><Message>Expired.</Message><Sig>s3cret</Sig></Error>", "Expired."),
+        ("plain words", "plain words"),
+        ("", "Some reason"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        ("see https://a.b/c?Signature=s3cret", "see https://a.b/c?..."),
+        ("long " * 101, "long " * 100 + "..."),
+        ("字" * 501, "字" * 500 + "..."),
+    ],
+)
+def test_pages_and_texts_are_cut_down_to_what_they_say(server: Any, failure: Any, page: Any, said: str) -> None:
+    server.text(page, 504)
+    assert failure().message == f"{WHAT} was refused: {said}"
+
+
+def test_an_error_body_that_breaks_off_leaves_the_status(server: Any, failure: Any) -> None:
+    server.raw(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\nContent-Encoding: gzip\r\n\r\n", b"not gzip")
+    error = failure()
+    assert (type(error), error.message) == (errors.ServerError, f"{WHAT} was refused: Busy")
+
+
+@pytest.mark.parametrize("name", ["x-siliconcloud-trace-id", "x-request-id"])
+def test_the_id_for_support_is_kept(server: Any, failure: Any, name: str) -> None:
+    server.json("busy", 503, **{name: "trace-7"})
+    assert failure().request_id == "trace-7"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7), ("Fri, 15 Jan 2027 08:00:30 GMT", 29.75), ("soon", None)],
+)
+def test_retry_after_is_kept(server: Any, failure: Any, header: str, seconds: float | None) -> None:
+    server.json("slow down", 429, retry_after=header)
+    assert failure().retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "reason"),
+    [
+        (b"garbage\r\n\r\n", errors.AnswerLostError, "BadStatusLine: garbage"),
+        (b"", errors.AnswerLostError, "Remote end closed connection without response"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", errors.IncompleteBodyError, "IncompleteRead"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+            errors.IncompleteBodyError,
+            "IncompleteRead",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Encoding: gzip\r\n\r\nabcd",
+            errors.AnswerLostError,
+            "incorrect header check",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\n{}", errors.AnswerLostError, "Content-Length"),
+    ],
+)
+def test_a_broken_answer_is_a_lost_one(
+    server: Any, failure: Any, sent: bytes, kind: type[SiliconFlowError], reason: str
+) -> None:
+    server.raw(sent)
+    error = failure()
+    assert type(error) is kind
+    assert error.message.startswith(f"{WHAT}: sent to 127.0.0.1:{server.port}, but no whole answer came back (")
+    assert reason in error.message
+
+
+def test_a_reset_connection_is_a_lost_answer(server: Any, failure: Any) -> None:
+    server.resets()
+    error = failure()
+    assert type(error) is errors.AnswerLostError
+    assert error.message == (
+        f"{WHAT}: sent to 127.0.0.1:{server.port}, but no whole answer came back "
+        "(ConnectionResetError: Connection reset by peer)"
+    )
+
+
+def test_an_answer_that_does_not_come_is_a_lost_one(server: Any, held_time: Any, key: str) -> None:
+    server.hangs()
+    client = SiliconFlowClient(key, server.base_url, timeout=0.1, max_retries=0)
+    with pytest.raises(errors.AnswerLostError, match=r"no whole answer came back .*timed out"):
+        client.get_batch("batch_1")
+
+
+def test_a_refused_connection_was_never_sent(refused_port: int, held_time: Any, key: str) -> None:
+    client = SiliconFlowClient(key, f"http://127.0.0.1:{refused_port}/v1", max_retries=0)
+    with pytest.raises(errors.ConnectionFailedError) as caught:
+        client.get_batch("batch_1")
+    assert caught.value.message == (
+        f"{WHAT}: no connection to 127.0.0.1:{refused_port} (ConnectionRefusedError: Connection refused): "
+        "check host and network"
+    )
+
+
+def test_an_unknown_host_was_never_sent(held_time: Any, key: str) -> None:
+    client = SiliconFlowClient(key, "http://nowhere.invalid/v1", max_retries=0)
+    with pytest.raises(errors.ConnectionFailedError, match=r"no connection to nowhere\.invalid \(gaierror: "):
+        client.get_batch("batch_1")
+
+
+def never_sent() -> NewConnectionError:
+    return NewConnectionError(None, "refused")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (requests.exceptions.ConnectTimeout("slow"), errors.ConnectionFailedError),
+        (requests.ConnectionError(MaxRetryError(None, "/x", never_sent())), errors.ConnectionFailedError),  # type: ignore[arg-type]
+        (requests.exceptions.ProxyError(MaxRetryError(None, "/x", never_sent())), errors.ConnectionFailedError),  # type: ignore[arg-type]
+        (requests.exceptions.ProxyError(OSError("Tunnel connection failed: 407")), errors.ConnectionFailedError),
+        # urllib3 before 2 says so of any failure behind a proxy, of a reset after the request too.
+        (requests.exceptions.ProxyError(ConnectionResetError(104, "Connection reset")), errors.AnswerLostError),
+        (requests.ReadTimeout("slow"), errors.AnswerLostError),
+        (requests.ConnectionError(ProtocolError("aborted", ConnectionResetError())), errors.AnswerLostError),
+        (requests.TooManyRedirects("Exceeded 30 redirects."), errors.AnswerLostError),
+        (requests.exceptions.SSLError("broken record"), errors.AnswerLostError),
+    ],
+)
+def test_only_what_was_surely_not_sent_counts_as_that(error: Exception, kind: type[SiliconFlowError]) -> None:
+    """What is not sure must not be repeated: it may have bought a batch."""
+    assert type(from_exception(error, WHAT, "host")) is kind
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://h:1/x?Signature=s3cret",
+        "HTTPConnectionPool(host='h', port=1): Max retries exceeded with url: /x?Signature=s3cret (Caused by ...)",
+        "No connection adapters were found for 's3://bucket/x?Signature=s3cret'",
+        "Failed to parse: //h/x?Signature=s3cret",
+    ],
+)
+def test_a_reason_shows_no_query(text: str) -> None:
+    assert "s3cret" not in str(from_exception(requests.RequestException(text), WHAT, "host"))

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import logging
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from siliconflow_provider.api import clock as provider_clock
+from siliconflow_provider.api import errors, transport
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.api.transport import Transport
+
+
+@pytest.fixture
+def pauses(held_time: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that were slept, without jitter."""
+    slept: list[float] = []
+    monkeypatch.setattr(provider_clock, "sleep", slept.append)
+    monkeypatch.setattr(transport.random, "random", lambda: 0.0)
+    return slept
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of 127.0.0.1 that nobody vouches for, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "server.pem"
+    form = serialization.PrivateFormat.PKCS8
+    private = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def tls(certificate: Path) -> Callable[[socket.socket], socket.socket]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return lambda connection: context.wrap_socket(connection, server_side=True)
+
+
+class BreaksRecords:
+    """A TLS connection that takes a request in and then sends what is no TLS."""
+
+    def __init__(self, secured: ssl.SSLSocket) -> None:
+        self._secured = secured
+
+    def makefile(self, mode: str) -> Any:
+        return self._secured.makefile(mode)
+
+    def sendall(self, data: bytes) -> None:
+        with socket.socket(fileno=self._secured.detach()) as bare:
+            bare.sendall(b"\x17\x03\x03" + struct.pack(">H", 32) + b"x" * 32)
+
+    def shutdown(self, how: int) -> None: ...
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_timeout_that_ends_before_it_begins_is_refused(timeout: float) -> None:
+    with pytest.raises(errors.InvalidRequestError, match=f"^timeout is {timeout}: give a positive number of seconds"):
+        Transport("sk-abc", "http://127.0.0.1:1/v1", timeout=timeout, max_retries=0)
+
+
+@pytest.mark.parametrize(("timeout", "used"), [(60, (10, 60)), (3, (3, 3))])
+def test_connecting_takes_ten_seconds_at_most(timeout: float, used: tuple[float, float]) -> None:
+    assert Transport("sk-abc", "http://127.0.0.1:1/v1", timeout=timeout, max_retries=0)._timeout == used
+
+
+def test_a_reading_is_sent_again_with_growing_pauses_until_it_succeeds(
+    server: Any, caller: SiliconFlowClient, pauses: list[float], batch_json: Any
+) -> None:
+    server.json("busy", 503).resets().cut(b"{", 2).text("<html>").json(batch_json())
+    assert caller.get_batch("batch_1").id == "batch_rdyqgrcgjg"
+    assert len(server.received) == 5
+    assert pauses == [0.5, 1, 2, 4]
+
+
+def test_the_last_error_is_raised_when_the_retries_are_used_up(
+    server: Any, caller: SiliconFlowClient, pauses: list[float]
+) -> None:
+    for number in range(6):
+        server.json(f"busy {number}", 503)
+    with pytest.raises(errors.ServerError, match="busy 5"):
+        caller.get_batch("batch_1")
+    assert (len(server.received), pauses) == (6, [0.5, 1, 2, 4, 8])
+
+
+def test_no_retries_means_one_request(server: Any, held_time: Any, key: str, pauses: list[float]) -> None:
+    server.json("busy", 503)
+    with pytest.raises(errors.ServerError):
+        SiliconFlowClient(key, server.base_url, max_retries=0).get_batch("batch_1")
+    assert (len(server.received), pauses) == (1, [])
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_refusal_is_not_sent_again(server: Any, caller: SiliconFlowClient, pauses: list[float], status: int) -> None:
+    server.json("no", status)
+    with pytest.raises(errors.ServiceError):
+        caller.get_batch("batch_1")
+    assert (len(server.received), pauses) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("header", "pause"),
+    [("7", 7), ("3600", 120), ("Fri, 15 Jan 2027 08:00:30 GMT", 29.75), ("soon", 0.5)],
+)
+def test_the_pause_is_the_one_that_the_service_asks_for(
+    server: Any,
+    caller: SiliconFlowClient,
+    pauses: list[float],
+    batch_json: Any,
+    header: str,
+    pause: float,
+) -> None:
+    server.json("slow down", 429, retry_after=header).json(batch_json())
+    caller.get_batch("batch_1")
+    assert pauses == [pause]
+
+
+def test_each_retry_is_logged_with_its_reason_and_its_pause(
+    server: Any, caller: SiliconFlowClient, pauses: list[float], batch_json: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    server.json("busy", 503).json(batch_json())
+    caller.get_batch("batch_1")
+    assert caplog.messages == ["GET /batches/batch_1 was refused: busy (status 503); attempt 1 of 6, next in 0.5 s"]
+
+
+def test_a_certificate_that_nobody_vouches_for_ends_it_at_once(
+    start_server: Any, held_time: Any, certificate: Path, pauses: list[float], key: str
+) -> None:
+    secure = start_server(wrap=tls(certificate))
+    client = SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1")
+    with pytest.raises(errors.CertificateError, match=r"the TLS certificate of 127\.0\.0\.1:.* was not accepted"):
+        client.get_batch("batch_1")
+    assert (secure.received, pauses) == ([], [])
+
+
+def test_an_accepted_certificate_serves(
+    start_server: Any, held_time: Any, certificate: Path, key: str, batch_json: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    secure = start_server(wrap=tls(certificate)).json(batch_json())
+    assert SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1").get_batch("batch_1").status == "in_queue"
+
+
+def test_a_tls_connection_that_breaks_after_a_create_leaves_it_uncertain(
+    start_server: Any, held_time: Any, certificate: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every TLS error is about a certificate: here the service has read the whole request."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    wrap = tls(certificate)
+    secure = start_server(wrap=lambda connection: BreaksRecords(wrap(connection)))  # type: ignore[arg-type]
+    secure.json({})
+    with pytest.raises(errors.CreateUncertainError):
+        SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1").create_batch("file-1")
+    assert secure.asked() == ["POST /v1/batches"]
+
+
+def test_a_proxy_that_breaks_off_after_a_create_leaves_it_uncertain(
+    server: Any, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.origin)
+    server.resets()
+    with pytest.raises(errors.CreateUncertainError):
+        SiliconFlowClient(key, "http://api.invalid/v1").create_batch("file-1")
+    assert [each.method for each in server.received] == ["POST"]
+
+
+def test_an_unreachable_proxy_was_sent_nothing(
+    refused_port: int, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{refused_port}")
+    with pytest.raises(errors.ConnectionFailedError, match="Connection refused"):
+        SiliconFlowClient(key, "http://api.invalid/v1").create_batch("file-1")
+
+
+def test_a_proxy_that_opens_no_tunnel_was_sent_nothing(
+    server: Any, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", server.origin)
+    server.text("who are you", 407)
+    with pytest.raises(errors.ConnectionFailedError, match="Tunnel connection failed: 407"):
+        SiliconFlowClient(key, "https://api.invalid/v1", max_retries=0).create_batch("file-1")
+    assert [each.key for each in server.received] == [None]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"null", b"{", b"\xff\xfe\x00", b"[" * 3],
+)
+def test_a_success_that_is_not_json_is_unreadable(server: Any, caller: SiliconFlowClient, body: bytes) -> None:
+    for _ in range(6):
+        server.text(body, x_request_id="trace-1")
+    with pytest.raises(errors.UnreadableAnswerError) as caught:
+        caller.get_batch("batch_1")
+    assert str(caught.value) == (
+        f"GET /batches/batch_1 was answered with {len(body)} bytes that are not JSON: check the base URL "
+        "(status 200, request id trace-1)"
+    )
+
+
+def test_a_success_whose_code_says_otherwise_is_a_bad_request(server: Any, caller: SiliconFlowClient) -> None:
+    server.json({"code": 20012, "message": "no such batch", "data": None})
+    with pytest.raises(errors.BadRequestError) as caught:
+        caller.get_batch("batch_1")
+    assert str(caught.value) == "GET /batches/batch_1 was refused: no such batch (status 200, code 20012)"
+    assert len(server.received) == 1
+
+
+def test_nothing_of_requests_is_in_the_context_of_an_error(server: Any, caller: SiliconFlowClient) -> None:
+    for _ in range(6):
+        server.resets()
+    with pytest.raises(SiliconFlowError) as caught:
+        caller.get_batch("batch_1")
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pendulum
+import pytest
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.models import Batch
+
+DAY = 24 * 3600
+CREATED = 1_800_000_000
+
+
+class ListingService:
+    """An account whose batches, and what its list shows of them, are the test's to say."""
+
+    def __init__(self) -> None:
+        self.batches: dict[str, dict[str, Any]] = {}
+        self.hidden: tuple[str, ...] = ()
+        self.requests: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._answer()
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self._answer()
+
+            def _answer(self) -> None:
+                path = self.path.partition("?")[0].removeprefix("/v1")
+                outer.requests.append(f"{self.command} {path}")
+                body = json.dumps(outer.answer(self.command, path)).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments: Any) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def has(self, **fields: Any) -> None:
+        self.batches[fields["id"]] = {"status": "in_progress", "created_at": CREATED} | fields
+
+    def answer(self, method: str, path: str) -> Any:
+        if method == "POST":
+            return {"id": "batch_new", "status": "in_queue"}
+        if path != "/batches":
+            return self.batches[path.removeprefix("/batches/")]
+        newest_first = sorted(self.batches.values(), key=lambda each: -each["created_at"])
+        shown = [{name: each[name] for name in each if name not in self.hidden} for each in newest_first]
+        return {"object": "list", "data": shown, "has_more": False}
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def service() -> Iterator[ListingService]:
+    """An account of batches; `hidden` names fields that list items lack."""
+    running = ListingService()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def account(service: ListingService, held_time: Any) -> SiliconFlowClient:
+    """A client of `service`; time is held."""
+    return SiliconFlowClient("sk-abc", service.base_url)
+
+
+@pytest.fixture
+def batch() -> Callable[..., Batch]:
+    """Makes a batch of a day that was created at a full hour; times are seconds after that."""
+
+    def make(status: str = "in_progress", **fields: Any) -> Batch:
+        moments = {name: CREATED + value for name, value in fields.items() if name.endswith("_at")}
+        others = {name: value for name, value in fields.items() if not name.endswith("_at")}
+        data = {"id": "batch_1", "completion_window": "24h", "created_at": CREATED, "expires_at": CREATED + DAY}
+        return Batch.from_json({**data, "status": status, **moments, **others})
+
+    return make
+
+
+@pytest.fixture
+def at() -> Callable[[float], pendulum.DateTime]:
+    """Makes a moment: seconds after the creation of `batch`."""
+    return lambda seconds: pendulum.from_timestamp(CREATED + seconds)

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pendulum
+import pytest
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import InvalidRequestError
+from siliconflow_provider.jobs.submission import Submission, digest, find_batch, find_or_create_batch
+
+Sums = Callable[[int], bytes]
+DAY = 24 * 3600
+CREATED = 1_800_000_000
+WANTED = Submission(key="key-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
+OURS = ["airflow_key", "airflow_input", "airflow_max_tries", "airflow_task"]
+
+
+@pytest.fixture
+def file_id(client: SiliconFlowClient, sums: Sums) -> str:
+    return client.upload_file(io.BytesIO(sums(2))).id
+
+
+def creates(emulator: Any) -> int:
+    log = (emulator.data_dir / "requests.log").read_text().splitlines()
+    received = [each for each in map(json.loads, log) if each["event"] == "received"]
+    return [(each["method"], each["path"]) for each in received].count(("POST", "/v1/batches"))
+
+
+# --- what a batch says of itself
+
+
+def test_a_digest_is_that_of_the_texts_joined_by_nul() -> None:
+    assert digest("a", "b") == hashlib.sha256(b"a\0b").hexdigest()
+    assert len({digest("a", "b"), digest("ab"), digest("a", "", "b"), digest("b", "a")}) == 4
+
+
+def test_a_batch_says_whose_it_is_and_what_is_in_it() -> None:
+    submission = Submission(
+        key="key-1", input_file_id="file-1", metadata={"team": "nlp"}, label="d/t/r/-1", max_tries=3
+    )
+    assert submission.batch_metadata() == {
+        "team": "nlp",
+        "airflow_key": "key-1",
+        "airflow_input": submission.input_key,
+        "airflow_max_tries": "3",
+        "airflow_task": "d/t/r/-1",
+    }
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"input_file_id": "file-2"}, {"model": "m"}, {"completion_window": "48h"}, {"endpoint": "/v1/embeddings"}],
+)
+def test_another_input_has_another_key(other: dict[str, Any]) -> None:
+    assert Submission(**{"key": "k", "input_file_id": "file-1"} | other).input_key != WANTED.input_key
+
+
+@pytest.mark.parametrize("window", ["24h", timedelta(days=1), pendulum.duration(hours=24)])
+def test_the_same_input_has_the_same_key_however_it_is_written(window: Any) -> None:
+    same = Submission(
+        key="other", input_file_id="file-1", completion_window=window, metadata={"a": "b"}, label="l", max_tries=9
+    )
+    assert same.input_key == WANTED.input_key
+
+
+@pytest.mark.parametrize("label", ["d" * 600, "é" * 600, "任务" * 300, "🙂" * 200, "a" + "🙂" * 200])
+def test_a_long_label_is_cut_to_the_services_limit(label: str) -> None:
+    cut = Submission(key="k", input_file_id="f", label=label).batch_metadata()["airflow_task"]
+    assert label.startswith(cut)
+    assert "\ufffd" not in cut
+    assert 500 <= len(cut.encode()) <= 512
+
+
+def test_the_service_takes_a_long_label(client: SiliconFlowClient, file_id: str) -> None:
+    submission = Submission(key="k" * 64, input_file_id=file_id, label="任务" * 300)
+    assert find_or_create_batch(client, submission).metadata == submission.batch_metadata()
+
+
+@pytest.mark.parametrize("key", [*OURS, "airflow_", "airflow_anything"])
+def test_our_keys_are_ours(key: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Submission(key="k", input_file_id="f", metadata={"mine": "", key: ""}).batch_metadata()
+    assert str(caught.value) == (
+        f"metadata has '{key}': keys that begin with 'airflow_' are kept for finding batches again, choose others"
+    )
+
+
+def test_a_users_own_metadata_has_room_for_twelve_pairs() -> None:
+    pairs = {f"k{number}": "v" for number in range(12)}
+    assert len(Submission(key="k", input_file_id="f", metadata=pairs).batch_metadata()) == 16
+    with pytest.raises(InvalidRequestError) as caught:
+        Submission(key="k", input_file_id="f", metadata={**pairs, "k12": "v"}).batch_metadata()
+    assert str(caught.value) == (
+        "metadata has 13 pairs: of the service's 16, 4 are used for finding batches again, so give at most 12"
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metadata": {f"k{number}": "" for number in range(13)}},
+        {"metadata": {"airflow_key": "mine"}},
+        {"metadata": {"k": "v" * 513}},
+        {"metadata": {"k" * 65: "v"}},
+        {"metadata": {"k": 7}},
+        {"completion_window": "12h"},
+        {"endpoint": "/v1/embeddings"},
+        {"input_file_id": ""},
+        {"model": ""},
+    ],
+    ids=repr,
+)
+def test_what_the_service_would_refuse_is_refused_before_anything_is_sent(
+    service: Any, account: SiliconFlowClient, fields: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequestError):
+        find_or_create_batch(account, Submission(**{"key": "k", "input_file_id": "file-1", **fields}))
+    assert service.requests == []
+
+
+# --- found again
+
+
+def test_a_second_attempt_takes_the_batch_over(
+    client: SiliconFlowClient, emulator: Any, clock: Any, file_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    first = find_or_create_batch(client, Submission(key="key-1", input_file_id=file_id, max_tries=1))
+    clock.advance(60)
+    second = find_or_create_batch(client, Submission(key="key-1", input_file_id=file_id, max_tries=1))
+    assert (second.id, second.status, creates(emulator)) == (first.id, "in_progress", 1)
+    assert caplog.messages == [
+        f"created batch {first.id} of file {file_id} (in_queue)",
+        f"took over batch {first.id} (in_progress), which an earlier attempt created",
+    ]
+
+
+def test_own_metadata_label_and_tries_make_no_other_submission(
+    client: SiliconFlowClient, emulator: Any, file_id: str
+) -> None:
+    first = find_or_create_batch(client, Submission(key="key-1", input_file_id=file_id))
+    again = Submission(key="key-1", input_file_id=file_id, metadata={"new": "pair"}, label="renamed", max_tries=5)
+    assert find_or_create_batch(client, again).id == first.id
+
+
+def test_a_completed_batch_is_taken_over(client: SiliconFlowClient, clock: Any, file_id: str) -> None:
+    submission = Submission(key="key-1", input_file_id=file_id)
+    first = find_or_create_batch(client, submission)
+    clock.advance(200)
+    assert (find_or_create_batch(client, submission).id, client.get_batch(first.id).status) == (first.id, "completed")
+
+
+@pytest.mark.parametrize("other", [{"key": "key-2"}, {"model": "m"}, {"completion_window": "48h"}])
+def test_a_batch_of_another_key_or_input_is_not_taken_over(
+    client: SiliconFlowClient, emulator: Any, file_id: str, other: dict[str, Any]
+) -> None:
+    first = find_or_create_batch(client, Submission(key="key-1", input_file_id=file_id))
+    second = find_or_create_batch(client, Submission(**{"key": "key-1", "input_file_id": file_id, **other}))
+    assert (first.id == second.id, creates(emulator)) == (False, 2)
+
+
+def test_a_batch_that_is_being_or_was_cancelled_is_not_taken_over(
+    client: SiliconFlowClient, clock: Any, file_id: str
+) -> None:
+    submission = Submission(key="key-1", input_file_id=file_id)
+    first = find_or_create_batch(client, submission)
+    client.cancel_batch(first.id)
+    assert find_batch(client, submission) is None
+    clock.advance(30)
+    assert find_batch(client, submission) is None
+    assert find_or_create_batch(client, submission).id != first.id
+
+
+def test_a_failed_batch_is_not_taken_over(client: SiliconFlowClient, clock: Any) -> None:
+    submission = Submission(key="key-1", input_file_id=client.upload_file(io.BytesIO(b"not json\n")).id)
+    first = find_or_create_batch(client, submission)
+    assert find_batch(client, submission) == first
+    clock.advance(30)
+    assert find_batch(client, submission) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_found"),
+    [
+        ({"status": "in_queue"}, True),
+        ({"status": "validating"}, True),
+        ({"status": "pondering"}, True),
+        ({"status": "finalizing"}, True),
+        ({"status": "completed"}, True),
+        ({"status": "pondering", "completed_at": CREATED}, True),
+        ({"status": "cancelling"}, False),
+        ({"status": "failed"}, False),
+        ({"status": "expired"}, False),
+        ({"status": "cancelled"}, False),
+        ({"status": "pondering", "expired_at": CREATED}, False),
+    ],
+)
+def test_what_runs_or_has_completed_is_taken_over(
+    service: Any, account: SiliconFlowClient, fields: dict[str, Any], is_found: bool
+) -> None:
+    service.has(id="batch_1", metadata=WANTED.batch_metadata(), **fields)
+    assert (find_batch(account, WANTED) is not None) == is_found
+
+
+def test_of_several_the_oldest_by_creation_and_id_is_taken_over(service: Any, account: SiliconFlowClient) -> None:
+    mine = WANTED.batch_metadata()
+    service.has(id="batch_a", created_at=CREATED - 10, metadata=mine)
+    service.has(id="batch_c", created_at=CREATED - 20, metadata=mine)
+    service.has(id="batch_b", created_at=CREATED - 20, metadata=mine)
+    service.has(id="batch_0", created_at=CREATED - 30, metadata=mine, status="failed")
+    service.has(id="batch_9", created_at=CREATED - 40, metadata={**mine, "airflow_key": "other"})
+    found = find_batch(account, WANTED)
+    assert found is not None
+    assert found.id == "batch_b"
+    assert service.requests == ["GET /batches"]
+
+
+def test_items_without_metadata_are_asked_for_singly(service: Any, account: SiliconFlowClient) -> None:
+    service.hidden = ("metadata",)
+    service.has(id="batch_1", input_file_id="file-1", metadata=WANTED.batch_metadata())
+    service.has(id="batch_2", input_file_id="file-2", metadata={"airflow_key": "other"}, created_at=CREATED - 1)
+    service.has(id="batch_3", input_file_id="file-1", metadata=None, created_at=CREATED - 2)
+    found = find_batch(account, WANTED)
+    assert found is not None
+    assert (found.id, found.metadata) == ("batch_1", WANTED.batch_metadata())
+    assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches/batch_3"]
+
+
+def test_items_without_metadata_and_input_are_asked_for_singly_too(service: Any, account: SiliconFlowClient) -> None:
+    service.hidden = ("metadata", "input_file_id", "created_at")
+    service.has(id="batch_1", input_file_id="file-1", metadata=WANTED.batch_metadata())
+    found = find_batch(account, WANTED)
+    assert found is not None
+    assert found.id == "batch_1"
+
+
+def test_items_without_times_are_asked_for_before_one_is_called_the_oldest(
+    service: Any, account: SiliconFlowClient
+) -> None:
+    service.hidden = ("created_at",)
+    service.has(id="batch_a", created_at=CREATED - 10, metadata=WANTED.batch_metadata())
+    service.has(id="batch_b", created_at=CREATED - 20, metadata=WANTED.batch_metadata())
+    found = find_batch(account, WANTED)
+    assert found is not None
+    assert found.id == "batch_b"
+
+
+def test_nothing_older_than_thirty_days_is_looked_at(service: Any, account: SiliconFlowClient) -> None:
+    service.hidden = ("metadata",)
+    for number, days in enumerate((29, 31, 40)):
+        service.has(id=f"batch_{number}", created_at=CREATED - days * DAY, metadata={}, input_file_id="file-1")
+    assert find_batch(account, WANTED) is None
+    assert service.requests == ["GET /batches", "GET /batches/batch_0"]
+
+
+def test_a_create_carries_all_that_was_asked_for(client: SiliconFlowClient, clock: Any, file_id: str) -> None:
+    submission = Submission(
+        key="key-1",
+        input_file_id=file_id,
+        completion_window=timedelta(hours=48),
+        model="Qwen/QwQ-32B",
+        metadata={"team": "nlp"},
+    )
+    batch = find_or_create_batch(client, submission)
+    assert (batch.completion_window, batch.endpoint) == ("48h", "/v1/chat/completions")
+    assert batch.metadata == submission.batch_metadata()
+    clock.advance(200)
+    target = io.BytesIO()
+    client.download(client.get_batch(batch.id).output_file_id or "", target)
+    assert b"Qwen/QwQ-32B" in target.getvalue()
