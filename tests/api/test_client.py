@@ -568,6 +568,13 @@ def test_a_download_that_breaks_off_starts_again_and_is_whole(server: Any, calle
     assert server.asked() == ["GET /v1/files/file-1/content"] * 5
 
 
+def test_nothing_of_what_stood_there_before_follows_a_download(server: Any, caller: SiliconFlowClient) -> None:
+    server.text("new")
+    fileobj = io.BytesIO(b"something old and longer")
+    assert caller.download("file-1", fileobj) == 3
+    assert fileobj.getvalue() == b"new"
+
+
 def test_a_download_that_stays_short_is_an_error(server: Any, caller: SiliconFlowClient) -> None:
     for _ in range(6):
         server.cut(b"short", 100)

@@ -215,6 +215,18 @@ def test_only_what_was_surely_not_sent_counts_as_that(error: Exception, kind: ty
     assert type(from_exception(error, WHAT, "host")) is kind
 
 
+def test_the_reason_is_none_that_was_declared_irrelevant() -> None:
+    """urllib3 before 2 first tries a call that Python no longer takes, and hides that TypeError with `from None`."""
+    try:
+        try:
+            raise TypeError("no such argument")
+        except TypeError:
+            raise ConnectionResetError(104, "Connection reset by peer") from None
+    except ConnectionResetError as error:
+        reset = requests.ConnectionError(ProtocolError("Connection aborted.", error))
+    assert "(ConnectionResetError: Connection reset by peer)" in str(from_exception(reset, WHAT, "host"))
+
+
 @pytest.mark.parametrize(
     "text",
     [
