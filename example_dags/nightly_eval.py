@@ -1,7 +1,7 @@
 """A nightly eval: 240 questions with reference answers go through one batch, and their accuracy is printed.
 
 It runs as it stands against the emulator (`make demo`) and, with a SiliconFlow API key in the connection
-`siliconflow_default`, against the service. Results go to `NIGHTLY_EVAL_OUTPUT`, a directory or an object storage
+`siliconflow_default`, against the service. Results go to `SILICONFLOW_EXAMPLE_OUTPUT`, a directory or an object storage
 URL, below one directory a run.
 """
 
@@ -21,7 +21,7 @@ from siliconflow_provider.operators.files import UploadFileOperator
 
 MODEL = "deepseek-ai/DeepSeek-V3"
 QUESTIONS = Path(__file__).parent / "data" / "questions.jsonl"
-OUTPUT = os.environ.get("NIGHTLY_EVAL_OUTPUT", f"file://{Path.home()}/siliconflow-nightly-eval")
+OUTPUT = os.environ.get("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{Path.home()}/siliconflow-examples")
 INSTRUCTION = "Answer with the bare answer: a number, a name or a symbol, nothing else."
 
 
@@ -34,7 +34,7 @@ INSTRUCTION = "Answer with the bare answer: a number, a name or a symbol, nothin
 )
 def nightly_eval():
     """Build the requests, run them as a batch while no worker is held, and score the answers."""
-    run_path = OUTPUT + "/{{ run_id }}"
+    run_path = OUTPUT + "/nightly_eval/{{ run_id }}"
 
     @task
     def build_requests(path: str) -> str:

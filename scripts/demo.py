@@ -31,7 +31,7 @@ def environment(emulator: Emulator) -> dict[str, str]:
         "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.task.operators.siliconflow_provider=INFO "
         "siliconflow_provider=INFO",
         "AIRFLOW_CONN_SILICONFLOW_DEFAULT": json.dumps(connection),
-        "NIGHTLY_EVAL_OUTPUT": f"file://{DEMO}/results",
+        "SILICONFLOW_EXAMPLE_OUTPUT": f"file://{DEMO}/results",
         "PYTHONWARNINGS": "ignore",
     }
 

@@ -6,6 +6,35 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+CONNECTION_FIELDS: dict[str, Any] = {
+    "timeout": {
+        "label": "Timeout (seconds)",
+        "description": "Seconds without a byte after which a request is given up; 60 by default.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "max_retries": {
+        "label": "Retries of a request",
+        "description": "How often a failed request is sent again where that is safe; 5 by default.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "deployment": {
+        "label": "Deployment",
+        "description": "Names this Airflow where several share one account, such as staging and production.",
+        "schema": {"type": ["string", "null"]},
+    },
+}
+CONNECTION_FORM: dict[str, Any] = {
+    "hidden-fields": ["login", "schema", "port", "extra"],
+    "relabeling": {"password": "API key", "host": "Base URL"},
+    "placeholders": {
+        "password": "sk-...",
+        "host": "https://api.siliconflow.com/v1",
+        "timeout": "60",
+        "max_retries": "5",
+        "deployment": "production",
+    },
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """Describe the provider to Airflow, which finds this by the entry point `apache_airflow_provider`."""
@@ -36,6 +65,12 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "sensors": [
+            {
+                "integration-name": "SiliconFlow",
+                "python-modules": ["siliconflow_provider.sensors.batches"],
+            }
+        ],
         "triggers": [
             {
                 "integration-name": "SiliconFlow",
@@ -47,6 +82,9 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "siliconflow",
                 "hook-class-name": "siliconflow_provider.hooks.siliconflow.SiliconFlowHook",
                 "hook-name": "SiliconFlow",
+                "conn-fields": CONNECTION_FIELDS,
+                "ui-field-behaviour": CONNECTION_FORM,
             }
         ],
+        "extra-links": ["siliconflow_provider.links.BatchesLink"],
     }

@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
@@ -86,9 +86,9 @@ def held_time(clock: HeldClock, monkeypatch: pytest.MonkeyPatch) -> HeldClock:
     async def sleep_async(seconds: float) -> None:
         clock.advance(seconds)
 
-    def wait_for(event: threading.Event, seconds: float) -> bool:
+    def wait_for(queue: SimpleQueue[Any], seconds: float) -> bool:
         clock.advance(seconds)
-        return event.is_set()
+        return not queue.empty()
 
     monkeypatch.setattr(provider_clock, "now", lambda: pendulum.from_timestamp(clock.now))
     monkeypatch.setattr(provider_clock, "sleep", clock.advance)

@@ -7,6 +7,9 @@ from types import ModuleType
 
 import pytest
 
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.emulator.server import EmulatorOptions
+
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
 
 
@@ -18,16 +21,76 @@ def test_the_nightly_eval_runs_as_it_stands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """From the questions to the table, with a real trigger; the emulator's sums are right, its echoes are not."""
-    monkeypatch.setenv("NIGHTLY_EVAL_OUTPUT", f"file://{tmp_path}/eval")
+    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
     run = load_dag_file("example_dags/nightly_eval.py").nightly_eval().test()
     assert str(run.state).endswith("success")
     output = capsys.readouterr().out
     assert "all                  240     180     75.0%" in output
     assert "requests  240 succeeded" in output
-    (directory,) = (tmp_path / "eval").iterdir()
+    (directory,) = (tmp_path / "nightly_eval").iterdir()
     rows = [json.loads(line) for line in (directory / "results.jsonl").read_text().splitlines()]
     assert len({row["custom_id"] for row in rows}) == len(rows) == 240
     assert json.loads((directory / "manifest.json").read_text())["counts"] == {"succeeded": 240}
+
+
+def test_separate_steps_bring_each_files_answers(
+    load_dag_file: Callable[[str], ModuleType], connection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
+    run = load_dag_file("example_dags/separate_steps.py").separate_steps().test()
+    assert str(run.state).endswith("success")
+    (directory,) = (tmp_path / "separate_steps").iterdir()
+    rows = [
+        json.loads(line)
+        for index in range(3)
+        for line in (directory / str(index) / "results.jsonl").read_text().splitlines()
+    ]
+    assert len({row["custom_id"] for row in rows}) == len(rows) == 120
+    assert {row["status"] for row in rows} == {"succeeded"}
+
+
+class TestExpiringBatches:
+    @pytest.fixture
+    def options(self, tmp_path: Path) -> EmulatorOptions:
+        """A batch would run for two days, and its window is one."""
+        return EmulatorOptions(data_dir=tmp_path / "data", run_seconds=172_800)
+
+    def test_separate_steps_keep_what_an_expired_batch_answered(
+        self,
+        load_dag_file: Callable[[str], ModuleType],
+        client: SiliconFlowClient,
+        connection: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The run is failed, and what was paid for is there."""
+        monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
+        run = load_dag_file("example_dags/separate_steps.py").separate_steps().test()
+        assert str(run.state).endswith("failed")
+        assert {each.status for each in client.list_batches()} == {"expired"}
+        (directory,) = (tmp_path / "separate_steps").iterdir()
+        counts = [json.loads((directory / str(index) / "manifest.json").read_text())["counts"] for index in range(3)]
+        assert all(set(each) == {"succeeded", "expired"} for each in counts)
+
+
+class TestQuickBatches:
+    @pytest.fixture
+    def options(self, tmp_path: Path) -> EmulatorOptions:
+        """A batch is over when it is first asked for; Airflow, which waits for a sensor, knows no held clock."""
+        return EmulatorOptions(data_dir=tmp_path / "data", queue_seconds=0, run_seconds=0, finalize_seconds=0)
+
+    def test_the_sensor_example_needs_no_triggerer(
+        self,
+        load_dag_file: Callable[[str], ModuleType],
+        connection: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
+        run = load_dag_file("example_dags/sensor.py").sensor().test()
+        assert str(run.state).endswith("success")
+        (results,) = (tmp_path / "sensor").glob("*/results.jsonl")
+        assert len(results.read_text().splitlines()) == 3
 
 
 def test_the_questions_have_reference_answers() -> None:

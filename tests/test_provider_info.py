@@ -35,7 +35,7 @@ def test_airflow_knows_the_connection_type() -> None:
 
 def test_every_named_module_exists() -> None:
     information = siliconflow_provider.get_provider_info()
-    for kind in ("hooks", "operators", "triggers"):
+    for kind in ("hooks", "operators", "sensors", "triggers"):
         for module in information[kind][0]["python-modules"]:
             assert import_module(module)
 

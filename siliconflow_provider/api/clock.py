@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
+from queue import Empty, SimpleQueue
+from typing import Any
 
 import pendulum
 
@@ -19,9 +20,13 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def wait_for(event: threading.Event, seconds: float) -> bool:
-    """Block until the event is set, for so many seconds at most; return whether it is set."""
-    return event.wait(seconds)
+def wait_for(queue: SimpleQueue[Any], seconds: float) -> bool:
+    """Block until something is put into the queue, for so many seconds at most; return whether it was."""
+    try:
+        queue.get(timeout=seconds)
+    except Empty:
+        return False
+    return True
 
 
 async def sleep_async(seconds: float) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
+from siliconflow_provider import CONNECTION_FIELDS, CONNECTION_FORM
 from siliconflow_provider.exceptions import InvalidConnectionError
 
 if TYPE_CHECKING:
@@ -27,6 +28,22 @@ class SiliconFlowHook(BaseHook):
     default_conn_name = DEFAULT_CONN_ID
     conn_type = "siliconflow"
     hook_name = "SiliconFlow"
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the fields of the connection form, for an Airflow that does not read them from the provider info."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from wtforms import StringField
+
+        return {
+            name: StringField(each["label"], widget=BS3TextFieldWidget(), description=each["description"])
+            for name, each in CONNECTION_FIELDS.items()
+        }
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels, placeholders and hidden fields of the form, for such an Airflow."""
+        return {name.replace("-", "_"): value for name, value in CONNECTION_FORM.items()}
 
     def __init__(self, siliconflow_conn_id: str = DEFAULT_CONN_ID) -> None:
         super().__init__()

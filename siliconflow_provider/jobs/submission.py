@@ -37,8 +37,9 @@ class Submission:
     """One batch that is wanted, and whose it is.
 
     :param key: what identifies the submitter, the same for every attempt
+    :param run: identifies the run that the submitter is part of
     :param label: the submitter for people, cut to the service's limit
-    :param max_tries: the submitter's tries at the creation
+    :param max_tries: the submitter's tries at the creation; they grow when a person lets it start over
     """
 
     key: str
@@ -47,6 +48,7 @@ class Submission:
     completion_window: str | timedelta = "24h"
     model: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    run: str = ""
     label: str = ""
     max_tries: int = 0
 
@@ -63,6 +65,7 @@ class Submission:
         """
         ours = {
             "airflow_key": self.key,
+            "airflow_run": self.run,
             "airflow_input": self.input_key,
             "airflow_max_tries": str(self.max_tries),
             "airflow_task": self.label.encode()[:MAXIMUM_METADATA_VALUE].decode(errors="ignore"),
@@ -88,17 +91,27 @@ class Submission:
         found = (batch.metadata.get("airflow_key"), batch.metadata.get("airflow_input"))
         return found == (self.key, self.input_key)
 
+    def is_same_grant(self, batch: Batch) -> bool:
+        """Whether nobody has let the submitter start over since it created this batch."""
+        tries = str(batch.metadata.get("airflow_max_tries"))
+        return tries.isdecimal() and int(tries) >= self.max_tries
+
 
 def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | None:
-    """Return the oldest batch of this submission that runs or has completed, or None."""
-    matching = [
-        each for each in _candidates(client, submission) if submission.matches(each) and _is_worth_taking_over(each)
-    ]
-    return min(matching, key=lambda each: (str(each.timing.created_at), each.id), default=None)
+    """Return the batch that this submission has, or None when one is to be created.
+
+    That is the oldest one that runs or has completed. One that ended otherwise counts only until a person lets the
+    submitter start over: its verdict is to be repeated, not bought again.
+    """
+    matching = [each for each in _candidates(client, submission) if submission.matches(each)]
+    matching.sort(key=lambda each: (str(each.timing.created_at), each.id))
+    good = [each for each in matching if _runs_or_completed(each)]
+    verdicts = [each for each in matching if not _runs_or_completed(each) and submission.is_same_grant(each)]
+    return next(iter([*good, *reversed(verdicts)]), None)
 
 
 def find_or_create_batch(client: SiliconFlowClient, submission: Submission) -> Batch:
-    """Take over the submission's batch where there is one, and create it otherwise.
+    """Return the submission's batch where there is one, as `find_batch` says, and create it otherwise.
 
     :raises InvalidRequestError: when the service would refuse it; nothing was sent
     :raises CreateUncertainError: when the create's answer was lost; the next attempt finds the batch if there is one
@@ -110,7 +123,7 @@ def find_or_create_batch(client: SiliconFlowClient, submission: Submission) -> B
         check_id("model", submission.model)
     existing = find_batch(client, submission)
     if existing is not None:
-        log.info("took over batch %s (%s), which an earlier attempt created", existing.id, existing.status)
+        log.info("found batch %s (%s), which an earlier attempt created", existing.id, existing.status)
         return existing
     batch = client.create_batch(
         submission.input_file_id,
@@ -123,11 +136,17 @@ def find_or_create_batch(client: SiliconFlowClient, submission: Submission) -> B
     return batch
 
 
-def _candidates(client: SiliconFlowClient, submission: Submission) -> Iterator[Batch]:
+def recent_batches(client: SiliconFlowClient) -> Iterator[Batch]:
+    """Yield the account's batches of the time for which the service keeps results, newest first."""
     oldest = clock.now() - RETENTION
     for item in client.list_batches():
         if item.timing.created_at is not None and item.timing.created_at < oldest:
             return
+        yield item
+
+
+def _candidates(client: SiliconFlowClient, submission: Submission) -> Iterator[Batch]:
+    for item in recent_batches(client):
         if item.metadata:
             # Which one is the oldest is told by its time, and some list items come without.
             is_undated = submission.matches(item) and item.timing.created_at is None
@@ -137,5 +156,5 @@ def _candidates(client: SiliconFlowClient, submission: Submission) -> Iterator[B
             yield client.get_batch(item.id)
 
 
-def _is_worth_taking_over(batch: Batch) -> bool:
+def _runs_or_completed(batch: Batch) -> bool:
     return batch.final_status in (None, "completed") and batch.status != "cancelling"

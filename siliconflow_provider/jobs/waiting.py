@@ -183,7 +183,7 @@ def next_pause(waits: Sequence[BatchWait], now: pendulum.DateTime) -> float:
 class WaitEnd:
     """How the wait for one batch ended.
 
-    :param state: `over`, `timeout` or `error`, as `BatchWait.state` says
+    :param state: `over`, `timeout` or `error`, as `BatchWait.state` says, or `cancelled` by us at the deadline
     :param batch: as it was last seen, without references to results: those may be signed URLs
     :param error: of the last poll, if that failed
     """

@@ -1,4 +1,4 @@
-"""Operators for single batches: submit one and wait for it, and fetch what it answered."""
+"""Operators for single batches: submit one and wait for it, cancel it, and fetch what it answered."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from siliconflow_provider.exceptions import BatchWaitError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID, SiliconFlowHook
-from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_waiting_arguments, raise_for_ends
+from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout
+from siliconflow_provider.verdicts import raise_for_ends
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.common.compat.sdk import Context
 
-    from siliconflow_provider.api.client import SiliconFlowClient
     from siliconflow_provider.api.models import Batch
     from siliconflow_provider.jobs.submission import Submission
     from siliconflow_provider.jobs.waiting import WaitEnd
@@ -33,13 +34,16 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
     :param input_file_id: the uploaded file, such as `UploadFileOperator(...).output`
     :param endpoint: what each request asks for; the service runs `/v1/chat/completions`
     :param completion_window: `"24h"` to `"336h"`, or a `timedelta`
-    :param metadata: up to 12 pairs of your own, attached to the batch
+    :param metadata: up to 11 pairs of your own, attached to the batch
     :param model: takes the place of the model on every line
     :param wait_for_completion: False returns as soon as the batch is accepted
     :param deferrable: wait in the triggerer (the default, since a window is at least 24 hours) or on the worker
     :param poll_interval: seconds between polls, at least 1; by default 5% of the batch's age, from 10 s to 300 s
     :param timeout: seconds or `timedelta` from the batch's creation until waiting ends; by default an hour after
         its window
+    :param cancel_on_kill: cancel the batch when the task is killed while it waits. Clearing the task and restarting
+        its worker are kills too; a waiting trigger cancels only when a person has marked the task
+    :param cancel_on_timeout: cancel the batch when waiting ends before it does; the task is then not retried
     :param submission_key: another value buys a new batch for the same task instance
     :param siliconflow_conn_id: the Airflow connection
     """
@@ -52,6 +56,7 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
         "submission_key",
         "siliconflow_conn_id",
     )
+    operator_extra_links = (BatchesLink(),)
 
     def __init__(
         self,
@@ -65,12 +70,15 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
         deferrable: bool = True,
         poll_interval: float | None = None,
         timeout: float | timedelta | None = None,
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
         submission_key: str | None = None,
         siliconflow_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_waiting_arguments(poll_interval, timeout)
+        check_poll_interval(poll_interval)
+        check_timeout(timeout)
         self.input_file_id = input_file_id
         self.endpoint = endpoint
         self.completion_window = completion_window
@@ -80,6 +88,8 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
         self.submission_key = submission_key
         self.siliconflow_conn_id = siliconflow_conn_id
 
@@ -87,7 +97,9 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
         """Submit or take over the batch, and wait unless told not to."""
         from siliconflow_provider.jobs.submission import find_or_create_batch
 
-        batch = find_or_create_batch(self.hook.get_conn(), self._submission(context))
+        client = self.hook.get_conn()
+        BatchesLink.persist(context, client.base_url)
+        batch = find_or_create_batch(client, self._submission(context))
         context["ti"].xcom_push(key="batch_id", value=batch.id)
         if not self.wait_for_completion:
             return batch.id
@@ -107,10 +119,11 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
 
     def _submission(self, context: Context) -> Submission:
         from siliconflow_provider.jobs.submission import Submission, digest
-        from siliconflow_provider.operators.identity import identity_label, identity_parts
+        from siliconflow_provider.operators.identity import identity_label, identity_parts, run_parts
 
         return Submission(
             key=digest(*identity_parts(context, self.hook.deployment, self.submission_key)),
+            run=digest(*run_parts(context, self.hook.deployment)),
             input_file_id=self.input_file_id,
             endpoint=self.endpoint,
             completion_window=self.completion_window,
@@ -119,6 +132,69 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
             label=identity_label(context),
             max_tries=context["ti"].max_tries,
         )
+
+
+class CancelBatchOperator(BaseOperator):
+    """Cancel a batch, or whatever of this DAG run still runs; returns the ids of what was cancelled.
+
+    What a batch has answered is billed and kept for 30 days. A batch that is over is left as it is. Without a
+    `batch_id` it fits a teardown task: what the run's tasks have submitted is found by what the batches say of
+    themselves, also when the task that submitted them has died.
+
+    :param batch_id: the batch; leave it out for whatever of this DAG run still runs
+    :param siliconflow_conn_id: the Airflow connection
+    """
+
+    template_fields: Sequence[str] = ("batch_id", "siliconflow_conn_id")
+    operator_extra_links = (BatchesLink(),)
+
+    def __init__(
+        self, *, batch_id: str | None = None, siliconflow_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        # A value that is rendered to None later must not turn into the whole run.
+        self._is_whole_run = batch_id is None
+        self.batch_id = batch_id
+        self.siliconflow_conn_id = siliconflow_conn_id
+
+    @cached_property
+    def hook(self) -> SiliconFlowHook:
+        """The hook of this task's connection."""
+        return SiliconFlowHook(self.siliconflow_conn_id)
+
+    def execute(self, context: Context) -> list[str]:
+        """Cancel, and say what became of each batch."""
+        from siliconflow_provider.jobs.cancellation import cancel_unless_over
+
+        client = self.hook.get_conn()
+        BatchesLink.persist(context, client.base_url)
+        cancelled = []
+        for batch_id in self._batch_ids(context):
+            batch = cancel_unless_over(client, batch_id)
+            if batch.is_terminal:
+                self.log.info("batch %s is over already: it is %s", batch.id, batch.final_status)
+            else:
+                self.log.info("batch %s is %s; what it has answered is billed", batch.id, batch.status)
+                cancelled.append(batch.id)
+        return cancelled
+
+    def _batch_ids(self, context: Context) -> list[str]:
+        from siliconflow_provider.api.errors import InvalidRequestError
+        from siliconflow_provider.jobs.cancellation import running_batches_of_run
+        from siliconflow_provider.jobs.submission import digest
+        from siliconflow_provider.operators.identity import run_parts
+
+        if self.batch_id:
+            return [self.batch_id]
+        if not self._is_whole_run or context["ti"].map_index not in (None, -1):
+            raise InvalidRequestError(
+                f"batch_id is {self.batch_id!r}: the task that should name a batch has named none. Cancelling whatever "
+                "of the DAG run still runs is for a task without batch_id that is not mapped"
+            )
+        run = digest(*run_parts(context, self.hook.deployment))
+        found = [each.id for each in running_batches_of_run(self.hook.get_conn(), run)]
+        self.log.info("batches of this DAG run that still run: %s", ", ".join(found) or "none")
+        return found
 
 
 class DownloadResultsOperator(BaseOperator):
@@ -133,6 +209,7 @@ class DownloadResultsOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("batch_id", "output_path", "siliconflow_conn_id")
+    operator_extra_links = (BatchesLink(),)
 
     def __init__(
         self,
@@ -154,50 +231,29 @@ class DownloadResultsOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the two files and return their paths, the counts and the tokens."""
-        from siliconflow_provider.storage import storage_path
+        from siliconflow_provider.jobs.delivery import MANIFEST, RESULTS, stage_results
+        from siliconflow_provider.storage import publish, storage_path
 
         client = self.hook.get_conn()
+        BatchesLink.persist(context, client.base_url)
         batch = client.get_batch(self.batch_id)
         _check_delivered(batch)
         directory = storage_path(self.output_path)
+        paths = {"results": str(directory / RESULTS), "manifest": str(directory / MANIFEST)}
         with TemporaryDirectory(prefix="siliconflow-") as staged:
-            manifest = self._deliver(client, batch, Path(staged), directory)
+            manifest = stage_results(client, batch, Path(staged), paths)
+            # The manifest comes last: where it is, the results are.
+            for name in (RESULTS, MANIFEST):
+                publish(Path(staged, name), directory / name)
         self._log_outcome(batch, manifest)
         return {
             "batch_id": batch.id,
-            "results_path": manifest["paths"]["results"],
-            "manifest_path": manifest["paths"]["manifest"],
+            "results_path": paths["results"],
+            "manifest_path": paths["manifest"],
             "rows": manifest["rows"],
             "counts": manifest["counts"],
             "tokens": manifest["tokens"],
         }
-
-    def _deliver(
-        self, client: SiliconFlowClient, batch: Batch, staged: Path, directory: ObjectStoragePath
-    ) -> dict[str, Any]:
-        """Fetch the batch's files, write rows and manifest beside them, and publish both."""
-        import msgspec
-
-        from siliconflow_provider.jobs.manifest import Tally, build_manifest
-        from siliconflow_provider.jobs.merge import rows_of_batch
-        from siliconflow_provider.storage import publish
-
-        targets = {name: directory / name for name in ("results.jsonl", "manifest.json")}
-        tally = Tally()
-        encode = msgspec.json.Encoder().encode
-        output = _fetch(client, batch.output_file_id, staged / "output.jsonl")
-        errors = _fetch(client, batch.error_file_id, staged / "errors.jsonl")
-        results = staged / "results.jsonl"
-        with output.open("rb") as answers, errors.open("rb") as failures, results.open("wb") as rows:
-            for row in rows_of_batch(batch.id, answers, failures, tally):
-                rows.write(encode(row) + b"\n")
-        paths = {"results": str(targets["results.jsonl"]), "manifest": str(targets["manifest.json"])}
-        manifest = build_manifest([batch], tally, paths)
-        (staged / "manifest.json").write_bytes(msgspec.json.format(encode(manifest), indent=2))
-        # The manifest comes last: where it is, the results are.
-        for name, target in targets.items():
-            publish(staged / name, target)
-        return manifest
 
     def _log_outcome(self, batch: Batch, manifest: dict[str, Any]) -> None:
         counts = ", ".join(f"{count:,} {status}" for status, count in manifest["counts"].items())
@@ -226,11 +282,3 @@ def _check_delivered(batch: Batch) -> None:
             f"batch {batch.id} {batch.final_status} with {counts.completed:,} answers, but the service shows no "
             "output file: nothing was written, a retry asks again"
         )
-
-
-def _fetch(client: SiliconFlowClient, file_ref: str | None, target: Path) -> Path:
-    """Download a result file; a batch without one has no such lines."""
-    with target.open("wb") as fileobj:
-        if file_ref is not None:
-            client.download(file_ref, fileobj)
-    return target

@@ -18,6 +18,12 @@ def identity_parts(context: Context, deployment: str, submission_key: str | None
     return [deployment, ti.dag_id, ti.task_id, ti.run_id, str(ti.map_index), submission_key or ""]
 
 
+def run_parts(context: Context, deployment: str) -> list[str]:
+    """Return what identifies the task instance's DAG run to the service."""
+    ti = context["ti"]
+    return [deployment, ti.dag_id, ti.run_id]
+
+
 def identity_label(context: Context) -> str:
     """Return the task instance for people, as `dag/task/run/index`."""
     ti = context["ti"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from siliconflow_provider.exceptions import VERDICTS, BatchTimeoutError, BatchWaitError
+from siliconflow_provider.exceptions import BatchWaitError
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
+from siliconflow_provider.verdicts import describe_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import pendulum
     from airflow.providers.common.compat.sdk import Context
 
+    from siliconflow_provider.api.client import SiliconFlowClient
     from siliconflow_provider.api.models import Batch
     from siliconflow_provider.jobs.waiting import WaitEnd
 
@@ -32,6 +35,9 @@ class BatchWaitingMixin:
     deferrable: bool
     poll_interval: float | None
     timeout: Any
+    cancel_on_kill: bool = False
+    cancel_on_timeout: bool = False
+    _is_killed: bool = False
 
     if TYPE_CHECKING:
         log: Any
@@ -54,20 +60,31 @@ class BatchWaitingMixin:
         from siliconflow_provider.api import clock
         from siliconflow_provider.jobs.waiting import deadline_of
 
-        now = clock.now()
-        deadline = deadline_of(batches, _length(self.timeout), now)
+        deadline = deadline_of(batches, _length(self.timeout), clock.now())
         batch_ids = [each.id for each in batches]
-        if not self.deferrable:
-            return self.waiting_ended(context, self._wait_on_worker(batch_ids, deadline))
+        if self.deferrable:
+            return self.defer_until(batch_ids, deadline)
+        return self._end_wait(context, self._wait_on_worker(batch_ids, deadline))
 
+    def defer_until(self, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> Any:
+        """Wait in the triggerer.
+
+        :raises TaskDeferred: always, unless the task was killed before
+        """
+        from siliconflow_provider.api import clock
         from siliconflow_provider.triggers.batches import BatchTrigger
 
+        if self._is_killed:
+            self._end_killed(self.hook.get_conn(), batch_ids)
+            raise BatchWaitError(f"killed before waiting for {', '.join(batch_ids)}")
         self.log.info("waiting in the triggerer, at most until %s UTC", deadline.to_datetime_string())
         return self.defer(
-            trigger=BatchTrigger(batch_ids, self.siliconflow_conn_id, deadline, self.poll_interval),
+            trigger=BatchTrigger(
+                batch_ids, self.siliconflow_conn_id, deadline, self.poll_interval, self.cancel_on_kill
+            ),
             method_name="execute_complete",
             # A plain timedelta: Airflow 3 cannot send pendulum's kinds to its supervisor.
-            timeout=timedelta(seconds=max((deadline - now).total_seconds(), 0.0)) + TRIGGER_GRACE,
+            timeout=timedelta(seconds=max((deadline - clock.now()).total_seconds(), 0.0)) + TRIGGER_GRACE,
         )
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
@@ -81,21 +98,26 @@ class BatchWaitingMixin:
             ends = from_event(event)
         except ValueError as error:
             raise BatchWaitError(f"{error}: the batches run on, a retry of this task takes them over") from None
-        return self.waiting_ended(context, ends)
+        return self._end_wait(context, ends)
 
     def on_kill(self) -> None:
         """Wake the wait on the worker; what a kill means is decided there, outside of the signal handler."""
-        killed = getattr(self, "_killed", None)
-        if killed is not None:
-            killed.set()
+        self._is_killed = True
+        self._wake.put(None)
+
+    @cached_property
+    def _wake(self) -> SimpleQueue[None]:
+        # Unlike an Event, it can be used by a signal handler that interrupts the very wait for it.
+        return SimpleQueue()
 
     def _wait_on_worker(self, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> list[WaitEnd]:
+        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
         from siliconflow_provider.api import clock
         from siliconflow_provider.jobs.waiting import BatchWait, next_pause, poll, wait_ends
 
         client = self.hook.get_conn()
         waits = [BatchWait(each, deadline, self.poll_interval) for each in batch_ids]
-        self._killed = threading.Event()
         self.log.info("waiting on the worker, at most until %s UTC", deadline.to_datetime_string())
         try:
             while True:
@@ -106,79 +128,65 @@ class BatchWaitingMixin:
                 ends = wait_ends(waits, now)
                 if ends is not None:
                     return ends
-                if clock.wait_for(self._killed, next_pause(waits, now)):
+                if clock.wait_for(self._wake, next_pause(waits, now)):
                     raise BatchWaitError(f"killed while waiting for {', '.join(batch_ids)}")
+        except AirflowTaskTimeout:
+            # Airflow calls on_kill for this too, but only after it has left the wait.
+            self._is_killed = True
+            raise
         finally:
             # Airflow 2 raises in its signal handler, Airflow 3 lets the loop go on.
-            if self._killed.is_set():
-                self.log.warning("%s", _still_running(batch_ids, self.siliconflow_conn_id))
+            if self._is_killed:
+                self._end_killed(client, batch_ids)
+
+    def _end_killed(self, client: SiliconFlowClient, batch_ids: Sequence[str]) -> None:
+        """Cancel what a killed task waited for if that is asked for, and say what becomes of it."""
+        if not self.cancel_on_kill:
+            self.log.warning("killed: %s", describe_running(batch_ids, self.siliconflow_conn_id))
+            return
+        for batch_id in batch_ids:
+            batch = self._cancel(client, batch_id, "cancel_on_kill")
+            if batch is not None:
+                self.log.warning("killed: batch %s is %s; what it has answered is billed", batch_id, batch.status)
+
+    def _end_wait(self, context: Context, ends: list[WaitEnd]) -> Any:
+        """Cancel what was not over at the deadline if that is asked for, and go on."""
+        if self.cancel_on_timeout:
+            ends = [self._cancelled_when_overdue(each) for each in ends]
+        return self.waiting_ended(context, ends)
+
+    def _cancelled_when_overdue(self, end: WaitEnd) -> WaitEnd:
+        if end.state != "timeout":
+            return end
+        batch = self._cancel(self.hook.get_conn(), end.batch_id, "cancel_on_timeout")
+        if batch is None:
+            return end
+        return replace(end, batch=batch, state="over" if batch.is_terminal else "cancelled")
+
+    def _cancel(self, client: SiliconFlowClient, batch_id: str, reason: str) -> Batch | None:
+        """Return the batch as it is then, or None when it could not be cancelled."""
+        from siliconflow_provider.api.errors import SiliconFlowError
+        from siliconflow_provider.jobs.cancellation import cancel_unless_over
+
+        try:
+            return cancel_unless_over(client, batch_id)
+        except SiliconFlowError as error:
+            running = describe_running([batch_id], self.siliconflow_conn_id)
+            self.log.error("%s could not cancel: %s. %s", reason, error, running)
+            return None
 
 
-def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
-    """Raise unless every batch has completed.
-
-    :raises BatchVerdictError: when one failed, expired or was cancelled
-    :raises BatchTimeoutError: when one was not over at the deadline
-    :raises BatchWaitError: when one could no longer be asked for
-    """
-    from siliconflow_provider.jobs.waiting import describe_end
-
-    for end in ends:
-        if end.batch is not None and end.batch.final_status in VERDICTS:
-            raise VERDICTS[end.batch.final_status](f"{describe_end(end.batch)}. {_consequences(end.batch)}")
-    for end in ends:
-        if end.state == "timeout":
-            raise BatchTimeoutError(_describe_timeout(end, siliconflow_conn_id))
-        if end.state == "error":
-            raise BatchWaitError(
-                f"gave up asking for batch {end.batch_id}: {end.error}. Whether it still runs and costs is not known"
-            )
-
-
-def _consequences(batch: Batch) -> str:
-    """Say what a verdict leaves to do."""
-    counts = batch.request_counts
-    if counts is not None and counts.completed:
-        delivered = (
-            f"The {counts.completed:,} answers are billed and kept for 30 days: DownloadResultsOperator with "
-            f"batch_id={batch.id!r} writes them"
-        )
-    elif counts is not None:
-        delivered = "Nothing was answered"
-    else:
-        delivered = f"DownloadResultsOperator with batch_id={batch.id!r} writes what was answered, if anything"
-    return f"{delivered}. Airflow does not retry this; clearing the task submits and buys a new batch"
-
-
-def _describe_timeout(end: WaitEnd, siliconflow_conn_id: str) -> str:
-    state = f"is {end.batch.status}" if end.batch is not None else "was never seen"
-    counts = end.batch.request_counts if end.batch is not None else None
-    done = f", {counts.completed + counts.failed:,} of {counts.total:,} requests done" if counts is not None else ""
-    message = f"batch {end.batch_id} was not over at the deadline, {end.deadline} UTC: it {state}{done}"
-    if end.error is not None:
-        message += f" as far as is known, since asking fails ({end.error})"
-    return (
-        f"{message}. {_still_running([end.batch_id], siliconflow_conn_id)}. A larger timeout waits longer; "
-        "a retry succeeds once the batch has completed"
-    )
-
-
-def _still_running(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
-    """Say what goes on, what that costs, and how to end it."""
-    cancels = "; ".join(f"client.cancel_batch({each!r})" for each in batch_ids)
-    return (
-        f"It runs on and what it answers is billed ({', '.join(batch_ids)}); the next attempt of this task takes it "
-        f"over. To cancel: client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {cancels}"
-    )
-
-
-def check_waiting_arguments(poll_interval: float | None, timeout: float | timedelta | None) -> None:
-    """Raise ValueError for arguments that would flood the service or end a wait before it begins."""
+def check_poll_interval(poll_interval: float | None) -> None:
+    """Raise ValueError for an interval that would flood the service."""
     if poll_interval is not None and poll_interval < SHORTEST_POLL_INTERVAL:
         raise ValueError(
             f"poll_interval is {poll_interval!r}: give at least {SHORTEST_POLL_INTERVAL:g} second, or None for a "
             "schedule that follows the batch's age"
         )
+
+
+def check_timeout(timeout: float | timedelta | None) -> None:
+    """Raise ValueError for a length that would end a wait before it begins."""
     length = _length(timeout)
     if length is not None and length <= timedelta():
         raise ValueError(f"timeout is {timeout!r}: give a positive length of time, or None for the batch's window")

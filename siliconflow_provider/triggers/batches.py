@@ -11,7 +11,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID, SiliconFlowHook
+from siliconflow_provider.jobs.cancellation import cancel_unless_over
 from siliconflow_provider.jobs.waiting import BatchWait, next_pause, poll, to_event, wait_ends
+from siliconflow_provider.triggers.confirmation import has_ended
+from siliconflow_provider.verdicts import describe_running
+
+AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 
 
 class BatchTrigger(BaseTrigger):
@@ -24,6 +29,7 @@ class BatchTrigger(BaseTrigger):
     :param deadline: the moment (UTC) at which waiting ends; None stands for each batch's expiry and an hour.
         A moment and not a length, so that it survives a restart of the triggerer
     :param poll_interval: seconds between polls; None for a schedule that follows the batch's age
+    :param cancel_on_kill: cancel the batches when a person marks the waiting task as failed, succeeded or skipped
     """
 
     def __init__(
@@ -32,12 +38,14 @@ class BatchTrigger(BaseTrigger):
         siliconflow_conn_id: str = DEFAULT_CONN_ID,
         deadline: pendulum.DateTime | None = None,
         poll_interval: float | None = None,
+        cancel_on_kill: bool = False,
     ) -> None:
         super().__init__()
         self.batch_ids = list(batch_ids)
         self.siliconflow_conn_id = siliconflow_conn_id
         self.deadline = deadline
         self.poll_interval = poll_interval
+        self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and all that a triggerer needs to build this trigger anew."""
@@ -48,11 +56,34 @@ class BatchTrigger(BaseTrigger):
                 "siliconflow_conn_id": self.siliconflow_conn_id,
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
+                "cancel_on_kill": self.cancel_on_kill,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll until no wait is running any more, then yield the one event."""
+        try:
+            yield TriggerEvent(to_event(await self._wait()))
+        except asyncio.CancelledError:
+            if not AIRFLOW_CALLS_ON_KILL:
+                await self.on_kill()
+            raise
+
+    async def on_kill(self) -> None:
+        """Cancel the batches, or say that they run on, once Airflow confirms that a person has ended the task."""
+        try:
+            if not await asyncio.to_thread(has_ended, self.task_instance):
+                self.log.info("stopped waiting here; the task has not ended, its batches are left alone")
+            elif self.cancel_on_kill:
+                await asyncio.to_thread(self._cancel)
+            else:
+                self.log.warning("killed: %s", describe_running(self.batch_ids, self.siliconflow_conn_id))
+        except Exception as error:
+            # An error that left here could fail a task that has gone on elsewhere.
+            running = describe_running(self.batch_ids, self.siliconflow_conn_id)
+            self.log.warning("stopped, and cancelled nothing (%s). %s", error, running)
+
+    async def _wait(self) -> Any:
         waits = [BatchWait(each, self.deadline, self.poll_interval) for each in self.batch_ids]
         hook = SiliconFlowHook(self.siliconflow_conn_id)
         while True:
@@ -62,6 +93,11 @@ class BatchTrigger(BaseTrigger):
                 self.log.info(news)
             ends = wait_ends(waits, now)
             if ends is not None:
-                yield TriggerEvent(to_event(ends))
-                return
+                return ends
             await clock.sleep_async(next_pause(waits, now))
+
+    def _cancel(self) -> None:
+        client = SiliconFlowHook(self.siliconflow_conn_id).get_conn()
+        for batch_id in self.batch_ids:
+            batch = cancel_unless_over(client, batch_id)
+            self.log.warning("killed: batch %s is %s; what it has answered is billed", batch_id, batch.status)

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,8 +19,8 @@ from siliconflow_provider.jobs.submission import Submission, digest, find_batch,
 Sums = Callable[[int], bytes]
 DAY = 24 * 3600
 CREATED = 1_800_000_000
-WANTED = Submission(key="key-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
-OURS = ["airflow_key", "airflow_input", "airflow_max_tries", "airflow_task"]
+WANTED = Submission(key="key-1", run="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
+OURS = ["airflow_key", "airflow_run", "airflow_input", "airflow_max_tries", "airflow_task"]
 
 
 @pytest.fixture
@@ -43,11 +44,12 @@ def test_a_digest_is_that_of_the_texts_joined_by_nul() -> None:
 
 def test_a_batch_says_whose_it_is_and_what_is_in_it() -> None:
     submission = Submission(
-        key="key-1", input_file_id="file-1", metadata={"team": "nlp"}, label="d/t/r/-1", max_tries=3
+        key="key-1", run="run-1", input_file_id="file-1", metadata={"team": "nlp"}, label="d/t/r/-1", max_tries=3
     )
     assert submission.batch_metadata() == {
         "team": "nlp",
         "airflow_key": "key-1",
+        "airflow_run": "run-1",
         "airflow_input": submission.input_key,
         "airflow_max_tries": "3",
         "airflow_task": "d/t/r/-1",
@@ -92,20 +94,20 @@ def test_our_keys_are_ours(key: str) -> None:
     )
 
 
-def test_a_users_own_metadata_has_room_for_twelve_pairs() -> None:
-    pairs = {f"k{number}": "v" for number in range(12)}
+def test_a_users_own_metadata_has_room_for_eleven_pairs() -> None:
+    pairs = {f"k{number}": "v" for number in range(11)}
     assert len(Submission(key="k", input_file_id="f", metadata=pairs).batch_metadata()) == 16
     with pytest.raises(InvalidRequestError) as caught:
-        Submission(key="k", input_file_id="f", metadata={**pairs, "k12": "v"}).batch_metadata()
+        Submission(key="k", input_file_id="f", metadata={**pairs, "k11": "v"}).batch_metadata()
     assert str(caught.value) == (
-        "metadata has 13 pairs: of the service's 16, 4 are used for finding batches again, so give at most 12"
+        "metadata has 12 pairs: of the service's 16, 5 are used for finding batches again, so give at most 11"
     )
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        {"metadata": {f"k{number}": "" for number in range(13)}},
+        {"metadata": {f"k{number}": "" for number in range(12)}},
         {"metadata": {"airflow_key": "mine"}},
         {"metadata": {"k": "v" * 513}},
         {"metadata": {"k" * 65: "v"}},
@@ -138,7 +140,7 @@ def test_a_second_attempt_takes_the_batch_over(
     assert (second.id, second.status, creates(emulator)) == (first.id, "in_progress", 1)
     assert caplog.messages == [
         f"created batch {first.id} of file {file_id} (in_queue)",
-        f"took over batch {first.id} (in_progress), which an earlier attempt created",
+        f"found batch {first.id} (in_progress), which an earlier attempt created",
     ]
 
 
@@ -166,24 +168,43 @@ def test_a_batch_of_another_key_or_input_is_not_taken_over(
     assert (first.id == second.id, creates(emulator)) == (False, 2)
 
 
-def test_a_batch_that_is_being_or_was_cancelled_is_not_taken_over(
+def test_a_batch_that_is_being_or_was_cancelled_is_not_bought_again_until_a_person_says_so(
     client: SiliconFlowClient, clock: Any, file_id: str
 ) -> None:
-    submission = Submission(key="key-1", input_file_id=file_id)
+    submission = Submission(key="key-1", input_file_id=file_id, max_tries=3)
     first = find_or_create_batch(client, submission)
     client.cancel_batch(first.id)
-    assert find_batch(client, submission) is None
+    assert find_or_create_batch(client, submission).status == "cancelling"
     clock.advance(30)
-    assert find_batch(client, submission) is None
-    assert find_or_create_batch(client, submission).id != first.id
+    assert find_or_create_batch(client, submission).status == "cancelled"
+    assert find_or_create_batch(client, replace(submission, max_tries=6)).id != first.id
 
 
-def test_a_failed_batch_is_not_taken_over(client: SiliconFlowClient, clock: Any) -> None:
+def test_a_failed_batch_is_not_bought_again_until_a_person_says_so(client: SiliconFlowClient, clock: Any) -> None:
     submission = Submission(key="key-1", input_file_id=client.upload_file(io.BytesIO(b"not json\n")).id)
     first = find_or_create_batch(client, submission)
-    assert find_batch(client, submission) == first
     clock.advance(30)
-    assert find_batch(client, submission) is None
+    found = find_or_create_batch(client, submission)
+    assert (found.id, found.status) == (first.id, "failed")
+    assert find_or_create_batch(client, replace(submission, max_tries=1)).id != first.id
+
+
+def test_of_several_verdicts_the_newest_is_repeated(service: Any, account: SiliconFlowClient) -> None:
+    mine = WANTED.batch_metadata()
+    service.has(id="batch_b", created_at=CREATED - 10, metadata=mine, status="expired")
+    service.has(id="batch_a", created_at=CREATED - 20, metadata=mine, status="failed")
+    found = find_batch(account, WANTED)
+    assert found is not None
+    assert found.id == "batch_b"
+
+
+@pytest.mark.parametrize("tries", [None, "", "-1", "1", "many", 2])
+def test_a_verdict_of_fewer_or_unknown_tries_is_not_repeated(
+    service: Any, account: SiliconFlowClient, tries: Any
+) -> None:
+    metadata = {**WANTED.batch_metadata(), "airflow_max_tries": tries}
+    service.has(id="batch_1", metadata=metadata, status="expired")
+    assert (find_batch(account, WANTED) is None) == (tries != 2)
 
 
 @pytest.mark.parametrize(
@@ -202,11 +223,13 @@ def test_a_failed_batch_is_not_taken_over(client: SiliconFlowClient, clock: Any)
         ({"status": "pondering", "expired_at": CREATED}, False),
     ],
 )
-def test_what_runs_or_has_completed_is_taken_over(
+def test_what_runs_or_has_completed_is_taken_over_even_when_cleared(
     service: Any, account: SiliconFlowClient, fields: dict[str, Any], is_found: bool
 ) -> None:
     service.has(id="batch_1", metadata=WANTED.batch_metadata(), **fields)
-    assert (find_batch(account, WANTED) is not None) == is_found
+    cleared = replace(WANTED, max_tries=WANTED.max_tries + 1)
+    assert find_batch(account, WANTED) is not None
+    assert (find_batch(account, cleared) is not None) == is_found
 
 
 def test_of_several_the_oldest_by_creation_and_id_is_taken_over(service: Any, account: SiliconFlowClient) -> None:

@@ -31,7 +31,7 @@ def events(trigger: BatchTrigger) -> list[Any]:
 
 def test_it_is_rebuilt_from_what_it_serializes() -> None:
     deadline = pendulum.datetime(2026, 11, 24, 1)
-    trigger = BatchTrigger(["batch_a", "batch_b"], "sf", deadline, 30.0)
+    trigger = BatchTrigger(["batch_a", "batch_b"], "sf", deadline, 30.0, True)
     assert trigger.serialize() == (
         "siliconflow_provider.triggers.batches.BatchTrigger",
         {
@@ -39,6 +39,7 @@ def test_it_is_rebuilt_from_what_it_serializes() -> None:
             "siliconflow_conn_id": "sf",
             "deadline": deadline,
             "poll_interval": 30.0,
+            "cancel_on_kill": True,
         },
     )
     assert BatchTrigger(**trigger.serialize()[1]).serialize() == trigger.serialize()

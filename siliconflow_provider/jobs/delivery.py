@@ -1,0 +1,42 @@
+"""The results of batches, fetched and written to a local directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.manifest import Tally, build_manifest
+from siliconflow_provider.jobs.merge import rows_of_batch
+
+RESULTS = "results.jsonl"
+MANIFEST = "manifest.json"
+
+
+def stage_results(client: SiliconFlowClient, batch: Batch, directory: Path, paths: dict[str, str]) -> dict[str, Any]:
+    """Write a batch's rows and manifest into a local directory, and return the manifest.
+
+    :param directory: has room for the batch's files and its rows
+    :param paths: where `results` and `manifest` are going to be, for the manifest
+    """
+    tally = Tally()
+    encode = msgspec.json.Encoder().encode
+    output = _fetch(client, batch.output_file_id, directory / "output.jsonl")
+    errors = _fetch(client, batch.error_file_id, directory / "errors.jsonl")
+    with output.open("rb") as answers, errors.open("rb") as failures, (directory / RESULTS).open("wb") as rows:
+        for row in rows_of_batch(batch.id, answers, failures, tally):
+            rows.write(encode(row) + b"\n")
+    manifest = build_manifest([batch], tally, paths)
+    (directory / MANIFEST).write_bytes(msgspec.json.format(encode(manifest), indent=2))
+    return manifest
+
+
+def _fetch(client: SiliconFlowClient, file_ref: str | None, target: Path) -> Path:
+    """Download a result file; a batch without one has no such lines."""
+    with target.open("wb") as fileobj:
+        if file_ref is not None:
+            client.download(file_ref, fileobj)
+    return target

@@ -1,0 +1,115 @@
+"""The sensor that waits for a batch that another task, or somebody else, has submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, PokeReturnValue
+
+from siliconflow_provider.exceptions import BatchTimeoutError
+from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
+from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval
+from siliconflow_provider.verdicts import raise_for_ends
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from siliconflow_provider.jobs.waiting import BatchWait, WaitEnd
+
+# A window reaches 14 days, and Airflow's default for sensors is 7.
+DEFAULT_TIMEOUT = timedelta(days=15)
+
+
+class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
+    """Wait until a batch is over; returns its id when it has completed, and fails when it ended otherwise.
+
+    :param batch_id: the batch, such as `CreateBatchOperator(...).output`
+    :param deferrable: wait in the triggerer (the default), or as `mode` says: `poke` or `reschedule`
+    :param poll_interval: seconds between polls of the triggerer, at least 1; by default 5% of the batch's age, from
+        10 s to 300 s. In the other modes Airflow's `poke_interval` counts
+    :param timeout: seconds or `timedelta` from the sensor's start until it fails; 15 days by default. Whatever it
+        is, waiting ends an hour after the batch's window
+    :param siliconflow_conn_id: the Airflow connection
+    """
+
+    template_fields: Sequence[str] = ("batch_id", "siliconflow_conn_id")
+    operator_extra_links = (BatchesLink(),)
+
+    def __init__(
+        self,
+        *,
+        batch_id: str,
+        deferrable: bool = True,
+        poll_interval: float | None = None,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        siliconflow_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(timeout=timeout, **kwargs)
+        check_poll_interval(poll_interval)
+        self.batch_id = batch_id
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.siliconflow_conn_id = siliconflow_conn_id
+
+    def execute(self, context: Context) -> Any:
+        """Look once and defer, or poke as Airflow's sensors do."""
+        from siliconflow_provider.api import clock
+        from siliconflow_provider.api.limits import check_id
+        from siliconflow_provider.jobs.waiting import to_event
+
+        check_id("batch_id", self.batch_id)
+        BatchesLink.persist(context, self.hook.get_conn().base_url)
+        if not self.deferrable:
+            return super().execute(context)
+        deadline = clock.now() + timedelta(seconds=self.timeout)
+        ends = self._look()
+        if ends is not None:
+            # As after a deferral, so that soft_fail and never_fail mean the same.
+            return self.resume_execution("execute_complete", {"event": to_event(ends)}, context)
+        own = self._wait.deadline
+        return self.defer_until([self.batch_id], deadline if own is None else min(deadline, own))
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """Look once; true once the batch has completed."""
+        ends = self._look()
+        if ends is not None:
+            return PokeReturnValue(is_done=True, xcom_value=self.waiting_ended(context, ends))
+        if self.reschedule and self._wait.error is not None and self._wait.refused_since is not None:
+            # The next look is another process, which cannot know for how long this has lasted.
+            raise self._wait.error
+        return False
+
+    def _look(self) -> list[WaitEnd] | None:
+        from siliconflow_provider.api import clock
+        from siliconflow_provider.jobs.waiting import poll, wait_ends
+
+        poll([self._wait], self.hook.get_conn().get_batch, clock.now)
+        now = clock.now()
+        news = self._wait.news(now)
+        if news is not None:
+            self.log.info(news)
+        return wait_ends([self._wait], now)
+
+    def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> str:
+        """Return the id of the completed batch, or raise what its end stands for."""
+        from siliconflow_provider.jobs.waiting import describe_end
+
+        end = ends[0]
+        if end.batch is not None and end.batch.is_terminal:
+            self.log.info("%s", describe_end(end.batch))
+        try:
+            raise_for_ends(ends, self.siliconflow_conn_id)
+        except BatchTimeoutError as error:
+            raise AirflowSensorTimeout(str(error)) from None
+        return end.batch_id
+
+    @cached_property
+    def _wait(self) -> BatchWait:
+        from siliconflow_provider.jobs.waiting import BatchWait
+
+        return BatchWait(self.batch_id)

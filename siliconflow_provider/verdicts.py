@@ -1,0 +1,78 @@
+"""What the end of a wait and a kill mean for the task and for the bill, in sentences and as errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from siliconflow_provider.exceptions import VERDICTS, BatchCancelledError, BatchTimeoutError, BatchWaitError
+
+if TYPE_CHECKING:
+    from siliconflow_provider.api.models import Batch
+    from siliconflow_provider.jobs.waiting import WaitEnd
+
+
+def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
+    """Raise unless every batch has completed.
+
+    :raises BatchVerdictError: when one failed, expired or was cancelled, also by us at the deadline
+    :raises BatchTimeoutError: when one was not over at the deadline
+    :raises BatchWaitError: when one could no longer be asked for
+    """
+    from siliconflow_provider.jobs.waiting import describe_end
+
+    for end in ends:
+        if end.batch is not None and end.batch.final_status in VERDICTS:
+            raise VERDICTS[end.batch.final_status](f"{describe_end(end.batch)}. {_consequences(end.batch)}")
+        if end.state == "cancelled":
+            raise BatchCancelledError(
+                f"{_describe_deadline(end)}, so cancel_on_timeout has cancelled it. {_delivered(end.batch_id)}. "
+                f"{_NOT_RETRIED}"
+            )
+    for end in ends:
+        if end.state == "timeout":
+            raise BatchTimeoutError(
+                f"{_describe_deadline(end)}. {describe_running([end.batch_id], siliconflow_conn_id)}. "
+                "A larger timeout waits longer"
+            )
+        if end.state == "error":
+            raise BatchWaitError(
+                f"gave up asking for batch {end.batch_id}: {end.error}. Whether it still runs and costs is not known"
+            )
+
+
+def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
+    """Say what goes on, what that costs, and how to end it."""
+    which = f"batch {batch_ids[0]} runs" if len(batch_ids) == 1 else f"batches {', '.join(batch_ids)} run"
+    cancels = "; ".join(f"client.cancel_batch({each!r})" for each in batch_ids)
+    return (
+        f"The {which} on, and what is answered is billed; the next attempt of this task takes over what runs or has "
+        f"completed. To cancel: client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {cancels}"
+    )
+
+
+_NOT_RETRIED = "Airflow does not retry this; clearing the task submits and buys a new batch"
+
+
+def _consequences(batch: Batch) -> str:
+    """Say what a verdict leaves to do."""
+    counts = batch.request_counts
+    if counts is None or counts.completed:
+        delivered = _delivered(batch.id, f"The {counts.completed:,} answers are" if counts else "What was answered is")
+    else:
+        delivered = "Nothing was answered"
+    return f"{delivered}. {_NOT_RETRIED}"
+
+
+def _delivered(batch_id: str, answers: str = "What it has answered is") -> str:
+    return f"{answers} billed and kept for 30 days: DownloadResultsOperator with batch_id={batch_id!r} writes it"
+
+
+def _describe_deadline(end: WaitEnd) -> str:
+    state = f"is {end.batch.status}" if end.batch is not None else "was never seen"
+    counts = end.batch.request_counts if end.batch is not None else None
+    done = f", {counts.completed + counts.failed:,} of {counts.total:,} requests done" if counts is not None else ""
+    message = f"batch {end.batch_id} was not over at the deadline, {end.deadline} UTC: it {state}{done}"
+    if end.error is not None:
+        message += f" as far as is known, since asking fails ({end.error})"
+    return message
