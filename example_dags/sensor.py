@@ -62,9 +62,7 @@ def sensor():
         print("the batch runs, and no worker waits for it")
 
     # On the worker only for the moment of each look.
-    wait = BatchSensor(
-        task_id="wait", batch_id=create.output, deferrable=False, mode="reschedule", poke_interval=60
-    )
+    wait = BatchSensor(task_id="wait", batch_id=create.output, deferrable=False, mode="reschedule", poke_interval=60)
     download = DownloadResultsOperator(task_id="download", batch_id=wait.output, output_path=run_path)
     create >> meanwhile() >> download
 

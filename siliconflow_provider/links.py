@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
@@ -22,6 +22,8 @@ class BatchesLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: object) -> str:
         """Return the URL that the task has left, or nothing while it has not run."""
+        from airflow.providers.common.compat.sdk import XCom
+
         return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
 
     @classmethod

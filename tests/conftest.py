@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -7,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType
@@ -22,6 +25,7 @@ DAGS_FOLDER.mkdir()
 
 import pendulum  # noqa: E402
 import pytest  # noqa: E402
+from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred  # noqa: E402
 from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
 
 from siliconflow_provider.api import clock as provider_clock  # noqa: E402
@@ -77,6 +81,15 @@ def options(tmp_path: Path) -> EmulatorOptions:
 def emulator(options: EmulatorOptions, clock: HeldClock) -> Iterator[Emulator]:
     with Emulator(options, clock=clock) as running:
         yield running
+
+
+@pytest.fixture
+def restarted(emulator: Emulator, options: EmulatorOptions, clock: HeldClock) -> Iterator[Emulator]:
+    """The same emulator as it comes back after an outage, once it is started: same port, same data."""
+    port = int(emulator.base_url.rpartition(":")[2].removesuffix("/v1"))
+    back = Emulator(replace(options, port=port, storage_port=0), clock=clock)
+    yield back
+    back.stop()
 
 
 @pytest.fixture
@@ -166,3 +179,45 @@ def load_dag_file(dags_folder: Path) -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+class TaskInstance:
+    """What operators use of a task instance."""
+
+    dag_id = "nightly"
+    task_id = "create"
+    run_id = "manual__2026-11-23T00:00:00+00:00"
+    map_index = -1
+    try_number = 1
+    max_tries = 3
+
+    def __init__(self) -> None:
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+
+@pytest.fixture
+def context() -> dict[str, Any]:
+    return {"ti": TaskInstance()}
+
+
+@pytest.fixture
+def run(context: dict[str, Any]) -> Callable[..., Any]:
+    """Run a task to its end as Airflow does: what defers goes on in a fresh operator with the trigger's event."""
+
+    async def only_event(path: str, arguments: dict[str, Any]) -> Any:
+        module, _, name = path.rpartition(".")
+        trigger = getattr(import_module(module), name)(**arguments)
+        (event,) = [each async for each in trigger.run()]
+        return json.loads(json.dumps(event.payload))
+
+    def run_task(make: Callable[[], BaseOperator]) -> Any:
+        try:
+            return make().execute(context)
+        except TaskDeferred as deferral:
+            event = asyncio.run(only_event(*deferral.trigger.serialize()))
+            return make().resume_execution(deferral.method_name, {"event": event}, context)
+
+    return run_task

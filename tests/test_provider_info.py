@@ -7,9 +7,17 @@ from pathlib import Path
 
 import airflow
 import jsonschema
+import pytest
 from airflow.providers_manager import ProvidersManager
 
 import siliconflow_provider
+
+
+@pytest.fixture
+def providers() -> ProvidersManager:
+    manager = ProvidersManager()
+    manager.initialize_providers_hooks()
+    return manager
 
 
 def test_it_is_what_the_installed_airflow_asks_for() -> None:
@@ -27,10 +35,41 @@ def test_airflow_finds_the_provider_by_its_entry_point() -> None:
     assert ProvidersManager().providers["airflow-provider-siliconflow"].version == siliconflow_provider.__version__
 
 
-def test_airflow_knows_the_connection_type() -> None:
-    hook = ProvidersManager().hooks["siliconflow"]
+def test_airflow_knows_the_connection_type(providers: ProvidersManager) -> None:
+    hook = dict(providers.hooks)["siliconflow"]
     assert hook is not None
     assert hook.hook_name == "SiliconFlow"
+
+
+def test_the_connection_form_has_labels_placeholders_and_no_needless_fields(providers: ProvidersManager) -> None:
+    form = providers.field_behaviours["siliconflow"]
+    assert form["relabeling"] == {"password": "API key", "host": "Base URL"}
+    assert form["hidden_fields"] == ["login", "schema", "port", "extra"]
+    assert form["placeholders"] == {
+        "password": "sk-...",
+        "host": "https://api.siliconflow.com/v1",
+        "extra__siliconflow__timeout": "60",
+        "extra__siliconflow__max_retries": "5",
+        "extra__siliconflow__deployment": "production",
+    }
+
+
+def test_the_connection_form_has_the_fields_of_the_extra(providers: ProvidersManager) -> None:
+    """Airflow 3.3 reads them from the provider info, 2.11 asks the hook for widgets."""
+    shown = {
+        name: each.field["schema"]["title"] if isinstance(each.field, dict) else each.field.args[0]
+        for name, each in providers.connection_form_widgets.items()
+        if name.startswith("extra__siliconflow__")
+    }
+    assert shown == {
+        "extra__siliconflow__timeout": "Timeout (seconds)",
+        "extra__siliconflow__max_retries": "Retries of a request",
+        "extra__siliconflow__deployment": "Deployment",
+    }
+
+
+def test_airflow_knows_the_link(providers: ProvidersManager) -> None:
+    assert "siliconflow_provider.links.BatchesLink" in providers.extra_links_class_names
 
 
 def test_every_named_module_exists() -> None:

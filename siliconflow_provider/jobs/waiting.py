@@ -80,7 +80,8 @@ def describe_progress(batch: Batch, now: pendulum.DateTime) -> str:
             parts.append(f"{counts.failed:,} of them failed")
     if batch.timing.created_at is not None:
         parts.append(f"{format_duration(now - batch.timing.created_at)} since its creation")
-    if counts is not None and counts.completed and started is not None and not batch.is_terminal:
+    is_running = not (batch.is_terminal or batch.timing.cancelling_at)
+    if counts is not None and counts.completed and started is not None and is_running:
         left = counts.total - counts.completed - counts.failed
         if left > 0:
             estimate = (now - started).total_seconds() * left / (counts.completed + counts.failed)

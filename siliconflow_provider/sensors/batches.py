@@ -69,7 +69,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         deadline = clock.now() + timedelta(seconds=self.timeout)
         ends = self._look()
         if ends is not None:
-            # As after a deferral, so that soft_fail and never_fail mean the same.
+            # As after a deferral, so that soft_fail means the same.
             return self.resume_execution("execute_complete", {"event": to_event(ends)}, context)
         own = self._wait.deadline
         return self.defer_until([self.batch_id], deadline if own is None else min(deadline, own))

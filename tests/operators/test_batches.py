@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import BadRequestError, InvalidRequestError, NotFoundError, SiliconFlowError
-from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.emulator.server import EmulatorOptions
 from siliconflow_provider.exceptions import (
     BatchCancelledError,
     BatchExpiredError,
@@ -22,6 +21,7 @@ from siliconflow_provider.exceptions import (
     BatchTimeoutError,
     BatchWaitError,
 )
+from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
 
 
@@ -63,7 +63,7 @@ class TestCreateBatch:
         assert batch.metadata["team"] == "evals"
         assert batch.metadata["airflow_task"] == "nightly/create/manual__2026-11-23T00:00:00+00:00/-1"
 
-    def test_the_batch_id_is_pushed_before_the_wait(self, create, context, deferrable, monkeypatch) -> None:
+    def test_batch_id_and_link_are_pushed_before_the_wait(self, create, context, deferrable, monkeypatch) -> None:
         def stop(*_: Any) -> None:
             raise KeyboardInterrupt
 
@@ -71,6 +71,7 @@ class TestCreateBatch:
         with pytest.raises(KeyboardInterrupt):
             create().execute(context)
         assert context["ti"].xcoms["batch_id"].startswith("batch_")
+        assert context["ti"].xcoms[BatchesLink.xcom_key] == "https://cloud.siliconflow.com/me/batches"
 
     def test_without_waiting_it_returns_at_once(self, create, run, client, clock) -> None:
         started = clock.now
@@ -145,17 +146,12 @@ class TestCreateBatch:
         clock.advance(7200)
         assert run(lambda: create(timeout=timedelta(hours=1))) == first
 
-    def test_an_hours_outage_does_not_end_the_wait(self, create, run, emulator, options, clock) -> None:
+    def test_an_hours_outage_does_not_end_the_wait(self, create, run, emulator, restarted, clock) -> None:
         first = run(lambda: create(wait_for_completion=False))
-        port = int(emulator.base_url.rpartition(":")[2].removesuffix("/v1"))
-        back = Emulator(replace(options, port=port, storage_port=0), clock=clock)
         clock.after(30, emulator.stop)
-        clock.after(3600, back.start)
-        try:
-            assert run(create) == first
-            assert clock.alarms == []
-        finally:
-            back.stop()
+        clock.after(3600, restarted.start)
+        assert run(create) == first
+        assert clock.alarms == []
 
     def test_a_key_that_stays_refused_ends_the_wait_after_ten_minutes(
         self, create, run, connection, monkeypatch, clock
@@ -173,17 +169,6 @@ class TestCreateBatch:
             run(create)
         assert clock.now - started >= 600
         assert "sk-revoked" not in str(failure.value)
-
-    def test_a_kill_on_the_worker_says_that_the_batch_runs_on(self, create, context, client, clock, logged) -> None:
-        operator = create(deferrable=False)
-        clock.after(20, operator.on_kill)
-        with pytest.raises(BatchWaitError, match="killed while waiting for batch_"):
-            operator.execute(context)
-        assert "runs on, and what is answered is billed" in logged()
-        assert not client.get_batch(batches(client)[0]).is_terminal
-
-    def test_a_kill_before_the_wait_does_nothing(self, create) -> None:
-        create().on_kill()
 
     @pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"waits": [{}]}])
     def test_an_event_that_says_nothing_is_no_success(self, create, context, event) -> None:

@@ -3,14 +3,17 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pendulum
 import pytest
 
+from siliconflow_provider.api import clock as provider_clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.jobs.waiting import from_event
-from siliconflow_provider.triggers.batches import BatchTrigger
+from siliconflow_provider.triggers.batches import AIRFLOW_CALLS_ON_KILL, BatchTrigger
 
 
 @pytest.fixture
@@ -114,3 +117,68 @@ def test_the_connection_is_read_off_the_event_loop(connection, batch_ids, monkey
     events(BatchTrigger(batch_ids, connection))
     assert threads
     assert threading.main_thread() not in threads
+
+
+class TestKill:
+    """Airflow stops a trigger by cancelling its task, whatever the reason is; from 3.3 on it calls `on_kill` too."""
+
+    @pytest.fixture
+    def stop(self, connection: str, batch_ids: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+        """Stops a waiting trigger as Airflow does; `ended` is what Airflow answers when it is asked for the task."""
+
+        def stop_trigger(*, ended: Any, cancel_on_kill: bool) -> None:
+            def has_ended(task_instance: Any) -> Any:
+                assert task_instance.task_id == "create"
+                if isinstance(ended, Exception):
+                    raise ended
+                return ended
+
+            monkeypatch.setattr("siliconflow_provider.triggers.batches.has_ended", has_ended)
+            asyncio.run(self.start_and_stop(BatchTrigger(batch_ids, connection, cancel_on_kill=cancel_on_kill)))
+
+        return stop_trigger
+
+    async def start_and_stop(self, trigger: BatchTrigger) -> None:
+        trigger.task_instance = SimpleNamespace(task_id="create")
+        is_waiting, forever = asyncio.Event(), asyncio.Event()
+
+        async def sleep_async(seconds: float) -> None:
+            is_waiting.set()
+            await forever.wait()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(provider_clock, "sleep_async", sleep_async)
+            waiting = asyncio.create_task(anext(trigger.run()))
+            await is_waiting.wait()
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        if AIRFLOW_CALLS_ON_KILL:
+            await trigger.on_kill()
+
+    def test_a_task_that_a_person_ended_has_its_batches_cancelled(self, stop, client, logged) -> None:
+        stop(ended=True, cancel_on_kill=True)
+        assert {each.status for each in client.list_batches()} == {"cancelling"}
+        assert "is cancelling; what it has answered is billed" in logged()
+
+    def test_unless_asked_to_it_cancels_nothing_and_says_what_runs_on(self, stop, client, batch_ids, logged) -> None:
+        stop(ended=True, cancel_on_kill=False)
+        assert {each.status for each in client.list_batches()} == {"in_queue"}
+        assert f"batches {', '.join(batch_ids)} run on, and what is answered is billed" in logged()
+
+    def test_a_trigger_that_only_moved_cancels_nothing(self, stop, client, logged) -> None:
+        """Another triggerer has taken it over because this one stalled, or the next attempt has its batch."""
+        stop(ended=False, cancel_on_kill=True)
+        assert {each.status for each in client.list_batches()} == {"in_queue"}
+        assert "the task has not ended, its batches are left alone" in logged()
+
+    def test_when_airflow_does_not_answer_it_cancels_nothing(self, stop, client, logged) -> None:
+        stop(ended=RuntimeError("no api-server"), cancel_on_kill=True)
+        assert {each.status for each in client.list_batches()} == {"in_queue"}
+        assert "cancelled nothing (no api-server)" in logged()
+
+    def test_a_service_that_is_away_is_said_and_breaks_nothing(self, stop, emulator, monkeypatch, logged) -> None:
+        cancel = SiliconFlowClient.cancel_batch
+        monkeypatch.setattr(SiliconFlowClient, "cancel_batch", lambda *each: (emulator.stop(), cancel(*each)))
+        stop(ended=True, cancel_on_kill=True)
+        assert "cancelled nothing (" in logged()

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import InvalidRequestError, NotFoundError
+from siliconflow_provider.operators.batches import CancelBatchOperator, CreateBatchOperator
+
+
+@pytest.fixture
+def submit(connection: str, file_id: str, context: dict[str, Any]) -> Callable[..., str]:
+    """Submits a batch as a task of this DAG run does, without waiting."""
+
+    def make(task_id: str = "create") -> str:
+        context["ti"].task_id = task_id
+        operator = CreateBatchOperator(task_id=task_id, input_file_id=file_id, wait_for_completion=False)
+        return operator.execute(context)
+
+    return make
+
+
+def test_one_batch_is_cancelled(submit, context, client) -> None:
+    first, second = submit("a"), submit("b")
+    assert CancelBatchOperator(task_id="cancel", batch_id=first).execute(context) == [first]
+    assert client.get_batch(first).status == "cancelling"
+    assert client.get_batch(second).status == "in_queue"
+
+
+def test_a_batch_that_is_over_is_a_success_that_cancels_nothing(submit, context, clock, logged) -> None:
+    batch_id = submit()
+    clock.advance(300)
+    assert CancelBatchOperator(task_id="cancel", batch_id=batch_id).execute(context) == []
+    assert f"batch {batch_id} is over already: it is completed" in logged()
+
+
+def test_an_unknown_batch_is_an_error(connection, context) -> None:
+    with pytest.raises(NotFoundError, match="batch_unknown"):
+        CancelBatchOperator(task_id="cancel", batch_id="batch_unknown").execute(context)
+
+
+def test_without_a_batch_whatever_of_this_run_still_runs_is_cancelled(
+    submit, context, client: SiliconFlowClient, file_id, clock
+) -> None:
+    over = submit("early")
+    clock.advance(300)
+    ours = {submit("a"), submit("b")}
+    context["ti"].run_id = "scheduled__2026-11-24"
+    other_run = submit("a")
+    context["ti"].run_id = "manual__2026-11-23T00:00:00+00:00"
+    strangers = client.create_batch(file_id).id
+    assert set(CancelBatchOperator(task_id="cancel").execute(context)) == ours
+    left = {each.id: each.status for each in client.list_batches() if each.id not in ours}
+    assert left == {over: "completed", other_run: "in_queue", strangers: "in_queue"}
+
+
+def test_again_there_is_nothing_left_to_cancel(submit, context, logged) -> None:
+    submit()
+    CancelBatchOperator(task_id="cancel").execute(context)
+    assert CancelBatchOperator(task_id="cancel").execute(context) == []
+    assert "batches of this DAG run that still run: none" in logged()
+
+
+@pytest.mark.parametrize("rendered", [None, ""])
+def test_a_batch_that_was_not_named_is_not_the_whole_run(submit, context, client, rendered) -> None:
+    """The XCom of a task that never submitted is None; that must not cancel what other tasks of the run wait for."""
+    batch_id = submit()
+    operator = CancelBatchOperator(task_id="cancel", batch_id="{{ ti.xcom_pull('create') }}")
+    operator.batch_id = rendered
+    with pytest.raises(InvalidRequestError, match="the task that should name a batch has named none"):
+        operator.execute(context)
+    assert client.get_batch(batch_id).status == "in_queue"
+
+
+def test_a_mapped_task_cannot_cancel_the_whole_run(submit, context, client) -> None:
+    batch_id = submit()
+    context["ti"].map_index = 0
+    with pytest.raises(InvalidRequestError, match="not mapped"):
+        CancelBatchOperator(task_id="cancel").execute(context)
+    assert client.get_batch(batch_id).status == "in_queue"
+
+
+def test_another_deployment_on_the_account_is_left_alone(submit, context, client, monkeypatch) -> None:
+    """Staging and production have equal run ids."""
+    batch_id = submit()
+    monkeypatch.setattr("siliconflow_provider.hooks.siliconflow.SiliconFlowHook.deployment", "staging")
+    assert CancelBatchOperator(task_id="cancel").execute(context) == []
+    assert client.get_batch(batch_id).status == "in_queue"

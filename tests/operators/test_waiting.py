@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import ServerError
+from siliconflow_provider.emulator.server import Emulator
+from siliconflow_provider.exceptions import BatchCancelledError, BatchTimeoutError, BatchWaitError
+from siliconflow_provider.operators.batches import CreateBatchOperator
+
+
+@pytest.fixture
+def create(connection: str, file_id: str) -> Callable[..., CreateBatchOperator]:
+    """Makes an operator that waits on the worker unless it is told otherwise."""
+
+    def make(**arguments: Any) -> CreateBatchOperator:
+        return CreateBatchOperator(**{"task_id": "create", "input_file_id": file_id, "deferrable": False, **arguments})
+
+    return make
+
+
+@pytest.fixture
+def statuses(client: SiliconFlowClient) -> Callable[[], list[str]]:
+    """Gives the status of each batch of the account."""
+    return lambda: [each.status for each in client.list_batches()]
+
+
+def cancels(emulator: Emulator) -> int:
+    log = map(json.loads, (emulator.data_dir / "requests.log").read_text().splitlines())
+    return sum(each["event"] == "received" and each["path"].endswith("/cancel") for each in log)
+
+
+class Terminated(BaseException):
+    """What Airflow 2 raises in its signal handler."""
+
+
+def raise_(error: BaseException) -> None:
+    raise error
+
+
+class TestKillOnTheWorker:
+    """Airflow 3 goes on after its signal handler, Airflow 2 raises in it, and an execution timeout raises before."""
+
+    @pytest.fixture(params=["goes on", "raises", "times out"])
+    def kill(self, request: pytest.FixtureRequest) -> Callable[[CreateBatchOperator], None]:
+        """Kills a task as Airflow does."""
+
+        def goes_on(operator: CreateBatchOperator) -> None:
+            operator.on_kill()
+
+        def raises(operator: CreateBatchOperator) -> None:
+            operator.on_kill()
+            raise Terminated
+
+        def times_out(operator: CreateBatchOperator) -> None:
+            raise AirflowTaskTimeout
+
+        return {"goes on": goes_on, "raises": raises, "times out": times_out}[request.param]
+
+    def test_the_batch_runs_on_and_the_log_says_how_to_cancel_it(
+        self, create, kill, context, clock, emulator, statuses, logged
+    ) -> None:
+        operator = create()
+        clock.after(20, lambda: kill(operator))
+        with pytest.raises((BatchWaitError, Terminated, AirflowTaskTimeout)):
+            operator.execute(context)
+        assert "runs on, and what is answered is billed; the next attempt of this task takes over" in logged()
+        assert (statuses(), cancels(emulator)) == (["in_progress"], 0)
+
+    def test_with_cancel_on_kill_the_batch_is_cancelled(
+        self, create, kill, context, clock, emulator, statuses, logged
+    ) -> None:
+        operator = create(cancel_on_kill=True)
+        clock.after(20, lambda: kill(operator))
+        with pytest.raises((BatchWaitError, Terminated, AirflowTaskTimeout)):
+            operator.execute(context)
+        assert "is cancelling; what it has answered is billed" in logged()
+        assert (statuses(), cancels(emulator)) == (["cancelling"], 1)
+
+    def test_after_such_a_cancel_a_retry_buys_nothing_and_a_clear_does(
+        self, create, kill, context, clock, statuses, run
+    ) -> None:
+        operator = create(cancel_on_kill=True)
+        clock.after(20, lambda: kill(operator))
+        with pytest.raises((BatchWaitError, Terminated, AirflowTaskTimeout)):
+            operator.execute(context)
+        with pytest.raises(BatchCancelledError, match="clearing the task submits and buys a new batch"):
+            run(create)
+        assert statuses() == ["cancelled"]
+        context["ti"].max_tries += 3
+        run(create)
+        assert statuses() == ["completed", "cancelled"]
+
+
+def test_a_kill_before_the_wait_ends_it_at_once(create, context, clock, statuses) -> None:
+    started = clock.now
+    operator = create(cancel_on_kill=True)
+    operator.on_kill()
+    with pytest.raises(BatchWaitError, match="killed while waiting"):
+        operator.execute(context)
+    assert (statuses(), clock.now - started) == (["cancelling"], 10)
+
+
+def test_a_kill_before_the_deferral_leaves_nothing_to_a_trigger(create, context, statuses) -> None:
+    operator = create(deferrable=True, cancel_on_kill=True)
+    operator.on_kill()
+    with pytest.raises(BatchWaitError, match="killed before waiting for batch_"):
+        operator.execute(context)
+    assert statuses() == ["cancelling"]
+
+
+def test_a_cancel_that_fails_says_that_the_batch_runs_on(create, context, clock, emulator, logged) -> None:
+    operator = create(cancel_on_kill=True)
+    clock.after(20, lambda: (operator.on_kill(), emulator.stop()))
+    with pytest.raises(BatchWaitError):
+        operator.execute(context)
+    lines = logged()
+    assert "cancel_on_kill could not cancel: " in lines
+    assert "no connection to" in lines
+    assert "runs on, and what is answered is billed" in lines
+
+
+def test_a_batch_that_ended_meanwhile_is_not_cancelled(create, context, clock, emulator, logged, client) -> None:
+    operator = create(cancel_on_kill=True, poll_interval=300)
+    clock.after(200, operator.on_kill)
+    with pytest.raises(BatchWaitError):
+        operator.execute(context)
+    assert "is completed; what it has answered is billed" in logged()
+    assert cancels(emulator) == 0
+
+
+class TestCancelOnTimeout:
+    @pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
+    def overdue(self, request: pytest.FixtureRequest, create) -> Callable[..., CreateBatchOperator]:
+        """Makes an operator whose deadline comes before the batch's end."""
+        return lambda **arguments: create(
+            **{"deferrable": request.param, "timeout": 60, "cancel_on_timeout": True, **arguments}
+        )
+
+    def test_the_batch_is_cancelled_and_the_task_not_retried(self, overdue, run, statuses) -> None:
+        with pytest.raises(
+            BatchCancelledError,
+            match=r"batch \w+ was not over at the deadline, .* UTC: it is cancelling, 5 of 12 requests done, so "
+            r"cancel_on_timeout has cancelled it. What it has answered is billed and kept for 30 days: "
+            r"DownloadResultsOperator with batch_id='\w+' writes it. Airflow does not retry this; clearing",
+        ) as failure:
+            run(overdue)
+        assert isinstance(failure.value, AirflowFailException)
+        assert statuses() == ["cancelling"]
+
+    def test_the_next_attempt_buys_nothing(self, overdue, run, statuses) -> None:
+        with pytest.raises(BatchCancelledError):
+            run(overdue)
+        with pytest.raises(BatchCancelledError):
+            run(overdue)
+        assert len(statuses()) == 1
+
+    def test_a_batch_that_completes_in_that_moment_is_a_success(self, overdue, run, client, monkeypatch, clock) -> None:
+        """Between the last poll and the cancel."""
+        cancel = SiliconFlowClient.cancel_batch
+
+        def late_cancel(self: SiliconFlowClient, batch_id: str) -> Any:
+            clock.advance(200)
+            return cancel(self, batch_id)
+
+        monkeypatch.setattr(SiliconFlowClient, "cancel_batch", late_cancel)
+        assert client.get_batch(run(overdue)).status == "completed"
+
+    def test_when_it_cannot_be_cancelled_a_retry_may(self, overdue, run, monkeypatch, statuses, logged) -> None:
+        def lost(self: SiliconFlowClient, batch_id: str) -> Any:
+            raise ServerError("POST was refused: bad gateway")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SiliconFlowClient, "cancel_batch", lost)
+            with pytest.raises(BatchTimeoutError, match=r"was not over at the deadline.*runs on"):
+                run(overdue)
+        assert "cancel_on_timeout could not cancel: POST was refused: bad gateway" in logged()
+        with pytest.raises(BatchCancelledError):
+            run(overdue)
+
+    def test_a_batch_that_is_over_in_time_is_not_touched(self, overdue, run, statuses) -> None:
+        run(lambda: overdue(timeout=timedelta(hours=1)))
+        assert statuses() == ["completed"]
