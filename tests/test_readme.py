@@ -6,6 +6,9 @@ import textwrap
 from pathlib import Path
 
 import pendulum
+import pytest
+
+from siliconflow_provider.emulator.server import EmulatorOptions
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -28,36 +31,42 @@ def test_the_first_dag_runs_as_it_is_printed(dags_folder, load_dag_file, connect
     assert {**rows["q1"], "batch_id": None} == {**documented, "batch_id": None}
 
 
-def test_each_operators_example_runs_as_it_is_printed(
-    dags_folder, load_dag_file, connection: str, client, sums, tmp_path: Path
-) -> None:
-    """All of the section's examples together are a DAG."""
-    section = README.split("## Operators")[1].split("## The client")[0]
-    examples = "".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
-    head = (
-        block("def first_batch")
-        .partition("@dag")[0]
-        .replace("import CreateBatch", "import CancelBatchOperator, CreateBatch")
-    )
-    lines = [
-        head,
-        "from siliconflow_provider.sensors.batches import BatchSensor",
-        "@dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1))",
-        "def operators():",
-        textwrap.indent(examples, "    ")
-        .replace("s3://bucket", str(tmp_path))
-        .replace("poke_interval=300", "poke_interval=1"),
-        "operators()",
-    ]
-    (dags_folder / "operators.py").write_text("\n".join(lines))
-    logical_date = pendulum.datetime(2026, 11, 23, tz="UTC")
-    (tmp_path / "requests").mkdir()
-    (tmp_path / "requests" / "2026-11-23.jsonl").write_bytes(sums(3))
-    run = load_dag_file("operators.py").operators().test(logical_date)
-    assert str(run.state).endswith("success")
-    assert [each.status for each in client.list_batches()] == ["completed", "completed"]
-    (results,) = (tmp_path / "out").glob("*/results.jsonl")
-    assert len(results.read_text().splitlines()) == 3
+class TestQuickBatches:
+    @pytest.fixture
+    def options(self, tmp_path: Path) -> EmulatorOptions:
+        """A batch is over when it is first asked for; Airflow, which waits for a sensor, knows no held clock."""
+        return EmulatorOptions(data_dir=tmp_path / "data", queue_seconds=0, run_seconds=0, finalize_seconds=0)
+
+    def test_each_operators_example_runs_as_it_is_printed(
+        self, dags_folder, load_dag_file, connection: str, client, sums, tmp_path: Path
+    ) -> None:
+        """All of the section's examples together are a DAG."""
+        section = README.split("## Operators")[1].split("## The client")[0]
+        examples = "".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
+        head = (
+            block("def first_batch")
+            .partition("@dag")[0]
+            .replace("import CreateBatch", "import CancelBatchOperator, CreateBatch")
+        )
+        lines = [
+            head,
+            "from siliconflow_provider.sensors.batches import BatchSensor",
+            "@dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1))",
+            "def operators():",
+            textwrap.indent(examples, "    ")
+            .replace("s3://bucket", str(tmp_path))
+            .replace("poke_interval=300", "poke_interval=1"),
+            "operators()",
+        ]
+        (dags_folder / "operators.py").write_text("\n".join(lines))
+        logical_date = pendulum.datetime(2026, 11, 23, tz="UTC")
+        (tmp_path / "requests").mkdir()
+        (tmp_path / "requests" / "2026-11-23.jsonl").write_bytes(sums(3))
+        run = load_dag_file("operators.py").operators().test(logical_date)
+        assert str(run.state).endswith("success")
+        assert [each.status for each in client.list_batches()] == ["completed", "completed"]
+        (results,) = (tmp_path / "out").glob("*/results.jsonl")
+        assert len(results.read_text().splitlines()) == 3
 
 
 def test_the_arguments_and_their_defaults_are_those_of_the_operator() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import completion_window_text
-from siliconflow_provider.api.errors import InvalidRequestError
+from siliconflow_provider.api.errors import CreateUncertainError, InvalidRequestError
 from siliconflow_provider.api.limits import (
     MAXIMUM_METADATA_PAIRS,
     MAXIMUM_METADATA_VALUE,
@@ -20,11 +21,16 @@ from siliconflow_provider.api.limits import (
     check_metadata,
 )
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.cancellation import cancel_unless_over, has_ended
 
 log = logging.getLogger(__name__)
 
 RESERVED_PREFIX = "airflow_"
 RETENTION = timedelta(days=30)
+# A list that lags longer than this can hide another attempt's batch.
+SETTLING_SECONDS = 5.0
+LOOK_PAUSES = (2.0, 4.0, 8.0)
+MOST_CREATES = 3
 
 
 def digest(*parts: str) -> str:
@@ -86,6 +92,15 @@ class Submission:
         check_metadata(metadata)
         return metadata
 
+    def check(self) -> None:
+        """Raise InvalidRequestError for what the service would refuse."""
+        self.batch_metadata()
+        completion_window_text(self.completion_window)
+        check_endpoint(self.endpoint)
+        check_id("input_file_id", self.input_file_id)
+        if self.model is not None:
+            check_id("model", self.model)
+
     def matches(self, batch: Batch) -> bool:
         """Whether this batch was created for this submission."""
         found = (batch.metadata.get("airflow_key"), batch.metadata.get("airflow_input"))
@@ -97,56 +112,120 @@ class Submission:
         return tries.isdecimal() and int(tries) >= self.max_tries
 
 
+def submit(client: SiliconFlowClient, submission: Submission, announce: Callable[[Batch], None]) -> Batch:
+    """Return the one batch of this submission: the one that there is, or a new one.
+
+    :param announce: is told a batch as soon as it is known, and again when another one turns out to be the one
+    :raises InvalidRequestError: when the service would refuse it; nothing was sent
+    :raises CreateUncertainError: when answers stayed lost; the next attempt finds the batch if there is one
+    """
+    submission.check()
+    known = _batches_of_key(client, submission)
+    batch = _choose(known, submission)
+    if batch is not None:
+        log.info("found batch %s (%s), which an earlier attempt created", batch.id, batch.status)
+        announce(batch)
+        return batch
+    for other in filter(_runs, known):
+        log.warning(
+            "batch %s (%s) of the same task runs on with another file, model or window, and is billed; to cancel it: "
+            "client.cancel_batch(%r)",
+            other.id, other.status, other.id,
+        )  # fmt: skip
+    batch = _create(client, submission)
+    announce(batch)
+    clock.sleep(SETTLING_SECONDS)
+    older = yield_to_older(client, submission, batch.id)
+    if older is not None:
+        announce(older)
+    return older or batch
+
+
 def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | None:
     """Return the batch that this submission has, or None when one is to be created.
 
     That is the oldest one that runs or has completed. One that ended otherwise counts only until a person lets the
     submitter start over: its verdict is to be repeated, not bought again.
     """
-    matching = [each for each in _candidates(client, submission) if submission.matches(each)]
-    matching.sort(key=lambda each: (str(each.timing.created_at), each.id))
-    good = [each for each in matching if _runs_or_completed(each)]
-    verdicts = [each for each in matching if not _runs_or_completed(each) and submission.is_same_grant(each)]
-    return next(iter([*good, *reversed(verdicts)]), None)
+    return _choose(_batches_of_key(client, submission), submission)
 
 
-def find_or_create_batch(client: SiliconFlowClient, submission: Submission) -> Batch:
-    """Return the submission's batch where there is one, as `find_batch` says, and create it otherwise.
+def yield_to_older(client: SiliconFlowClient, submission: Submission, batch_id: str) -> Batch | None:
+    """Cancel this batch where an older one of the same submission runs or has completed, and return that one.
 
-    :raises InvalidRequestError: when the service would refuse it; nothing was sent
-    :raises CreateUncertainError: when the create's answer was lost; the next attempt finds the batch if there is one
+    Two attempts at once may both have found nothing and created a batch each. Both look again, and both take the
+    older one, so that they agree without a lock.
     """
-    metadata = submission.batch_metadata()
-    check_endpoint(submission.endpoint)
-    check_id("input_file_id", submission.input_file_id)
-    if submission.model is not None:
-        check_id("model", submission.model)
-    existing = find_batch(client, submission)
-    if existing is not None:
-        log.info("found batch %s (%s), which an earlier attempt created", existing.id, existing.status)
-        return existing
-    batch = client.create_batch(
-        submission.input_file_id,
-        endpoint=submission.endpoint,
-        completion_window=submission.completion_window,
-        metadata=metadata,
-        model=submission.model,
-    )
-    log.info("created batch %s of file %s (%s)", batch.id, submission.input_file_id, batch.status)
-    return batch
+    oldest = find_batch(client, submission)
+    if oldest is None or oldest.id == batch_id or not _runs_or_completed(oldest):
+        return None
+    cancelled = cancel_unless_over(client, batch_id)
+    log.warning(
+        "another attempt of this task has created batch %s before: it is waited for, and batch %s is %s",
+        oldest.id, batch_id, cancelled.status,
+    )  # fmt: skip
+    return oldest
 
 
-def recent_batches(client: SiliconFlowClient) -> Iterator[Batch]:
-    """Yield the account's batches of the time for which the service keeps results, newest first."""
-    oldest = clock.now() - RETENTION
-    for item in client.list_batches():
-        if item.timing.created_at is not None and item.timing.created_at < oldest:
-            return
-        yield item
+def running_batches_of_run(client: SiliconFlowClient, run: str) -> Iterator[Batch]:
+    """Yield the batches that were submitted with this `Submission.run` and still run."""
+    for item in filter(_runs, _recent_batches(client)):
+        # Some list items come without metadata; the single batch has it.
+        batch = item if item.metadata else client.get_batch(item.id)
+        if batch.metadata.get("airflow_run") == run and _runs(batch):
+            yield batch
+
+
+def _create(client: SiliconFlowClient, submission: Submission) -> Batch:
+    """Create the batch; after a lost answer only once it is known not to be there."""
+    creates = 0
+    while True:
+        creates += 1
+        try:
+            batch = client.create_batch(
+                submission.input_file_id,
+                endpoint=submission.endpoint,
+                completion_window=submission.completion_window,
+                metadata=submission.batch_metadata(),
+                model=submission.model,
+            )
+        except CreateUncertainError as error:
+            log.warning("%s", error)
+            found = _look_again(client, submission)
+            if found is not None:
+                return found
+            if creates == MOST_CREATES:
+                raise
+            continue
+        log.info("created batch %s of file %s (%s)", batch.id, submission.input_file_id, batch.status)
+        return batch
+
+
+def _look_again(client: SiliconFlowClient, submission: Submission) -> Batch | None:
+    """Look some times for a batch whose create's answer was lost, since the list may lag."""
+    for pause in LOOK_PAUSES:
+        clock.sleep(pause)
+        found = find_batch(client, submission)
+        if found is not None:
+            log.warning("the create was carried out: batch %s (%s) is there", found.id, found.status)
+            return found
+    log.warning("the create was not carried out: no such batch in the list after %d s", sum(LOOK_PAUSES))
+    return None
+
+
+def _choose(batches: Iterable[Batch], submission: Submission) -> Batch | None:
+    matching = sorted(filter(submission.matches, batches), key=lambda each: (str(each.timing.created_at), each.id))
+    # The oldest of the verdicts too: a younger one was cancelled in its favour.
+    verdicts = filter(submission.is_same_grant, matching)
+    return next(chain(filter(_runs_or_completed, matching), verdicts), None)
+
+
+def _batches_of_key(client: SiliconFlowClient, submission: Submission) -> list[Batch]:
+    return [each for each in _candidates(client, submission) if each.metadata.get("airflow_key") == submission.key]
 
 
 def _candidates(client: SiliconFlowClient, submission: Submission) -> Iterator[Batch]:
-    for item in recent_batches(client):
+    for item in _recent_batches(client):
         if item.metadata:
             # Which one is the oldest is told by its time, and some list items come without.
             is_undated = submission.matches(item) and item.timing.created_at is None
@@ -156,5 +235,18 @@ def _candidates(client: SiliconFlowClient, submission: Submission) -> Iterator[B
             yield client.get_batch(item.id)
 
 
+def _recent_batches(client: SiliconFlowClient) -> Iterator[Batch]:
+    """Yield the account's batches of the time for which the service keeps results, newest first."""
+    oldest = clock.now() - RETENTION
+    for item in client.list_batches():
+        if item.timing.created_at is not None and item.timing.created_at < oldest:
+            return
+        yield item
+
+
+def _runs(batch: Batch) -> bool:
+    return not has_ended(batch)
+
+
 def _runs_or_completed(batch: Batch) -> bool:
-    return batch.final_status in (None, "completed") and batch.status != "cancelling"
+    return _runs(batch) or batch.final_status == "completed"

@@ -95,12 +95,11 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Submit or take over the batch, and wait unless told not to."""
-        from siliconflow_provider.jobs.submission import find_or_create_batch
+        from siliconflow_provider.jobs.submission import submit
 
         client = self.hook.get_conn()
         BatchesLink.persist(context, client.base_url)
-        batch = find_or_create_batch(client, self._submission(context))
-        context["ti"].xcom_push(key="batch_id", value=batch.id)
+        batch = submit(client, self._submission(context), lambda each: self._announce(context, each))
         if not self.wait_for_completion:
             return batch.id
         result: str = self.wait_for_batches(context, [batch])
@@ -111,11 +110,30 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
         from siliconflow_provider.jobs.waiting import describe_end
 
         end = ends[0]
+        older = self._older_batch(context, end.batch_id)
+        if older is not None:
+            self._announce(context, older)
+            result: str = self.wait_for_batches(context, [older])
+            return result
         if end.batch is not None and end.batch.is_terminal:
             self.log.info("%s", describe_end(end.batch))
             context["ti"].xcom_push(key="timing", value=end.batch.timing.to_report())
         raise_for_ends(ends, self.siliconflow_conn_id)
         return end.batch_id
+
+    def _announce(self, context: Context, batch: Batch) -> None:
+        context["ti"].xcom_push(key="batch_id", value=batch.id)
+
+    def _older_batch(self, context: Context, batch_id: str) -> Batch | None:
+        """Look once more for the batch of an attempt that ran at the same time."""
+        from siliconflow_provider.api.errors import SiliconFlowError
+        from siliconflow_provider.jobs.submission import yield_to_older
+
+        try:
+            return yield_to_older(self.hook.get_conn(), self._submission(context), batch_id)
+        except SiliconFlowError as error:
+            self.log.warning("could not look for an older batch of this task: %s", error)
+            return None
 
     def _submission(self, context: Context) -> Submission:
         from siliconflow_provider.jobs.submission import Submission, digest
@@ -180,8 +198,7 @@ class CancelBatchOperator(BaseOperator):
 
     def _batch_ids(self, context: Context) -> list[str]:
         from siliconflow_provider.api.errors import InvalidRequestError
-        from siliconflow_provider.jobs.cancellation import running_batches_of_run
-        from siliconflow_provider.jobs.submission import digest
+        from siliconflow_provider.jobs.submission import digest, running_batches_of_run
         from siliconflow_provider.operators.identity import run_parts
 
         if self.batch_id:

@@ -8,10 +8,7 @@ import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import BadRequestError, NotFoundError
-from siliconflow_provider.jobs.cancellation import cancel_unless_over, running_batches_of_run
-from siliconflow_provider.jobs.submission import Submission, find_or_create_batch
-
-CREATED = 1_800_000_000
+from siliconflow_provider.jobs.cancellation import cancel_unless_over
 
 
 @pytest.fixture
@@ -58,29 +55,3 @@ def test_a_refusal_while_the_batch_runs_is_an_error(
 def test_an_unknown_batch_is_an_error(client: SiliconFlowClient) -> None:
     with pytest.raises(NotFoundError):
         cancel_unless_over(client, "batch_unknown")
-
-
-def test_what_runs_of_a_run_is_found_whichever_task_submitted_it(
-    client: SiliconFlowClient, clock: Any, sums: Callable[[int], bytes]
-) -> None:
-    file_id = client.upload_file(io.BytesIO(sums(2))).id
-
-    def submit(key: str, run: str) -> str:
-        return find_or_create_batch(client, Submission(key=key, run=run, input_file_id=file_id)).id
-
-    submit("over", "run-1")
-    clock.advance(300)
-    ours = {submit("a", "run-1"), submit("b", "run-1")}
-    client.cancel_batch(submit("cancelled", "run-1"))
-    submit("c", "run-2")
-    client.create_batch(file_id)
-    assert {each.id for each in running_batches_of_run(client, "run-1")} == ours
-
-
-def test_items_without_metadata_are_asked_for_singly(service: Any, account: SiliconFlowClient) -> None:
-    service.hidden = ("metadata",)
-    service.has(id="batch_1", metadata={"airflow_run": "run-1"}, created_at=CREATED)
-    service.has(id="batch_2", metadata={"airflow_run": "run-1"}, status="completed", created_at=CREATED - 1)
-    service.has(id="batch_3", metadata={"airflow_run": "run-2"}, created_at=CREATED - 2)
-    assert [each.id for each in running_batches_of_run(account, "run-1")] == ["batch_1"]
-    assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches/batch_3"]

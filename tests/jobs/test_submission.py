@@ -14,7 +14,14 @@ import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import InvalidRequestError
-from siliconflow_provider.jobs.submission import Submission, digest, find_batch, find_or_create_batch
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.submission import (
+    Submission,
+    digest,
+    find_batch,
+    running_batches_of_run,
+    submit,
+)
 
 Sums = Callable[[int], bytes]
 DAY = 24 * 3600
@@ -26,6 +33,14 @@ OURS = ["airflow_key", "airflow_run", "airflow_input", "airflow_max_tries", "air
 @pytest.fixture
 def file_id(client: SiliconFlowClient, sums: Sums) -> str:
     return client.upload_file(io.BytesIO(sums(2))).id
+
+
+def submitted(client: SiliconFlowClient, submission: Submission) -> Batch:
+    """Submit, and hold that what was announced last is what is returned."""
+    announced: list[Batch] = []
+    batch = submit(client, submission, announced.append)
+    assert announced[-1].id == batch.id
+    return batch
 
 
 def creates(emulator: Any) -> int:
@@ -82,7 +97,7 @@ def test_a_long_label_is_cut_to_the_services_limit(label: str) -> None:
 
 def test_the_service_takes_a_long_label(client: SiliconFlowClient, file_id: str) -> None:
     submission = Submission(key="k" * 64, input_file_id=file_id, label="任务" * 300)
-    assert find_or_create_batch(client, submission).metadata == submission.batch_metadata()
+    assert submitted(client, submission).metadata == submission.batch_metadata()
 
 
 @pytest.mark.parametrize("key", [*OURS, "airflow_", "airflow_anything"])
@@ -123,7 +138,7 @@ def test_what_the_service_would_refuse_is_refused_before_anything_is_sent(
     service: Any, account: SiliconFlowClient, fields: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidRequestError):
-        find_or_create_batch(account, Submission(**{"key": "k", "input_file_id": "file-1", **fields}))
+        submitted(account, Submission(**{"key": "k", "input_file_id": "file-1", **fields}))
     assert service.requests == []
 
 
@@ -134,9 +149,9 @@ def test_a_second_attempt_takes_the_batch_over(
     client: SiliconFlowClient, emulator: Any, clock: Any, file_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    first = find_or_create_batch(client, Submission(key="key-1", input_file_id=file_id, max_tries=1))
+    first = submitted(client, Submission(key="key-1", input_file_id=file_id, max_tries=1))
     clock.advance(60)
-    second = find_or_create_batch(client, Submission(key="key-1", input_file_id=file_id, max_tries=1))
+    second = submitted(client, Submission(key="key-1", input_file_id=file_id, max_tries=1))
     assert (second.id, second.status, creates(emulator)) == (first.id, "in_progress", 1)
     assert caplog.messages == [
         f"created batch {first.id} of file {file_id} (in_queue)",
@@ -147,24 +162,24 @@ def test_a_second_attempt_takes_the_batch_over(
 def test_own_metadata_label_and_tries_make_no_other_submission(
     client: SiliconFlowClient, emulator: Any, file_id: str
 ) -> None:
-    first = find_or_create_batch(client, Submission(key="key-1", input_file_id=file_id))
+    first = submitted(client, Submission(key="key-1", input_file_id=file_id))
     again = Submission(key="key-1", input_file_id=file_id, metadata={"new": "pair"}, label="renamed", max_tries=5)
-    assert find_or_create_batch(client, again).id == first.id
+    assert submitted(client, again).id == first.id
 
 
 def test_a_completed_batch_is_taken_over(client: SiliconFlowClient, clock: Any, file_id: str) -> None:
     submission = Submission(key="key-1", input_file_id=file_id)
-    first = find_or_create_batch(client, submission)
+    first = submitted(client, submission)
     clock.advance(200)
-    assert (find_or_create_batch(client, submission).id, client.get_batch(first.id).status) == (first.id, "completed")
+    assert (submitted(client, submission).id, client.get_batch(first.id).status) == (first.id, "completed")
 
 
 @pytest.mark.parametrize("other", [{"key": "key-2"}, {"model": "m"}, {"completion_window": "48h"}])
 def test_a_batch_of_another_key_or_input_is_not_taken_over(
     client: SiliconFlowClient, emulator: Any, file_id: str, other: dict[str, Any]
 ) -> None:
-    first = find_or_create_batch(client, Submission(key="key-1", input_file_id=file_id))
-    second = find_or_create_batch(client, Submission(**{"key": "key-1", "input_file_id": file_id, **other}))
+    first = submitted(client, Submission(key="key-1", input_file_id=file_id))
+    second = submitted(client, Submission(**{"key": "key-1", "input_file_id": file_id, **other}))
     assert (first.id == second.id, creates(emulator)) == (False, 2)
 
 
@@ -172,30 +187,31 @@ def test_a_batch_that_is_being_or_was_cancelled_is_not_bought_again_until_a_pers
     client: SiliconFlowClient, clock: Any, file_id: str
 ) -> None:
     submission = Submission(key="key-1", input_file_id=file_id, max_tries=3)
-    first = find_or_create_batch(client, submission)
+    first = submitted(client, submission)
     client.cancel_batch(first.id)
-    assert find_or_create_batch(client, submission).status == "cancelling"
+    assert submitted(client, submission).status == "cancelling"
     clock.advance(30)
-    assert find_or_create_batch(client, submission).status == "cancelled"
-    assert find_or_create_batch(client, replace(submission, max_tries=6)).id != first.id
+    assert submitted(client, submission).status == "cancelled"
+    assert submitted(client, replace(submission, max_tries=6)).id != first.id
 
 
 def test_a_failed_batch_is_not_bought_again_until_a_person_says_so(client: SiliconFlowClient, clock: Any) -> None:
     submission = Submission(key="key-1", input_file_id=client.upload_file(io.BytesIO(b"not json\n")).id)
-    first = find_or_create_batch(client, submission)
+    first = submitted(client, submission)
     clock.advance(30)
-    found = find_or_create_batch(client, submission)
+    found = submitted(client, submission)
     assert (found.id, found.status) == (first.id, "failed")
-    assert find_or_create_batch(client, replace(submission, max_tries=1)).id != first.id
+    assert submitted(client, replace(submission, max_tries=1)).id != first.id
 
 
-def test_of_several_verdicts_the_newest_is_repeated(service: Any, account: SiliconFlowClient) -> None:
+def test_of_several_verdicts_the_oldest_is_repeated(service: Any, account: SiliconFlowClient) -> None:
+    """The younger one was created by another attempt at the same time, and cancelled for the older one."""
     mine = WANTED.batch_metadata()
-    service.has(id="batch_b", created_at=CREATED - 10, metadata=mine, status="expired")
-    service.has(id="batch_a", created_at=CREATED - 20, metadata=mine, status="failed")
+    service.has(id="batch_b", created_at=CREATED - 10, metadata=mine, status="cancelled")
+    service.has(id="batch_a", created_at=CREATED - 20, metadata=mine, status="expired")
     found = find_batch(account, WANTED)
     assert found is not None
-    assert found.id == "batch_b"
+    assert found.id == "batch_a"
 
 
 @pytest.mark.parametrize("tries", [None, "", "-1", "1", "many", 2])
@@ -291,10 +307,39 @@ def test_a_create_carries_all_that_was_asked_for(client: SiliconFlowClient, cloc
         model="Qwen/QwQ-32B",
         metadata={"team": "nlp"},
     )
-    batch = find_or_create_batch(client, submission)
+    batch = submitted(client, submission)
     assert (batch.completion_window, batch.endpoint) == ("48h", "/v1/chat/completions")
     assert batch.metadata == submission.batch_metadata()
     clock.advance(200)
     target = io.BytesIO()
     client.download(client.get_batch(batch.id).output_file_id or "", target)
     assert b"Qwen/QwQ-32B" in target.getvalue()
+
+
+# --- all of a run
+
+
+def test_what_runs_of_a_run_is_found_whichever_task_submitted_it(
+    client: SiliconFlowClient, clock: Any, sums: Callable[[int], bytes]
+) -> None:
+    file_id = client.upload_file(io.BytesIO(sums(2))).id
+
+    def create(key: str, run: str) -> str:
+        return submitted(client, Submission(key=key, run=run, input_file_id=file_id)).id
+
+    create("over", "run-1")
+    clock.advance(300)
+    ours = {create("a", "run-1"), create("b", "run-1")}
+    client.cancel_batch(create("cancelled", "run-1"))
+    create("c", "run-2")
+    client.create_batch(file_id)
+    assert {each.id for each in running_batches_of_run(client, "run-1")} == ours
+
+
+def test_items_without_metadata_are_asked_for_singly_here_too(service: Any, account: SiliconFlowClient) -> None:
+    service.hidden = ("metadata",)
+    service.has(id="batch_1", metadata={"airflow_run": "run-1"}, created_at=CREATED)
+    service.has(id="batch_2", metadata={"airflow_run": "run-1"}, status="completed", created_at=CREATED - 1)
+    service.has(id="batch_3", metadata={"airflow_run": "run-2"}, created_at=CREATED - 2)
+    assert [each.id for each in running_batches_of_run(account, "run-1")] == ["batch_1"]
+    assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches/batch_3"]

@@ -145,5 +145,5 @@ def test_a_teardown_cancels_what_the_run_has_left_running(
 """,
     )
     statuses = {each.id: each.status for each in client.list_batches()}
-    assert statuses.pop(strangers) == "in_queue"
+    assert statuses.pop(strangers) == "in_progress"
     assert list(statuses.values()) == ["cancelling", "cancelling"]
