@@ -147,7 +147,8 @@ def test_each_retry_is_logged_with_its_reason_and_its_pause(
     caplog.set_level(logging.WARNING)
     server.json("busy", 503).json(batch_json())
     caller.get_batch("batch_1")
-    assert caplog.messages == ["GET /batches/batch_1 was refused: busy (status 503); attempt 1 of 6, next in 0.5 s"]
+    refused = f"GET /batches/batch_1 at 127.0.0.1:{server.port} was refused: busy (status 503)"
+    assert caplog.messages == [f"{refused}; attempt 1 of 6, next in 0.5 s"]
 
 
 def test_a_certificate_that_nobody_vouches_for_ends_it_at_once(
@@ -155,7 +156,7 @@ def test_a_certificate_that_nobody_vouches_for_ends_it_at_once(
 ) -> None:
     secure = start_server(wrap=tls(certificate))
     client = SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1")
-    with pytest.raises(errors.CertificateError, match=r"the TLS certificate of 127\.0\.0\.1:.* was not accepted"):
+    with pytest.raises(errors.CertificateError, match=r" at 127\.0\.0\.1:\d+: the TLS certificate was not accepted"):
         client.get_batch("batch_1")
     assert (secure.received, pauses) == ([], [])
 
@@ -219,8 +220,8 @@ def test_a_success_that_is_not_json_is_unreadable(server: Any, caller: SiliconFl
     with pytest.raises(errors.UnreadableAnswerError) as caught:
         caller.get_batch("batch_1")
     assert str(caught.value) == (
-        f"GET /batches/batch_1 was answered with {len(body)} bytes that are not JSON: check the base URL "
-        "(status 200, request id trace-1)"
+        f"GET /batches/batch_1 at 127.0.0.1:{server.port} was answered with {len(body)} bytes that are not JSON: "
+        "check the base URL (status 200, request id trace-1)"
     )
 
 
@@ -228,7 +229,9 @@ def test_a_success_whose_code_says_otherwise_is_a_bad_request(server: Any, calle
     server.json({"code": 20012, "message": "no such batch", "data": None})
     with pytest.raises(errors.BadRequestError) as caught:
         caller.get_batch("batch_1")
-    assert str(caught.value) == "GET /batches/batch_1 was refused: no such batch (status 200, code 20012)"
+    assert str(caught.value) == (
+        f"GET /batches/batch_1 at 127.0.0.1:{server.port} was refused: no such batch (status 200, code 20012)"
+    )
     assert len(server.received) == 1
 
 
