@@ -127,12 +127,19 @@ class Download:
             if written != len(chunk):
                 raise OSError(f"{self._what}: only {written} of {len(chunk)} bytes could be written")
             self._arrived += len(chunk)
-        promised = response.headers.get("Content-Length", "")
-        is_cut = promised.isdigit() and response.raw.tell() != int(promised)
-        if is_cut or self._total not in (None, self._arrived):
+        if self._is_cut(response):
             self._can_go_on = self._can_go_on and (self._total is None or self._arrived < self._total)
-            known = "an unknown number of" if self._total is None else f"{self._total:,}"
-            raise IncompleteBodyError(f"{self._what} broke off after {self._arrived:,} of {known} bytes")
+            total = "an unknown number of" if self._total is None else f"{self._total:,}"
+            raise IncompleteBodyError(f"{self._what} broke off after {self._arrived:,} of {total} bytes")
+
+    def _is_cut(self, response: requests.Response) -> bool:
+        promised = response.headers.get("Content-Length", "")
+        if promised.isdigit():
+            is_cut = response.raw.tell() != int(promised)
+        else:
+            # A head that broke off looks like an empty body of unknown length.
+            is_cut = not response.raw.chunked and response.raw.tell() == 0
+        return is_cut or self._total not in (None, self._arrived)
 
     def _progressed(self) -> bool:
         if self._arrived < self._rewarded + PROGRESS_BYTES:

@@ -8,7 +8,6 @@ import logging
 import re
 import tempfile
 import traceback
-import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -557,114 +556,13 @@ def test_a_create_that_was_refused_is_no_uncertain_one(
 # --- bytes
 
 
-def test_a_download_that_breaks_off_starts_again_and_is_whole(server: Any, caller: SiliconFlowClient) -> None:
-    content = b"0123456789" * 1000
-    server.cut(content[:4321], len(content))
-    server.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nA\r\n0123456789\r\nFF\r\n01234")
-    server.resets().text("busy", 503).text(content)
-    fileobj = io.BytesIO(b"before")
-    fileobj.seek(6)
-    assert caller.download("file-1", fileobj) == len(content)
-    assert fileobj.getvalue() == b"before" + content
-    assert server.asked() == ["GET /v1/files/file-1/content"] * 5
-
-
-def test_nothing_of_what_stood_there_before_follows_a_download(server: Any, caller: SiliconFlowClient) -> None:
-    server.text("new")
-    fileobj = io.BytesIO(b"something old and longer")
-    assert caller.download("file-1", fileobj) == 3
-    assert fileobj.getvalue() == b"new"
-
-
-def test_a_download_that_stays_short_is_an_error(server: Any, caller: SiliconFlowClient) -> None:
-    for _ in range(6):
-        server.cut(b"short", 100)
-    with pytest.raises(errors.IncompleteBodyError) as caught:
-        caller.download("file-1", io.BytesIO())
-    assert caught.value.message.startswith("GET /files/file-1/content")
-    assert len(server.received) == 6
-
-
-class OneWay(io.RawIOBase):
-    """A file object that cannot go back."""
-
-    def __init__(self) -> None:
-        self.content = b""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.content += bytes(data)
-        return len(data)
-
-
-def test_a_download_into_what_cannot_go_back_is_not_begun_again(server: Any, caller: SiliconFlowClient) -> None:
-    server.json("slow down", 429).cut(b"short", 100).text("whole")
-    target = OneWay()
-    with pytest.raises(errors.IncompleteBodyError):
-        caller.download("file-1", target)  # type: ignore[arg-type]
-    assert len(server.received) == 2
-    assert caller.download("file-1", target) == 5  # type: ignore[arg-type]
-
-
-def test_a_chunked_download_is_whole(server: Any, caller: SiliconFlowClient) -> None:
-    server.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
-    assert downloaded(caller, "file-1") == b"abcde"
-
-
-def test_a_download_is_asked_for_as_it_is(server: Any, caller: SiliconFlowClient) -> None:
-    server.text("abc")
-    assert downloaded(caller, "file-1") == b"abc"
-    assert server.received[0].headers["accept-encoding"] == "identity"
-
-
-def test_a_server_that_compresses_all_the_same_is_held_against_its_promise(
-    server: Any, caller: SiliconFlowClient
+def test_a_large_upload_streams(
+    server: Any, caller: SiliconFlowClient, sparse: Callable[[int], Path], peak_of: Any
 ) -> None:
-    server.text(gzip.compress(b"abc" * 100), content_encoding="gzip")
-    assert downloaded(caller, "file-1") == b"abc" * 100
-
-
-def test_an_empty_file_is_downloaded(server: Any, caller: SiliconFlowClient) -> None:
-    server.text("")
-    assert downloaded(caller, "file-1") == b""
-
-
-def test_a_failing_disk_is_not_taken_for_the_service(server: Any, caller: SiliconFlowClient) -> None:
-    class Full(io.BytesIO):
-        def write(self, data: Any) -> int:
-            raise OSError(28, "No space left on device")
-
-    server.text("abc")
-    with pytest.raises(OSError, match="No space left"):
-        caller.download("file-1", Full())
-    assert len(server.received) == 1
-
-
-def peak_of(action: Callable[[], Any]) -> int:
-    tracemalloc.start()
-    try:
-        action()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def test_a_large_upload_streams(server: Any, caller: SiliconFlowClient, sparse: Callable[[int], Path]) -> None:
     server.json({"id": "file-1"})
     path = sparse(LARGE)
     assert peak_of(lambda: caller.upload_file(path)) < LITTLE
     assert server.received[0].size > LARGE
-
-
-def test_a_large_download_streams(server: Any, caller: SiliconFlowClient, tmp_path: Path) -> None:
-    block = bytes(1 << 20)
-    server.raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE, *[block] * 64)
-    path = tmp_path / "out.jsonl"
-    with path.open("wb") as file:
-        assert peak_of(lambda: caller.download("file-1", file)) < LITTLE
-    assert path.stat().st_size == LARGE
 
 
 @pytest.mark.parametrize("fail", [lambda server: server.resets(), lambda server: server.json("busy", 503)])
