@@ -170,7 +170,7 @@ class SiliconFlowClient:
             seen.update(each.id for each in fresh)
             yield from fresh
             # A service that ignores paging sends everything again; then nothing is new.
-            if not fresh or not _has_more(answer):
+            if not fresh or not _has_more(answer, len(page)):
                 return
             after = page[-1].id
 
@@ -207,12 +207,13 @@ def _items(answer: Any, what: str) -> list[Any]:
     return answer or []
 
 
-def _has_more(answer: Any) -> bool:
+def _has_more(answer: Any, length: int) -> bool:
+    """Say whether a page may have a next one; where the service does not tell, a full page may."""
     while isinstance(answer, dict):
-        if answer.get("has_more"):
-            return True
+        if answer.get("has_more") is not None:
+            return bool(answer["has_more"])
         answer = answer.get("data")
-    return False
+    return length >= PAGE_SIZE
 
 
 def _name_of(fileobj: IO[bytes]) -> str:

@@ -24,7 +24,7 @@ from siliconflow_provider.api.translation import from_exception, from_response, 
 
 log = logging.getLogger(__name__)
 
-SUCCESS_CODE = 20000
+SUCCESS_CODES = (20000, "20000", None)
 LONGEST_CONNECT_TIMEOUT = 10.0
 
 T = TypeVar("T")
@@ -125,6 +125,6 @@ def _decoded(response: requests.Response, what: str) -> Any:
             status=response.status_code,
             request_id=request_id(response),
         )
-    if isinstance(answer, dict) and answer.get("code", SUCCESS_CODE) != SUCCESS_CODE:
+    if isinstance(answer, dict) and answer.get("code") not in SUCCESS_CODES:
         raise refusal(response, what, answer, BadRequestError)
     return answer

@@ -327,42 +327,7 @@ def test_an_empty_or_oversized_file_is_not_sent(
     assert "has 0 bytes" in refused(lambda: caller.upload_file(ended), server)
 
 
-# --- the forms of the answers
-
-
-FILE = {"id": "file-1", "object": "file", "bytes": 2, "filename": "a.jsonl", "purpose": "batch"}
-READ = File("file-1", "a.jsonl", 2, "batch", pendulum.from_timestamp(1741685396))
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"code": 20000, "message": "Ok", "status": True, "data": FILE | {"createdAt": 1741685396}},
-        FILE | {"created_at": 1741685396},
-    ],
-)
-def test_an_upload_may_be_answered_wrapped_or_flat(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
-    server.json(answer)
-    assert caller.upload_file(io.BytesIO(b"{}")) == READ
-
-
-@pytest.mark.parametrize(
-    ("answer", "files"),
-    [
-        ({"object": "list", "data": [FILE | {"created_at": 1741685396, "line_count": 1}]}, [READ]),
-        ({"code": 20000, "data": [FILE | {"createdAt": 1741685396}]}, [READ]),
-        ({"code": 20000, "data": {"object": "file", "data": [FILE | {"createdAt": 1741685396}]}}, [READ]),
-        ({"object": "list", "data": []}, []),
-        ({"object": "list", "data": None}, []),
-        ({"code": 20000, "data": {"object": "file", "data": None}}, []),
-        ([FILE | {"created_at": 1741685396}], [READ]),
-    ],
-)
-def test_files_may_be_listed_wrapped_or_flat(
-    server: Any, caller: SiliconFlowClient, answer: Any, files: list[File]
-) -> None:
-    server.json(answer)
-    assert caller.list_files() == files
+# --- what is asked and answered
 
 
 @pytest.mark.parametrize("answer", [{"object": "list"}, {"data": "none"}, 7, "files", {"data": [{"object": "file"}]}])
@@ -370,34 +335,6 @@ def test_a_list_in_another_form_is_unreadable(server: Any, caller: SiliconFlowCl
     server.json(answer)
     with pytest.raises(errors.UnreadableAnswerError, match="GET /files was answered without a"):
         caller.list_files()
-
-
-@pytest.mark.parametrize(
-    ("fields", "counts", "texts"),
-    [
-        ({"request_counts": None}, None, []),
-        ({"request_counts": {}}, None, []),
-        ({"request_counts": {"total": 0, "completed": 0, "failed": 0}}, RequestCounts(0, 0, 0), []),
-        ({"errors": ["bad file"], "status": "pondering"}, None, ["bad file"]),
-        ({"errors": {"object": "list", "data": [{"code": "x", "message": "y", "line": 2}]}}, None, ["line 2: x: y"]),
-    ],
-)
-def test_a_batch_is_read_leniently(
-    server: Any,
-    caller: SiliconFlowClient,
-    batch_json: MakeBatch,
-    fields: dict[str, Any],
-    counts: RequestCounts | None,
-    texts: list[str],
-) -> None:
-    server.json(batch_json(**fields))
-    batch = caller.get_batch("batch_1")
-    assert (batch.request_counts, batch.errors, batch.is_terminal) == (counts, texts, False)
-
-
-def test_a_batch_may_come_wrapped(server: Any, caller: SiliconFlowClient, batch_json: MakeBatch) -> None:
-    server.json({"code": 20000, "message": "Ok", "data": batch_json()})
-    assert caller.get_batch("batch_1").id == "batch_rdyqgrcgjg"
 
 
 @pytest.mark.parametrize("answer", [{}, {"id": ""}, {"data": None}, {"data": {}}, [], 7, "ok"])
@@ -419,45 +356,6 @@ def test_a_create_says_exactly_what_was_asked_for(
         plain,
         plain | {"completion_window": "48h", "metadata": {"k": "v"}, "replace": {"model": "m"}},
     ]
-
-
-def page(*batches: dict[str, Any], has_more: bool) -> dict[str, Any]:
-    return {"object": "list", "data": list(batches), "has_more": has_more}
-
-
-def test_a_page_is_asked_for_after_the_last_item(server: Any, caller: SiliconFlowClient, batch_json: MakeBatch) -> None:
-    server.json(page(batch_json("b"), batch_json("a"), has_more=True)).json(page(has_more=False))
-    assert [each.id for each in caller.list_batches()] == ["b", "a"]
-    assert [each.target for each in server.received] == ["/v1/batches?limit=100", "/v1/batches?limit=100&after=a"]
-
-
-@pytest.mark.parametrize("has_more", [True, False])
-def test_a_service_that_ignores_paging_is_listed_once(
-    server: Any, caller: SiliconFlowClient, batch_json: MakeBatch, has_more: bool
-) -> None:
-    for _ in range(2):
-        server.json(page(batch_json("b"), batch_json("a"), has_more=has_more))
-    assert [each.id for each in caller.list_batches()] == ["b", "a"]
-    assert len(server.received) == 1 + has_more
-
-
-def test_pages_that_overlap_show_each_batch_once(server: Any, caller: SiliconFlowClient, batch_json: MakeBatch) -> None:
-    server.json(page(batch_json("c"), batch_json("b"), has_more=True))
-    server.json(page(batch_json("b"), batch_json("a"), has_more=False))
-    assert [each.id for each in caller.list_batches()] == ["c", "b", "a"]
-
-
-def test_a_wrapped_page_has_a_next_one_too(server: Any, caller: SiliconFlowClient, batch_json: MakeBatch) -> None:
-    """A batch that is not listed is bought again."""
-    server.json({"code": 20000, "data": page(batch_json("b"), has_more=True)})
-    server.json({"code": 20000, "data": page(batch_json("a"), has_more=False)})
-    assert [each.id for each in caller.list_batches()] == ["b", "a"]
-
-
-@pytest.mark.parametrize("answer", [{"data": None}, {"data": []}, page(has_more=True), []])
-def test_an_account_without_batches_has_an_empty_list(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
-    server.json(answer)
-    assert list(caller.list_batches()) == []
 
 
 # --- never twice
