@@ -245,7 +245,7 @@ def test_a_connection_that_is_reset_or_falls_silent_is_gone_on_with(
 def test_the_rest_is_asked_for_on_condition_that_the_file_is_the_same(
     server: Any, caller: SiliconFlowClient, headers: dict[str, str], condition: str | None, key: str
 ) -> None:
-    server.raw(answer(200, CONTENT[:15], promised=40, **headers)).raw(rest(14, **headers))
+    server.raw(answer(200, CONTENT[:14], promised=40, **headers)).raw(rest(14, **headers))
     assert fetched(caller) == CONTENT
     assert ranges(server) == [None, "bytes=14-"]
     assert server.received[1].headers.get("if-range") == condition
@@ -269,7 +269,7 @@ MISFITS: dict[str, bytes] = {
 def test_a_rest_that_does_not_fit_is_not_used_and_the_download_starts_again(
     server: Any, caller: SiliconFlowClient, misfit: str
 ) -> None:
-    server.raw(answer(200, CONTENT[:15], promised=40, etag=ETAG, last_modified=DATE))
+    server.raw(answer(200, CONTENT[:14], promised=40, etag=ETAG, last_modified=DATE))
     server.raw(MISFITS[misfit]).raw(answer(200, OTHER))
     assert fetched(caller) == OTHER
     assert ranges(server) == [None, "bytes=14-", None]
@@ -280,7 +280,7 @@ def test_a_rest_that_does_not_fit_is_not_used_and_the_download_starts_again(
 def test_a_rest_that_does_not_fit_ends_a_download_into_what_cannot_go_back(
     server: Any, caller: SiliconFlowClient, misfit: str
 ) -> None:
-    server.raw(answer(200, CONTENT[:15], promised=40, etag=ETAG, last_modified=DATE)).raw(MISFITS[misfit])
+    server.raw(answer(200, CONTENT[:14], promised=40, etag=ETAG, last_modified=DATE)).raw(MISFITS[misfit])
     target = OneWay()
     with pytest.raises(errors.IncompleteBodyError, match=r"broke off after 14 bytes and the rest cannot be had"):
         caller.download("file-1", target)  # type: ignore[arg-type]
@@ -290,7 +290,7 @@ def test_a_rest_that_does_not_fit_ends_a_download_into_what_cannot_go_back(
 
 @pytest.mark.usefixtures("small_chunks")
 def test_a_changed_file_that_comes_whole_replaces_what_had_arrived(server: Any, caller: SiliconFlowClient) -> None:
-    server.raw(answer(200, CONTENT[:15], promised=40, etag=ETAG)).raw(answer(200, OTHER[:30], etag='"v2"'))
+    server.raw(answer(200, CONTENT[:14], promised=40, etag=ETAG)).raw(answer(200, OTHER[:30], etag='"v2"'))
     assert fetched(caller) == OTHER[:30]
     assert ranges(server) == [None, "bytes=14-"]
 
@@ -305,7 +305,7 @@ def test_a_part_that_nobody_asked_for_is_no_file(server: Any, caller: SiliconFlo
 def test_a_server_that_sends_a_part_at_a_time_is_asked_until_all_is_there(
     server: Any, caller: SiliconFlowClient
 ) -> None:
-    server.raw(answer(200, CONTENT[:15], promised=40))
+    server.raw(answer(200, CONTENT[:14], promised=40))
     server.raw(answer(206, CONTENT[14:20], content_range="bytes 14-19/40"))
     server.raw(answer(206, CONTENT[20:39], content_range="bytes 20-38/*"))
     server.raw(answer(206, CONTENT[39:], content_range="bytes 39-39/40"))
@@ -324,7 +324,7 @@ def test_a_length_that_only_the_rest_tells_is_held_against_too(server: Any, call
 
 @pytest.mark.usefixtures("small_chunks")
 def test_a_rest_that_is_too_long_makes_the_download_start_again(server: Any, caller: SiliconFlowClient) -> None:
-    server.raw(answer(200, CONTENT[:15], promised=40))
+    server.raw(answer(200, CONTENT[:14], promised=40))
     server.raw(answer(206, CONTENT[14:] + b"more!", content_range="bytes 14-39/40")).text(CONTENT)
     assert fetched(caller) == CONTENT
     assert ranges(server) == [None, "bytes=14-", None]
@@ -341,7 +341,7 @@ def test_positions_of_a_compressed_body_are_not_used(server: Any, caller: Silico
 
 @pytest.mark.usefixtures("small_chunks")
 def test_a_signed_url_that_expires_between_two_tries_is_a_refusal(storage: Any, caller: SiliconFlowClient) -> None:
-    storage.raw(answer(200, CONTENT[:15], promised=40)).text("<Error><Message>expired</Message></Error>", 403)
+    storage.raw(answer(200, CONTENT[:14], promised=40)).text("<Error><Message>expired</Message></Error>", 403)
     with pytest.raises(errors.PermissionDeniedError, match=f"^GET of a signed URL at 127.0.0.1:{storage.port} was"):
         caller.download(storage.signed_url, io.BytesIO())
     assert ranges(storage) == [None, "bytes=14-"]
@@ -350,7 +350,7 @@ def test_a_signed_url_that_expires_between_two_tries_is_a_refusal(storage: Any, 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_the_rest_is_asked_for_beyond_a_redirect_too(server: Any, storage: Any, caller: SiliconFlowClient) -> None:
-    for part in (answer(200, CONTENT[:15], promised=40, etag=ETAG), rest(14, etag=ETAG)):
+    for part in (answer(200, CONTENT[:14], promised=40, etag=ETAG), rest(14, etag=ETAG)):
         server.redirects(storage.signed_url)
         storage.raw(part)
     assert fetched(caller) == CONTENT
