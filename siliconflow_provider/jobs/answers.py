@@ -124,7 +124,7 @@ def _mended(text: bytes) -> bytes:
     try:
         value = json.loads(text.decode("utf-8-sig", "replace"), parse_float=_finite, parse_constant=_finite)
         return _SURROGATES.sub("\ufffd", json.dumps(value, ensure_ascii=False)).encode()
-    except (ValueError, RecursionError):
+    except ValueError:
         return text
 
 

@@ -34,14 +34,15 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def answer(status: int, body: bytes, *, promised: int | None = None, **headers: str) -> bytes:
     """An answer that promises as many bytes as it has, or other ones."""
-    lines = [f"HTTP/1.1 {status} Some reason", f"Content-Length: {len(body) if promised is None else promised}"]
+    length = f"Content-Length: {len(body) if promised is None else promised}"
+    lines = [f"HTTP/1.1 {status} Some reason", length, "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def chunked(status: int, body: bytes, *, whole: bool = True, **headers: str) -> bytes:
     """An answer of unknown length; one that is not whole ends within a chunk, or lacks the last."""
-    lines = [f"HTTP/1.1 {status} Some reason", "Transfer-Encoding: chunked"]
+    lines = [f"HTTP/1.1 {status} Some reason", "Transfer-Encoding: chunked", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     pieces = [body[place : place + 5] for place in range(0, len(body), 5)]
     coded = b"".join(b"5\r\n" + each + (b"\r\n" if len(each) == 5 else b"") for each in pieces)

@@ -92,6 +92,7 @@ def test_a_body_that_is_no_json_is_quoted() -> None:
         b'{"custom_id": 7}',
         b'{"id": "x", "error": null}',
         b"\xff",
+        b'{"custom_id": "\xff", broken',
         b'{"custom_id": "r1", "deep": ' + b"[" * 100_000,
     ],
     ids=lambda line: repr(line[:40]),
