@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
-import requests
 from requests_toolbelt import MultipartEncoder
 
+from siliconflow_provider.api.download import Download
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.errors import (
     AnswerLostError,
     CreateUncertainError,
-    IncompleteBodyError,
     InvalidRequestError,
     ServerError,
     UnreadableAnswerError,
@@ -27,7 +26,6 @@ from siliconflow_provider.api.session import address
 from siliconflow_provider.api.transport import Transport
 
 DEFAULT_BASE_URL = "https://api.siliconflow.com/v1"
-CHUNK_BYTES = 1024 * 1024
 PAGE_SIZE = 100
 
 T = TypeVar("T")
@@ -97,7 +95,8 @@ class SiliconFlowClient:
     def download(self, file_ref: str, fileobj: IO[bytes]) -> int:
         """Write a file's bytes to `fileobj`, streaming, and return their number.
 
-        A download that breaks off starts again where the file object can seek; it never ends short.
+        A download that breaks off goes on where it was; where the server cannot do that it starts again, if the
+        file object can seek. It never ends short.
 
         :param file_ref: a file id, or a URL such as a batch's result reference; a URL gets no key
         :raises IncompleteBodyError: when the body stays shorter than promised
@@ -106,25 +105,8 @@ class SiliconFlowClient:
         is_url = file_ref.lower().startswith(("http://", "https://"))
         path = f"/files/{quote(file_ref, safe='')}/content"
         url = file_ref if is_url else f"{self.base_url}{path}"
-        what = f"GET of a signed URL at {address(url)}" if is_url else f"GET {path}"
-        start = fileobj.tell() if fileobj.seekable() else None
-
-        def fetch() -> int:
-            if start is not None:
-                fileobj.seek(start)
-                fileobj.truncate()
-            # Compressed in transit, a body could not be held against its promised length.
-            headers = {"Accept-Encoding": "identity"}
-            return self._transport.exchange(
-                "GET",
-                url,
-                what,
-                lambda response: _copy_body(response, fileobj, what),
-                with_key=not is_url,
-                headers=headers,
-            )
-
-        return self._transport.retry(fetch, repeatable=start is not None)
+        what = f"GET {'of a signed URL' if is_url else path} at {address(url)}"
+        return Download(self._transport, url, what, fileobj, with_key=not is_url).run()
 
     def create_batch(
         self,
@@ -188,7 +170,7 @@ class SiliconFlowClient:
             seen.update(each.id for each in fresh)
             yield from fresh
             # A service that ignores paging sends everything again; then nothing is new.
-            if not fresh or not _has_more(answer):
+            if not fresh or not _has_more(answer, len(page)):
                 return
             after = page[-1].id
 
@@ -225,12 +207,13 @@ def _items(answer: Any, what: str) -> list[Any]:
     return answer or []
 
 
-def _has_more(answer: Any) -> bool:
+def _has_more(answer: Any, length: int) -> bool:
+    """Say whether a page may have a next one; where the service does not tell, a full page may."""
     while isinstance(answer, dict):
-        if answer.get("has_more"):
-            return True
+        if answer.get("has_more") is not None:
+            return bool(answer["has_more"])
         answer = answer.get("data")
-    return False
+    return length >= PAGE_SIZE
 
 
 def _name_of(fileobj: IO[bytes]) -> str:
@@ -256,14 +239,3 @@ class _Content:
             raise InvalidRequestError(f"file {self._name} became shorter while it was uploaded: upload it again")
         self.len -= len(block)
         return block
-
-
-def _copy_body(response: requests.Response, fileobj: IO[bytes], what: str) -> int:
-    written = 0
-    for chunk in response.iter_content(CHUNK_BYTES):
-        written += fileobj.write(chunk)
-    promised = response.headers.get("Content-Length")
-    received = response.raw.tell()
-    if promised is not None and promised.isdigit() and received != int(promised):
-        raise IncompleteBodyError(f"{what} broke off after {received:,} of {int(promised):,} bytes")
-    return written

@@ -29,29 +29,28 @@ LARGEST_ERROR_BODY = 65_536
 
 _REMEDIES = {
     **dict.fromkeys((301, 302, 307, 308), "the base URL has moved: set the new one"),
-    401: "check the API key",
+    401: "check the API key; keys of api.siliconflow.cn and api.siliconflow.com are not interchangeable",
     403: "check what the API key may do; a link to a result file may have expired: try again",
     404: "check the id and that the base URL ends in /v1; results are deleted after 30 days",
 }
 
 
-def from_exception(error: Exception, what: str, host: str) -> SiliconFlowError:
+def from_exception(error: Exception, what: str) -> SiliconFlowError:
     """Return our error for an exception of requests or urllib3.
 
-    :param what: the request, without a query
-    :param host: where it went
+    :param what: the request and its host, without a query
     """
     reason = _root_reason(error)
     chain = _chain(error)
     if any(isinstance(each, ssl.SSLCertVerificationError) for each in chain):
         return CertificateError(
-            f"{what}: the TLS certificate of {host} was not accepted ({reason}): check the base URL, "
+            f"{what}: the TLS certificate was not accepted ({reason}): check the base URL, "
             "or name your own authority's certificates in REQUESTS_CA_BUNDLE"
         )
     if _was_never_sent(error):
-        return ConnectionFailedError(f"{what}: no connection to {host} ({reason}): check host and network")
+        return ConnectionFailedError(f"{what}: no connection ({reason}): check host and network")
     kind = IncompleteBodyError if any(isinstance(each, IncompleteRead) for each in chain) else AnswerLostError
-    return kind(f"{what}: sent to {host}, but no whole answer came back ({reason})")
+    return kind(f"{what}: sent, but no whole answer came back ({reason})")
 
 
 def from_response(response: requests.Response, what: str) -> SiliconFlowError:

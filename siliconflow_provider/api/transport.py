@@ -24,7 +24,7 @@ from siliconflow_provider.api.translation import from_exception, from_response, 
 
 log = logging.getLogger(__name__)
 
-SUCCESS_CODE = 20000
+SUCCESS_CODES = (20000, "20000", None)
 LONGEST_CONNECT_TIMEOUT = 10.0
 
 T = TypeVar("T")
@@ -46,17 +46,18 @@ class Transport:
         self._max_retries = max_retries
         self._session = Session(BearerAuth(self._api_key, self.base_url))
 
-    def retry(self, action: Callable[[], T], *, repeatable: bool) -> T:
+    def retry(self, action: Callable[[], T], *, repeatable: bool, progressed: Callable[[], bool] = lambda: False) -> T:
         """Run an action, and again after a pause while it fails in a way that may heal.
 
         :param repeatable: whether carrying it out twice does no harm
+        :param progressed: asked after each failure whether those before it no longer count
         """
         failures = 0
         while True:
             try:
                 return action()
             except SiliconFlowError as error:
-                failures += 1
+                failures = 1 if progressed() else failures + 1
                 if failures > self._max_retries or not should_retry(error, repeatable=repeatable):
                     raise
                 pause = pause_before_retry(failures, error.retry_after, random.random())
@@ -69,7 +70,7 @@ class Transport:
 
         :raises SiliconFlowError: for everything but a success
         """
-        what = f"{method} {path}"
+        what = f"{method} {path} at {address(self.base_url)}"
         return self.exchange(method, f"{self.base_url}{path}", what, lambda each: _decoded(each, what), **arguments)
 
     def exchange(
@@ -84,7 +85,7 @@ class Transport:
     ) -> T:
         """Send one request and return what `read` makes of its successful response, whose body streams.
 
-        :param what: the request in messages, without a query
+        :param what: the request and its host in messages, without a query
         :param with_key: False for a URL that carries its own signature
         :raises SiliconFlowError: when it could not be sent, was refused, or broke off while it was read
         """
@@ -97,7 +98,7 @@ class Transport:
                     return read(response)
                 failure = from_response(response, what)
         except requests.exceptions.RequestException as error:
-            failure = from_exception(error, what, address(url))
+            failure = from_exception(error, what)
         except SiliconFlowError as error:
             failure = error
         # Raised outside of the handlers: as context, a foreign error could show a signed URL.
@@ -124,6 +125,6 @@ def _decoded(response: requests.Response, what: str) -> Any:
             status=response.status_code,
             request_id=request_id(response),
         )
-    if isinstance(answer, dict) and answer.get("code", SUCCESS_CODE) != SUCCESS_CODE:
+    if isinstance(answer, dict) and answer.get("code") not in SUCCESS_CODES:
         raise refusal(response, what, answer, BadRequestError)
     return answer

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import re
+from math import isfinite
+from typing import Any, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 
 class AnswerError(msgspec.Struct):
@@ -80,6 +85,7 @@ class _Identity(msgspec.Struct):
 _line_decoder = msgspec.json.Decoder(_Line)
 _identity_decoder = msgspec.json.Decoder(_Identity)
 _body_decoder = msgspec.json.Decoder(_Body)
+_SURROGATES = re.compile("[\ud800-\udfff]")
 UNREADABLE = "unreadable_answer"
 SHOWN_CHARACTERS = 200
 _STATUS_OF_CODE = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
@@ -91,18 +97,40 @@ def parse_answer(line: bytes, batch_id: str) -> ResultRow:
     :raises msgspec.DecodeError: when the line does not even say which request it is about
     """
     try:
-        answer = _line_decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        custom_id = _identity_decoder.decode(line).custom_id
-        return _failure(custom_id, batch_id, AnswerError(UNREADABLE, str(error)))
-    try:
+        answer = _decode(_line_decoder, line)
         body = _body_of(answer)
     except msgspec.DecodeError as error:
-        return _failure(answer.custom_id, batch_id, AnswerError(UNREADABLE, str(error)))
+        custom_id = _decode(_identity_decoder, line).custom_id
+        return _failure(custom_id, batch_id, AnswerError(UNREADABLE, str(error)))
     refusal = _refusal(answer, body)
     if refusal is not None:
         return _failure(answer.custom_id, batch_id, refusal)
     return _success(answer.custom_id, batch_id, body or _Body())
+
+
+def _decode(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
+    try:
+        return decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return decoder.decode(_mended(text))
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
+
+
+def _mended(text: bytes) -> bytes:
+    """Replace what JSON forbids and some servers send: halves of characters, bytes that are no UTF-8, NaN."""
+    try:
+        value = json.loads(text.decode("utf-8-sig", "replace"), parse_float=_finite, parse_constant=_finite)
+        return _SURROGATES.sub("\ufffd", json.dumps(value, ensure_ascii=False)).encode()
+    except ValueError:
+        return text
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if isfinite(number) else None
 
 
 def _body_of(answer: _Line) -> _Body | None:
@@ -110,7 +138,7 @@ def _body_of(answer: _Line) -> _Body | None:
     if not isinstance(body, str):
         return body
     try:
-        return _body_decoder.decode(body)
+        return _decode(_body_decoder, body.encode())
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:

@@ -32,7 +32,7 @@ def rows_of_batch(
                 continue
             try:
                 row = parse_answer(line, batch_id)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except msgspec.DecodeError as error:
                 tally.unreadable_lines += 1
                 if tally.unreadable_lines <= SHOWN_LINES:
                     log.warning("line %d of the %s file of %s is unreadable: %s", number, name, batch_id, error)

@@ -6,9 +6,10 @@ import socket
 import socketserver
 import struct
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -37,11 +38,14 @@ class Received:
 
 @dataclass
 class Answer:
-    """Bytes to send as they are; then the connection is closed, or reset."""
+    """Bytes to send as they are; then the connection is closed, reset, or kept open in silence."""
 
     parts: Iterable[bytes] = ()
-    reset: bool = False
-    hang: bool = False
+    ending: Literal["close", "reset", "hang"] = "close"
+
+
+# What is lined up may depend on the request: then it gives the parts.
+Reply = Answer | Callable[[Received], Iterable[bytes]]
 
 
 @dataclass
@@ -54,8 +58,8 @@ class ScriptedServer:
     port: int = 0
     wrap: Callable[[socket.socket], socket.socket] | None = None
     received: list[Received] = field(default_factory=list)
-    script: list[Answer] = field(default_factory=list)
-    always: Answer | None = None
+    script: list[Reply] = field(default_factory=list)
+    always: Reply | None = None
 
     def __post_init__(self) -> None:
         outer = self
@@ -102,17 +106,15 @@ class ScriptedServer:
         self.script.append(Answer([whole(body.encode() if isinstance(body, str) else body, status, headers)]))
         return self
 
-    def raw(self, *parts: bytes) -> ScriptedServer:
-        self.script.append(Answer(parts))
+    def raw(self, *parts: bytes, ending: Literal["close", "reset", "hang"] = "close") -> ScriptedServer:
+        self.script.append(Answer(parts, ending))
         return self
 
     def resets(self) -> ScriptedServer:
-        self.script.append(Answer(reset=True))
-        return self
+        return self.raw(ending="reset")
 
     def hangs(self) -> ScriptedServer:
-        self.script.append(Answer(hang=True))
-        return self
+        return self.raw(ending="hang")
 
     def cut(self, body: bytes, promised: int) -> ScriptedServer:
         return self.raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % promised, body)
@@ -125,13 +127,14 @@ class ScriptedServer:
             if self.wrap is not None:
                 connection = self.wrap(connection)
             with connection.makefile("rb") as stream:
-                self._read(stream)
-            answer = self.script.pop(0) if self.script else self.always
+                received = self._read(stream)
+            reply = self.script.pop(0) if self.script else self.always
+            answer = Answer(reply(received)) if callable(reply) else reply
             self._send(connection, answer or Answer([whole(b'"nothing is lined up"', 418, {})]))
         except OSError:
             pass
 
-    def _read(self, stream: Any) -> None:
+    def _read(self, stream: Any) -> Received:
         method, target, _ = stream.readline().decode().split(" ")
         headers = {}
         while line := stream.readline().decode().strip():
@@ -146,18 +149,20 @@ class ScriptedServer:
             left -= len(block)
             digest.update(block)
             kept = kept or block
-        self.received.append(Received(method, target, headers, size, digest.hexdigest(), kept))
+        received = Received(method, target, headers, size, digest.hexdigest(), kept)
+        self.received.append(received)
+        return received
 
     def _send(self, connection: socket.socket, answer: Answer) -> None:
-        if answer.hang:
-            self._released.wait(10)
-        if answer.reset:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            connection.close()
-            return
         for part in answer.parts:
             connection.sendall(part)
-        connection.shutdown(socket.SHUT_WR)
+        if answer.ending == "hang":
+            self._released.wait(10)
+        if answer.ending == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+        else:
+            connection.shutdown(socket.SHUT_WR)
 
 
 def whole(body: bytes, status: int, headers: dict[str, str]) -> bytes:
@@ -216,6 +221,21 @@ def refused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port
+
+
+@pytest.fixture
+def peak_of() -> Callable[[Callable[[], Any]], int]:
+    """Measures the most bytes that Python held at once during an action."""
+
+    def measure(action: Callable[[], Any]) -> int:
+        tracemalloc.start()
+        try:
+            action()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    return measure
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ def tree(kind: type[SiliconFlowError]) -> list[type[SiliconFlowError]]:
     return [kind, *(each for child in kind.__subclasses__() for each in tree(child))]
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("kind", tree(SiliconFlowError))
-def test_an_error_crosses_processes_whole(kind: type[SiliconFlowError]) -> None:
+def test_an_error_crosses_processes_whole(kind: type[SiliconFlowError], protocol: int) -> None:
     error = kind("gone", status=503, code=50505, request_id="trace-1", retry_after=2.5)
-    copy = pickle.loads(pickle.dumps(error))
+    copy = pickle.loads(pickle.dumps(error, protocol))
     assert type(copy) is kind
     assert vars(copy) == vars(error)
     assert (copy.status, copy.code, copy.request_id, copy.retry_after) == (503, 50505, "trace-1", 2.5)

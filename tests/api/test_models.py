@@ -8,7 +8,7 @@ from typing import Any
 import pendulum
 import pytest
 
-from siliconflow_provider.api.models import Batch, BatchTiming, File, RequestCounts
+from siliconflow_provider.api.models import Batch, BatchTiming, RequestCounts
 
 MakeBatch = Callable[..., dict[str, Any]]
 MOMENTS = [
@@ -41,70 +41,6 @@ def test_all_nine_times_are_moments_in_utc(batch_json: MakeBatch) -> None:
         moment = getattr(timing, name)
         assert isinstance(moment, pendulum.DateTime), name
         assert (moment.timestamp(), moment.timezone_name) == (number, "UTC"), name
-
-
-@pytest.mark.parametrize("odd", [None, 0, -1, "soon", [], {}, float("nan"), float("inf"), 1e20, 1741685413000])
-def test_a_time_that_cannot_be_one_is_no_time(odd: Any) -> None:
-    assert BatchTiming.from_json({"created_at": odd}).created_at is None
-
-
-@pytest.mark.parametrize(
-    ("data", "counts"),
-    [
-        (None, None),
-        ({}, None),
-        ([], None),
-        ({"total": 5}, RequestCounts(5, 0, 0)),
-        ({"total": None, "completed": "many", "failed": float("nan")}, RequestCounts(0, 0, 0)),
-        ({"total": 5, "completed": 4.0, "failed": 1, "retried": 2}, RequestCounts(5, 4, 1)),
-    ],
-)
-def test_request_counts_are_read_leniently(data: Any, counts: RequestCounts | None) -> None:
-    assert RequestCounts.from_json(data) == counts
-
-
-@pytest.mark.parametrize(
-    ("errors", "texts"),
-    [
-        (None, []),
-        ([], []),
-        ("bad file", ["bad file"]),
-        (["line 1: not JSON", "line 2: not JSON"], ["line 1: not JSON", "line 2: not JSON"]),
-        ({"object": "list", "data": [{"code": "dup", "message": "twice", "line": 3}]}, ["line 3: dup: twice"]),
-        ({"object": "list", "data": [{"code": "dup", "message": "twice", "line": None}]}, ["dup: twice"]),
-        ({"object": "list", "data": None}, []),
-        ([{"reason": "odd"}], ["{'reason': 'odd'}"]),
-        ([None, 7], ["None", "7"]),
-    ],
-)
-def test_errors_become_texts(batch_json: MakeBatch, errors: Any, texts: list[str]) -> None:
-    assert Batch.from_json(batch_json(errors=errors)).errors == texts
-
-
-@pytest.mark.parametrize(
-    ("fields", "final"),
-    [
-        ({"status": "in_queue"}, None),
-        ({"status": "validating"}, None),
-        ({"status": "pondering"}, None),
-        ({"status": "cancelling", "cancelling_at": 5}, None),
-        ({"status": None}, None),
-        ({"status": "completed"}, "completed"),
-        ({"status": "failed"}, "failed"),
-        ({"status": "expired"}, "expired"),
-        ({"status": "cancelled"}, "cancelled"),
-        ({"status": "pondering", "completed_at": 5}, "completed"),
-        ({"status": "pondering", "failed_at": 5}, "failed"),
-        ({"status": "pondering", "expired_at": 5}, "expired"),
-        ({"status": "cancelling", "cancelled_at": 5}, "cancelled"),
-        ({"status": "in_progress", "completed_at": 0}, None),
-    ],
-)
-def test_a_batch_is_over_by_its_word_or_by_its_time(
-    batch_json: MakeBatch, fields: dict[str, Any], final: str | None
-) -> None:
-    batch = Batch.from_json(batch_json(**fields))
-    assert (batch.final_status, batch.is_terminal) == (final, final is not None)
 
 
 def test_an_object_of_nothing_but_an_id_is_a_batch() -> None:
@@ -164,20 +100,3 @@ def test_from_json_reads_what_to_json_wrote(batch_json: MakeBatch) -> None:
     counts = {"total": 3, "completed": 2, "failed": 1}
     batch = Batch.from_json(batch_json(status="completed", errors=["odd"], request_counts=counts, **numbers))
     assert Batch.from_json(json.loads(json.dumps(batch.to_json()))) == batch
-
-
-@pytest.mark.parametrize("name", ["createdAt", "created_at"])
-def test_a_file_is_read_in_both_forms(name: str) -> None:
-    data = {
-        "id": "file-1",
-        "object": "file",
-        "bytes": 8509,
-        name: 1741685396,
-        "filename": "a.jsonl",
-        "purpose": "batch",
-    }
-    assert File.from_json(data) == File("file-1", "a.jsonl", 8509, "batch", pendulum.from_timestamp(1741685396))
-
-
-def test_a_file_of_nothing_but_an_id_is_a_file() -> None:
-    assert File.from_json({"id": "file-1"}) == File("file-1")

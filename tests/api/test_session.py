@@ -127,3 +127,25 @@ def test_a_session_leaves_its_key_behind_when_redirected_away_and_back(server: A
     session.get(f"{server.base_url}/files", timeout=5)
     assert [each.key for each in storage.received] == [None]
     assert [each.key for each in server.received] == [f"Bearer {key}", None]
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://api.siliconflow.com/v2/files", True),
+        ("https://API.siliconflow.com:443/v1/files", True),
+        ("http://api.siliconflow.com/v1/files", False),
+        ("http://api.siliconflow.com:443/v1/files", False),
+        ("https://api.siliconflow.com:8443/v1/files", False),
+        ("https://api.siliconflow.cn/v1/files", False),
+        ("https://siliconflow.com/v1/files", False),
+        ("https://api.siliconflow.com.example/v1/files", False),
+        ("https://api.siliconflow.com@example.com/v1/files", False),
+    ],
+)
+def test_the_key_stays_with_its_origin_when_redirected(url: str, kept: bool) -> None:
+    session = Session(BearerAuth("sk-abc", "https://api.siliconflow.com/v1"))
+    asked = session.prepare_request(requests.Request("GET", "https://api.siliconflow.com/v1/files"))
+    asked.url = url
+    session.rebuild_auth(asked, requests.Response())
+    assert ("Authorization" in asked.headers) is kept

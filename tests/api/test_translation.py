@@ -12,7 +12,11 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.translation import from_exception
 
-WHAT = "GET /batches/batch_1"
+WHAT = "GET /batches/batch_1 at api.siliconflow.com"
+
+
+def what(server: Any) -> str:
+    return f"GET /batches/batch_1 at 127.0.0.1:{server.port}"
 
 
 @pytest.fixture
@@ -37,7 +41,13 @@ DOCUMENTED: list[tuple[int, Any, type[SiliconFlowError], str, Any]] = [
         "limit: must be at least 1",
         20012,
     ),
-    (401, "Invalid token", errors.AuthenticationError, "Invalid token: check the API key", None),
+    (
+        401,
+        "Invalid token",
+        errors.AuthenticationError,
+        "Invalid token: check the API key; keys of api.siliconflow.cn and api.siliconflow.com are not interchangeable",
+        None,
+    ),
     (
         403,
         "Forbidden",
@@ -85,7 +95,7 @@ def test_each_documented_error_has_its_kind_and_its_words(
     server.json(body, status, x_siliconcloud_trace_id="trace-1")
     error = failure()
     assert type(error) is kind
-    assert error.message == f"{WHAT} was refused: {said}"
+    assert error.message == f"{what(server)} was refused: {said}"
     assert (error.status, error.code, error.request_id) == (status, code, "trace-1")
 
 
@@ -105,13 +115,13 @@ def test_each_documented_error_has_its_kind_and_its_words(
 )
 def test_pages_and_texts_are_cut_down_to_what_they_say(server: Any, failure: Any, page: Any, said: str) -> None:
     server.text(page, 504)
-    assert failure().message == f"{WHAT} was refused: {said}"
+    assert failure().message == f"{what(server)} was refused: {said}"
 
 
 def test_an_error_body_that_breaks_off_leaves_the_status(server: Any, failure: Any) -> None:
     server.raw(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\nContent-Encoding: gzip\r\n\r\n", b"not gzip")
     error = failure()
-    assert (type(error), error.message) == (errors.ServerError, f"{WHAT} was refused: Busy")
+    assert (type(error), error.message) == (errors.ServerError, f"{what(server)} was refused: Busy")
 
 
 @pytest.mark.parametrize("name", ["x-siliconcloud-trace-id", "x-request-id"])
@@ -154,7 +164,7 @@ def test_a_broken_answer_is_a_lost_one(
     server.raw(sent)
     error = failure()
     assert type(error) is kind
-    assert error.message.startswith(f"{WHAT}: sent to 127.0.0.1:{server.port}, but no whole answer came back (")
+    assert error.message.startswith(f"{what(server)}: sent, but no whole answer came back (")
     assert reason in error.message
 
 
@@ -163,8 +173,7 @@ def test_a_reset_connection_is_a_lost_answer(server: Any, failure: Any) -> None:
     error = failure()
     assert type(error) is errors.AnswerLostError
     assert error.message == (
-        f"{WHAT}: sent to 127.0.0.1:{server.port}, but no whole answer came back "
-        "(ConnectionResetError: Connection reset by peer)"
+        f"{what(server)}: sent, but no whole answer came back (ConnectionResetError: Connection reset by peer)"
     )
 
 
@@ -180,14 +189,15 @@ def test_a_refused_connection_was_never_sent(refused_port: int, held_time: Any, 
     with pytest.raises(errors.ConnectionFailedError) as caught:
         client.get_batch("batch_1")
     assert caught.value.message == (
-        f"{WHAT}: no connection to 127.0.0.1:{refused_port} (ConnectionRefusedError: Connection refused): "
+        f"GET /batches/batch_1 at 127.0.0.1:{refused_port}: no connection "
+        "(ConnectionRefusedError: Connection refused): "
         "check host and network"
     )
 
 
 def test_an_unknown_host_was_never_sent(held_time: Any, key: str) -> None:
     client = SiliconFlowClient(key, "http://nowhere.invalid/v1", max_retries=0)
-    with pytest.raises(errors.ConnectionFailedError, match=r"no connection to nowhere\.invalid \(gaierror: "):
+    with pytest.raises(errors.ConnectionFailedError, match=r"at nowhere\.invalid: no connection \(gaierror: "):
         client.get_batch("batch_1")
 
 
@@ -212,7 +222,7 @@ def never_sent() -> NewConnectionError:
 )
 def test_only_what_was_surely_not_sent_counts_as_that(error: Exception, kind: type[SiliconFlowError]) -> None:
     """What is not sure must not be repeated: it may have bought a batch."""
-    assert type(from_exception(error, WHAT, "host")) is kind
+    assert type(from_exception(error, WHAT)) is kind
 
 
 def test_the_reason_is_none_that_was_declared_irrelevant() -> None:
@@ -224,7 +234,7 @@ def test_the_reason_is_none_that_was_declared_irrelevant() -> None:
             raise ConnectionResetError(104, "Connection reset by peer") from None
     except ConnectionResetError as error:
         reset = requests.ConnectionError(ProtocolError("Connection aborted.", error))
-    assert "(ConnectionResetError: Connection reset by peer)" in str(from_exception(reset, WHAT, "host"))
+    assert "(ConnectionResetError: Connection reset by peer)" in str(from_exception(reset, WHAT))
 
 
 @pytest.mark.parametrize(
@@ -237,4 +247,4 @@ def test_the_reason_is_none_that_was_declared_irrelevant() -> None:
     ],
 )
 def test_a_reason_shows_no_query(text: str) -> None:
-    assert "s3cret" not in str(from_exception(requests.RequestException(text), WHAT, "host"))
+    assert "s3cret" not in str(from_exception(requests.RequestException(text), WHAT))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import datetime
+import io
 import ipaddress
 import logging
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,19 @@ def test_connecting_takes_ten_seconds_at_most(timeout: float, used: tuple[float,
     assert Transport("sk-abc", "http://127.0.0.1:1/v1", timeout=timeout, max_retries=0)._timeout == used
 
 
+def test_an_answer_may_take_longer_than_a_connection(
+    server: Any, held_time: Any, key: str, batch_json: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(request: Any) -> list[bytes]:
+        time.sleep(0.3)
+        return soon.parts
+
+    monkeypatch.setattr(transport, "LONGEST_CONNECT_TIMEOUT", 0.1)
+    soon = server.json(batch_json()).script.pop()
+    server.script.append(late)
+    assert SiliconFlowClient(key, server.base_url, timeout=5, max_retries=0).get_batch("batch_1").status == "in_queue"
+
+
 def test_a_reading_is_sent_again_with_growing_pauses_until_it_succeeds(
     server: Any, caller: SiliconFlowClient, pauses: list[float], batch_json: Any
 ) -> None:
@@ -126,8 +141,15 @@ def test_a_refusal_is_not_sent_again(server: Any, caller: SiliconFlowClient, pau
 
 @pytest.mark.parametrize(
     ("header", "pause"),
-    [("7", 7), ("3600", 120), ("Fri, 15 Jan 2027 08:00:30 GMT", 29.75), ("soon", 0.5)],
+    [
+        ("7", 7),
+        ("3600", 120),
+        ("Fri, 15 Jan 2027 08:00:30 GMT", 29.75),
+        ("Fri, 15 Jan 2027 10:00:00 GMT", 120),
+        ("soon", 0.5),
+    ],
 )
+@pytest.mark.parametrize("status", [429, 503])
 def test_the_pause_is_the_one_that_the_service_asks_for(
     server: Any,
     caller: SiliconFlowClient,
@@ -135,8 +157,9 @@ def test_the_pause_is_the_one_that_the_service_asks_for(
     batch_json: Any,
     header: str,
     pause: float,
+    status: int,
 ) -> None:
-    server.json("slow down", 429, retry_after=header).json(batch_json())
+    server.json("slow down", status, retry_after=header).json(batch_json())
     caller.get_batch("batch_1")
     assert pauses == [pause]
 
@@ -147,7 +170,8 @@ def test_each_retry_is_logged_with_its_reason_and_its_pause(
     caplog.set_level(logging.WARNING)
     server.json("busy", 503).json(batch_json())
     caller.get_batch("batch_1")
-    assert caplog.messages == ["GET /batches/batch_1 was refused: busy (status 503); attempt 1 of 6, next in 0.5 s"]
+    refused = f"GET /batches/batch_1 at 127.0.0.1:{server.port} was refused: busy (status 503)"
+    assert caplog.messages == [f"{refused}; attempt 1 of 6, next in 0.5 s"]
 
 
 def test_a_certificate_that_nobody_vouches_for_ends_it_at_once(
@@ -155,7 +179,7 @@ def test_a_certificate_that_nobody_vouches_for_ends_it_at_once(
 ) -> None:
     secure = start_server(wrap=tls(certificate))
     client = SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1")
-    with pytest.raises(errors.CertificateError, match=r"the TLS certificate of 127\.0\.0\.1:.* was not accepted"):
+    with pytest.raises(errors.CertificateError, match=r" at 127\.0\.0\.1:\d+: the TLS certificate was not accepted"):
         client.get_batch("batch_1")
     assert (secure.received, pauses) == ([], [])
 
@@ -179,6 +203,61 @@ def test_a_tls_connection_that_breaks_after_a_create_leaves_it_uncertain(
     with pytest.raises(errors.CreateUncertainError):
         SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1").create_batch("file-1")
     assert secure.asked() == ["POST /v1/batches"]
+
+
+def test_a_redirect_from_https_to_http_loses_the_key(
+    start_server: Any, server: Any, held_time: Any, certificate: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    secure = start_server(wrap=tls(certificate)).redirects(server.signed_url)
+    server.text("result")
+    fileobj = io.BytesIO()
+    assert SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1").download("file-1", fileobj) == 6
+    assert [each.key for each in secure.received + server.received] == [f"Bearer {key}", None]
+
+
+def forward(request: Any) -> list[bytes]:
+    """What a proxy does with a plain request: the URL says where it goes."""
+    _, _, host, path = request.target.split("/", 3)
+    name, _, port = host.partition(":")
+    lines = [f"{request.method} /{path} HTTP/1.1", *(f"{each}: {text}" for each, text in request.headers.items())]
+    with socket.create_connection((name, int(port))) as upstream:
+        upstream.sendall("\r\n".join([*lines, "", ""]).encode() + request.body)
+        return list(iter(lambda: upstream.recv(1 << 16), b""))
+
+
+@pytest.fixture
+def proxy(start_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A proxy for plain HTTP, and nothing of that in the environment yet."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return start_server(always=forward)
+
+
+def test_requests_go_through_the_proxy_of_the_environment(
+    server: Any, storage: Any, proxy: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy.origin)
+    server.json({"id": "file-1"}).redirects(storage.signed_url)
+    storage.text("result")
+    caller.upload_file(io.BytesIO(b"{}"))
+    caller.download("file-1", io.BytesIO())
+    paths = [f"{server.base_url}/files", f"{server.base_url}/files/file-1/content", storage.signed_url]
+    assert [each.target for each in proxy.received] == paths
+    assert [each.key for each in proxy.received] == [f"Bearer {key}"] * 2 + [None]
+    assert b'name="purpose"' in server.received[0].body
+
+
+@pytest.mark.parametrize("hosts", ["127.0.0.1", "*", "example.com,127.0.0.0/8"])
+def test_hosts_that_need_no_proxy_are_asked_without(
+    server: Any, proxy: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch, batch_json: Any, hosts: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy.origin)
+    monkeypatch.setenv("NO_PROXY", hosts)
+    server.json(batch_json())
+    assert caller.get_batch("batch_1").status == "in_queue"
+    assert proxy.received == []
 
 
 def test_a_proxy_that_breaks_off_after_a_create_leaves_it_uncertain(
@@ -219,8 +298,8 @@ def test_a_success_that_is_not_json_is_unreadable(server: Any, caller: SiliconFl
     with pytest.raises(errors.UnreadableAnswerError) as caught:
         caller.get_batch("batch_1")
     assert str(caught.value) == (
-        f"GET /batches/batch_1 was answered with {len(body)} bytes that are not JSON: check the base URL "
-        "(status 200, request id trace-1)"
+        f"GET /batches/batch_1 at 127.0.0.1:{server.port} was answered with {len(body)} bytes that are not JSON: "
+        "check the base URL (status 200, request id trace-1)"
     )
 
 
@@ -228,7 +307,9 @@ def test_a_success_whose_code_says_otherwise_is_a_bad_request(server: Any, calle
     server.json({"code": 20012, "message": "no such batch", "data": None})
     with pytest.raises(errors.BadRequestError) as caught:
         caller.get_batch("batch_1")
-    assert str(caught.value) == "GET /batches/batch_1 was refused: no such batch (status 200, code 20012)"
+    assert str(caught.value) == (
+        f"GET /batches/batch_1 at 127.0.0.1:{server.port} was refused: no such batch (status 200, code 20012)"
+    )
     assert len(server.received) == 1
 
 

@@ -49,9 +49,13 @@ def test_nothing_gives_nothing() -> None:
 
 def test_a_broken_line_is_counted_and_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
     tally = Tally()
-    rows = merged([answer("a"), b"{broken\n", b"\n", answer("b")], [b"[]\n", b"\xff\xfe\n", failure("c")], tally)
+    rows = merged(
+        [answer("a"), b"{broken\n", b"\n", answer("b")],
+        [b"[]\n", b"\xff\xfe\n", b'{"a":' + b"[" * 100_000, failure("c")],
+        tally,
+    )
     assert [each[0] for each in rows] == ["a", "b", "c"]
-    assert (tally.rows, tally.unreadable_lines) == (3, 3)
+    assert (tally.rows, tally.unreadable_lines) == (3, 4)
     assert [each.rpartition(": ")[0] for each in caplog.messages[:2]] == [
         "line 2 of the output file of batch_1 is unreadable: JSON is malformed",
         "line 1 of the error file of batch_1 is unreadable",

@@ -253,7 +253,7 @@ class TestDownloadResults:
         assert not (tmp_path / "out").exists()
 
     def test_an_unknown_batch_is_named(self, download, context) -> None:
-        with pytest.raises(NotFoundError, match=r"GET /batches/batch_unknown was refused.*check the id"):
+        with pytest.raises(NotFoundError, match=r"GET /batches/batch_unknown at \S+ was refused.*check the id"):
             download("batch_unknown").execute(context)
 
     def test_a_second_run_replaces_the_first(self, download, client, file_id, context, clock, tmp_path) -> None:

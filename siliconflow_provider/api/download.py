@@ -1,0 +1,148 @@
+"""One file on its way into a file object, over as many requests as that takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import IO
+
+import requests
+
+from siliconflow_provider.api.errors import IncompleteBodyError, ServiceError
+from siliconflow_provider.api.transport import Transport
+
+# Of what arrives, up to this much is lost when the connection breaks.
+CHUNK_BYTES = 64 * 1024
+PROGRESS_BYTES = 1024 * 1024
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_VERSION_HEADERS = ("ETag", "Last-Modified")
+
+
+class Download:
+    """Fetches one file; what has arrived is kept, and only the rest is asked for again.
+
+    It starts again from zero where the server cannot go on, or has another version of the file by now. Retries
+    that together brought 1 MiB do not count, so that a large file ends through a poor network and a stuck one
+    ends too.
+
+    :param what: the request in messages
+    :param fileobj: written from where it stands; where it can seek, nothing follows the file
+    :param with_key: False for a URL that carries its own signature
+    """
+
+    def __init__(self, transport: Transport, url: str, what: str, fileobj: IO[bytes], *, with_key: bool) -> None:
+        self._transport = transport
+        self._url = url
+        self._what = what
+        self._fileobj = fileobj
+        self._with_key = with_key
+        self._start = fileobj.tell() if fileobj.seekable() else None
+        self._arrived = 0
+        self._rewarded = 0
+        self._total: int | None = None
+        self._version: dict[str, str] = {}
+        self._can_go_on = False
+
+    def run(self) -> int:
+        """Fetch the file and return its length.
+
+        :raises IncompleteBodyError: when it stays shorter than promised, or would have to start again in a file
+            object that cannot go back
+        """
+        if not self._transport.retry(self._fetch, repeatable=True, progressed=self._progressed):
+            raise IncompleteBodyError(
+                f"{self._what} broke off after {self._arrived:,} bytes and the rest cannot be had alone: "
+                "download it again from the beginning"
+            )
+        return self._arrived
+
+    def _fetch(self) -> bool:
+        """Ask for what is missing; return False when the answers cannot be put together."""
+        if self._arrived and self._can_go_on and self._request(self._arrived):
+            return True
+        return not self._is_stuck() and self._request(0)
+
+    def _request(self, offset: int) -> bool:
+        """Ask for everything from there on; return False when the answer is something else."""
+        # Compressed in transit, a body could not be held against its promised length.
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            validator = next((each for each in self._version.values() if not each.startswith("W/")), None)
+            if validator:
+                headers["If-Range"] = validator
+        try:
+            return self._transport.exchange(
+                "GET",
+                self._url,
+                self._what,
+                lambda response: self._receive(response, offset),
+                with_key=self._with_key,
+                headers=headers,
+            )
+        except ServiceError as error:
+            if offset and error.status == requests.codes.requested_range_not_satisfiable:
+                return False
+            raise
+
+    def _receive(self, response: requests.Response, offset: int) -> bool:
+        if response.status_code == requests.codes.partial_content:
+            if not offset or not self._continues(response.headers, offset):
+                return False
+        elif self._is_stuck():
+            return False
+        else:
+            self._begin(response.headers)
+        self._copy(response)
+        return True
+
+    def _is_stuck(self) -> bool:
+        return self._start is None and self._arrived > 0
+
+    def _begin(self, headers: Mapping[str, str]) -> None:
+        if self._start is not None:
+            self._fileobj.seek(self._start)
+            self._fileobj.truncate()
+        self._arrived = 0
+        self._version = {name: headers[name] for name in _VERSION_HEADERS if name in headers}
+        # Positions in a compressed body are not positions in the file.
+        self._can_go_on = "Content-Encoding" not in headers
+        length = headers.get("Content-Length", "")
+        self._total = int(length) if self._can_go_on and length.isdigit() else None
+
+    def _continues(self, headers: Mapping[str, str], offset: int) -> bool:
+        """Say whether a partial answer is the rest of the same file."""
+        found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        if found is None or int(found[1]) != offset or "Content-Encoding" in headers:
+            return False
+        total = self._total if found[2] == "*" else int(found[2])
+        if self._total not in (None, total):
+            return False
+        self._total = total
+        return all(headers.get(name, value) == value for name, value in self._version.items())
+
+    def _copy(self, response: requests.Response) -> None:
+        for chunk in response.iter_content(CHUNK_BYTES):
+            written = self._fileobj.write(chunk)
+            if written != len(chunk):
+                raise OSError(f"{self._what}: only {written} of {len(chunk)} bytes could be written")
+            self._arrived += len(chunk)
+        if self._is_cut(response):
+            self._can_go_on = self._can_go_on and (self._total is None or self._arrived < self._total)
+            total = "an unknown number of" if self._total is None else f"{self._total:,}"
+            raise IncompleteBodyError(f"{self._what} broke off after {self._arrived:,} of {total} bytes")
+
+    def _is_cut(self, response: requests.Response) -> bool:
+        promised = response.headers.get("Content-Length", "")
+        if promised.isdigit():
+            is_cut = response.raw.tell() != int(promised)
+        else:
+            # A head that broke off looks like an empty body of unknown length.
+            is_cut = not response.raw.chunked and response.raw.tell() == 0
+        return is_cut or self._total not in (None, self._arrived)
+
+    def _progressed(self) -> bool:
+        if self._arrived < self._rewarded + PROGRESS_BYTES:
+            return False
+        self._rewarded = self._arrived
+        return True

@@ -1,0 +1,508 @@
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.api import download as download_module
+from siliconflow_provider.api import errors
+from siliconflow_provider.api.client import SiliconFlowClient
+
+CONTENT = bytes(range(40))
+OTHER = bytes(range(100, 140))
+CHUNK = 7
+LARGE = 64 * 1024 * 1024
+LITTLE = 8 * 1024 * 1024
+ETAG = '"v1"'
+DATE = "Fri, 15 Jan 2027 08:00:30 GMT"
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a few bytes stand for many."""
+    monkeypatch.setattr(download_module, "CHUNK_BYTES", CHUNK)
+
+
+def answer(status: int, body: bytes, *, promised: int | None = None, **headers: str) -> bytes:
+    """An answer that promises as many bytes as it has, or other ones."""
+    length = f"Content-Length: {len(body) if promised is None else promised}"
+    lines = [f"HTTP/1.1 {status} Some reason", length, "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def chunked(status: int, body: bytes, *, whole: bool = True, **headers: str) -> bytes:
+    """An answer of unknown length; one that is not whole ends within a chunk, or lacks the last."""
+    lines = [f"HTTP/1.1 {status} Some reason", "Transfer-Encoding: chunked", "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    pieces = [body[place : place + 5] for place in range(0, len(body), 5)]
+    coded = b"".join(b"5\r\n" + each + (b"\r\n" if len(each) == 5 else b"") for each in pieces)
+    return "\r\n".join([*lines, "", ""]).encode() + coded + (b"0\r\n\r\n" if whole else b"")
+
+
+def rest(offset: int, content: bytes = CONTENT, total: int | str | None = None, **headers: str) -> bytes:
+    """What a server sends that goes on from there."""
+    size = len(content) if total is None else total
+    content_range = f"bytes {offset}-{len(content) - 1}/{size}"
+    return answer(206, content[offset:], **{"content_range": content_range} | headers)
+
+
+class OneWay(io.RawIOBase):
+    """A file object that cannot go back."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.content += bytes(data)
+        return len(data)
+
+    def getvalue(self) -> bytes:
+        return self.content
+
+
+def fetched(client: SiliconFlowClient, file_ref: str = "file-1") -> bytes:
+    fileobj = io.BytesIO()
+    assert client.download(file_ref, fileobj) == len(fileobj.getvalue())
+    return fileobj.getvalue()
+
+
+def ranges(server: Any) -> list[str | None]:
+    """From where each request asked."""
+    return [each.headers.get("range") for each in server.received]
+
+
+# --- whole
+
+
+def test_a_download_begins_where_the_file_object_stands(server: Any, caller: SiliconFlowClient) -> None:
+    server.text(CONTENT)
+    fileobj = io.BytesIO(b"before")
+    fileobj.seek(6)
+    assert caller.download("file-1", fileobj) == len(CONTENT)
+    assert fileobj.getvalue() == b"before" + CONTENT
+
+
+def test_nothing_of_what_stood_there_before_follows_a_download(server: Any, caller: SiliconFlowClient) -> None:
+    server.text("new")
+    fileobj = io.BytesIO(b"something old and longer")
+    assert caller.download("file-1", fileobj) == 3
+    assert fileobj.getvalue() == b"new"
+
+
+def test_a_download_that_is_refused_leaves_what_stood_there(server: Any, caller: SiliconFlowClient) -> None:
+    server.json("404 page not found", 404)
+    fileobj = io.BytesIO(b"something old")
+    with pytest.raises(errors.NotFoundError):
+        caller.download("file-1", fileobj)
+    assert fileobj.getvalue() == b"something old"
+
+
+@pytest.mark.parametrize("body", [b"", b"abc", CONTENT])
+def test_a_chunked_download_is_whole(server: Any, caller: SiliconFlowClient, body: bytes) -> None:
+    server.raw(chunked(200, body + bytes(-len(body) % 5)))
+    assert fetched(caller) == body + bytes(-len(body) % 5)
+
+
+def test_a_download_is_asked_for_as_it_is_and_from_its_beginning(server: Any, caller: SiliconFlowClient) -> None:
+    server.text("abc")
+    assert fetched(caller) == b"abc"
+    headers = server.received[0].headers
+    assert headers["accept-encoding"] == "identity"
+    assert not {"range", "if-range"} & set(headers)
+
+
+def test_a_server_that_compresses_all_the_same_is_held_against_its_promise(
+    server: Any, caller: SiliconFlowClient
+) -> None:
+    server.text(gzip.compress(b"abc" * 100), content_encoding="gzip")
+    assert fetched(caller) == b"abc" * 100
+
+
+def test_an_empty_file_is_downloaded(server: Any, caller: SiliconFlowClient) -> None:
+    server.text("")
+    assert fetched(caller) == b""
+
+
+def test_a_failing_disk_is_not_taken_for_the_service(server: Any, caller: SiliconFlowClient) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    server.text("abc")
+    with pytest.raises(OSError, match="No space left"):
+        caller.download("file-1", Full())
+    assert len(server.received) == 1
+
+
+def test_bytes_that_a_file_object_does_not_take_are_not_lost_in_silence(server: Any, caller: SiliconFlowClient) -> None:
+    """An unbuffered file on a full disk takes what fits and says so."""
+
+    class Filling(io.BytesIO):
+        def write(self, data: Any) -> int:
+            return super().write(data[:2])
+
+    server.text("abc")
+    with pytest.raises(OSError, match="only 2 of 3 bytes could be written"):
+        caller.download("file-1", Filling())
+
+
+# --- broken
+
+
+CUTS = {
+    "a promised length": lambda body: answer(200, body, promised=len(CONTENT)),
+    "chunks": lambda body: chunked(200, body, whole=False),
+}
+
+
+def offset_of(request: Any) -> int:
+    """From where a request asks."""
+    return int(request.headers.get("range", "bytes=0-")[6:-1])
+
+
+def going_on(request: Any) -> list[bytes]:
+    """What a server sends that can go on."""
+    return [rest(offset_of(request)) if offset_of(request) else answer(200, CONTENT)]
+
+
+def starting_again(request: Any) -> list[bytes]:
+    """What a server sends that cannot."""
+    return [answer(200, CONTENT)]
+
+
+@pytest.mark.parametrize("framing", CUTS)
+@pytest.mark.parametrize("place", [0, 1, 6, 7, 8, 20, 38, 39])
+@pytest.mark.parametrize(("reply", "kind"), [(going_on, io.BytesIO), (starting_again, io.BytesIO), (going_on, OneWay)])
+@pytest.mark.usefixtures("small_chunks")
+def test_a_download_that_breaks_off_anywhere_is_whole_in_the_end(
+    server: Any, caller: SiliconFlowClient, framing: str, place: int, reply: Any, kind: Any
+) -> None:
+    server.raw(CUTS[framing](CONTENT[:place])).script.append(reply)
+    target = kind()
+    assert caller.download("file-1", target) == len(CONTENT)
+    assert target.getvalue() == CONTENT
+    assert len(server.received) == 2
+    assert place - CHUNK < offset_of(server.received[1]) <= place, "what had arrived is kept"
+
+
+@pytest.mark.parametrize("framing", CUTS)
+@pytest.mark.parametrize("place", [7, 8, 20, 38, 39])
+@pytest.mark.usefixtures("small_chunks")
+def test_nothing_is_written_twice_into_what_cannot_go_back(
+    server: Any, caller: SiliconFlowClient, framing: str, place: int
+) -> None:
+    server.raw(CUTS[framing](CONTENT[:place])).script.append(starting_again)
+    target = OneWay()
+    with pytest.raises(errors.IncompleteBodyError, match="download it again from the beginning"):
+        caller.download("file-1", target)  # type: ignore[arg-type]
+    assert CONTENT[:place].startswith(target.content)
+    assert len(server.received) == 2
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\n"])
+def test_an_answer_that_breaks_off_in_its_head_is_asked_for_again(
+    server: Any, caller: SiliconFlowClient, head: bytes
+) -> None:
+    server.raw(head).text(CONTENT)
+    assert fetched(caller) == CONTENT
+
+
+@pytest.mark.parametrize("ending", ["reset", "hang"])
+@pytest.mark.usefixtures("small_chunks")
+def test_a_connection_that_is_reset_or_falls_silent_is_gone_on_with(
+    server: Any, held_time: Any, key: str, ending: str
+) -> None:
+    server.raw(answer(200, CONTENT[:21], promised=40), ending=ending).script.append(going_on)
+    assert fetched(SiliconFlowClient(key, server.base_url, timeout=0.2)) == CONTENT
+    assert len(server.received) == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "condition"),
+    [
+        ({}, None),
+        ({"etag": ETAG}, ETAG),
+        ({"etag": ETAG, "last_modified": DATE}, ETAG),
+        ({"last_modified": DATE}, DATE),
+        ({"etag": 'W/"v1"', "last_modified": DATE}, DATE),
+        ({"etag": 'W/"v1"'}, None),
+    ],
+    ids=repr,
+)
+@pytest.mark.usefixtures("small_chunks")
+def test_the_rest_is_asked_for_on_condition_that_the_file_is_the_same(
+    server: Any, caller: SiliconFlowClient, headers: dict[str, str], condition: str | None, key: str
+) -> None:
+    server.raw(answer(200, CONTENT[:14], promised=40, **headers)).raw(rest(14, **headers))
+    assert fetched(caller) == CONTENT
+    assert ranges(server) == [None, "bytes=14-"]
+    assert server.received[1].headers.get("if-range") == condition
+    assert server.received[1].key == f"Bearer {key}"
+
+
+MISFITS: dict[str, bytes] = {
+    "another position": answer(206, OTHER[13:], content_range="bytes 13-39/40"),
+    "no position": answer(206, OTHER[14:]),
+    "a position that cannot be read": answer(206, OTHER[14:], content_range="items 14-39/40"),
+    "another length": answer(206, OTHER[14:], content_range="bytes 14-39/41"),
+    "another ETag": rest(14, OTHER, etag='"v2"'),
+    "another date": rest(14, OTHER, last_modified="Fri, 15 Jan 2027 09:00:00 GMT"),
+    "a compressed rest": rest(14, OTHER, content_encoding="gzip"),
+    "a 416": answer(416, b"", content_range="bytes */40"),
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+@pytest.mark.usefixtures("small_chunks")
+def test_a_rest_that_does_not_fit_is_not_used_and_the_download_starts_again(
+    server: Any, caller: SiliconFlowClient, misfit: str
+) -> None:
+    server.raw(answer(200, CONTENT[:14], promised=40, etag=ETAG, last_modified=DATE))
+    server.raw(MISFITS[misfit]).raw(answer(200, OTHER))
+    assert fetched(caller) == OTHER
+    assert ranges(server) == [None, "bytes=14-", None]
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+@pytest.mark.usefixtures("small_chunks")
+def test_a_rest_that_does_not_fit_ends_a_download_into_what_cannot_go_back(
+    server: Any, caller: SiliconFlowClient, misfit: str
+) -> None:
+    server.raw(answer(200, CONTENT[:14], promised=40, etag=ETAG, last_modified=DATE)).raw(MISFITS[misfit])
+    target = OneWay()
+    with pytest.raises(errors.IncompleteBodyError, match=r"broke off after 14 bytes and the rest cannot be had"):
+        caller.download("file-1", target)  # type: ignore[arg-type]
+    assert target.content == CONTENT[:14]
+    assert len(server.received) == 2
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_changed_file_that_comes_whole_replaces_what_had_arrived(server: Any, caller: SiliconFlowClient) -> None:
+    server.raw(answer(200, CONTENT[:14], promised=40, etag=ETAG)).raw(answer(200, OTHER[:30], etag='"v2"'))
+    assert fetched(caller) == OTHER[:30]
+    assert ranges(server) == [None, "bytes=14-"]
+
+
+def test_a_part_that_nobody_asked_for_is_no_file(server: Any, caller: SiliconFlowClient) -> None:
+    server.raw(answer(206, b"part", content_range="bytes 0-3/40"))
+    with pytest.raises(errors.IncompleteBodyError):
+        caller.download("file-1", io.BytesIO())
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_server_that_sends_a_part_at_a_time_is_asked_until_all_is_there(
+    server: Any, caller: SiliconFlowClient
+) -> None:
+    server.raw(answer(200, CONTENT[:14], promised=40))
+    server.raw(answer(206, CONTENT[14:20], content_range="bytes 14-19/40"))
+    server.raw(answer(206, CONTENT[20:39], content_range="bytes 20-38/*"))
+    server.raw(answer(206, CONTENT[39:], content_range="bytes 39-39/40"))
+    assert fetched(caller) == CONTENT
+    assert ranges(server) == [None, "bytes=14-", "bytes=20-", "bytes=39-"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_length_that_only_the_rest_tells_is_held_against_too(server: Any, caller: SiliconFlowClient) -> None:
+    server.raw(chunked(200, CONTENT[:15], whole=False))
+    server.raw(chunked(206, CONTENT[15:35], content_range="bytes 15-39/40"))
+    server.raw(rest(35))
+    assert fetched(caller) == CONTENT
+    assert ranges(server) == [None, "bytes=15-", "bytes=35-"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_rest_that_is_too_long_makes_the_download_start_again(server: Any, caller: SiliconFlowClient) -> None:
+    server.raw(answer(200, CONTENT[:14], promised=40))
+    server.raw(answer(206, CONTENT[14:] + b"more!", content_range="bytes 14-39/40")).text(CONTENT)
+    assert fetched(caller) == CONTENT
+    assert ranges(server) == [None, "bytes=14-", None]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_positions_of_a_compressed_body_are_not_used(server: Any, caller: SiliconFlowClient) -> None:
+    packed = gzip.compress(CONTENT * 50, 0)
+    server.raw(answer(200, packed[:500], promised=len(packed), content_encoding="gzip", etag=ETAG))
+    server.text(packed, content_encoding="gzip", etag=ETAG)
+    assert fetched(caller) == CONTENT * 50
+    assert ranges(server) == [None, None]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_signed_url_that_expires_between_two_tries_is_a_refusal(storage: Any, caller: SiliconFlowClient) -> None:
+    storage.raw(answer(200, CONTENT[:14], promised=40)).text("<Error><Message>expired</Message></Error>", 403)
+    with pytest.raises(errors.PermissionDeniedError, match=f"^GET of a signed URL at 127.0.0.1:{storage.port} was"):
+        caller.download(storage.signed_url, io.BytesIO())
+    assert ranges(storage) == [None, "bytes=14-"]
+    assert [each.key for each in storage.received] == [None, None]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_rest_is_asked_for_beyond_a_redirect_too(server: Any, storage: Any, caller: SiliconFlowClient) -> None:
+    for part in (answer(200, CONTENT[:14], promised=40, etag=ETAG), rest(14, etag=ETAG)):
+        server.redirects(storage.signed_url)
+        storage.raw(part)
+    assert fetched(caller) == CONTENT
+    assert ranges(storage) == [None, "bytes=14-"]
+    assert [each.key for each in storage.received] == [None, None]
+
+
+# --- how often
+
+
+def test_a_download_that_stays_short_is_an_error(server: Any, caller: SiliconFlowClient) -> None:
+    server.always = server.cut(b"short", 100).script.pop()
+    with pytest.raises(errors.IncompleteBodyError) as caught:
+        caller.download("file-1", io.BytesIO())
+    assert caught.value.message.startswith(f"GET /files/file-1/content at 127.0.0.1:{server.port}")
+    assert len(server.received) == 6
+
+
+def trickling(step: int, *, goes_on: bool = True) -> Callable[[Any], list[bytes]]:
+    """Replies of which each breaks off so many bytes further on."""
+    furthest = 0
+
+    def reply(request: Any) -> list[bytes]:
+        nonlocal furthest
+        offset = offset_of(request) if goes_on else 0
+        furthest = (offset if goes_on else furthest) + step
+        place = {"content_range": f"bytes {offset}-39/40"} if offset else {}
+        return [answer(206 if offset else 200, CONTENT[offset:furthest], promised=40 - offset, **place)]
+
+    return reply
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_retries_that_bring_something_new_do_not_use_up_the_retries(
+    server: Any, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
+    monkeypatch.setattr(download_module, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(download_module, "PROGRESS_BYTES", 2)
+    server.always = trickling(2, goes_on=goes_on)
+    assert fetched(SiliconFlowClient(key, server.base_url, max_retries=1)) == CONTENT
+    assert len(server.received) == len(CONTENT) // 2
+
+
+def test_retries_that_bring_little_are_used_up_all_the_same(
+    server: Any, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two retries, three tries in a row have to bring four bytes: one byte each is not enough."""
+    monkeypatch.setattr(download_module, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(download_module, "PROGRESS_BYTES", 4)
+    server.always = trickling(1)
+    with pytest.raises(errors.IncompleteBodyError):
+        fetched(SiliconFlowClient(key, server.base_url, max_retries=2))
+    assert len(server.received) == 3
+    server.received.clear()
+    server.always = trickling(2)
+    assert fetched(SiliconFlowClient(key, server.base_url, max_retries=2)) == CONTENT
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_bytes_that_had_arrived_before_are_nothing_new(
+    server: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a server that cannot go on and always breaks off would be asked for ever."""
+    monkeypatch.setattr(download_module, "PROGRESS_BYTES", 1)
+    server.always = server.cut(CONTENT[:20], 40).script.pop()
+    with pytest.raises(errors.IncompleteBodyError):
+        caller.download("file-1", io.BytesIO())
+    assert len(server.received) == 6, "one that brought something, and five that did not"
+
+
+def test_no_retries_means_one_request(server: Any, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download_module, "PROGRESS_BYTES", 1)
+    monkeypatch.setattr(download_module, "CHUNK_BYTES", 1)
+    server.cut(CONTENT[:20], 40)
+    with pytest.raises(errors.IncompleteBodyError):
+        SiliconFlowClient(key, server.base_url, max_retries=0).download("file-1", io.BytesIO())
+    assert len(server.received) == 1
+
+
+def test_a_download_into_what_cannot_go_back_is_asked_for_again_while_nothing_has_arrived(
+    server: Any, caller: SiliconFlowClient
+) -> None:
+    server.json("slow down", 429).json("busy", 503).resets().text(CONTENT)
+    target = OneWay()
+    assert caller.download("file-1", target) == len(CONTENT)  # type: ignore[arg-type]
+    assert target.content == CONTENT
+
+
+# --- much
+
+
+def test_a_large_download_streams_however_often_it_breaks_off(
+    server: Any, caller: SiliconFlowClient, tmp_path: Path, peak_of: Any
+) -> None:
+    block = bytes(1 << 20)
+
+    def reply(request: Any) -> list[bytes]:
+        offset = offset_of(request)
+        size = LARGE - offset
+        head = answer(206, b"", promised=size, content_range=f"bytes {offset}-{LARGE - 1}/{LARGE}")
+        blocks = [block] * min(8, size // len(block)) + [block[: size % len(block)]]
+        return [head if offset else answer(200, b"", promised=size), *blocks]
+
+    server.always = reply
+    path = tmp_path / "out.jsonl"
+    with path.open("wb") as file:
+        assert peak_of(lambda: caller.download("file-1", file)) < LITTLE
+    assert path.stat().st_size == LARGE
+    assert len(server.received) >= 8
+
+
+@pytest.fixture
+def flaky(emulator: Any) -> Iterator[Callable[[str], str]]:
+    """Gives a URL of the emulator the address of a relay that lets 200,000 bytes through on each connection."""
+    with contextlib.ExitStack() as stack:
+
+        def relayed(url: str) -> str:
+            scheme, _, host, rest_of_url = url.split("/", 3)
+            name, _, port = host.partition(":")
+
+            class Handler(socketserver.BaseRequestHandler):
+                def handle(self) -> None:
+                    with socket.create_connection((name, int(port))) as upstream:
+                        upstream.sendall(self.request.recv(1 << 16))
+                        left = 200_000
+                        while left and (block := upstream.recv(min(left, 1 << 14))):
+                            self.request.sendall(block)
+                            left -= len(block)
+
+            relay = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+            relay.daemon_threads = True
+            stack.callback(relay.server_close)
+            stack.callback(relay.shutdown)
+            threading.Thread(target=relay.serve_forever, args=(0.01,), daemon=True).start()
+            return f"{scheme}//127.0.0.1:{relay.server_address[1]}/{rest_of_url}"
+
+        yield relayed
+
+
+def test_files_of_the_emulator_come_whole_through_a_relay_that_keeps_breaking(
+    client: SiliconFlowClient, emulator: Any, clock: Any, sums: Any, flaky: Any
+) -> None:
+    lines = sums(4000)
+    file = client.upload_file(io.BytesIO(lines))
+    assert fetched(SiliconFlowClient(emulator.api_key, flaky(emulator.base_url)), file.id) == lines
+    batch = client.create_batch(file.id)
+    clock.advance(120)
+    results = client.get_batch(batch.id).output_file_id or ""
+    straight = fetched(client, results)
+    assert fetched(client, flaky(results)) == straight
+    log = (emulator.data_dir / "requests.log").read_text().splitlines()
+    paths = [each["path"] for each in map(json.loads, log) if each["event"] == "received"]
+    assert paths.count(f"/v1/files/{file.id}/content") > len(lines) // 200_000
+    assert len([each for each in paths if each.startswith("/results/")]) > 1 + len(straight) // 200_000
