@@ -1,32 +1,51 @@
-# The Airflow to work with: 3.3 or 2.11, pinned in constraints/.
+# The Airflow to work with: 3.3 or 2.11, pinned in constraints/. `make test` takes both.
 AIRFLOW ?= 3.3
-PYTHON ?= python3
+ENDS := 3.3 2.11
 
 VENV := .venv-$(AIRFLOW)
 READY := $(VENV)/ready
+CLEAN := $(VENV)-wheel
 CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 
+export PYTHON
+# Output of jobs that run side by side is printed job by job, where make can do that.
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest demo emulator clean
+.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel demo emulator clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
 
-$(READY): pyproject.toml $(CONSTRAINTS)
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[test]'
+$(READY): pyproject.toml $(CONSTRAINTS) scripts/environment.sh
+	@scripts/environment.sh $(VENV) $(AIRFLOW) --editable '.[test]'
 	@touch $@
 
-test: lint pytest ## Check the code and run the tests; AIRFLOW=2.11 for the oldest supported Airflow
+$(CLEAN)/ready: pyproject.toml $(CONSTRAINTS) scripts/environment.sh | build
+	@scripts/environment.sh $(CLEAN) $(AIRFLOW) $(VENV)/dist/*.whl
+	@touch $@
+
+test: ## Check the code, run the tests and try the wheel, with Airflow 3.3 and 2.11
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(SYNC) $(ENDS:%=test-%)
+
+$(ENDS:%=test-%): test-%:
+	@$(MAKE) --no-print-directory AIRFLOW=$* $(if $(filter 3.3,$*),lint) pytest wheel
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-pytest: $(READY)
+pytest: $(READY) ## Run the tests alone; AIRFLOW=2.11 for the oldest supported Airflow
 	$(VENV)/bin/python -m pytest
+
+build: $(READY)
+	@rm -rf $(VENV)/dist
+	$(VENV)/bin/python -m build --no-isolation --outdir $(VENV)/dist .
+
+wheel: $(CLEAN)/ready build ## Build the wheel and try it alone in a clean Airflow
+	@$(CLEAN)/bin/python -m pip install --quiet --no-index --no-deps --force-reinstall $(VENV)/dist/*.whl
+	$(CLEAN)/bin/python scripts/check_wheel.py
 
 demo: $(READY) ## Run the nightly eval end to end against the emulator
 	@$(VENV)/bin/python scripts/demo.py

@@ -19,6 +19,7 @@ from typing import Any
 _home = tempfile.TemporaryDirectory(prefix="airflow-home-")
 os.environ["AIRFLOW_HOME"] = _home.name
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY"] = "1"  # a DAG that fails does so within seconds
 DAGS_FOLDER = Path(_home.name) / "dags"
 DAGS_FOLDER.mkdir()
 (DAGS_FOLDER / "example_dags").symlink_to(Path(__file__).parent.parent / "example_dags")

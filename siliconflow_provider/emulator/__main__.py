@@ -12,8 +12,12 @@ import sys
 import threading
 from pathlib import Path
 
-from siliconflow_provider.emulator.errors import EmulatorError
-from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.emulator.errors import EmulatorError, MissingExtraError
+
+try:
+    from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+except MissingExtraError as error:
+    sys.exit(f"siliconflow emulator: {error}")
 
 DEFAULT_PORT = 8900
 

@@ -84,8 +84,9 @@ class Database:
     def batches(self, after: str | None, limit: int) -> list[Batch]:
         """Batches, newest first, older than the batch `after`; a negative limit means all."""
         rows = self._rows(
-            "SELECT record FROM batches WHERE ?1 IS NULL OR sequence < (SELECT sequence FROM batches"
-            " WHERE id = ?1) ORDER BY sequence DESC LIMIT ?2",
+            "SELECT record FROM batches WHERE ? IS NULL OR sequence < (SELECT sequence FROM batches"
+            " WHERE id = ?) ORDER BY sequence DESC LIMIT ?",
+            after,
             after,
             limit,
         )

@@ -13,6 +13,17 @@ class EmulatorError(Exception):
     """The emulator cannot start; the message says why and what to do."""
 
 
+class MissingExtraError(ModuleNotFoundError):
+    """A package is missing that the emulator needs and the provider itself does not."""
+
+    def __init__(self, module: str | None) -> None:
+        super().__init__(
+            f"the emulator needs {module}, which is not installed:"
+            " pip install 'airflow-provider-siliconflow[emulator]'",
+            name=module,
+        )
+
+
 class ApiError(Exception):
     """A request that is answered with `status` and the JSON `body`."""
 

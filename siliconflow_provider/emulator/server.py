@@ -15,13 +15,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import uvicorn
-from starlette.types import ASGIApp
+from siliconflow_provider.emulator.errors import EmulatorError, MissingExtraError
+
+try:
+    import fastapi  # noqa: F401
+    import python_multipart  # noqa: F401
+    import uvicorn
+    from starlette.types import ASGIApp
+except ModuleNotFoundError as error:
+    raise MissingExtraError(error.name) from error
 
 from siliconflow_provider.emulator.api import Service, api_app
 from siliconflow_provider.emulator.batches import BatchStore
 from siliconflow_provider.emulator.database import Database
-from siliconflow_provider.emulator.errors import EmulatorError
 from siliconflow_provider.emulator.files import FileStore
 from siliconflow_provider.emulator.request_log import LoggedApp, RequestLog
 from siliconflow_provider.emulator.signing import Signer

@@ -132,3 +132,17 @@ def test_another_host_is_warned_of(tmp_path: Path) -> None:
     with running(tmp_path, "--host", "0.0.0.0") as (_, printed, base_url):
         assert "WARNING: 0.0.0.0 is not a loopback address" in printed
         assert base_url.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "python_multipart", "starlette", "uvicorn"])
+def test_without_its_extra_it_says_what_to_install(missing: str) -> None:
+    program = (
+        f"import runpy, sys; sys.modules[{missing!r}] = None; "
+        "runpy.run_module('siliconflow_provider.emulator', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"siliconflow emulator: the emulator needs {missing}, which is not installed:"
+        " pip install 'airflow-provider-siliconflow[emulator]'\n"
+    )
