@@ -111,8 +111,8 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)
-        context = None if error.__suppress_context__ else error.__context__
-        inner = [getattr(error, "reason", None), *error.args, error.__cause__, context]
+        # Not its context, which can be what was handled before the request was made.
+        inner = [getattr(error, "reason", None), *error.args, error.__cause__]
         error = next((each for each in inner if isinstance(each, BaseException)), None)
     return found
 
