@@ -32,19 +32,19 @@ class Control:
         self._answers = AnswerCounts()
         self._batches: BatchStore | None = None
 
-    def plan(self, **fields: Any) -> None:
+    def plan(self, /, **fields: Any) -> None:
         """Plan the outcome of batches that are yet to be created: the fields of `plans.Plan`.
 
         :raises ControlError: names the field at fault and what is allowed
         """
         self._plans.add(read("plan", fields, Plan))
 
-    def fault(self, endpoint: str, kind: str = "status", **fields: Any) -> None:
+    def fault(self, /, endpoint: str, kind: str = "status", **fields: Any) -> None:
         """Plan a fault of one of `faults.KINDS` at an endpoint such as `POST /batches`: the fields of its class.
 
         :raises ControlError: names the field at fault and what is allowed
         """
-        if kind not in KINDS:
+        if kind not in list(KINDS):
             raise ControlError(f"fault: kind: must be one of {', '.join(KINDS)}, not {kind!r}")
         self._faults.add(read("fault", {"endpoint": endpoint} | fields, KINDS[kind]))
 
