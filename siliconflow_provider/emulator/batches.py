@@ -152,7 +152,10 @@ class BatchStore:
         return len(self._database.batch_ids(None))
 
     def executed(self, by: Identity, now: float | None = None, before: str | None = None) -> Iterator[str]:
-        """Digests of the requests that all batches have run by `now`, or those created before the batch `before`."""
+        """Digests of the requests that all batches have run by `now`, or those created before the batch `before`.
+
+        The oldest batch comes first, so that the check of one finds those before it done.
+        """
         now = self._clock() if now is None else now
         for batch_id in self._database.batch_ids(before):
             snapshot = self._snapshot(self._batch(batch_id), now)

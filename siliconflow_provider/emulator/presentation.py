@@ -61,7 +61,7 @@ def batch_object(snapshot: Snapshot, reference: Reference, forms: Forms) -> dict
 def batch_list(snapshots: list[Snapshot], has_more: bool, reference: Reference, forms: Forms) -> dict[str, Any]:
     """A page of batches, each with the name of its input file."""
     items = [
-        _without(batch_object(snapshot, reference, forms) | {"file_name": snapshot.batch.file_name}, forms)
+        _listed(batch_object(snapshot, reference, forms) | {"file_name": snapshot.batch.file_name}, forms)
         for snapshot in snapshots
     ]
     return {
@@ -73,7 +73,7 @@ def batch_list(snapshots: list[Snapshot], has_more: bool, reference: Reference, 
     }
 
 
-def _without(item: dict[str, Any], forms: Forms) -> dict[str, Any]:
+def _listed(item: dict[str, Any], forms: Forms) -> dict[str, Any]:
     """A batch's item in the list, without what the list does not show."""
 
     def is_left_out(field: str) -> bool:

@@ -64,7 +64,7 @@ def test_the_start_says_what_to_do_and_the_end_is_clean(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_goes_on_where_it_was(tmp_path: Path, sums: Callable[[int], bytes]) -> None:
-    timings = ["--queue-seconds", "0", "--run-seconds", "0", "--finalize-seconds", "0"]
+    timings = ["--queue-seconds", "0", "--run-seconds", "0", "--finalize-seconds", "0", "--control"]
     with running(tmp_path, *timings) as (process, _, base_url):
         uploaded = requests.post(
             base_url + "/files",
@@ -85,6 +85,8 @@ def test_a_killed_process_goes_on_where_it_was(tmp_path: Path, sums: Callable[[i
         batch = requests.get(f"{base_url}/batches/{created['id']}", headers=AUTHORIZED, timeout=10).json()
         assert batch["status"] == "completed"
         assert len(requests.get(batch["output_file_id"], timeout=10).content.splitlines()) == 3
+        executed = requests.get(base_url.replace("/v1", "/control/executions"), timeout=10).json()
+        assert executed == {"total": 3, "distinct": 3, "most": 1}
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=5)
     assert (process.returncode, errors) == (0, "")
