@@ -83,8 +83,8 @@ class Control:
         """The outcome of a batch that is being created."""
         return self._plans.take(lambda plan: plan.is_for(metadata)) or Plan()
 
-    def attach(self, batches: BatchStore) -> None:
-        """Count in this store from now on."""
+    def attach(self, batches: BatchStore | None) -> None:
+        """Count in this store from now on; None when the emulator has stopped."""
         self._batches = batches
 
     def controlled(self, app: ASGIApp) -> ASGIApp:

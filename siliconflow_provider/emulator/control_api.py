@@ -21,6 +21,8 @@ from siliconflow_provider.emulator.rules import read
 
 PATH = "/control"
 
+Handler = Callable[[Control, dict[str, Any]], dict[str, Any]]
+
 
 class Hold(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /control/clock/hold`."""
@@ -34,64 +36,6 @@ class Advance(msgspec.Struct, forbid_unknown_fields=True):
     seconds: float
 
 
-def control_app(control: Control) -> Starlette:
-    """The application of all paths below /control."""
-
-    def clock() -> dict[str, Any]:
-        return {"now": control.clock(), "held": control.clock.is_held}
-
-    def hold(body: dict[str, Any]) -> dict[str, Any]:
-        control.clock.hold(read("hold", body, Hold).at)
-        return clock()
-
-    def advance(body: dict[str, Any]) -> dict[str, Any]:
-        control.clock.advance(read("advance", body, Advance).seconds)
-        return clock()
-
-    def release(body: dict[str, Any]) -> dict[str, Any]:
-        control.clock.release()
-        return clock()
-
-    def rules(body: dict[str, Any] | None = None) -> dict[str, Any]:
-        return {"plans": control.plans(), "faults": control.faults()}
-
-    def plan(body: dict[str, Any]) -> dict[str, Any]:
-        control.plan(**body)
-        return rules()
-
-    def fault(body: dict[str, Any]) -> dict[str, Any]:
-        control.fault(**{"endpoint": ""} | body)
-        return rules()
-
-    def reset(body: dict[str, Any]) -> dict[str, Any]:
-        control.reset()
-        return rules()
-
-    def counts(request: Request) -> Response:
-        return JSONResponse({"answers": control.answers(), "batches": control.batches_created()})
-
-    def executions(request: Request) -> Response:
-        found = control.executions(request.query_params.get("by", "body"))  # type: ignore[arg-type]
-        totals = {"total": found.total, "distinct": found.distinct, "most": found.most}
-        return JSONResponse(totals | ({"counts": found.counts} if "counts" in request.query_params else {}))
-
-    return Starlette(
-        routes=[
-            Route(f"{PATH}/clock", lambda request: JSONResponse(clock()), methods=["GET"]),
-            Route(f"{PATH}/clock/hold", _command(hold), methods=["POST"]),
-            Route(f"{PATH}/clock/advance", _command(advance), methods=["POST"]),
-            Route(f"{PATH}/clock/release", _command(release), methods=["POST"]),
-            Route(f"{PATH}/rules", lambda request: JSONResponse(rules()), methods=["GET"]),
-            Route(f"{PATH}/plans", _command(plan), methods=["POST"]),
-            Route(f"{PATH}/faults", _command(fault), methods=["POST"]),
-            Route(f"{PATH}/reset", _command(reset), methods=["POST"]),
-            Route(f"{PATH}/counts", counts, methods=["GET"]),
-            Route(f"{PATH}/executions", executions, methods=["GET"]),
-        ],
-        exception_handlers={ControlError: _control_error, ApiError: api_error, HTTPException: unknown_path_error},
-    )
-
-
 def beside(control: Control, app: ASGIApp) -> ASGIApp:
     """The application, with the control interface below its path /control."""
     controls = control_app(control)
@@ -102,15 +46,90 @@ def beside(control: Control, app: ASGIApp) -> ASGIApp:
     return either
 
 
-def _command(command: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint of a command; no body is an empty object."""
+def control_app(control: Control) -> Starlette:
+    """The application of all paths below /control."""
+    return Starlette(
+        routes=[
+            Route(PATH + path, _endpoint(control, handler), methods=[method])
+            for (method, path), handler in HANDLERS.items()
+        ],
+        exception_handlers={ControlError: _control_error, ApiError: api_error, HTTPException: unknown_path_error},
+    )
+
+
+def _endpoint(control: Control, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """The handler gets the query of a GET, and the body of a POST, where none is an empty object."""
 
     async def endpoint(request: Request) -> Response:
-        body = await json_object(request) if await request.body() else {}
-        return JSONResponse(await run_in_threadpool(command, body))
+        fields: dict[str, Any] = dict(request.query_params)
+        if request.method == "POST":
+            fields = await json_object(request) if await request.body() else {}
+        return JSONResponse(await run_in_threadpool(handler, control, fields))
 
     return endpoint
 
 
+def _clock(control: Control, fields: dict[str, Any]) -> dict[str, Any]:
+    return {"now": control.clock(), "held": control.clock.is_held}
+
+
+def _hold(control: Control, fields: dict[str, Any]) -> dict[str, Any]:
+    control.clock.hold(read("hold", fields, Hold).at)
+    return _clock(control, fields)
+
+
+def _advance(control: Control, fields: dict[str, Any]) -> dict[str, Any]:
+    control.clock.advance(read("advance", fields, Advance).seconds)
+    return _clock(control, fields)
+
+
+def _release(control: Control, fields: dict[str, Any]) -> dict[str, Any]:
+    control.clock.release()
+    return _clock(control, fields)
+
+
+def _rules(control: Control, fields: dict[str, Any]) -> dict[str, Any]:
+    return {"plans": control.plans(), "faults": control.faults()}
+
+
+def _plan(control: Control, fields: dict[str, Any]) -> dict[str, Any]:
+    control.plan(**fields)
+    return _rules(control, fields)
+
+
+def _fault(control: Control, fields: dict[str, Any]) -> dict[str, Any]:
+    control.fault(**{"endpoint": ""} | fields)
+    return _rules(control, fields)
+
+
+def _reset(control: Control, fields: dict[str, Any]) -> dict[str, Any]:
+    control.reset()
+    return _rules(control, fields)
+
+
+def _counts(control: Control, fields: dict[str, Any]) -> dict[str, Any]:
+    return {"answers": control.answers(), "batches": control.batches_created()}
+
+
+def _executions(control: Control, fields: dict[str, Any]) -> dict[str, Any]:
+    found = control.executions(fields.get("by", "body"))
+    totals = {"total": found.total, "distinct": found.distinct, "most": found.most}
+    return totals | {"counts": found.counts} if "counts" in fields else totals
+
+
 def _control_error(request: Request, error: Exception) -> Response:
     return JSONResponse({"code": BAD_REQUEST, "message": str(error), "data": None}, 400)
+
+
+HANDLERS: dict[tuple[str, str], Handler] = {
+    ("GET", "/clock"): _clock,
+    ("POST", "/clock/hold"): _hold,
+    ("POST", "/clock/advance"): _advance,
+    ("POST", "/clock/release"): _release,
+    ("GET", "/rules"): _rules,
+    ("POST", "/plans"): _plan,
+    ("POST", "/faults"): _fault,
+    ("POST", "/reset"): _reset,
+    ("GET", "/counts"): _counts,
+    ("GET", "/executions"): _executions,
+}

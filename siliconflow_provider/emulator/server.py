@@ -127,6 +127,7 @@ class Emulator:
             server.should_exit = True
         if self._thread is not None:
             self._thread.join()
+        self._control.attach(None)
         if self._log is not None:
             self._log.close()
         if self._database is not None:

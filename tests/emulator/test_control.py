@@ -16,10 +16,13 @@ def test_it_is_off_unless_asked_for(emulator: Emulator) -> None:
 
 
 def test_what_needs_a_running_emulator_says_so(options: EmulatorOptions) -> None:
-    control = Emulator(replace(options, control=True)).control
-    for ask in (control.batches_created, control.executions):
-        with pytest.raises(ControlError, match="start it first"):
-            ask()
+    new, stopped = (Emulator(replace(options, control=True)) for _ in range(2))
+    with stopped:
+        assert stopped.control.batches_created() == 0
+    for emulator in (new, stopped):
+        for ask in (emulator.control.batches_created, emulator.control.executions):
+            with pytest.raises(ControlError, match="start it first"):
+                ask()
 
 
 def test_plans_may_be_made_before_the_start(
