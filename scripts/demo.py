@@ -20,7 +20,6 @@ AIRFLOW = Path(sys.executable).with_name("airflow")
 
 def environment(emulator: Emulator) -> dict[str, str]:
     """Return the settings of an Airflow that knows the example DAGs and the emulator."""
-    connection = {"conn_type": "siliconflow", "host": emulator.base_url, "password": emulator.api_key}
     return {
         **os.environ,
         "AIRFLOW_HOME": str(DEMO / "airflow"),
@@ -30,7 +29,7 @@ def environment(emulator: Emulator) -> dict[str, str]:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.task.operators.siliconflow_provider=INFO "
         "siliconflow_provider=INFO",
-        "AIRFLOW_CONN_SILICONFLOW_DEFAULT": json.dumps(connection),
+        "AIRFLOW_CONN_SILICONFLOW_DEFAULT": json.dumps(emulator.airflow_connection),
         "SILICONFLOW_EXAMPLE_OUTPUT": f"file://{DEMO}/results",
         "PYTHONWARNINGS": "ignore",
     }

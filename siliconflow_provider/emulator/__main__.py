@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 from siliconflow_provider.emulator.errors import EmulatorError, MissingExtraError
+from siliconflow_provider.emulator.forms import MEANINGS, Forms
 
 try:
     from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
@@ -42,34 +43,57 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _options(arguments: list[str] | None) -> EmulatorOptions:
-    defaults = EmulatorOptions()
+    parser = _parser(EmulatorOptions())
+    parsed = vars(parser.parse_args(arguments))
+    if parsed["port"] == 65535 and parsed["storage_port"] is None:
+        parser.error("there is no port after 65535: give --storage-port")
+    try:
+        forms = Forms.named(parsed.pop("form"), parsed.pop("list_lag_seconds"))
+    except EmulatorError as error:
+        parser.error(str(error))
+    return EmulatorOptions(**parsed, forms=forms, print_requests=True)
+
+
+def _parser(defaults: EmulatorOptions) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m siliconflow_provider.emulator",
+        usage="%(prog)s [options]",
         description="A local SiliconFlow batch server: no account, no key, nothing is charged.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default=defaults.host, help="address to listen on")
-    parser.add_argument("--port", type=port, default=DEFAULT_PORT, help="port of the API; 0 = a free one")
-    parser.add_argument(
-        "--storage-port", type=port, help="port of the signed URLs; 0 = a free one; not given = --port + 1"
+    place = parser.add_argument_group("where")
+    place.add_argument("--host", default=defaults.host, help="address to listen on (%(default)s)")
+    place.add_argument("--port", type=port, default=DEFAULT_PORT, help="port of the API; 0 = free one (%(default)s)")
+    place.add_argument("--storage-port", type=port, help="port of the signed URLs; 0 = a free one (--port + 1)")
+    place.add_argument(
+        "--data-dir", type=Path, default=defaults.data_dir, help="where everything is kept (./%(default)s)"
     )
-    parser.add_argument("--data-dir", type=Path, default=defaults.data_dir, help="where everything is kept")
-    parser.add_argument("--api-key", default=defaults.api_key, help="the key that clients must send")
+    place.add_argument("--api-key", default=defaults.api_key, help="the key that clients must send (%(default)s)")
+    times = parser.add_argument_group("how long, in seconds")
     for name, meaning in {
-        "queue": "that a batch waits",
-        "run": "that a batch runs",
-        "finalize": "that writing the results takes",
-        "cancel": "that cancelling takes",
-        "url": "that a signed URL is good for",
+        "queue": "a batch waits",
+        "run": "a batch runs",
+        "finalize": "writing the results takes",
+        "cancel": "cancelling takes",
+        "url": "a signed URL is good",
     }.items():
-        field = f"{name}_seconds"
-        parser.add_argument(
-            f"--{name}-seconds", type=seconds, default=getattr(defaults, field), help=f"seconds {meaning}"
+        default = getattr(defaults, f"{name}_seconds")
+        times.add_argument(
+            f"--{name}-seconds", type=seconds, default=default, metavar="S", help=f"{meaning} ({default:g})"
         )
-    parsed = parser.parse_args(arguments)
-    if parsed.port == 65535 and parsed.storage_port is None:
-        parser.error("there is no port after 65535: give --storage-port")
-    return EmulatorOptions(**vars(parsed), print_requests=True)
+    times.add_argument(
+        "--list-lag-seconds", type=seconds, default=0.0, metavar="S", help="a new batch is missing from the list (0)"
+    )
+    tests = parser.add_argument_group("for tests")
+    tests.add_argument("--form", type=form, action="append", default=[], help="answer in a form below; repeatable")
+    tests.add_argument("--control", action="store_true", help="offer the control interface at /control")
+    return parser
+
+
+def _epilog() -> str:
+    width = max(map(len, MEANINGS))
+    return "\n".join(["forms:", *(f"  {name:<{width}}  {meaning}" for name, meaning in MEANINGS.items())])
 
 
 def port(text: str) -> int:
@@ -88,18 +112,26 @@ def seconds(text: str) -> float:
     return number
 
 
+def form(text: str) -> str:
+    """The name of a form of answers."""
+    if text not in MEANINGS:
+        raise argparse.ArgumentTypeError(f"there is no form {text!r}; there are {', '.join(MEANINGS)}")
+    return text
+
+
 def _introduction(emulator: Emulator) -> str:
     options = emulator.options
-    connection = {"conn_type": "siliconflow", "host": emulator.base_url, "password": emulator.api_key}
     lines = [
         f"SiliconFlow batch emulator on {emulator.base_url} (signed URLs on {emulator.storage_url})",
         "Connection for Airflow:",
-        f"  export AIRFLOW_CONN_SILICONFLOW_DEFAULT={shlex.quote(json.dumps(connection))}",
+        f"  export AIRFLOW_CONN_SILICONFLOW_DEFAULT={shlex.quote(json.dumps(emulator.airflow_connection))}",
         f"Data is kept in {emulator.data_dir.resolve()}; requests.log there lists the requests.",
         f"Batches queue {options.queue_seconds:g} s, run {options.run_seconds:g} s, finalize"
         f" {options.finalize_seconds:g} s; cancelling takes {options.cancel_seconds:g} s; signed URLs are"
         f" good for {options.url_seconds:g} s.",
     ]
+    if options.control:
+        lines.append(f"Control interface, which asks for no key: {emulator.control_url}/")
     if not _is_loopback(options.host):
         lines.insert(0, f"WARNING: {options.host} is not a loopback address: other machines can reach this server.")
     return "\n".join([*lines, "Ctrl-C stops it."])

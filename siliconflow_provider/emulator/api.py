@@ -25,6 +25,7 @@ from siliconflow_provider.emulator.errors import (
     unknown_path,
 )
 from siliconflow_provider.emulator.files import FileStore
+from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.presentation import (
     Reference,
     batch_list,
@@ -46,6 +47,7 @@ class Service:
     batches: BatchStore
     signer: Signer
     storage_port: int
+    forms: Forms
 
 
 async def _service(request: Request) -> Service:
@@ -63,7 +65,9 @@ async def _authorize(request: Request, service: Served) -> None:
 
 
 async def _reference(request: Request, service: Served) -> Reference:
-    """Signed URLs on the host by which the client reached the API, which need not be the one bound."""
+    """Signed URLs on the host by which the client reached the API, which need not be the one bound; or ids."""
+    if service.forms.result_ids:
+        return str
     host = re.match(r"\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+", request.headers.get("host", ""))
     origin = f"http://{host[0] if host else '127.0.0.1'}:{service.storage_port}"
     return lambda file_id: service.signer.url(origin, file_id)
@@ -78,8 +82,8 @@ def api_app(service: Service) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.service = service
     app.include_router(router)
-    app.add_exception_handler(ApiError, _api_error)
-    app.add_exception_handler(HTTPException, _unknown_path)
+    app.add_exception_handler(ApiError, api_error)
+    app.add_exception_handler(HTTPException, unknown_path_error)
     app.add_exception_handler(Exception, _internal_error)
     return app
 
@@ -91,13 +95,13 @@ async def upload_file(request: Request, service: Served) -> Response:
         async for block in _blocks(request):
             await run_in_threadpool(upload.write, block)
         file = await run_in_threadpool(service.files.keep, upload)
-    return JSONResponse(uploaded_file(file))
+    return JSONResponse(uploaded_file(file, service.forms))
 
 
 @router.get("/files")
 def list_files(service: Served) -> Response:
     """The uploaded files."""
-    return JSONResponse(file_list(service.files.list()))
+    return JSONResponse(file_list(service.files.list(), service.forms))
 
 
 @router.get("/files/{file_id}/content")
@@ -113,31 +117,32 @@ def file_content(file_id: str, service: Served) -> Response:
 @router.post("/batches")
 async def create_batch(request: Request, service: Served, reference: Referenced) -> Response:
     """Create a batch."""
-    checked = create_request(await _json_object(request))
+    checked = create_request(await json_object(request))
     snapshot = await run_in_threadpool(service.batches.create, checked)
-    return JSONResponse(batch_object(snapshot, reference))
+    return JSONResponse(batch_object(snapshot, reference, service.forms))
 
 
 @router.get("/batches")
 def list_batches(request: Request, service: Served, reference: Referenced) -> Response:
     """A page of batches, newest first."""
-    limit = request.query_params.get("limit")
+    query = {} if service.forms.unpaged else request.query_params
+    limit = query.get("limit")
     if limit is not None and not re.fullmatch(r"[1-9][0-9]{0,8}", limit):
         raise bad_request("limit", "must be an integer of at least 1")
-    page, has_more = service.batches.list(request.query_params.get("after"), int(limit) if limit else None)
-    return JSONResponse(batch_list(page, has_more, reference))
+    page, has_more = service.batches.list(query.get("after"), int(limit) if limit else None)
+    return JSONResponse(batch_list(page, has_more, reference, service.forms))
 
 
 @router.get("/batches/{batch_id}")
 def get_batch(batch_id: str, service: Served, reference: Referenced) -> Response:
     """One batch."""
-    return JSONResponse(batch_object(service.batches.get(batch_id), reference))
+    return JSONResponse(batch_object(service.batches.get(batch_id), reference, service.forms))
 
 
 @router.post("/batches/{batch_id}/cancel")
 def cancel_batch(batch_id: str, service: Served, reference: Referenced) -> Response:
     """Begin to cancel a batch."""
-    return JSONResponse(batch_object(service.batches.cancel(batch_id), reference))
+    return JSONResponse(batch_object(service.batches.cancel(batch_id), reference, service.forms))
 
 
 async def _blocks(request: Request) -> AsyncIterator[bytes]:
@@ -155,7 +160,8 @@ async def _blocks(request: Request) -> AsyncIterator[bytes]:
         yield bytes(block)
 
 
-async def _json_object(request: Request) -> dict[str, Any]:
+async def json_object(request: Request) -> dict[str, Any]:
+    """The request's body, or a 400."""
     try:
         body = msgspec.json.decode(await request.body())
     except (msgspec.DecodeError, UnicodeDecodeError, ClientDisconnect):
@@ -165,13 +171,15 @@ async def _json_object(request: Request) -> dict[str, Any]:
     return body
 
 
-def _api_error(request: Request, error: Exception) -> Response:
+def api_error(request: Request, error: Exception) -> Response:
+    """Answer with an ApiError."""
     assert isinstance(error, ApiError)
     return JSONResponse(error.body, error.status)
 
 
-def _unknown_path(request: Request, error: Exception) -> Response:
-    return _api_error(request, unknown_path())
+def unknown_path_error(request: Request, error: Exception) -> Response:
+    """Answer that there is no such path."""
+    return api_error(request, unknown_path())
 
 
 def _internal_error(request: Request, error: Exception) -> Response:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from siliconflow_provider.emulator.checks import check_input
+from siliconflow_provider.emulator.checks import Fails, check_input
 from siliconflow_provider.emulator.creation import CreateRequest
 from siliconflow_provider.emulator.database import Database
 from siliconflow_provider.emulator.errors import ApiError, bad_request, not_found
 from siliconflow_provider.emulator.execution import Kind, result_lines
+from siliconflow_provider.emulator.executions import Identity, executed_body, executed_requests, request_digest
 from siliconflow_provider.emulator.files import RETENTION_SECONDS, FileStore, new_id
+from siliconflow_provider.emulator.forms import Forms
+from siliconflow_provider.emulator.plans import Failing, Plan
 from siliconflow_provider.emulator.state import (
-    OVER,
     Batch,
+    Check,
     Counts,
     State,
     Timings,
@@ -23,6 +28,7 @@ from siliconflow_provider.emulator.state import (
     needs_check,
     state_at,
 )
+from siliconflow_provider.emulator.statuses import OVER
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,15 @@ class Snapshot:
         return self.state.status in OVER and lines > 0
 
 
+@dataclass(frozen=True)
+class Behaviour:
+    """How new batches go, and the forms in which they are shown."""
+
+    timings: Timings
+    forms: Forms
+    plan_for: Callable[[Mapping[str, str]], Plan] = lambda metadata: Plan()
+
+
 class BatchStore:
     """The batches. Nothing runs in the background: each read works out where a batch has got to."""
 
@@ -55,23 +70,24 @@ class BatchStore:
         database: Database,
         files: FileStore,
         directory: Path,
-        timings: Timings,
+        behaviour: Behaviour,
         clock: Callable[[], float],
     ) -> None:
         self._database = database
         self._files = files
         self._directory = directory
-        self._timings = timings
+        self._behaviour = behaviour
         self._clock = clock
-        self._work = threading.Lock()
+        self._work = threading.RLock()
         directory.mkdir(parents=True, exist_ok=True)
 
     def create(self, request: CreateRequest) -> Snapshot:
-        """Store a new batch, with the timings in force now."""
+        """Store a new batch, with the timings in force now and what is planned for it."""
         try:
             file = self._files.get(request.input_file_id)
         except ApiError:
             raise bad_request("input_file_id", f"there is no file {request.input_file_id!r}") from None
+        plan = self._behaviour.plan_for(request.metadata or {})
         batch = Batch(
             id=new_id("batch_"),
             input_file_id=file.id,
@@ -82,9 +98,10 @@ class BatchStore:
             model=request.model,
             created_at=self._clock(),
             window_seconds=request.window_seconds,
-            timings=self._timings,
+            timings=replace(self._behaviour.timings, **plan.timings()),
             output_id=new_id("file-"),
             error_id=new_id("file-"),
+            plan=plan,
         )
         self._database.add_batch(batch)
         return self._snapshot(batch, batch.created_at)
@@ -97,8 +114,10 @@ class BatchStore:
         """Batches, newest first, and whether there are more; without a limit all (not documented)."""
         if after is not None and self._database.batch(after) is None:
             raise bad_request("after", f"there is no batch {after!r}")
-        batches = self._database.batches(after, -1 if limit is None else limit + 1)
         now = self._clock()
+        lag = self._behaviour.forms.list_lag_seconds
+        shown_by = now - lag if lag else math.inf
+        batches = self._database.batches(after, -1 if limit is None else limit + 1, shown_by)
         return [self._snapshot(batch, now) for batch in batches[:limit]], len(batches) > len(batches[:limit])
 
     def cancel(self, batch_id: str) -> Snapshot:
@@ -109,7 +128,7 @@ class BatchStore:
             status = state_at(batch, now).status
             if status in OVER:
                 raise bad_request("batch_id", f"a batch that is {status} cannot be cancelled")
-            return batch if batch.cancel_at is not None else replace(batch, cancel_at=now)
+            return batch if status == "cancelling" else replace(batch, cancel_at=now)
 
         self._snapshot(self._batch(batch_id), now)  # the check, if it is due
         return self._snapshot(self._database.change_batch(batch_id, cancelled), now)
@@ -128,6 +147,21 @@ class BatchStore:
             raise not_found("file", file_id)
         return self._written(snapshot, "output" if file_id == snapshot.output_id else "error", file_id)
 
+    def count(self) -> int:
+        """How many batches were ever created."""
+        return len(self._database.batch_ids(None))
+
+    def executed(self, by: Identity, now: float | None = None, before: str | None = None) -> Iterator[str]:
+        """Digests of the requests that all batches have run by `now`, or those created before the batch `before`.
+
+        The oldest batch comes first, so that the check of one finds those before it done.
+        """
+        now = self._clock() if now is None else now
+        for batch_id in self._database.batch_ids(before):
+            snapshot = self._snapshot(self._batch(batch_id), now)
+            source = self._files.path(snapshot.batch.input_file_id)
+            yield from executed_requests(snapshot.batch, snapshot.state, source, by)
+
     def _written(self, snapshot: Snapshot, kind: Kind, file_id: str) -> Path:
         path = self._directory / f"{file_id}.jsonl"
         with self._work:
@@ -135,7 +169,7 @@ class BatchStore:
                 unfinished = path.with_suffix(".unfinished")
                 source = self._files.path(snapshot.batch.input_file_id)
                 with unfinished.open("wb") as file:
-                    file.writelines(result_lines(snapshot.batch, snapshot.state, kind, source))
+                    file.writelines(result_lines(snapshot.batch, snapshot.state, kind, source, self._behaviour.forms))
                 unfinished.replace(path)
         return path
 
@@ -157,6 +191,27 @@ class BatchStore:
             stored = self._batch(batch.id)
             if stored.check is not None:
                 return stored
-            with self._files.path(batch.input_file_id).open("rb") as lines:
-                check = check_input(lines, batch.endpoint, batch.model)
+            check = self._check(stored)
             return self._database.change_batch(batch.id, lambda current: replace(current, check=check))
+
+    def _check(self, batch: Batch) -> Check:
+        if batch.plan.failure:
+            return Check(0, errors=batch.plan.failure)
+        with self._files.path(batch.input_file_id).open("rb") as lines:
+            return check_input(lines, batch.endpoint, batch.model, self._failing(batch, batch.plan.failing))
+
+    def _failing(self, batch: Batch, failing: Failing | None) -> Fails:
+        """Which requests of the batch are to fail."""
+        if failing is None:
+            return lambda index, request: False
+        if not failing.once:
+            return lambda index, request: failing.choose(index, request["custom_id"])
+        seen = set(self.executed("body", batch.leaves_queue_at, before=batch.id))
+
+        def fails(index: int, request: dict[str, Any]) -> bool:
+            digest = request_digest(executed_body(batch, request))
+            is_new = digest not in seen
+            seen.add(digest)
+            return is_new and failing.choose(index, request["custom_id"])
+
+        return fails

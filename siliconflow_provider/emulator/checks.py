@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -14,9 +14,17 @@ MOST_REQUESTS = 5_000
 MOST_ERRORS = 10
 
 
-def check_input(lines: Iterable[bytes], endpoint: str, model: str | None) -> Check:
-    """Read an input file; `model` is the batch's replace.model, which overrides those of the lines."""
-    file = _InputFile(endpoint, model)
+Fails = Callable[[int, dict[str, Any]], bool]
+
+
+def check_input(
+    lines: Iterable[bytes], endpoint: str, model: str | None, fails: Fails = lambda index, request: False
+) -> Check:
+    """Read an input file; `model` is the batch's replace.model, which overrides those of the lines.
+
+    `fails` says of a request without fault, by its position, whether it is to fail nevertheless.
+    """
+    file = _InputFile(endpoint, model, fails)
     errors: list[str] = []
     for number, line in numbered_lines(lines):
         error = file.error_of(line)
@@ -32,11 +40,12 @@ def check_input(lines: Iterable[bytes], endpoint: str, model: str | None) -> Che
 class _InputFile:
     """What is known of the lines read so far."""
 
-    def __init__(self, endpoint: str, model: str | None) -> None:
+    def __init__(self, endpoint: str, model: str | None, fails: Fails) -> None:
         self.total = 0
         self.bad: list[int] = []
         self._endpoint = endpoint
         self._replaced = model is not None
+        self._fails = fails
         self._model: str | None = None
         self._ids: set[str] = set()
 
@@ -52,8 +61,9 @@ class _InputFile:
         if not isinstance(request, dict):
             return "not a JSON object"
         error = self._id_error(request.get("custom_id")) or self._model_error(request.get("body"))
-        if error is None and request_fault(request, self._endpoint):
-            self.bad.append(self.total - 1)
+        index = self.total - 1
+        if error is None and (request_fault(request, self._endpoint) or self._fails(index, request)):
+            self.bad.append(index)
         return error
 
     def _id_error(self, custom_id: object) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -81,16 +82,27 @@ class Database:
         rows = self._rows("SELECT record FROM batches WHERE ? IN (output_id, error_id)", file_id)
         return msgspec.json.decode(rows[0], type=Batch) if rows else None
 
-    def batches(self, after: str | None, limit: int) -> list[Batch]:
+    def batches(self, after: str | None, limit: int, created_by: float) -> list[Batch]:
         """Batches, newest first, older than the batch `after`; a negative limit means all."""
         rows = self._rows(
-            "SELECT record FROM batches WHERE ? IS NULL OR sequence < (SELECT sequence FROM batches"
-            " WHERE id = ?) ORDER BY sequence DESC LIMIT ?",
+            "SELECT record FROM batches WHERE (? IS NULL OR sequence < (SELECT sequence FROM batches"
+            " WHERE id = ?)) AND json_extract(CAST(record AS TEXT), '$.created_at') <= ?"
+            " ORDER BY sequence DESC LIMIT ?",
             after,
             after,
+            created_by,
             limit,
         )
         return [msgspec.json.decode(row, type=Batch) for row in rows]
+
+    def batch_ids(self, before: str | None) -> list[str]:
+        """The ids of all batches, or of those created before the batch `before`; oldest first."""
+        return self._rows(
+            "SELECT id FROM batches WHERE ? IS NULL OR sequence < (SELECT sequence FROM batches"
+            " WHERE id = ?) ORDER BY sequence",
+            before,
+            before,
+        )
 
     def change_batch(self, batch_id: str, change: Callable[[Batch], Batch]) -> Batch:
         """Replace a batch that exists by what `change` makes of it, in one transaction."""
@@ -107,7 +119,7 @@ class Database:
             row = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return bytes(row[0])
 
-    def _rows(self, query: str, *values: object) -> list[bytes]:
+    def _rows(self, query: str, *values: object) -> list[Any]:
         with self._lock:
             return [row[0] for row in self._connection.execute(query, values).fetchall()]
 

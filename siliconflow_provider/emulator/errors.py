@@ -10,7 +10,11 @@ INTERNAL = 50000  # not documented
 
 
 class EmulatorError(Exception):
-    """The emulator cannot start; the message says why and what to do."""
+    """The emulator cannot do what it was asked to; the message says why and what to do."""
+
+
+class ControlError(EmulatorError, ValueError):
+    """Something was asked of the control interface that it cannot do; the message says what it can."""
 
 
 class MissingExtraError(ModuleNotFoundError):

@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from siliconflow_provider.emulator.batches import Snapshot
 from siliconflow_provider.emulator.database import UploadedFile
+from siliconflow_provider.emulator.forms import Forms
 
 Reference = Callable[[str], str]
+NUMBERED = re.compile(r"line (\d+): (.*)", re.DOTALL)
 
 
-def uploaded_file(file: UploadedFile) -> dict[str, Any]:
-    """The answer to an upload: the wrapped form, with `createdAt`."""
-    data = _file(file) | {"createdAt": math.floor(file.created_at)}
-    return {"code": 20000, "message": "Ok", "status": True, "data": data}
+def uploaded_file(file: UploadedFile, forms: Forms) -> dict[str, Any]:
+    """The answer to an upload: as a rule wrapped, with `createdAt`."""
+    return _file(file, "created_at") if forms.flat_upload else _wrapped(_file(file, "createdAt"))
 
 
-def file_list(files: list[UploadedFile]) -> dict[str, Any]:
-    """The plain form of the list, with `created_at`."""
-    items = [_file(file) | {"created_at": math.floor(file.created_at)} for file in files]
-    return {"object": "list", "data": items}
+def file_list(files: list[UploadedFile], forms: Forms) -> dict[str, Any]:
+    """The list of files: as a rule plain, with `created_at`."""
+    if forms.wrapped_file_list:
+        return _wrapped([_file(file, "createdAt") for file in files])
+    if forms.nested_file_list:
+        return _wrapped({"object": "file", "data": [_file(file, "createdAt") for file in files]})
+    return {"object": "list", "data": [_file(file, "created_at") for file in files]}
 
 
-def batch_object(snapshot: Snapshot, reference: Reference) -> dict[str, Any]:
+def batch_object(snapshot: Snapshot, reference: Reference, forms: Forms) -> dict[str, Any]:
     """A batch; `reference` turns the id of a result file into what users are given for it."""
     batch, state = snapshot.batch, snapshot.state
+    errors = batch.check.errors if batch.check and state.status == "failed" else None
     return {
         "id": batch.id,
         "object": "batch",
         "endpoint": batch.endpoint,
-        "errors": list(batch.check.errors) if batch.check and state.status == "failed" else None,
+        "errors": None if errors is None else _error_objects(errors) if forms.error_objects else list(errors),
         "input_file_id": batch.input_file_id,
         "completion_window": batch.completion_window,
-        "status": state.status,
+        "status": batch.plan.shown_as.get(state.status, state.status),
         "output_file_id": reference(snapshot.output_id) if snapshot.output_id else None,
         "error_file_id": reference(snapshot.error_id) if snapshot.error_id else None,
         "created_at": math.floor(batch.created_at),
@@ -52,9 +58,12 @@ def batch_object(snapshot: Snapshot, reference: Reference) -> dict[str, Any]:
     }
 
 
-def batch_list(snapshots: list[Snapshot], has_more: bool, reference: Reference) -> dict[str, Any]:
+def batch_list(snapshots: list[Snapshot], has_more: bool, reference: Reference, forms: Forms) -> dict[str, Any]:
     """A page of batches, each with the name of its input file."""
-    items = [batch_object(snapshot, reference) | {"file_name": snapshot.batch.file_name} for snapshot in snapshots]
+    items = [
+        _listed(batch_object(snapshot, reference, forms) | {"file_name": snapshot.batch.file_name}, forms)
+        for snapshot in snapshots
+    ]
     return {
         "object": "list",
         "data": items,
@@ -64,11 +73,35 @@ def batch_list(snapshots: list[Snapshot], has_more: bool, reference: Reference) 
     }
 
 
-def _file(file: UploadedFile) -> dict[str, Any]:
+def _listed(item: dict[str, Any], forms: Forms) -> dict[str, Any]:
+    """A batch's item in the list, without what the list does not show."""
+
+    def is_left_out(field: str) -> bool:
+        is_time_or_result = field.endswith("_at") or field in ("output_file_id", "error_file_id")
+        return (field == "metadata" and forms.list_without_metadata) or (is_time_or_result and forms.list_without_times)
+
+    return {field: value for field, value in item.items() if not is_left_out(field)}
+
+
+def _error_objects(errors: tuple[str, ...]) -> dict[str, Any]:
+    found = [(NUMBERED.fullmatch(error), error) for error in errors]
+    data = [
+        {"code": "invalid_request", "message": match[2] if match else error, "line": int(match[1]) if match else None}
+        for match, error in found
+    ]
+    return {"object": "list", "data": data}
+
+
+def _wrapped(data: Any) -> dict[str, Any]:
+    return {"code": 20000, "message": "Ok", "status": True, "data": data}
+
+
+def _file(file: UploadedFile, time_field: str) -> dict[str, Any]:
     return {
         "id": file.id,
         "object": "file",
         "bytes": file.bytes,
+        time_field: math.floor(file.created_at),
         "filename": file.filename,
         "purpose": "batch",
     }

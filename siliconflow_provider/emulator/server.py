@@ -10,25 +10,31 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from siliconflow_provider.emulator.errors import EmulatorError, MissingExtraError
+from siliconflow_provider.emulator.errors import ControlError, EmulatorError, MissingExtraError
 
 try:
     import fastapi  # noqa: F401
     import python_multipart  # noqa: F401
     import uvicorn
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ModuleNotFoundError as error:
     raise MissingExtraError(error.name) from error
 
+from siliconflow_provider.emulator import control_api
 from siliconflow_provider.emulator.api import Service, api_app
-from siliconflow_provider.emulator.batches import BatchStore
+from siliconflow_provider.emulator.batches import BatchStore, Behaviour
+from siliconflow_provider.emulator.clock import Clock
+from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.database import Database
+from siliconflow_provider.emulator.faults import TRANSPORT
 from siliconflow_provider.emulator.files import FileStore
+from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.request_log import LoggedApp, RequestLog
 from siliconflow_provider.emulator.signing import Signer
 from siliconflow_provider.emulator.state import Timings
@@ -43,6 +49,7 @@ class EmulatorOptions:
     """How an emulator runs; the timings hold for batches created from now on.
 
     A port of 0 is a free one; `storage_port` None is the port after `port`, or a free one when that is 0.
+    `control` offers the control interface, in Python as `Emulator.control` and over HTTP at `Emulator.control_url`.
     """
 
     data_dir: Path = Path("siliconflow-emulator")
@@ -56,6 +63,8 @@ class EmulatorOptions:
     cancel_seconds: float = 1.0
     url_seconds: float = 3600.0
     print_requests: bool = False
+    forms: Forms = field(default_factory=Forms)
+    control: bool = False
 
 
 class Emulator:
@@ -66,16 +75,30 @@ class Emulator:
 
     base_url: str
     storage_url: str
+    control_url: str
 
     def __init__(self, options: EmulatorOptions | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self.options = options or EmulatorOptions()
         self.api_key = self.options.api_key
         self.data_dir = self.options.data_dir
-        self._clock = clock
+        self._clock = Clock(clock)
+        self._control = Control(self._clock)
         self._servers: list[_Server] = []
         self._thread: threading.Thread | None = None
         self._database: Database | None = None
         self._log: RequestLog | None = None
+
+    @property
+    def control(self) -> Control:
+        """The control interface."""
+        if not self.options.control:
+            raise ControlError("the control interface is off: start the emulator with EmulatorOptions(control=True)")
+        return self._control
+
+    @property
+    def airflow_connection(self) -> dict[str, str]:
+        """An Airflow connection to the running emulator, as the JSON of an AIRFLOW_CONN_... variable has it."""
+        return {"conn_type": "siliconflow", "host": self.base_url, "password": self.api_key}
 
     def __enter__(self) -> Self:
         self.start()
@@ -102,6 +125,7 @@ class Emulator:
         name = _reachable(options.host)
         self.base_url = f"http://{name}:{api_port}/v1"
         self.storage_url = f"http://{name}:{storage_port}"
+        self.control_url = f"http://{name}:{api_port}{control_api.PATH}"
 
     def stop(self) -> None:
         """Stop serving. The state stays in the data directory."""
@@ -109,6 +133,7 @@ class Emulator:
             server.should_exit = True
         if self._thread is not None:
             self._thread.join()
+        self._control.attach(None)
         if self._log is not None:
             self._log.close()
         if self._database is not None:
@@ -136,10 +161,16 @@ class Emulator:
         self._database = Database(self.data_dir / "emulator.sqlite")
         files = FileStore(self._database, self.data_dir / "files", clock)
         timings = Timings(options.queue_seconds, options.run_seconds, options.finalize_seconds, options.cancel_seconds)
-        batches = BatchStore(self._database, files, self.data_dir / "results", timings, clock)
+        behaviour = Behaviour(timings, options.forms, self._control.plan_for)
+        batches = BatchStore(self._database, files, self.data_dir / "results", behaviour, clock)
         signer = Signer(self._database.secret("url signing"), options.url_seconds, clock)
-        api = api_app(Service(options.api_key, files, batches, signer, storage_port))
-        return [LoggedApp(app, self._log) for app in (api, storage_app(batches, signer))]
+        service = Service(options.api_key, files, batches, signer, storage_port, options.forms)
+        apps: list[ASGIApp] = [api_app(service), storage_app(batches, signer)]
+        if options.control:
+            self._control.attach(batches)
+            apps = [self._control.controlled(app) for app in apps]
+            apps[0] = control_api.beside(self._control, apps[0])
+        return [LoggedApp(app, self._log) for app in apps]
 
     def _serve(self, apps: list[ASGIApp], sockets: list[socket.socket]) -> None:
         self._servers = [_Server(_config(app)) for app in apps]
@@ -180,10 +211,23 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0.005)
 
 
+class _Protocol(H11Protocol):
+    """HTTP whose applications find the connection's transport in their scope, to break it by plan."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        app = self.app
+
+        async def app_with_transport(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "extensions": {TRANSPORT: transport}}, receive, send)
+
+        self.app = app_with_transport
+
+
 def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
-Status = Literal["in_queue", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"]
-OVER: frozenset[Status] = frozenset({"completed", "failed", "expired", "cancelled"})
+from siliconflow_provider.emulator.plans import Plan
+from siliconflow_provider.emulator.statuses import Status
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Batch:
     error_id: str
     cancel_at: float | None = None
     check: Check | None = None
+    plan: Plan = field(default_factory=Plan)
 
     @property
     def expires_at(self) -> float:
@@ -60,6 +61,8 @@ class Batch:
     @property
     def leaves_queue_at(self) -> float:
         """When the input file is read: when the run begins, or the window ends before that."""
+        if self.plan.stuck == "in_queue":
+            return math.inf
         return min(self.created_at + self.timings.queue, self.expires_at)
 
 
@@ -105,10 +108,7 @@ def state_at(batch: Batch, now: float) -> State:
     if batch.cancel_at is None or now < batch.cancel_at:
         return _undisturbed(batch, now)
     before = _undisturbed(batch, batch.cancel_at)
-    cancelled_at = batch.cancel_at + batch.timings.cancel
-    if now < cancelled_at:
-        return replace(before, status="cancelling", cancelling_at=batch.cancel_at)
-    return replace(before, status="cancelled", cancelling_at=batch.cancel_at, cancelled_at=cancelled_at)
+    return _cancelled(batch, before, batch.cancel_at, now)
 
 
 def _undisturbed(batch: Batch, now: float) -> State:
@@ -120,27 +120,39 @@ def _undisturbed(batch: Batch, now: float) -> State:
     if batch.check.errors:
         return State("failed", failed_at=batch.leaves_queue_at)
     started = batch.created_at + batch.timings.queue
-    ran = started + batch.timings.run
-    completed = ran + batch.timings.finalize
-    if ran > batch.expires_at and now >= batch.expires_at:
+    ran = math.inf if batch.plan.stuck == "in_progress" else started + batch.timings.run
+    completed = math.inf if batch.plan.stuck == "finalizing" else ran + batch.timings.finalize
+    if batch.expires_at < ran < math.inf and now >= batch.expires_at:
         done = _finished(batch, batch.check, batch.expires_at)
         begun = started if started < batch.expires_at else None
         return State("expired", done, in_progress_at=begun, expired_at=batch.expires_at)
     if now < ran:
         return State("in_progress", _finished(batch, batch.check, now), in_progress_at=started)
-    if now < completed:
-        return State("finalizing", batch.check.total, in_progress_at=started, finalizing_at=ran)
-    return State("completed", batch.check.total, in_progress_at=started, finalizing_at=ran, completed_at=completed)
+    running = State("in_progress", _finished(batch, batch.check, ran), in_progress_at=started)
+    if batch.plan.end == "expired":
+        return replace(running, status="expired", expired_at=ran)
+    if batch.plan.end == "cancelled":
+        return _cancelled(batch, running, ran, now)
+    finalizing = replace(running, status="finalizing", finalizing_at=ran)
+    return finalizing if now < completed else replace(finalizing, status="completed", completed_at=completed)
+
+
+def _cancelled(batch: Batch, before: State, cancel_at: float, now: float) -> State:
+    """The state at `now` of a batch that was in the state `before` when somebody cancelled it."""
+    cancelling = replace(before, status="cancelling", cancelling_at=cancel_at)
+    cancelled_at = math.inf if batch.plan.stuck == "cancelling" else cancel_at + batch.timings.cancel
+    return cancelling if now < cancelled_at else replace(cancelling, status="cancelled", cancelled_at=cancelled_at)
 
 
 def _finished(batch: Batch, check: Check, now: float) -> int:
     """How many requests have been run when the run is cut off at `now`."""
     elapsed = now - batch.created_at - batch.timings.queue
+    planned = batch.plan.run_of(check.total)
     if elapsed < 0:
         return 0
     if elapsed >= batch.timings.run:
-        return check.total
-    return int(check.total * elapsed / batch.timings.run)
+        return planned
+    return int(planned * elapsed / batch.timings.run)
 
 
 def counts(batch: Batch, state: State) -> Counts | None:

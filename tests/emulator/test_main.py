@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from siliconflow_provider.emulator import __main__ as command_line
+from siliconflow_provider.emulator.forms import MEANINGS
 
 COMMAND = [sys.executable, "-m", "siliconflow_provider.emulator"]
 AUTHORIZED = {"Authorization": "Bearer sk-emulator"}
@@ -63,7 +64,7 @@ def test_the_start_says_what_to_do_and_the_end_is_clean(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_goes_on_where_it_was(tmp_path: Path, sums: Callable[[int], bytes]) -> None:
-    timings = ["--queue-seconds", "0", "--run-seconds", "0", "--finalize-seconds", "0"]
+    timings = ["--queue-seconds", "0", "--run-seconds", "0", "--finalize-seconds", "0", "--control"]
     with running(tmp_path, *timings) as (process, _, base_url):
         uploaded = requests.post(
             base_url + "/files",
@@ -84,6 +85,8 @@ def test_a_killed_process_goes_on_where_it_was(tmp_path: Path, sums: Callable[[i
         batch = requests.get(f"{base_url}/batches/{created['id']}", headers=AUTHORIZED, timeout=10).json()
         assert batch["status"] == "completed"
         assert len(requests.get(batch["output_file_id"], timeout=10).content.splitlines()) == 3
+        executed = requests.get(base_url.replace("/v1", "/control/executions"), timeout=10).json()
+        assert executed == {"total": 3, "distinct": 3, "most": 1}
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=5)
     assert (process.returncode, errors) == (0, "")
@@ -111,6 +114,9 @@ def test_a_taken_port_is_one_sentence_and_exit_code_1(tmp_path: Path, capsys: An
         ["--run-seconds", "nan"],
         ["--cancel-seconds", "soon"],
         ["--nonsense"],
+        ["--form", "nonsense"],
+        ["--form", "wrapped-file-list", "--form", "nested-file-list"],
+        ["--list-lag-seconds", "-1"],
     ],
 )
 def test_bad_arguments_are_exit_code_2(arguments: list[str], capsys: Any) -> None:
@@ -118,6 +124,38 @@ def test_bad_arguments_are_exit_code_2(arguments: list[str], capsys: Any) -> Non
         command_line.main(arguments)
     assert caught.value.code == 2
     assert "error:" in capsys.readouterr().err
+
+
+def test_an_unknown_form_is_named_with_those_that_there_are(capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        command_line.main(["--form", "result-id"])
+    assert "there is no form 'result-id'; there are result-ids, flat-upload," in capsys.readouterr().err
+
+
+def test_the_help_names_every_form_and_fits_a_terminal(capsys: Any) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(["--help"])
+    page = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert [name for name in MEANINGS if f"\n  {name} " not in page] == []
+    assert max(map(len, page.splitlines())) <= 100
+
+
+def test_forms_and_control_are_offered_by_option(tmp_path: Path) -> None:
+    arguments = ["--control", "--form", "flat-upload", "--form", "wrapped-file-list", "--list-lag-seconds", "3"]
+    with running(tmp_path, *arguments) as (_, printed, base_url):
+        (control_url,) = re.findall(r"Control interface, which asks for no key: (\S+)/\n", printed)
+        assert requests.get(control_url + "/clock", timeout=10).json()["held"] is False
+        uploaded = requests.post(
+            base_url + "/files",
+            data={"purpose": "batch"},
+            files={"file": ("a.jsonl", b"{}\n")},
+            headers=AUTHORIZED,
+            timeout=10,
+        ).json()
+        listed = requests.get(base_url + "/files", headers=AUTHORIZED, timeout=10).json()
+        assert [item["id"] for item in listed["data"]] == [uploaded["id"]]
+        assert listed["code"] == 20000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""The lines of result files as the service writes them; where that has been seen to vary, the forms belong here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from siliconflow_provider.emulator.forms import Forms
+
+
+def answer_line(key: str, custom_id: str, completion: dict[str, Any], forms: Forms) -> dict[str, Any]:
+    """The line of a request that succeeded."""
+    return _line(key, custom_id, _response(key, 200, completion, forms), None)
+
+
+def error_line(key: str, custom_id: str, error: dict[str, Any], forms: Forms, *, ran: bool) -> dict[str, Any]:
+    """The line of a request that failed when it was run, or that was not run."""
+    if forms.errors_without_code:
+        error = {"message": error["message"]}
+    if forms.openai_lines and ran:
+        return _line(key, custom_id, _response(key, 400, {"error": error}, forms), None)
+    return _line(key, custom_id, None, error)
+
+
+def _line(key: str, custom_id: str, response: Any, error: Any) -> dict[str, Any]:
+    return {"id": f"batch_req_{key}", "custom_id": custom_id, "response": response, "error": error}
+
+
+def _response(key: str, status: int, body: dict[str, Any], forms: Forms) -> dict[str, Any]:
+    shown = {"body": msgspec.json.encode(body).decode() if forms.body_strings else body}
+    return {"status_code": status, "request_id": f"req_{key}"} | shown if forms.openai_lines else shown

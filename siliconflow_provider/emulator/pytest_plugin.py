@@ -1,0 +1,55 @@
+"""The pytest fixture `siliconflow_emulator`. Every pytest run imports this, so it imports what it needs when used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+
+
+@pytest.fixture
+def siliconflow_emulator_options() -> dict[str, Any]:
+    """Override this to give the emulator of `siliconflow_emulator` other options: fields of EmulatorOptions."""
+    return {}
+
+
+@pytest.fixture
+def siliconflow_emulator(
+    siliconflow_emulator_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Emulator]:
+    """A running SiliconFlow emulator with its `control`; the Airflow connection `siliconflow_default` leads to it.
+
+    Its phases take no time: a batch is over when it is first asked for. Nor do the provider's pauses around a create,
+    which let a real service's list catch up.
+    """
+    options = _options(tmp_path / "siliconflow-emulator", siliconflow_emulator_options)
+    from siliconflow_provider.emulator.server import Emulator
+
+    with Emulator(options) as emulator:
+        monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(emulator.airflow_connection))
+        monkeypatch.setattr("siliconflow_provider.jobs.submission.SETTLING_SECONDS", 0)
+        monkeypatch.setattr("siliconflow_provider.jobs.submission.LOOK_PAUSES", (0, 0, 0))
+        yield emulator
+
+
+def _options(data_dir: Path, given: dict[str, Any]) -> EmulatorOptions:
+    from siliconflow_provider.emulator.errors import MissingExtraError
+
+    try:
+        from siliconflow_provider.emulator.server import EmulatorOptions
+    except MissingExtraError as error:
+        pytest.fail(f"siliconflow_emulator: {error}", pytrace=False)
+    names = EmulatorOptions.__dataclass_fields__
+    if unknown := [name for name in given if name not in names]:
+        pytest.fail(
+            f"siliconflow_emulator_options: there is no option {unknown[0]!r}; there are {', '.join(names)}",
+            pytrace=False,
+        )
+    phases = {f"{phase}_seconds": 0.0 for phase in ("queue", "run", "finalize", "cancel")}
+    return EmulatorOptions(**{"data_dir": data_dir, "control": True, **phases, **given})

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+
+
+@pytest.fixture
+def options(options: EmulatorOptions) -> EmulatorOptions:
+    return replace(options, control=True)
+
+
+def test_answers_are_counted_by_endpoint_and_status(api: Any, emulator: Emulator) -> None:
+    api.upload(b"{}\n")
+    for path in ("/files", "/batches/batch_a", "/batches/batch_b", "/nothing"):
+        api.call("GET", path)
+    requests.get(emulator.base_url + "/files", timeout=10)
+    requests.get(emulator.storage_url + "/results/file-x", timeout=10)
+    answers = emulator.control.answers()
+    assert {endpoint: counts for endpoint, counts in answers.items() if counts} == {
+        "POST /files": {200: 1},
+        "GET /files": {200: 1, 401: 1},
+        "GET /batches/{id}": {404: 2},
+        "GET /results/{id}": {403: 1},
+    }
+    assert answers["POST /batches"][503] == 0
+
+
+def test_counts_go_on_after_a_stop_and_a_reset(api: Any, emulator: Emulator, new_api: Any) -> None:
+    api.call("GET", "/files")
+    emulator.control.reset()
+    emulator.stop()
+    emulator.start()
+    new_api(emulator).call("GET", "/files")
+    assert emulator.control.answers()["GET /files"] == {200: 2}

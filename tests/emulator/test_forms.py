@@ -1,0 +1,186 @@
+"""Forms of answers beside the usual ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+import requests
+
+from siliconflow_provider.emulator.errors import EmulatorError
+from siliconflow_provider.emulator.forms import MEANINGS, Forms
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+
+SECOND = 1_800_000_000
+Sums = Callable[[int], bytes]
+
+
+@pytest.fixture
+def options(options: EmulatorOptions, request: pytest.FixtureRequest) -> EmulatorOptions:
+    """With an indirect parameter: the names of the forms."""
+    return replace(options, forms=Forms.named(request.param), control=True)
+
+
+@pytest.fixture
+def mixed(api: Any, clock: Any, line: Any, jsonl: Any) -> dict[str, Any]:
+    """A completed batch: "good" succeeded, "bad" failed."""
+    batch_id = api.create(jsonl([line("good", "1+1"), line("bad", "x", max_tokens=0)]))
+    clock.advance(200)
+    batch: dict[str, Any] = api.batch(batch_id)
+    return batch
+
+
+def named(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("options", [names], indirect=True, ids=["-and-".join(names)])
+
+
+@named("result-ids")
+def test_result_files_can_be_ids_that_need_the_key(api: Any, mixed: dict[str, Any]) -> None:
+    assert mixed["output_file_id"].startswith("file-")
+    assert mixed["error_file_id"].startswith("file-")
+    answer = api.call("GET", f"/files/{mixed['output_file_id']}/content")
+    assert json.loads(answer.content)["custom_id"] == "good"
+    url = f"{api.base_url}/files/{mixed['output_file_id']}/content"
+    assert requests.get(url, timeout=10).status_code == 401
+
+
+@named("flat-upload")
+def test_an_upload_can_answer_without_a_wrapping(api: Any) -> None:
+    answer = api.call("POST", "/files", data={"purpose": "batch"}, files={"file": ("a.jsonl", b"{}\n")}).json()
+    assert answer.pop("id").startswith("file-")
+    assert answer == {
+        "object": "file",
+        "bytes": 3,
+        "created_at": SECOND,
+        "filename": "a.jsonl",
+        "purpose": "batch",
+    }
+
+
+@named("wrapped-file-list")
+def test_files_can_be_listed_in_a_wrapping(api: Any) -> None:
+    file_id = api.upload(b"{}\n")
+    listed = api.call("GET", "/files").json()
+    assert (listed["code"], listed["status"]) == (20000, True)
+    assert [(item["id"], item["createdAt"]) for item in listed["data"]] == [(file_id, SECOND)]
+
+
+@named("nested-file-list")
+def test_files_can_be_listed_in_two_wrappings(api: Any) -> None:
+    file_id = api.upload(b"{}\n")
+    listed = api.call("GET", "/files").json()
+    assert (listed["code"], listed["data"]["object"]) == (20000, "file")
+    assert [item["id"] for item in listed["data"]["data"]] == [file_id]
+
+
+@named("error-objects")
+def test_errors_can_be_a_list_of_objects(api: Any, clock: Any, jsonl: Any) -> None:
+    failed, empty = api.create(jsonl(["nonsense", "[]"])), api.create(b"\n")
+    clock.advance(200)
+    assert api.batch(failed)["errors"] == {
+        "object": "list",
+        "data": [
+            {"code": "invalid_request", "message": "not JSON", "line": 1},
+            {"code": "invalid_request", "message": "not a JSON object", "line": 2},
+        ],
+    }
+    assert api.batch(empty)["errors"]["data"] == [
+        {"code": "invalid_request", "message": "the input file has no line", "line": None}
+    ]
+
+
+@named("openai-lines")
+def test_lines_can_be_openais_with_status_codes(api: Any, mixed: dict[str, Any]) -> None:
+    (good,), (bad,) = api.rows(mixed["output_file_id"]), api.rows(mixed["error_file_id"])
+    assert (good["response"]["status_code"], good["error"]) == (200, None)
+    assert good["response"]["request_id"] != bad["response"]["request_id"]
+    assert good["response"]["body"]["choices"][0]["message"]["content"] == "2"
+    assert (bad["response"]["status_code"], bad["error"]) == (400, None)
+    assert bad["response"]["body"]["error"]["code"] == "invalid_request"
+
+
+@named("openai-lines")
+def test_a_request_that_did_not_run_has_no_response_in_any_form(
+    api: Any, emulator: Emulator, clock: Any, sums: Sums
+) -> None:
+    emulator.control.plan(end="expired", run_share=0)
+    batch_id = api.create(sums(1))
+    clock.advance(200)
+    (row,) = api.rows(api.batch(batch_id)["error_file_id"])
+    assert (row["response"], row["error"]["code"]) == (None, "batch_expired")
+
+
+@named("body-strings")
+def test_the_body_can_be_json_in_a_string(api: Any, mixed: dict[str, Any]) -> None:
+    (good,) = api.rows(mixed["output_file_id"])
+    assert set(good["response"]) == {"body"}
+    assert json.loads(good["response"]["body"])["choices"][0]["message"]["content"] == "2"
+
+
+@named("errors-without-code")
+def test_failures_can_have_no_code(api: Any, mixed: dict[str, Any]) -> None:
+    (bad,) = api.rows(mixed["error_file_id"])
+    assert bad["error"] == {"message": "max_tokens: must be an integer of at least 1"}
+
+
+@named("list-without-metadata")
+def test_listed_batches_can_lack_metadata(api: Any, sums: Sums) -> None:
+    batch_id = api.create(sums(1), metadata={"a": "b"})
+    (item,) = api.call("GET", "/batches").json()["data"]
+    assert "metadata" not in item
+    assert item["created_at"] == SECOND
+    assert api.batch(batch_id)["metadata"] == {"a": "b"}
+
+
+@named("list-without-times")
+def test_listed_batches_can_lack_times_and_results(api: Any, mixed: dict[str, Any]) -> None:
+    (item,) = api.call("GET", "/batches").json()["data"]
+    assert not [field for field in item if field.endswith("_at")]
+    assert "output_file_id" not in item
+    assert "error_file_id" not in item
+    assert (item["id"], item["input_file_id"], item["status"]) == (mixed["id"], mixed["input_file_id"], "completed")
+    assert mixed["completed_at"]
+
+
+@named("unpaged")
+@pytest.mark.parametrize("query", ["limit=1", "limit=x&after=batch_no", ""])
+def test_paging_can_be_ignored(api: Any, sums: Sums, query: str) -> None:
+    ids = [api.create(sums(1)) for _ in range(3)][::-1]
+    page = api.call("GET", f"/batches?{query}").json()
+    assert ([item["id"] for item in page["data"]], page["has_more"]) == (ids, False)
+
+
+@pytest.mark.parametrize("options", [()], indirect=True)
+class TestListLag:
+    @pytest.fixture
+    def options(self, options: EmulatorOptions) -> EmulatorOptions:
+        return replace(options, forms=Forms(list_lag_seconds=3))
+
+    def test_a_new_batch_can_be_missing_from_the_list_for_a_while(self, api: Any, clock: Any, sums: Sums) -> None:
+        old = api.create(sums(1))
+        clock.advance(2.9)
+        new = api.create(sums(1))
+
+        def listed() -> tuple[list[str], bool]:
+            page = api.call("GET", "/batches?limit=1").json()
+            return [item["id"] for item in page["data"]], page["has_more"]
+
+        assert listed() == ([], False)
+        assert api.batch(old)["id"] == old
+        clock.advance(0.1)
+        assert listed() == ([old], False)
+        clock.advance(2.9)
+        assert listed() == ([new], True)
+
+
+def test_every_form_has_a_name_and_a_meaning() -> None:
+    assert {name.replace("-", "_") for name in MEANINGS} == {each.name for each in fields(Forms)} - {"list_lag_seconds"}
+    assert Forms.named(["result-ids", "unpaged"], 2.0) == Forms(result_ids=True, unpaged=True, list_lag_seconds=2.0)
+
+
+def test_two_forms_of_one_answer_are_refused() -> None:
+    with pytest.raises(EmulatorError, match=r"wrapped-file-list and nested-file-list .*; choose one"):
+        Forms.named(["wrapped-file-list", "nested-file-list"])

@@ -1,0 +1,263 @@
+"""Planned outcomes, from the rule to the files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+
+from siliconflow_provider.emulator.plans import Plan, Requests
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+
+SECOND = 1_800_000_000
+DAY = 24 * 3600
+Sums = Callable[[int], bytes]
+
+
+@pytest.fixture
+def options(options: EmulatorOptions) -> EmulatorOptions:
+    return replace(options, control=True)
+
+
+@pytest.mark.parametrize(
+    ("share", "total", "chosen"),
+    [
+        (0.5, 4, [0, 2]),
+        (0.3, 10, [0, 3, 6]),
+        (0.34, 10, [0, 2, 5, 8]),
+        (0.1, 30, [0, 10, 20]),
+        (1, 3, [0, 1, 2]),
+        (0.01, 5, [0]),
+    ],
+)
+def test_a_share_is_spread_evenly_and_begun_ones_count(share: float, total: int, chosen: list[int]) -> None:
+    requests = Requests(share=share)
+    assert [index for index in range(total) if requests.choose(index, "r")] == chosen
+
+
+def test_requests_are_chosen_by_position_and_custom_id_too() -> None:
+    requests = Requests(positions=frozenset({2}), custom_ids=frozenset({"r5"}))
+    assert [index for index in range(9) if requests.choose(index, f"r{index}")] == [2, 5]
+
+
+def over(api: Any, emulator: Emulator, clock: Any, content: bytes, **plan: Any) -> dict[str, Any]:
+    """A batch of this plan when its phases have passed."""
+    emulator.control.plan(**plan)
+    batch_id = api.create(content)
+    clock.advance(200)
+    batch: dict[str, Any] = api.batch(batch_id)
+    return batch
+
+
+def ids(api: Any, reference: str | None) -> list[str]:
+    return sorted(row["custom_id"] for row in api.rows(reference)) if reference else []
+
+
+def test_a_planned_failure_has_its_errors_and_no_results(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    batch = over(api, emulator, clock, sums(3), end="failed", errors=["no quota", "no mercy"])
+    assert (batch["status"], batch["failed_at"], batch["errors"]) == ("failed", SECOND + 10, ["no quota", "no mercy"])
+    assert (batch["output_file_id"], batch["error_file_id"], batch["request_counts"]) == (None, None, None)
+    assert over(api, emulator, clock, sums(3), end="failed")["errors"] == ["The batch failed, as planned."]
+
+
+def test_a_planned_expiry_delivers_its_share_and_names_the_rest(
+    api: Any, emulator: Any, clock: Any, sums: Sums
+) -> None:
+    batch = over(api, emulator, clock, sums(4), end="expired", run_share=0.75)
+    assert (batch["status"], batch["expired_at"], batch["completed_at"]) == ("expired", SECOND + 110, None)
+    assert batch["request_counts"] == {"total": 4, "completed": 3, "failed": 1}
+    assert ids(api, batch["output_file_id"]) == ["r0", "r1", "r2"]
+    (row,) = api.rows(batch["error_file_id"])
+    assert (row["custom_id"], row["error"]["code"]) == ("r3", "batch_expired")
+
+
+def test_a_cancellation_by_the_service_delivers_its_share(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    batch = over(api, emulator, clock, sums(4), end="cancelled")
+    assert (batch["status"], batch["cancelling_at"], batch["cancelled_at"]) == ("cancelled", SECOND + 110, SECOND + 130)
+    assert (ids(api, batch["output_file_id"]), batch["error_file_id"]) == (["r0", "r1"], None)
+
+
+def test_to_cancel_what_the_service_cancels_changes_nothing(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    emulator.control.plan(end="cancelled")
+    batch_id = api.create(sums(4))
+    clock.advance(120)
+    assert api.call("POST", f"/batches/{batch_id}/cancel").json() == api.batch(batch_id)
+    clock.advance(10)
+    assert api.batch(batch_id)["cancelled_at"] == SECOND + 130
+
+
+def test_planned_requests_fail_with_their_code_and_message(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    failing = {"positions": [1], "custom_ids": ["r3"], "code": "rate_limit", "message": "too many"}
+    batch = over(api, emulator, clock, sums(5), failing=failing)
+    assert batch["request_counts"] == {"total": 5, "completed": 3, "failed": 2}
+    assert ids(api, batch["output_file_id"]) == ["r0", "r2", "r4"]
+    rows = api.rows(batch["error_file_id"])
+    planned = {"code": "rate_limit", "message": "too many"}
+    assert {row["custom_id"]: row["error"] for row in rows} == {"r1": planned, "r3": planned}
+
+
+def test_a_fault_of_its_own_is_named_before_a_planned_one(
+    api: Any, emulator: Any, clock: Any, line: Any, jsonl: Any
+) -> None:
+    content = jsonl([line("own", "x", max_tokens=0), line("planned", "x")])
+    batch = over(api, emulator, clock, content, failing={"share": 1})
+    errors = {row["custom_id"]: row["error"]["code"] for row in api.rows(batch["error_file_id"])}
+    assert errors == {"own": "invalid_request", "planned": "server_error"}
+
+
+def test_once_fails_a_body_the_first_time_that_any_batch_runs_it(
+    api: Any, emulator: Any, clock: Any, sums: Sums, line: Any, jsonl: Any
+) -> None:
+    emulator.control.plan(every=1, failing={"share": 1, "once": True})
+    first = api.create(sums(2))
+    clock.advance(50)
+    # While the first is at its first request of two. Twice the same body: the second sight of it is none.
+    second = api.create(jsonl([line("x", "What is 0 + 1?"), line("y", "new"), line("z", "new")]))
+    clock.advance(200)
+    third = api.create(sums(2))
+    clock.advance(200)
+    # The newest is asked for first: when it is read does not matter.
+    batches = [api.batch(batch_id) for batch_id in (third, second, first)]
+    assert [ids(api, batch["error_file_id"]) for batch in batches] == [[], ["y"], ["r0", "r1"]]
+    assert [ids(api, batch["output_file_id"]) for batch in batches] == [["r0", "r1"], ["x", "z"], []]
+
+
+def test_a_body_that_no_batch_has_run_is_still_new(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    over(api, emulator, clock, sums(4), end="expired")
+    batch = over(api, emulator, clock, sums(4), failing={"share": 1, "once": True})
+    assert ids(api, batch["error_file_id"]) == ["r2", "r3"]
+
+
+def content(reference: str) -> list[bytes]:
+    return requests.get(reference, timeout=10).content.splitlines(keepends=True)
+
+
+def test_lines_can_be_missing_doubled_broken_or_nobodys(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    batch = over(
+        api,
+        emulator,
+        clock,
+        sums(6),
+        missing={"positions": [1]},
+        duplicated={"positions": [3]},
+        cut={"custom_ids": ["r5"]},
+        garbled={"custom_ids": ["r0"]},
+        unknown_ids=2,
+    )
+    assert batch["request_counts"] == {"total": 6, "completed": 6, "failed": 0}
+    doubled, again, cut, garbled, *whole = content(batch["output_file_id"])
+    assert (json.loads(doubled)["custom_id"], again) == ("r3", doubled)
+    for broken in (cut, garbled):
+        with pytest.raises((json.JSONDecodeError, UnicodeDecodeError)):
+            json.loads(broken)
+    assert b'"r5"' in cut
+    with pytest.raises(UnicodeDecodeError):
+        garbled.decode()
+    rows = [json.loads(line) for line in whole]
+    assert [row["custom_id"] for row in rows] == ["r2", "r4", "unknown-0", "unknown-1"]
+    assert len({row["id"] for row in rows}) == 4
+    assert batch["error_file_id"] is None
+
+
+def test_lines_of_the_error_file_go_wrong_too(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    batch = over(api, emulator, clock, sums(2), failing={"share": 1}, missing={"positions": [0]}, unknown_ids=1)
+    assert (ids(api, batch["error_file_id"]), batch["output_file_id"]) == (["r1"], None)
+
+
+@pytest.mark.parametrize(
+    ("stuck", "completed"), [("in_queue", None), ("in_progress", 2), ("finalizing", 4), ("cancelling", 4)]
+)
+def test_a_stuck_batch_does_not_leave_its_status_even_after_its_window(
+    api: Any, emulator: Any, clock: Any, sums: Sums, stuck: str, completed: int | None
+) -> None:
+    emulator.control.plan(stuck=stuck)
+    batch_id = api.create(sums(4))
+    if stuck == "cancelling":
+        clock.advance(110)
+        api.call("POST", f"/batches/{batch_id}/cancel")
+    clock.advance(30 * DAY)
+    batch = api.batch(batch_id)
+    counts = batch["request_counts"]
+    assert (batch["status"], counts and counts["completed"]) == (stuck, completed)
+    assert [batch[end] for end in ("completed_at", "failed_at", "expired_at", "cancelled_at")] == [None] * 4
+
+
+@pytest.mark.parametrize("stuck", ["in_queue", "in_progress", "finalizing"])
+def test_a_stuck_batch_can_be_cancelled(api: Any, emulator: Any, clock: Any, sums: Sums, stuck: str) -> None:
+    emulator.control.plan(stuck=stuck)
+    batch_id = api.create(sums(4))
+    clock.advance(200)
+    api.call("POST", f"/batches/{batch_id}/cancel")
+    clock.advance(20)
+    assert api.batch(batch_id)["status"] == "cancelled"
+
+
+def test_statuses_can_have_other_words_while_times_stay(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    emulator.control.plan(shown_as={"in_queue": "validating", "in_progress": "reviewing"})
+    batch_id = api.create(sums(1))
+    seen = []
+    for seconds in (0, 10, 100, 5):
+        clock.advance(seconds)
+        batch = api.batch(batch_id)
+        seen.append((batch["status"], batch["in_progress_at"]))
+    assert seen == [
+        ("validating", None),
+        ("reviewing", SECOND + 10),
+        ("finalizing", SECOND + 10),
+        ("completed", SECOND + 10),
+    ]
+
+
+def test_phases_can_have_other_lengths(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    emulator.control.plan(queue_seconds=1, run_seconds=2, cancel_seconds=0)
+    batch_id = api.create(sums(1))
+    clock.advance(8)
+    assert (api.batch(batch_id)["finalizing_at"], api.batch(batch_id)["status"]) == (SECOND + 3, "completed")
+
+
+def test_a_plan_is_for_batches_whose_metadata_has_its_pairs(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    emulator.control.plan(metadata={"team": "a", "n": "1"}, end="failed")
+    created = [
+        api.create(sums(1)),
+        api.create(sums(1), metadata={"team": "a"}),
+        api.create(sums(1), metadata={"team": "a", "n": "1", "more": "x"}),
+    ]
+    clock.advance(200)
+    assert [api.batch(each)["status"] for each in created] == ["completed", "completed", "failed"]
+
+
+def test_a_refused_create_uses_no_plan(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    emulator.control.plan(end="failed")
+    body = {"input_file_id": "file-no", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    assert api.call("POST", "/batches", json=body).status_code == 400
+    assert [plan["used"] for plan in emulator.control.plans()] == [0]
+
+
+def test_a_batch_keeps_its_plan_over_a_restart_and_a_reset(
+    options: EmulatorOptions, clock: Any, new_api: Any, sums: Sums
+) -> None:
+    with Emulator(options, clock=clock) as first:
+        first.control.plan(failing={"positions": [0], "custom_ids": ["r1"]}, shown_as={"completed": "done"})
+        batch_id = new_api(first).create(sums(3))
+        first.control.reset()
+    clock.advance(200)
+    with Emulator(replace(options, control=False), clock=clock) as second:
+        api = new_api(second)
+        batch = api.batch(batch_id)
+        assert (batch["status"], ids(api, batch["error_file_id"])) == ("done", ["r0", "r1"])
+
+
+def test_a_batch_stored_before_there_were_plans_is_read(emulator: Any, api: Any, clock: Any, sums: Sums) -> None:
+    batch_id = api.create(sums(1))
+    emulator._database.change_batch(batch_id, lambda batch: replace(batch, plan=Plan()))
+    record = emulator._database._rows("SELECT record FROM batches")[0]
+    stored = json.loads(record)
+    assert stored.pop("plan") == {}
+    with emulator._database._transaction() as connection:
+        connection.execute("UPDATE batches SET record = ?", (json.dumps(stored).encode(),))
+    clock.advance(200)
+    assert api.batch(batch_id)["status"] == "completed"
