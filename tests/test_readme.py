@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pendulum
 import pytest
 
-from siliconflow_provider.emulator.server import EmulatorOptions
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -67,6 +69,20 @@ class TestQuickBatches:
         assert [each.status for each in client.list_batches()] == ["completed", "completed"]
         (results,) = (tmp_path / "out").glob("*/results.jsonl")
         assert len(results.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_tests_of_ones_own_dags_run_as_they_are_printed(
+    dags_folder, load_dag_file, siliconflow_emulator: Emulator, tmp_path: Path, monkeypatch, number: int
+) -> None:
+    (tmp_path / "requests.jsonl").write_text(block('"custom_id": "q1", "body"'))
+    (dags_folder / "first_batch.py").write_text(block("def first_batch").replace("/tmp/", f"{tmp_path}/"))
+    monkeypatch.setitem(sys.modules, "first_batch", load_dag_file("first_batch.py"))
+    names: dict[str, Any] = {}
+    exec(block("def test_a_failed_batch"), names)
+    tests = [each for name, each in names.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    tests[number](siliconflow_emulator)
 
 
 def test_the_arguments_and_their_defaults_are_those_of_the_operator() -> None:
