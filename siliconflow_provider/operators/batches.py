@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from siliconflow_provider.exceptions import BatchWaitError
-from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID, SiliconFlowHook
+from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.operators.connection import ConnectionMixin
 from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout
 from siliconflow_provider.verdicts import raise_for_ends
 
@@ -152,7 +152,7 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
         )
 
 
-class CancelBatchOperator(BaseOperator):
+class CancelBatchOperator(ConnectionMixin, BaseOperator):
     """Cancel a batch, or whatever of this DAG run still runs; returns the ids of what was cancelled.
 
     What a batch has answered is billed and kept for 30 days. A batch that is over is left as it is. Without a
@@ -174,11 +174,6 @@ class CancelBatchOperator(BaseOperator):
         self._is_whole_run = batch_id is None
         self.batch_id = batch_id
         self.siliconflow_conn_id = siliconflow_conn_id
-
-    @cached_property
-    def hook(self) -> SiliconFlowHook:
-        """The hook of this task's connection."""
-        return SiliconFlowHook(self.siliconflow_conn_id)
 
     def execute(self, context: Context) -> list[str]:
         """Cancel, and say what became of each batch."""
@@ -214,7 +209,7 @@ class CancelBatchOperator(BaseOperator):
         return found
 
 
-class DownloadResultsOperator(BaseOperator):
+class DownloadResultsOperator(ConnectionMixin, BaseOperator):
     """Fetch what a batch answered, as `results.jsonl` and `manifest.json`.
 
     `results.jsonl` has one row for each request that the batch's output or error file mentions, in the order of
@@ -240,11 +235,6 @@ class DownloadResultsOperator(BaseOperator):
         self.batch_id = batch_id
         self.output_path = output_path
         self.siliconflow_conn_id = siliconflow_conn_id
-
-    @cached_property
-    def hook(self) -> SiliconFlowHook:
-        """The hook of this task's connection."""
-        return SiliconFlowHook(self.siliconflow_conn_id)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the two files and return their paths, the counts and the tokens."""

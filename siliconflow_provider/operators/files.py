@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID, SiliconFlowHook
+from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
+from siliconflow_provider.operators.connection import ConnectionMixin
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from siliconflow_provider.jobs.request_lines import RequestFileReport
 
 
-class UploadFileOperator(BaseOperator):
+class UploadFileOperator(ConnectionMixin, BaseOperator):
     """Check a request file and upload it; returns the file id.
 
     Every line is checked before anything is sent. The upload is named for the hash of its content, and one that
@@ -35,11 +35,6 @@ class UploadFileOperator(BaseOperator):
         super().__init__(**kwargs)
         self.file_path = file_path
         self.siliconflow_conn_id = siliconflow_conn_id
-
-    @cached_property
-    def hook(self) -> SiliconFlowHook:
-        """The hook of this task's connection."""
-        return SiliconFlowHook(self.siliconflow_conn_id)
 
     def execute(self, context: Context) -> str:
         """Return the id of the file at the service."""

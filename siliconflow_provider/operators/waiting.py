@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.exceptions import BatchWaitError
-from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
+from siliconflow_provider.operators.connection import ConnectionMixin
 from siliconflow_provider.verdicts import describe_running
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ TRIGGER_GRACE = timedelta(minutes=10)
 SHORTEST_POLL_INTERVAL = 1.0
 
 
-class BatchWaitingMixin:
+class BatchWaitingMixin(ConnectionMixin):
     """For operators and sensors that wait: they call `wait_for_batches` and implement `waiting_ended`."""
 
-    siliconflow_conn_id: str
     deferrable: bool
     poll_interval: float | None
     timeout: Any
@@ -42,11 +41,6 @@ class BatchWaitingMixin:
     if TYPE_CHECKING:
         log: Any
         defer: Callable[..., Any]
-
-    @cached_property
-    def hook(self) -> SiliconFlowHook:
-        """The hook of this task's connection."""
-        return SiliconFlowHook(self.siliconflow_conn_id)
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> Any:
         """Return the task's result, or raise what the ends stand for."""
