@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest demo emulator clean
+.PHONY: help test lint pytest system demo ui emulator clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -28,8 +28,14 @@ lint: $(READY)
 pytest: $(READY)
 	$(VENV)/bin/python -m pytest
 
+system: $(READY) ## Run the tests on real Airflow components, some of which are killed
+	$(VENV)/bin/python -m pytest -m system tests/system
+
 demo: $(READY) ## Run the nightly eval end to end against the emulator
 	@$(VENV)/bin/python scripts/demo.py
+
+ui: $(READY) ## Open Airflow's UI with the examples and the emulator; Ctrl-C stops it
+	@$(VENV)/bin/python scripts/ui.py
 
 emulator: $(READY) ## Start the emulator on port 8900, to develop DAGs against
 	$(VENV)/bin/python -m siliconflow_provider.emulator --port 8900
