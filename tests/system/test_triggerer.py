@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from siliconflow_provider.operators.batches import CreateBatchOperator
 from tests.system.components import Components
 from tests.system.dag_runs import DagRun, TaskInstance
 from tests.system.rest_api import AIRFLOW_3
@@ -18,10 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def deferred_run(run_of_one_batch: Callable[..., DagRun]) -> DagRun:
     """A DAG run whose task waits in the triggerer for a batch that runs for 40 seconds."""
-    arguments: dict[str, Any] = {"poll_interval": 1}
-    if "cancel_on_kill" in inspect.signature(CreateBatchOperator).parameters:
-        arguments["cancel_on_kill"] = True
-    run = run_of_one_batch(40, **arguments)
+    run = run_of_one_batch(40, poll_interval=1, cancel_on_kill=True)
     create = run.task_instance("create")
     what = "the triggerer has asked for the batch"
     run.components.wait_until(lambda: "is in_progress" in create.log(), what, 60, run.describe)
