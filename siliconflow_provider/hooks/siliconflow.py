@@ -123,5 +123,6 @@ def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
 
         return DEFAULT_BASE_URL
     parts = urlsplit(host if "://" in host else f"{schema or 'https'}://{host}")
-    netloc = parts.netloc if port is None or parts.port else f"{parts.netloc}:{port}"
+    # Airflow's form writes an empty port as 0.
+    netloc = f"{parts.netloc}:{port}" if port and not parts.port else parts.netloc
     return f"{parts.scheme}://{netloc}{parts.path.rstrip('/') or '/v1'}"

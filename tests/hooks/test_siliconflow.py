@@ -33,6 +33,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Any:
         ({"host": "gateway.example/siliconflow/v1"}, "https://gateway.example/siliconflow/v1"),
         ({"host": "127.0.0.1", "port": 8900, "schema": "http"}, "http://127.0.0.1:8900/v1"),
         ({"host": "http://127.0.0.1:8900/v1", "port": 1}, "http://127.0.0.1:8900/v1"),
+        ({"host": "api.siliconflow.cn", "port": 0, "schema": ""}, "https://api.siliconflow.cn/v1"),
         ({"host": "http://127.0.0.1/v1", "port": 8900}, "http://127.0.0.1:8900/v1"),
     ],
 )
