@@ -51,19 +51,24 @@ def take_all(browser: BrowserContext, url: str) -> None:
     runs = page.request.get(f"{url}/api/v2/dags/nightly_eval/dagRuns?state=success&order_by=-end_date&limit=1")
     run = f"{url}/dags/nightly_eval/runs/{runs.json()['dag_runs'][0]['dag_run_id']}"
 
+    page.goto(f"{run}/tasks/create")
+    page.get_by_text("requests answered").first.wait_for()
+    save(page, "task-log")
+
+    page.goto(f"{run}/tasks/create/details")
+    page.get_by_text("SiliconFlow batches").first.wait_for()
+    save(page, "extra-link")
+
     page.goto(run)
     page.get_by_label("Show Graph").click()
     page.get_by_label("Collapse Details Panel").dispatch_event("click")  # no mouse: it would stay on a task
     page.locator(".react-flow__controls-fitview").click()
     save(page, "dag-graph")
 
-    page.goto(f"{run}/tasks/create")
-    page.get_by_text("requests answered").first.wait_for()
-    save(page, "task-log")
-
     page.goto(f"{url}/connections")
     page.get_by_role("row", name="siliconflow_default").get_by_label("Edit Connection").click()
     page.get_by_role("dialog").get_by_label("Connection ID").wait_for()
+    page.get_by_role("button", name="Extra Fields", exact=True).click()
     page.set_viewport_size(TALL)
     save(page, "connection-form")
 

@@ -78,13 +78,11 @@ def _replace_connection(settings: dict[str, str], emulator: Emulator) -> None:
     """Keep the connection in Airflow's database, where its form shows it; the emulator's port is another each time."""
     conn_id = "siliconflow_default"
     subprocess.run([AIRFLOW, "connections", "delete", conn_id], env=settings, capture_output=True)
-    origin = urlsplit(emulator.base_url)
     fields = {
         "type": "siliconflow",
-        "schema": origin.scheme,
-        "host": origin.hostname,
-        # Without a port in this field, the UI of Airflow 3.3 refuses to test a connection.
-        "port": origin.port,
+        "host": emulator.base_url,
+        # Without a port in this field, the UI of Airflow 3.3 tests a stored connection only with its key typed again.
+        "port": urlsplit(emulator.base_url).port,
         "password": emulator.api_key,
     }
     run_quietly(settings, "connections", "add", conn_id, *(f"--conn-{name}={value}" for name, value in fields.items()))
