@@ -12,7 +12,7 @@ export PYTHON
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .DEFAULT_GOAL := help
-.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system demo ui emulator clean
+.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system demo ui emulator fault-matrix races clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -58,6 +58,12 @@ ui: $(READY) ## Open Airflow's UI with the examples and the emulator; Ctrl-C sto
 
 emulator: $(READY) ## Start the emulator on port 8900, to develop DAGs against
 	$(VENV)/bin/python -m siliconflow_provider.emulator --port 8900
+
+fault-matrix: $(READY) ## Break each call in every way, and write docs/fault-matrix.md; takes two minutes
+	FAULT_MATRIX=docs/fault-matrix.md $(VENV)/bin/python -m pytest --tb=line --show-capture=no tests/test_fault_matrix.py
+
+races: $(READY) ## Run one task instance in ten processes at once, and write docs/races.md; takes a minute
+	$(VENV)/bin/python scripts/races.py docs/races.md
 
 clean: ## Remove environments and what the demo left
 	rm -rf .venv-* .demo siliconflow-emulator .pytest_cache .mypy_cache .ruff_cache

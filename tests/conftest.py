@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
@@ -225,10 +226,12 @@ def run(context: dict[str, Any]) -> Callable[..., Any]:
         return json.loads(json.dumps(event.payload))
 
     def run_task(make: Callable[[], BaseOperator]) -> Any:
-        try:
-            return make().execute(context)
-        except TaskDeferred as deferral:
-            event = asyncio.run(only_event(*deferral.trigger.serialize()))
-            return make().resume_execution(deferral.method_name, {"event": event}, context)
+        step: Callable[[], Any] = partial(make().execute, context)
+        while True:
+            try:
+                return step()
+            except TaskDeferred as deferral:
+                event = asyncio.run(only_event(*deferral.trigger.serialize()))
+                step = partial(make().resume_execution, deferral.method_name, {"event": event}, context)
 
     return run_task

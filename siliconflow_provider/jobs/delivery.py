@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.answers import parse_answer
 from siliconflow_provider.jobs.manifest import Tally, build_manifest
 from siliconflow_provider.jobs.merge import rows_of_batch
 
 RESULTS = "results.jsonl"
 MANIFEST = "manifest.json"
+SAMPLED_LINES = 100
 
 
 def stage_results(client: SiliconFlowClient, batch: Batch, directory: Path, paths: dict[str, str]) -> dict[str, Any]:
@@ -35,8 +39,25 @@ def stage_results(client: SiliconFlowClient, batch: Batch, directory: Path, path
 
 
 def _fetch(client: SiliconFlowClient, file_ref: str | None, target: Path) -> Path:
-    """Download a result file; a batch without one has no such lines."""
-    with target.open("wb") as fileobj:
+    """Download a result file; a batch without one has no such lines.
+
+    :raises UnreadableAnswerError: when what came is no result file, such as a proxy's page
+    """
+    with target.open("w+b") as fileobj:
         if file_ref is not None:
             client.download(file_ref, fileobj)
+            fileobj.seek(0)
+            lines = [line for line in islice(fileobj, SAMPLED_LINES) if line.strip()]
+            if lines and not any(map(_is_answer, lines)):
+                raise UnreadableAnswerError(
+                    f"what came as {target.name} has no line of a result file: nothing was written, a retry asks again"
+                )
     return target
+
+
+def _is_answer(line: bytes) -> bool:
+    try:
+        parse_answer(line, "")
+    except msgspec.DecodeError:
+        return False
+    return True

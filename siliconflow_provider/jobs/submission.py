@@ -124,18 +124,15 @@ def submit(client: SiliconFlowClient, submission: Submission, announce: Callable
     batch = _choose(known, submission)
     if batch is not None:
         log.info("found batch %s (%s), which an earlier attempt created", batch.id, batch.status)
-        announce(batch)
-        return batch
-    for other in filter(_runs, known):
-        log.warning(
-            "batch %s (%s) of the same task runs on with another file, model or window, and is billed; to cancel it: "
-            "client.cancel_batch(%r)",
-            other.id, other.status, other.id,
-        )  # fmt: skip
-    batch = _create(client, submission)
+    else:
+        _warn_of_others(known)
+        batch = _create(client, submission)
     announce(batch)
+    if has_ended(batch):
+        return batch
+    # One that was found too: its own attempt may yet give it up for an older one.
     clock.sleep(SETTLING_SECONDS)
-    older = yield_to_older(client, submission, batch.id)
+    older = keep_oldest(client, submission, batch.id)
     if older is not None:
         announce(older)
     return older or batch
@@ -150,21 +147,29 @@ def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | Non
     return _choose(_batches_of_key(client, submission), submission)
 
 
-def yield_to_older(client: SiliconFlowClient, submission: Submission, batch_id: str) -> Batch | None:
-    """Cancel this batch where an older one of the same submission runs or has completed, and return that one.
+def keep_oldest(client: SiliconFlowClient, submission: Submission, batch_id: str) -> Batch | None:
+    """Cancel what runs of this submission beside its oldest batch, and return that one unless it is `batch_id`.
 
-    Two attempts at once may both have found nothing and created a batch each. Both look again, and both take the
-    older one, so that they agree without a lock.
+    Two attempts at once may both have found nothing and created a batch each. Both look again, and whoever sees both
+    batches cancels the younger one, so that they agree without a lock, and one whose attempt has died ends too.
+
+    :param batch_id: the batch that the caller waits for; the list need not show it yet
     """
-    oldest = find_batch(client, submission)
-    if oldest is None or oldest.id == batch_id or not _runs_or_completed(oldest):
+    batches = list(filter(submission.matches, _batches_of_key(client, submission)))
+    if all(each.id != batch_id for each in batches):
+        batches.append(client.get_batch(batch_id))
+    batches.sort(key=_age)
+    oldest = next(filter(_runs_or_completed, batches), None)
+    if oldest is None:
         return None
-    cancelled = cancel_unless_over(client, batch_id)
-    log.warning(
-        "another attempt of this task has created batch %s before: it is waited for, and batch %s is %s",
-        oldest.id, batch_id, cancelled.status,
-    )  # fmt: skip
-    return oldest
+    for other in batches:
+        if other.id != oldest.id and _runs(other):
+            cancelled = cancel_unless_over(client, other.id)
+            log.warning(
+                "another attempt of this task has created a batch too: %s is older and is kept, %s is %s",
+                oldest.id, other.id, cancelled.status,
+            )  # fmt: skip
+    return None if oldest.id == batch_id else oldest
 
 
 def running_batches_of_run(client: SiliconFlowClient, run: str) -> Iterator[Batch]:
@@ -174,6 +179,15 @@ def running_batches_of_run(client: SiliconFlowClient, run: str) -> Iterator[Batc
         batch = item if item.metadata else client.get_batch(item.id)
         if batch.metadata.get("airflow_run") == run and _runs(batch):
             yield batch
+
+
+def _warn_of_others(batches: Iterable[Batch]) -> None:
+    for other in filter(_runs, batches):
+        log.warning(
+            "batch %s (%s) of the same task runs on with another file, model or window, and is billed; to cancel it: "
+            "client.cancel_batch(%r)",
+            other.id, other.status, other.id,
+        )  # fmt: skip
 
 
 def _create(client: SiliconFlowClient, submission: Submission) -> Batch:
@@ -214,10 +228,14 @@ def _look_again(client: SiliconFlowClient, submission: Submission) -> Batch | No
 
 
 def _choose(batches: Iterable[Batch], submission: Submission) -> Batch | None:
-    matching = sorted(filter(submission.matches, batches), key=lambda each: (str(each.timing.created_at), each.id))
+    matching = sorted(filter(submission.matches, batches), key=_age)
     # The oldest of the verdicts too: a younger one was cancelled in its favour.
     verdicts = filter(submission.is_same_grant, matching)
     return next(chain(filter(_runs_or_completed, matching), verdicts), None)
+
+
+def _age(batch: Batch) -> tuple[str, str]:
+    return str(batch.timing.created_at), batch.id
 
 
 def _batches_of_key(client: SiliconFlowClient, submission: Submission) -> list[Batch]:

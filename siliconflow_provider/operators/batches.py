@@ -127,10 +127,10 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
     def _older_batch(self, context: Context, batch_id: str) -> Batch | None:
         """Look once more for the batch of an attempt that ran at the same time."""
         from siliconflow_provider.api.errors import SiliconFlowError
-        from siliconflow_provider.jobs.submission import yield_to_older
+        from siliconflow_provider.jobs.submission import keep_oldest
 
         try:
-            return yield_to_older(self.hook.get_conn(), self._submission(context), batch_id)
+            return keep_oldest(self.hook.get_conn(), self._submission(context), batch_id)
         except SiliconFlowError as error:
             self.log.warning("could not look for an older batch of this task: %s", error)
             return None

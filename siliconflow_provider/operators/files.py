@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from siliconflow_provider.api.client import SiliconFlowClient
+    from siliconflow_provider.api.models import File
     from siliconflow_provider.jobs.request_lines import RequestFileReport
 
 
@@ -51,11 +52,13 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
 
     def _upload_once(self, client: SiliconFlowClient, checked: IO[bytes], report: RequestFileReport) -> str:
         name = f"{report.sha256}.jsonl"
-        for file in client.list_files():
-            if file.filename == name and file.bytes in (None, report.bytes):
-                self.log.info("%s is already at the service, as file %s", self.file_path, file.id)
-                return file.id
-        file = client.upload_file(checked, filename=name)
+        found = _oldest(client.list_files(), name, report.bytes)
+        if found is not None:
+            self.log.info("%s is already at the service, as file %s", self.file_path, found.id)
+            return found.id
+        uploaded = client.upload_file(checked, filename=name)
+        # Where an upload's answer was lost there are two by now, and a batch is found again by the id of its file.
+        file = _oldest(client.list_files(), name, report.bytes) or uploaded
         self.log.info(
             "uploaded %s as file %s: %d requests, %d bytes",
             self.file_path,
@@ -73,3 +76,9 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
                 "%s does not name one model on all lines: %s. The service takes that only with model= on the batch",
                 self.file_path, named,
             )  # fmt: skip
+
+
+def _oldest(files: Iterable[File], name: str, size: int) -> File | None:
+    """Return the file that every attempt agrees on among those with this content."""
+    same = [each for each in files if each.filename == name and each.bytes in (None, size)]
+    return min(same, key=lambda each: (str(each.created_at), each.id), default=None)

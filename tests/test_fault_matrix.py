@@ -1,0 +1,250 @@
+"""Every fault at every call of upload, create, wait and download; `make fault-matrix` runs all and writes the table."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.emulator.forms import Forms
+from siliconflow_provider.emulator.server import EmulatorOptions
+from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
+from siliconflow_provider.operators.files import UploadFileOperator
+
+REQUESTS = 12
+BURST = 8
+TIMEOUT = 0.3
+TASKS = ("upload", "create", "download")
+TABLE = os.environ.get("FAULT_MATRIX")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request of the flow: the n-th to this endpoint from the beginning of that task on."""
+
+    name: str
+    endpoint: str
+    task: str
+    nth: int = 1
+    has_rival: bool = False
+    result_ids: bool = False
+
+
+CALLS = [
+    Call("GET /files", "GET /files", "upload"),
+    Call("POST /files", "POST /files", "upload"),
+    Call("GET /batches, before the create", "GET /batches", "create"),
+    Call("POST /batches", "POST /batches", "create"),
+    Call("GET /batches, after the create", "GET /batches", "create", nth=2),
+    Call("POST /batches/{id}/cancel, of a younger batch", "POST /batches/{id}/cancel", "create", has_rival=True),
+    Call("GET /batches/{id}, while waiting", "GET /batches/{id}", "create"),
+    Call("GET /batches, at the end of the wait", "GET /batches", "create", nth=3),
+    Call("GET /batches/{id}, before the download", "GET /batches/{id}", "download"),
+    Call("GET /results/{id}", "GET /results/{id}", "download"),
+    Call("GET /files/{id}/content", "GET /files/{id}/content", "download", result_ids=True),
+]
+
+REFUSED = {400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError"}
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    **{str(status): ({"status": status}, error) for status, error in REFUSED.items()},
+    "429, Retry-After 7": ({"status": 429, "retry_after": 7}, "RateLimitError"),
+    "429, Retry-After a date": ({"status": 429, "retry_after": "in 30 s"}, "RateLimitError"),
+    **{str(status): ({"status": status}, "ServerError") for status in (500, 502, 503, 504)},
+    **{
+        f"{status} after the work": ({"status": status, "after_work": True}, "ServerError")
+        for status in (500, 502, 503, 504)
+    },
+    "lost answer after the work": ({"kind": "lost_answer"}, "AnswerLostError"),
+    "reset before the work": ({"kind": "reset"}, "AnswerLostError"),
+    "delay, no timeout": ({"kind": "delay", "seconds": 0.03}, ""),
+    "timeout before the work": ({"kind": "delay", "seconds": 2 * TIMEOUT}, "AnswerLostError"),
+    "timeout after the work": ({"kind": "delay", "seconds": 2 * TIMEOUT, "after_work": True}, "AnswerLostError"),
+    "cut body": ({"kind": "cut", "after_bytes": 20}, "IncompleteBodyError"),
+    "garbage 200": ({"kind": "garbage"}, "UnreadableAnswerError"),
+    "garbage 200 after the work": ({"kind": "garbage", "after_work": True}, "UnreadableAnswerError"),
+    "slow": ({"kind": "slow", "chunk_bytes": 256, "pause_seconds": 0.005}, ""),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fault at one call, so many times in a row."""
+
+    call: Call
+    fault: str
+    times: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.call.name} x {self.fault} x {self.times}"
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """What may end the task; nothing where one fault has to heal by itself."""
+        error = FAULTS[self.fault][1]
+        if error == "UnreadableAnswerError" and self.call.endpoint in ("GET /results/{id}", "GET /files/{id}/content"):
+            return (error,)
+        if not error or (self.times == 1 and error not in REFUSED.values()):
+            return ()
+        if self.call.name == "GET /batches/{id}, while waiting":
+            return ("BatchWaitError",)
+        if self.call.endpoint == "POST /batches" and error not in (*REFUSED.values(), "RateLimitError"):
+            return ("CreateUncertainError",)
+        return (error,)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell came to, as the emulator and the result file have it."""
+
+    error: str | None
+    created: int
+    kept: int
+    most: int
+    rows: int
+
+    def __str__(self) -> str:
+        end = "succeeded" if self.error is None else f"{self.error}, healed by a retry"
+        return f"{end} | {self.created} | {self.most} | {self.rows}"
+
+
+ALL = [Cell(call, fault, times) for call in CALLS for fault in FAULTS for times in (1, BURST)]
+SAMPLE = [
+    ("GET /files", "404", 1, "NotFoundError"),
+    ("POST /files", "lost answer after the work", 1, None),
+    ("POST /files", "504 after the work", BURST, "ServerError"),
+    ("GET /batches, before the create", "503", 1, None),
+    ("GET /batches, before the create", "garbage 200", BURST, "UnreadableAnswerError"),
+    ("POST /batches", "400", 1, "BadRequestError"),
+    ("POST /batches", "429, Retry-After a date", BURST, "RateLimitError"),
+    ("POST /batches", "504", 1, None),
+    ("POST /batches", "504 after the work", BURST, None),
+    ("POST /batches", "lost answer after the work", 1, None),
+    ("POST /batches", "reset before the work", BURST, "CreateUncertainError"),
+    ("POST /batches", "cut body", 1, None),
+    ("POST /batches", "garbage 200 after the work", 1, None),
+    ("GET /batches, after the create", "401", 1, "AuthenticationError"),
+    ("POST /batches/{id}/cancel, of a younger batch", "503", BURST, "ServerError"),
+    ("POST /batches/{id}/cancel, of a younger batch", "lost answer after the work", 1, None),
+    ("GET /batches/{id}, while waiting", "403", BURST, "BatchWaitError"),
+    ("GET /batches/{id}, while waiting", "504", BURST, None),
+    ("GET /batches, at the end of the wait", "503", BURST, None),
+    ("GET /results/{id}", "cut body", BURST, "IncompleteBodyError"),
+    ("GET /results/{id}", "garbage 200", 1, "UnreadableAnswerError"),
+    ("GET /files/{id}/content", "404", 1, "NotFoundError"),
+]
+SEEN: dict[Cell, Outcome] = {}
+
+
+@pytest.fixture
+def options(options: EmulatorOptions, cell: Cell) -> EmulatorOptions:
+    """Where a younger batch is cancelled, the list hid the older one, and neither has begun to run."""
+    lag = 6.0 if cell.call.has_rival else 0.0
+    return replace(
+        options,
+        control=True,
+        url_seconds=3600,
+        queue_seconds=3600 if cell.call.has_rival else options.queue_seconds,
+        forms=Forms(result_ids=cell.call.result_ids, list_lag_seconds=lag),
+    )
+
+
+@pytest.fixture
+def outcome(
+    cell: Cell, connection, emulator, context, clock, run, client, sums, tmp_path, monkeypatch
+) -> Outcome:
+    """Run the flow with the fault in it; a task that fails is tried again without."""
+    value = emulator.airflow_connection | {"extra": {"timeout": TIMEOUT}}
+    monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))
+    (tmp_path / "requests.jsonl").write_bytes(sums(REQUESTS))
+    errors: list[str] = []
+
+    def break_call() -> None:
+        fields = FAULTS[cell.fault][0]
+        if fields.get("retry_after") == "in 30 s":
+            fields = fields | {"retry_after": formatdate(clock.now + 30, usegmt=True)}
+        emulator.control.fault(cell.call.endpoint, nth=cell.call.nth, times=cell.times, **fields)
+
+    def task(name: str, make: Callable[[], Any]) -> Any:
+        context["ti"].task_id = name
+        if name == "create" and cell.call.has_rival:
+            CreateBatchOperator(task_id=name, input_file_id=file_id, wait_for_completion=False).execute(context)
+        if name == cell.call.task:
+            break_call()
+        try:
+            return run(make)
+        except Exception as error:
+            errors.append(type(error).__name__)
+            emulator.control.reset()
+            return run(make)
+
+    file_id = task("upload", lambda: UploadFileOperator(task_id="upload", file_path=str(tmp_path / "requests.jsonl")))
+    batch_id = task("create", lambda: CreateBatchOperator(task_id="create", input_file_id=file_id))
+    download = partial(DownloadResultsOperator, batch_id=batch_id, output_path=str(tmp_path / "out"))
+    task("download", lambda: download(task_id="download"))
+    emulator.control.reset()
+    rows = [json.loads(each) for each in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert {each["custom_id"]: each["content"] for each in rows} == {f"r{i}": str(i + 1) for i in range(REQUESTS)}
+    return Outcome(
+        error=", ".join(errors) or None,
+        created=emulator.control.batches_created(),
+        kept=sum(each.status == "completed" for each in client.list_batches()),
+        most=emulator.control.executions().most,
+        rows=len(rows),
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table() -> Iterator[None]:
+    """Write what all cells came to where FAULT_MATRIX says."""
+    yield
+    if TABLE:
+        Path(TABLE).write_text("\n".join(table_lines()) + "\n")
+
+
+def table_lines() -> Iterator[str]:
+    healed = sum(each.error is not None for each in SEEN.values())
+    yield f"""# What each fault comes to
+
+`make fault-matrix` writes this page. Each row has one run of `UploadFileOperator`, `CreateBatchOperator` and
+`DownloadResultsOperator` with {REQUESTS} requests, in which one call to the emulator fails once, or {BURST} times in a
+row; a task that failed is then tried once more. Of {len(SEEN)} runs, {len(SEEN) - healed} needed no retry of a task
+and {healed} needed one. In each of them every request has exactly one row, was executed exactly once, and one batch
+was kept; a second batch is only there where two attempts ran at once, and was cancelled before it began to run."""
+    for call in CALLS:
+        yield f"\n## {call.name}\n"
+        yield "| fault | times | outcome | batches created | most executions of a request | rows |"
+        yield "| --- | --- | --- | --- | --- | --- |"
+        yield from (f"| {cell.fault} | {cell.times} | {seen} |" for cell, seen in SEEN.items() if cell.call == call)
+
+
+def check(cell: Cell, outcome: Outcome) -> None:
+    assert (outcome.kept, outcome.most, outcome.rows) == (1, 1, REQUESTS)
+    assert outcome.created == (2 if cell.call.has_rival else 1)
+    assert outcome.error in (None, *cell.errors)
+
+
+def sample() -> list[Any]:
+    calls = {each.name: each for each in CALLS}
+    return [(Cell(calls[name], fault, times), error) for name, fault, times, error in SAMPLE]
+
+
+if TABLE:
+
+    @pytest.mark.parametrize("cell", ALL, ids=str)
+    def test_no_fault_costs_money_or_rows(cell: Cell, outcome: Outcome) -> None:
+        SEEN[cell] = outcome
+        check(cell, outcome)
+
+else:
+
+    @pytest.mark.parametrize(("cell", "error"), sample(), ids=str)
+    def test_no_fault_costs_money_or_rows(cell: Cell, error: str | None, outcome: Outcome) -> None:
+        check(cell, outcome)
+        assert outcome.error == error
