@@ -31,7 +31,6 @@ from siliconflow_provider.operators import identity  # noqa: F401, before the fo
 from siliconflow_provider.operators.batches import CreateBatchOperator
 from siliconflow_provider.triggers.batches import BatchTrigger  # noqa: F401, before the fork
 
-
 PROCESSES = 10
 ROUNDS = 50
 SIDE_BY_SIDE = 10
@@ -109,7 +108,9 @@ class Result:
 
     def __str__(self) -> str:
         start = f"within {LATEST_START:.0f} s" if self.round.is_staggered else "at once"
-        return f"| {self.round.number} | {self.round.lag:.1f} | {start} | {self.created} | {self.left} | {self.agreeing} |"
+        return (
+            f"| {self.round.number} | {self.round.lag:.1f} | {start} | {self.created} | {self.left} | {self.agreeing} |"
+        )
 
 
 class TaskInstance:

@@ -156,9 +156,7 @@ def options(options: EmulatorOptions, cell: Cell) -> EmulatorOptions:
 
 
 @pytest.fixture
-def outcome(
-    cell: Cell, connection, emulator, context, clock, run, client, sums, tmp_path, monkeypatch
-) -> Outcome:
+def outcome(cell: Cell, connection, emulator, context, clock, run, client, sums, tmp_path, monkeypatch) -> Outcome:
     """Run the flow with the fault in it; a task that fails is tried again without."""
     value = emulator.airflow_connection | {"extra": {"timeout": TIMEOUT}}
     monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))

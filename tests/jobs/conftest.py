@@ -22,6 +22,7 @@ class ListingService:
     def __init__(self) -> None:
         self.batches: dict[str, dict[str, Any]] = {}
         self.hidden: tuple[str, ...] = ()
+        self.unlisted: set[str] = set()
         self.requests: list[str] = []
         outer = self
 
@@ -53,11 +54,15 @@ class ListingService:
         self.batches[fields["id"]] = {"status": "in_progress", "created_at": CREATED} | fields
 
     def answer(self, method: str, path: str) -> Any:
+        if path.endswith("/cancel"):
+            self.batches[path.split("/")[2]]["status"] = "cancelling"
+            return self.batches[path.split("/")[2]]
         if method == "POST":
             return {"id": "batch_new", "status": "in_queue"}
         if path != "/batches":
             return self.batches[path.removeprefix("/batches/")]
-        newest_first = sorted(self.batches.values(), key=lambda each: -each["created_at"])
+        listed = [each for each in self.batches.values() if each["id"] not in self.unlisted]
+        newest_first = sorted(listed, key=lambda each: -each["created_at"])
         shown = [{name: each[name] for name in each if name not in self.hidden} for each in newest_first]
         return {"object": "list", "data": shown, "has_more": False}
 
@@ -68,7 +73,7 @@ class ListingService:
 
 @pytest.fixture
 def service() -> Iterator[ListingService]:
-    """An account of batches; `hidden` names fields that list items lack."""
+    """An account of batches; `hidden` names fields that list items lack, `unlisted` batches that the list lacks."""
     running = ListingService()
     yield running
     running.stop()

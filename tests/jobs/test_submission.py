@@ -13,12 +13,23 @@ import pendulum
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import InvalidRequestError
+from siliconflow_provider.api.errors import (
+    CreateUncertainError,
+    InvalidRequestError,
+    PermissionDeniedError,
+    ServerError,
+    SiliconFlowError,
+)
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.emulator.forms import Forms
+from siliconflow_provider.emulator.server import EmulatorOptions
 from siliconflow_provider.jobs.submission import (
+    LOOK_PAUSES,
+    SETTLING_SECONDS,
     Submission,
     digest,
     find_batch,
+    keep_oldest,
     running_batches_of_run,
     submit,
 )
@@ -28,6 +39,16 @@ DAY = 24 * 3600
 CREATED = 1_800_000_000
 WANTED = Submission(key="key-1", run="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
 OURS = ["airflow_key", "airflow_run", "airflow_input", "airflow_max_tries", "airflow_task"]
+
+
+@pytest.fixture
+def forms() -> Forms:
+    return Forms()
+
+
+@pytest.fixture
+def options(options: EmulatorOptions, forms: Forms) -> EmulatorOptions:
+    return replace(options, control=True, forms=forms)
 
 
 @pytest.fixture
@@ -47,6 +68,10 @@ def creates(emulator: Any) -> int:
     log = (emulator.data_dir / "requests.log").read_text().splitlines()
     received = [each for each in map(json.loads, log) if each["event"] == "received"]
     return [(each["method"], each["path"]) for each in received].count(("POST", "/v1/batches"))
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 # --- what a batch says of itself
@@ -314,6 +339,220 @@ def test_a_create_carries_all_that_was_asked_for(client: SiliconFlowClient, cloc
     target = io.BytesIO()
     client.download(client.get_batch(batch.id).output_file_id or "", target)
     assert b"Qwen/QwQ-32B" in target.getvalue()
+
+
+def test_every_page_is_looked_at(client: SiliconFlowClient, emulator: Any, file_id: str, forms: Forms) -> None:
+    first = submitted(client, Submission(key="key-1", input_file_id=file_id))
+    for _ in range(230):
+        client.create_batch(file_id, metadata={"airflow_key": "somebody else's"})
+    before = emulator.control.answers()["GET /batches"][200]
+    found = find_batch(client, Submission(key="key-1", input_file_id=file_id))
+    assert found is not None
+    assert found.id == first.id
+    assert emulator.control.answers()["GET /batches"][200] - before == 3
+
+
+@pytest.mark.parametrize(
+    "forms", [Forms(unpaged=True), Forms(list_without_metadata=True), Forms(list_without_times=True)]
+)
+def test_whatever_the_list_shows_the_batch_is_found(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
+    submission = Submission(key="key-1", input_file_id=file_id)
+    first = submitted(client, submission)
+    for _ in range(3):
+        client.create_batch(file_id)
+    assert (submitted(client, submission).id, emulator.control.batches_created()) == (first.id, 4)
+
+
+@pytest.mark.parametrize("hidden", [(), ("metadata",)])
+def test_three_thousand_batches_of_others_cost_one_look(service: Any, account: Any, hidden: tuple[str, ...]) -> None:
+    service.hidden = hidden
+    others = {"airflow_key": "other", "airflow_input": WANTED.input_key}
+    for number in range(3000):
+        service.has(
+            id=f"batch_{number}", input_file_id=f"file-of-{number}", metadata=others, created_at=CREATED - number
+        )
+    service.has(id="batch_mine", input_file_id="file-1", metadata=WANTED.batch_metadata(), created_at=CREATED - 9000)
+    found = find_batch(account, WANTED)
+    assert found is not None
+    assert found.id == "batch_mine"
+    assert service.requests == ["GET /batches", *(["GET /batches/batch_mine"] if hidden else [])]
+
+
+# --- answers that are lost
+
+AFTER_THE_WORK = [
+    {"kind": "lost_answer"},
+    *({"status": status, "after_work": True} for status in (500, 502, 503, 504)),
+    {"kind": "garbage", "after_work": True},
+    {"kind": "cut", "after_bytes": 30},
+]
+NOT_CARRIED_OUT = [{"kind": "reset"}, *({"status": status} for status in (500, 502, 503, 504)), {"kind": "garbage"}]
+LAGS = [Forms(), Forms(list_lag_seconds=3)]
+
+
+@pytest.mark.parametrize("forms", LAGS, ids=lambda forms: f"lag {forms.list_lag_seconds:g}")
+@pytest.mark.parametrize("fault", AFTER_THE_WORK, ids=str)
+def test_a_create_whose_answer_was_lost_is_found(
+    client: SiliconFlowClient, emulator: Any, file_id: str, fault: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    emulator.control.fault("POST /batches", **fault)
+    batch = submitted(client, Submission(key="key-1", input_file_id=file_id))
+    assert (emulator.control.batches_created(), creates(emulator)) == (1, 1)
+    assert "whether a batch of file" in warnings(caplog)[0]
+    assert warnings(caplog)[1:] == [f"the create was carried out: batch {batch.id} (in_queue) is there"]
+
+
+@pytest.mark.parametrize("forms", LAGS, ids=lambda forms: f"lag {forms.list_lag_seconds:g}")
+@pytest.mark.parametrize("fault", NOT_CARRIED_OUT, ids=str)
+def test_a_create_that_was_not_carried_out_is_sent_again_once_that_is_known(
+    client: SiliconFlowClient, emulator: Any, file_id: str, fault: dict[str, Any], caplog: Any, clock: Any
+) -> None:
+    started = clock.now
+    emulator.control.fault("POST /batches", **fault)
+    submitted(client, Submission(key="key-1", input_file_id=file_id))
+    assert (emulator.control.batches_created(), creates(emulator)) == (1, 2)
+    assert clock.now - started == sum(LOOK_PAUSES) + SETTLING_SECONDS
+    assert warnings(caplog)[1:] == ["the create was not carried out: no such batch in the list after 14 s"]
+
+
+def test_three_lost_creates_are_an_error_and_a_retry_creates_one(
+    client: SiliconFlowClient, emulator: Any, file_id: str
+) -> None:
+    submission = Submission(key="key-1", input_file_id=file_id)
+    emulator.control.fault("POST /batches", status=504, times=3)
+    with pytest.raises(CreateUncertainError, match=f"whether a batch of file {file_id} was created is not known"):
+        submitted(client, submission)
+    assert (creates(emulator), emulator.control.batches_created()) == (3, 0)
+    submitted(client, submission)
+    assert emulator.control.batches_created() == 1
+
+
+@pytest.mark.parametrize("forms", [Forms(list_lag_seconds=60)])
+def test_of_lost_creates_that_the_list_hid_a_retry_keeps_the_oldest_and_cancels_the_others(
+    client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any
+) -> None:
+    submission = Submission(key="key-1", input_file_id=file_id)
+    emulator.control.fault("POST /batches", kind="lost_answer", times=3)
+    with pytest.raises(CreateUncertainError):
+        submitted(client, submission)
+    clock.advance(60)
+    kept = submitted(client, submission)
+    clock.advance(60)
+    states = {each.id: each.status for each in client.list_batches()}
+    assert states.pop(kept.id) == "completed"
+    assert list(states.values()) == ["cancelled", "cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [({"status": 503, "times": 6}, ServerError), ({"status": 403}, PermissionDeniedError)]
+)
+def test_while_the_list_fails_a_lost_create_is_not_repeated_and_a_retry_finds_it(
+    client: SiliconFlowClient, emulator: Any, file_id: str, fault: dict[str, Any], error: type[SiliconFlowError]
+) -> None:
+    submission = Submission(key="key-1", input_file_id=file_id)
+    emulator.control.fault("POST /batches", kind="lost_answer")
+    emulator.control.fault("GET /batches", nth=2, **fault)
+    with pytest.raises(error):
+        submitted(client, submission)
+    submitted(client, submission)
+    assert (emulator.control.batches_created(), creates(emulator)) == (1, 1)
+
+
+# --- attempts at once
+
+
+def test_an_older_batch_that_appears_while_an_attempt_settles_is_taken(
+    client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The attempt that created it was slower to be answered, and its batch has the same second and a smaller id."""
+    submission = Submission(key="key-1", input_file_id=file_id)
+    announced: list[str] = []
+
+    def other_attempt(batch: Batch) -> None:
+        announced.append(batch.id)
+        while len(announced) == 1 and min(each.id for each in client.list_batches()) == batch.id:
+            client.create_batch(file_id, metadata=submission.batch_metadata())
+
+    batch = submit(client, submission, other_attempt)
+    by_id = {each.id: each.status for each in client.list_batches()}
+    assert announced == [announced[0], batch.id]
+    assert batch.id == min(by_id)
+    assert by_id.pop(batch.id) == "in_queue"
+    assert set(by_id.values()) == {"cancelling"}
+    assert f"{batch.id} is older and is kept, {announced[0]} is cancelling" in caplog.text
+
+
+def test_a_younger_batch_whose_attempt_has_died_is_cancelled(
+    client: SiliconFlowClient, file_id: str, clock: Any
+) -> None:
+    submission = Submission(key="key-1", input_file_id=file_id)
+    older = client.create_batch(file_id, metadata=submission.batch_metadata()).id
+    clock.advance(1)
+    younger = client.create_batch(file_id, metadata=submission.batch_metadata()).id
+    assert submitted(client, submission).id == older
+    assert client.get_batch(younger).status == "cancelling"
+
+
+def test_a_batch_that_was_found_is_left_for_an_older_one_that_appears(
+    service: Any, account: SiliconFlowClient, clock: Any
+) -> None:
+    """Its own attempt leaves it too: who found it in the meantime must not wait for what is cancelled."""
+    mine = WANTED.batch_metadata()
+    service.has(id="batch_b", metadata=mine)
+    clock.after(SETTLING_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
+    announced: list[str] = []
+    assert submit(account, WANTED, lambda each: announced.append(each.id)).id == "batch_a"
+    assert announced == ["batch_b", "batch_a"]
+    assert service.batches["batch_b"]["status"] == "cancelling"
+
+
+def test_an_own_batch_that_is_not_listed_yet_is_not_given_up_for_a_younger_one(
+    service: Any, account: SiliconFlowClient
+) -> None:
+    """Two attempts that each see only the other's batch would cancel both."""
+    service.has(id="batch_a", metadata=WANTED.batch_metadata(), created_at=CREATED - 1)
+    service.has(id="batch_b", metadata=WANTED.batch_metadata(), created_at=CREATED)
+    service.unlisted = {"batch_a"}
+    assert keep_oldest(account, WANTED, "batch_a") is None
+    assert (service.batches["batch_a"]["status"], service.batches["batch_b"]["status"]) == ("in_progress", "cancelling")
+
+
+def test_what_completed_meanwhile_is_not_cancelled(service: Any, account: SiliconFlowClient) -> None:
+    mine = WANTED.batch_metadata()
+    service.has(id="batch_a", metadata=mine, created_at=CREATED - 1)
+    service.has(id="batch_b", metadata=mine, status="completed")
+    older = keep_oldest(account, WANTED, "batch_b")
+    assert older is not None
+    assert (older.id, service.requests) == ("batch_a", ["GET /batches"])
+
+
+def test_a_batch_with_another_input_is_named_and_runs_on(
+    client: SiliconFlowClient, file_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = submitted(client, Submission(key="key-1", input_file_id=file_id, model="m"))
+    over = submitted(client, Submission(key="key-1", input_file_id=file_id, model="n"))
+    client.cancel_batch(over.id)
+    caplog.clear()
+    submitted(client, Submission(key="key-1", input_file_id=file_id))
+    assert warnings(caplog) == [
+        f"batch {other.id} (in_progress) of the same task runs on with another file, model or window, and is billed; "
+        f"to cancel it: client.cancel_batch('{other.id}')"
+    ]
+    assert client.get_batch(other.id).status == "in_progress"
+
+
+def test_a_cancel_that_fails_is_made_up_for_by_a_retry(
+    client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any
+) -> None:
+    submission = Submission(key="key-1", input_file_id=file_id)
+    older = client.create_batch(file_id, metadata=submission.batch_metadata()).id
+    clock.advance(1)
+    younger = client.create_batch(file_id, metadata=submission.batch_metadata()).id
+    emulator.control.fault("POST /batches/{id}/cancel", status=403)
+    with pytest.raises(PermissionDeniedError):
+        submitted(client, submission)
+    assert submitted(client, submission).id == older
+    assert client.get_batch(younger).status == "cancelling"
 
 
 # --- all of a run

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import BadRequestError, InvalidRequestError, NotFoundError, SiliconFlowError
+from siliconflow_provider.api.errors import (
+    BadRequestError,
+    InvalidRequestError,
+    NotFoundError,
+    SiliconFlowError,
+    UnreadableAnswerError,
+)
+from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import EmulatorOptions
 from siliconflow_provider.exceptions import (
     BatchCancelledError,
@@ -24,6 +32,16 @@ from siliconflow_provider.exceptions import (
 from siliconflow_provider.jobs.submission import SETTLING_SECONDS
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
+
+
+@pytest.fixture
+def forms() -> Forms:
+    return Forms()
+
+
+@pytest.fixture
+def options(options: EmulatorOptions, forms: Forms) -> EmulatorOptions:
+    return replace(options, control=True, forms=forms)
 
 
 @pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
@@ -45,6 +63,10 @@ def create(connection: str, file_id: str, deferrable: bool) -> Callable[..., Cre
 
 def batches(client: SiliconFlowClient) -> list[str]:
     return [each.id for each in client.list_batches()]
+
+
+def statuses(client: SiliconFlowClient) -> list[str]:
+    return [each.status for each in client.list_batches()]
 
 
 class TestCreateBatch:
@@ -209,6 +231,88 @@ class TestCreateBatch:
             run(lambda: create(input_file_id="file-unknown"))
 
 
+class TestAttemptsAtOnce:
+    def test_a_lost_create_costs_one_batch(self, create, run, client, emulator) -> None:
+        emulator.control.fault("POST /batches", kind="lost_answer")
+        batch_id = run(create)
+        assert batches(client) == [batch_id]
+        assert emulator.control.executions().most == 1
+
+    def test_a_batch_is_found_again_whatever_its_task_is_called(self, create, run, context, client) -> None:
+        ti = context["ti"]
+        ti.dag_id, ti.task_id, ti.run_id = "日" * 83, "Ü" * 125, "r" * 250
+        first = run(lambda: create(wait_for_completion=False))
+        assert run(lambda: create(wait_for_completion=False)) == first
+        label = client.get_batch(first).metadata["airflow_task"]
+        assert label.startswith("日" * 83 + "/Ü")
+        assert 510 <= len(label.encode()) <= 512
+        ti.run_id = "r" * 249 + "s"
+        assert run(lambda: create(wait_for_completion=False)) != first
+
+    def test_two_deployments_on_one_account_have_a_batch_each(self, create, run, emulator, client, monkeypatch) -> None:
+        def run_in(deployment: str) -> str:
+            value = emulator.airflow_connection | {"extra": {"deployment": deployment}}
+            monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))
+            return run(lambda: create(wait_for_completion=False))
+
+        production, staging = run_in("production"), run_in("staging")
+        assert (run_in("production"), run_in("staging")) == (production, staging)
+        assert len({production, staging}) == len(batches(client)) == 2
+
+    @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=8)])
+    def test_an_older_batch_that_is_seen_before_the_wait_is_the_one(self, create, run, context, client, clock) -> None:
+        older = run(lambda: create(wait_for_completion=False))
+        context["ti"].xcoms.clear()
+        assert run(create) == context["ti"].xcoms["batch_id"] == older
+        assert statuses(client) == ["cancelled", "completed"]
+
+    @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=40)])
+    def test_an_older_batch_that_is_seen_after_the_wait_is_the_one(self, create, run, context, client) -> None:
+        """Then both have been paid for, and every attempt hands on the same one."""
+        older = run(lambda: create(wait_for_completion=False))
+        context["ti"].xcoms.clear()
+        assert run(create) == context["ti"].xcoms["batch_id"] == older
+        assert statuses(client) == ["completed", "completed"]
+        assert context["ti"].xcoms["timing"]["created_at"] == "2027-01-15T08:00:00Z"
+
+    @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=40)])
+    def test_an_own_batch_that_still_runs_after_the_wait_is_cancelled(self, create, run, client, emulator) -> None:
+        emulator.control.plan(run_seconds=10)
+        emulator.control.plan(run_seconds=3600)
+        older = run(lambda: create(wait_for_completion=False))
+        assert run(lambda: create(timeout=60)) == older
+        assert statuses(client) == ["cancelling", "completed"]
+
+    @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=40)])
+    def test_after_the_wait_an_older_batch_that_still_runs_is_waited_for(self, create, run, client, emulator) -> None:
+        emulator.control.plan(run_seconds=3600)
+        older = run(lambda: create(wait_for_completion=False))
+        assert run(create) == older
+        assert statuses(client) == ["completed", "completed"]
+
+    def test_who_waits_for_a_batch_that_another_attempt_cancels_goes_on_with_the_older_one(
+        self, create, run, context, client, clock, file_id
+    ) -> None:
+        mine = run(lambda: create(wait_for_completion=False))
+        made = [mine]
+
+        def another_attempt() -> None:
+            clock.now -= 40
+            while min(made) == mine:
+                made.append(client.create_batch(file_id, metadata=client.get_batch(mine).metadata).id)
+            clock.now += 40
+            run(lambda: create(wait_for_completion=False))
+
+        clock.after(30, another_attempt)
+        assert run(create) == made[-1] == context["ti"].xcoms["batch_id"]
+        assert client.get_batch(mine).status == "cancelled"
+
+    def test_a_look_that_fails_after_the_wait_only_warns(self, create, run, emulator, logged) -> None:
+        emulator.control.fault("GET /batches", status=403, nth=3)
+        run(create)
+        assert "could not look for an older batch of this task: GET /batches at 127.0.0.1" in logged()
+
+
 class TestDownloadResults:
     @pytest.fixture
     def download(self, connection: str, tmp_path: Path) -> Callable[..., DownloadResultsOperator]:
@@ -277,6 +381,17 @@ class TestDownloadResults:
             download(batch.id).execute(context)
         assert [each.name for each in earlier.parent.iterdir()] == ["results.jsonl"]
         assert earlier.read_text() == "earlier"
+
+    def test_a_page_in_the_place_of_a_file_is_not_taken_for_an_empty_result(
+        self, download, client, file_id, context, clock, emulator, tmp_path
+    ) -> None:
+        batch = client.create_batch(file_id)
+        clock.advance(200)
+        emulator.control.fault("GET /results/{id}", kind="garbage")
+        with pytest.raises(UnreadableAnswerError, match=r"output.jsonl has no line of a result file: nothing was wr"):
+            download(batch.id).execute(context)
+        assert not (tmp_path / "out").exists()
+        assert download(batch.id).execute(context)["rows"] == 12
 
 
 class TestExpiredBatch:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.emulator.server import EmulatorOptions
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
 from siliconflow_provider.operators.files import UploadFileOperator
 
@@ -16,6 +18,11 @@ from siliconflow_provider.operators.files import UploadFileOperator
 def upload_path(connection: str, context: dict[str, Any]) -> Callable[[object], str]:
     """Runs the operator on a path."""
     return lambda path: UploadFileOperator(task_id="upload", file_path=str(path)).execute(context)
+
+
+@pytest.fixture
+def options(options: EmulatorOptions) -> EmulatorOptions:
+    return replace(options, control=True)
 
 
 @pytest.fixture
@@ -38,6 +45,18 @@ def test_the_same_content_is_uploaded_once(upload_path, request_file, client: Si
     copy.write_bytes(request_file.read_bytes())
     assert upload_path(copy) == first
     assert len(client.list_files()) == 1
+
+
+def test_an_upload_whose_answer_was_lost_is_the_one_that_every_attempt_names(
+    upload_path, request_file, client: SiliconFlowClient, emulator
+) -> None:
+    """It is sent again and there twice; a batch is found by its file's id, so another id would buy another batch."""
+    emulator.control.fault("POST /files", kind="lost_answer", times=3)
+    first = upload_path(request_file)
+    files = client.list_files()
+    assert len(files) == 4
+    assert first == min(files, key=lambda each: (each.created_at, each.id)).id
+    assert upload_path(request_file) == first
 
 
 def test_other_content_is_another_upload(upload_path, request_file, sums) -> None:
