@@ -19,14 +19,15 @@ from siliconflow_provider.operators.batches import CreateBatchOperator
 
 ATTEMPTS = 6
 LAG = 0.4
+# Batches of one second are told apart by their ids only, so that the kept one may be up to a second younger.
+SETTLING = LAG + 1.2
 
 
-@pytest.mark.parametrize("stagger", [0.0, 0.15], ids=["at once", "one after the other"])
 def test_attempts_at_once_agree_on_one_batch(
-    stagger: float, context: dict[str, Any], sums, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: dict[str, Any], sums, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = EmulatorOptions(tmp_path / "data", queue_seconds=3600, forms=Forms(list_lag_seconds=LAG))
-    monkeypatch.setattr("siliconflow_provider.jobs.submission.SETTLING_SECONDS", 2 * LAG)
+    monkeypatch.setattr("siliconflow_provider.jobs.submission.SETTLING_SECONDS", SETTLING)
     barrier = Barrier(ATTEMPTS)
     (tmp_path / "requests.jsonl").write_bytes(sums(1))
 
@@ -34,7 +35,7 @@ def test_attempts_at_once_agree_on_one_batch(
         ti = type(context["ti"])()
         operator = CreateBatchOperator(task_id="create", input_file_id=file_id)
         barrier.wait()
-        time.sleep(number * stagger)
+        time.sleep(LAG * (number % 3))
         with pytest.raises(TaskDeferred) as deferral:
             operator.execute({"ti": ti})
         return deferral.value.trigger.batch_ids, ti.xcoms["batch_id"]

@@ -128,9 +128,7 @@ def submit(client: SiliconFlowClient, submission: Submission, announce: Callable
         _warn_of_others(known)
         batch = _create(client, submission)
     announce(batch)
-    if has_ended(batch):
-        return batch
-    # One that was found too: its own attempt may yet give it up for an older one.
+    # Also for one that was found: its own attempt may give it up for an older one.
     clock.sleep(SETTLING_SECONDS)
     older = keep_oldest(client, submission, batch.id)
     if older is not None:
@@ -209,7 +207,12 @@ def _create(client: SiliconFlowClient, submission: Submission) -> Batch:
             if found is not None:
                 return found
             if creates == MOST_CREATES:
-                raise
+                raise CreateUncertainError(
+                    f"whether a batch of file {submission.input_file_id} was created is not known: the answers to "
+                    f"{creates} creates were lost, and the list shows none. The next attempt of this task looks again "
+                    f"before it creates ({error.__cause__})",
+                    status=error.status,
+                ) from error
             continue
         log.info("created batch %s of file %s (%s)", batch.id, submission.input_file_id, batch.status)
         return batch

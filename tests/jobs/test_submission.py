@@ -420,7 +420,9 @@ def test_three_lost_creates_are_an_error_and_a_retry_creates_one(
 ) -> None:
     submission = Submission(key="key-1", input_file_id=file_id)
     emulator.control.fault("POST /batches", status=504, times=3)
-    with pytest.raises(CreateUncertainError, match=f"whether a batch of file {file_id} was created is not known"):
+    with pytest.raises(
+        CreateUncertainError, match=r"the answers to 3 creates were lost.* looks again before it creates"
+    ):
         submitted(client, submission)
     assert (creates(emulator), emulator.control.batches_created()) == (3, 0)
     submitted(client, submission)
@@ -504,6 +506,16 @@ def test_a_batch_that_was_found_is_left_for_an_older_one_that_appears(
     assert submit(account, WANTED, lambda each: announced.append(each.id)).id == "batch_a"
     assert announced == ["batch_b", "batch_a"]
     assert service.batches["batch_b"]["status"] == "cancelling"
+
+
+def test_a_cancelled_batch_that_was_found_is_left_for_the_older_one_that_appears(
+    service: Any, account: SiliconFlowClient, clock: Any
+) -> None:
+    """It was cancelled in favour of that one, which is no verdict."""
+    mine = WANTED.batch_metadata()
+    service.has(id="batch_b", metadata=mine, status="cancelled")
+    clock.after(SETTLING_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
+    assert submitted(account, WANTED).id == "batch_a"
 
 
 def test_an_own_batch_that_is_not_listed_yet_is_not_given_up_for_a_younger_one(
