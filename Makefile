@@ -61,6 +61,7 @@ emulator: $(READY) ## Start the emulator on port 8900, to develop DAGs against
 
 fault-matrix: $(READY) ## Break each call in every way, and write docs/fault-matrix.md; takes two minutes
 	FAULT_MATRIX=docs/fault-matrix.md $(VENV)/bin/python -m pytest --tb=line --show-capture=no tests/test_fault_matrix.py
+	@cat docs/fault-matrix.md
 
 races: $(READY) ## Run one task instance in ten processes at once, and write docs/races.md; takes a minute
 	$(VENV)/bin/python scripts/races.py docs/races.md

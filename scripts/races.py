@@ -68,9 +68,14 @@ no lock is needed: the oldest has nobody who could cancel it, and a batch whose 
   is created again, three times in all. A create that the service still carries out, or shows, after that is a
   second batch until the next look finds it, which is {settling:.0f} s after the next create, at the end of the wait, or
   on a retry of the task: three batches at most for one attempt.
-- **`wait_for_completion=False` looks only once.** With a list that lags longer, such a task may have returned a batch
-  that another attempt cancels later: what waits for it ends with `BatchCancelledError`, and clearing the task finds
-  the batch that was kept.
+- **`wait_for_completion=False` looks only once.** When the list lags longer than {lag_of_one_look:.0f} s (within one
+  second ids decide, so the kept batch may be the later one), such a task may have returned a batch that another attempt
+  cancels: what waits for it ends with `BatchCancelledError`, and clearing the task finds the batch that was kept.
+- **A list that shows an older batch as running after it has been cancelled or has failed.** The younger one is then
+  cancelled in its favour, and the task ends with the older one's verdict: nothing is paid twice, but a person has to
+  clear the task.
+- **A cancel that the service refuses.** The attempt fails with the service's reason, and each retry tries again: while
+  two batches run, no attempt goes on to wait as if there was one.
 - **A list without what a batch says of itself.** Found are batches that show their metadata in the list or singly, and
   that are at most 30 days old.
 - **Another file.** A batch is found by the id of its file. `UploadFileOperator` gives the same id for the same content
@@ -205,6 +210,7 @@ def main() -> int:
         seconds=time.monotonic() - started,
         side_by_side=SIDE_BY_SIDE,
         settling=SETTLING_SECONDS,
+        lag_of_one_look=SETTLING_SECONDS - 1,
         summary=f"{sum(each.created for each in results)} batches were created and {ROUNDS} left."
         if not failed
         else f"**{len(failed)} rounds broke the rule.**",

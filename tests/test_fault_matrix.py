@@ -208,13 +208,19 @@ def table() -> Iterator[None]:
 
 def table_lines() -> Iterator[str]:
     healed = sum(each.error is not None for each in SEEN.values())
+    broken = [cell for cell, seen in SEEN.items() if not is_fair(cell, seen)]
     yield f"""# What each fault comes to
 
-`make fault-matrix` writes this page. Each row has one run of `UploadFileOperator`, `CreateBatchOperator` and
+`make fault-matrix` writes this page. Each row is one run of `UploadFileOperator`, `CreateBatchOperator` (deferred) and
 `DownloadResultsOperator` with {REQUESTS} requests, in which one call to the emulator fails once, or {BURST} times in a
-row; a task that failed is then tried once more. Of {len(SEEN)} runs, {len(SEEN) - healed} needed no retry of a task
-and {healed} needed one. In each of them every request has exactly one row, was executed exactly once, and one batch
-was kept; a second batch is only there where two attempts ran at once, and was cancelled before it began to run."""
+row. A task that fails is then tried once more. Where a younger batch is cancelled, two attempts ran at once, and neither
+batch had begun to run by then.
+
+Of {len(SEEN)} runs, {len(SEEN) - healed} needed no retry of a task and {healed} needed one."""
+    if broken:
+        yield f"\n**Something was paid twice or lost in {len(broken)}:** {', '.join(map(str, broken))}"
+    else:
+        yield "In each, every request has exactly one row, was executed exactly once, and one batch was kept."
     for call in CALLS:
         yield f"\n## {call.name}\n"
         yield "| fault | times | outcome | batches created | most executions of a request | rows |"
@@ -222,10 +228,10 @@ was kept; a second batch is only there where two attempts ran at once, and was c
         yield from (f"| {cell.fault} | {cell.times} | {seen} |" for cell, seen in SEEN.items() if cell.call == call)
 
 
-def check(cell: Cell, outcome: Outcome) -> None:
-    assert (outcome.kept, outcome.most, outcome.rows) == (1, 1, REQUESTS)
-    assert outcome.created == (2 if cell.call.has_rival else 1)
-    assert outcome.error in (None, *cell.errors)
+def is_fair(cell: Cell, outcome: Outcome) -> bool:
+    """Whether nothing was paid twice and nothing lost."""
+    found = (outcome.created, outcome.kept, outcome.most, outcome.rows)
+    return found == (2 if cell.call.has_rival else 1, 1, 1, REQUESTS)
 
 
 def sample() -> list[Any]:
@@ -238,11 +244,12 @@ if TABLE:
     @pytest.mark.parametrize("cell", ALL, ids=str)
     def test_no_fault_costs_money_or_rows(cell: Cell, outcome: Outcome) -> None:
         SEEN[cell] = outcome
-        check(cell, outcome)
+        assert is_fair(cell, outcome), outcome
+        assert outcome.error in (None, *cell.errors)
 
 else:
 
     @pytest.mark.parametrize(("cell", "error"), sample(), ids=str)
     def test_no_fault_costs_money_or_rows(cell: Cell, error: str | None, outcome: Outcome) -> None:
-        check(cell, outcome)
+        assert is_fair(cell, outcome), outcome
         assert outcome.error == error

@@ -154,7 +154,7 @@ def keep_oldest(client: SiliconFlowClient, submission: Submission, batch_id: str
     :param batch_id: the batch that the caller waits for; the list need not show it yet
     """
     batches = list(filter(submission.matches, _batches_of_key(client, submission)))
-    if all(each.id != batch_id for each in batches):
+    if batches and all(each.id != batch_id for each in batches):
         batches.append(client.get_batch(batch_id))
     batches.sort(key=_age)
     oldest = next(filter(_runs_or_completed, batches), None)

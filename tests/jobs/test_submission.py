@@ -529,6 +529,12 @@ def test_an_own_batch_that_is_not_listed_yet_is_not_given_up_for_a_younger_one(
     assert (service.batches["batch_a"]["status"], service.batches["batch_b"]["status"]) == ("in_progress", "cancelling")
 
 
+def test_an_own_batch_that_nothing_shows_yet_is_kept(service: Any, account: SiliconFlowClient) -> None:
+    """A list that lags is no error while there is no other batch to compare with."""
+    assert keep_oldest(account, WANTED, "batch_unknown") is None
+    assert service.requests == ["GET /batches"]
+
+
 def test_what_completed_meanwhile_is_not_cancelled(service: Any, account: SiliconFlowClient) -> None:
     mine = WANTED.batch_metadata()
     service.has(id="batch_a", metadata=mine, created_at=CREATED - 1)
