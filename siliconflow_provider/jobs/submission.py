@@ -161,11 +161,11 @@ def keep_oldest(client: SiliconFlowClient, submission: Submission, batch_id: str
     if oldest is None:
         return None
     for other in batches:
-        if other.id != oldest.id and _runs(other):
-            cancelled = cancel_unless_over(client, other.id)
+        if other.id != oldest.id and (_runs(other) or other.id == batch_id):
+            given_up = cancel_unless_over(client, other.id)
             log.warning(
                 "another attempt of this task has created a batch too: %s is older and is kept, %s is %s",
-                oldest.id, other.id, cancelled.status,
+                oldest.id, other.id, given_up.status,
             )  # fmt: skip
     return None if oldest.id == batch_id else oldest
 

@@ -535,13 +535,16 @@ def test_an_own_batch_that_nothing_shows_yet_is_kept(service: Any, account: Sili
     assert service.requests == ["GET /batches"]
 
 
-def test_what_completed_meanwhile_is_not_cancelled(service: Any, account: SiliconFlowClient) -> None:
+def test_what_completed_meanwhile_is_not_cancelled_and_the_log_says_so(
+    service: Any, account: SiliconFlowClient, caplog: pytest.LogCaptureFixture
+) -> None:
     mine = WANTED.batch_metadata()
     service.has(id="batch_a", metadata=mine, created_at=CREATED - 1)
     service.has(id="batch_b", metadata=mine, status="completed")
     older = keep_oldest(account, WANTED, "batch_b")
     assert older is not None
-    assert (older.id, service.requests) == ("batch_a", ["GET /batches"])
+    assert (older.id, service.requests) == ("batch_a", ["GET /batches", "GET /batches/batch_b"])
+    assert "batch_a is older and is kept, batch_b is completed" in caplog.text
 
 
 def test_a_batch_with_another_input_is_named_and_runs_on(
