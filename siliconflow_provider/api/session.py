@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -88,6 +88,16 @@ class Session(requests.Session):
         super().__init__()
         self.auth = auth
         self._api_origin = auth.origin
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return where an answer sends the request; nothing when that is no URL, so that it counts as a refusal."""
+        try:
+            target = super().get_redirect_target(resp)
+            if target is not None:
+                requests.Request("GET", urljoin(resp.url, target)).prepare()
+        except ValueError:
+            return None
+        return target
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Drop the key when a redirect leaves the API; requests would ask .netrc here too."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
 import requests
 
 from siliconflow_provider.api import clock
@@ -17,6 +17,7 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
     UnreadableAnswerError,
 )
+from siliconflow_provider.api.lenient_json import decode_any
 from siliconflow_provider.api.redaction import quiet_urls
 from siliconflow_provider.api.retry import pause_before_retry, should_retry
 from siliconflow_provider.api.session import BearerAuth, NoAuth, Session, address, checked_base_url, checked_key
@@ -116,8 +117,8 @@ class Transport:
 def _decoded(response: requests.Response, what: str) -> Any:
     body = response.content
     try:
-        answer = json.loads(body)
-    except ValueError:
+        answer = decode_any(body)
+    except msgspec.DecodeError:
         answer = None
     if answer is None:
         raise UnreadableAnswerError(

@@ -330,19 +330,40 @@ def test_an_empty_or_oversized_file_is_not_sent(
 # --- what is asked and answered
 
 
-@pytest.mark.parametrize("answer", [{"object": "list"}, {"data": "none"}, 7, "files", {"data": [{"object": "file"}]}])
+@pytest.mark.parametrize("answer", [{"object": "list"}, {"data": "none"}, 7, "files"])
 def test_a_list_in_another_form_is_unreadable(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
     server.json(answer)
-    with pytest.raises(errors.UnreadableAnswerError, match="GET /files was answered without a"):
+    with pytest.raises(
+        errors.UnreadableAnswerError,
+        match=r"GET /files at 127\.0\.0\.1:\d+ was answered without a list: check the base URL",
+    ):
         caller.list_files()
 
 
-@pytest.mark.parametrize("answer", [{}, {"id": ""}, {"data": None}, {"data": {}}, [], 7, "ok"])
+@pytest.mark.parametrize("answer", [{}, {"id": ""}, {"id": [7]}, {"data": None}, {"data": {}}, [], 7, "ok"])
 def test_an_answer_without_an_id_is_unreadable(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
     server.json(answer)
     with pytest.raises(errors.UnreadableAnswerError) as caught:
         caller.get_batch("batch_1")
-    assert str(caught.value) == "GET /batches/batch_1 was answered without an id: check the base URL"
+    host = server.base_url.removeprefix("http://").removesuffix("/v1")
+    assert str(caught.value) == f"GET /batches/batch_1 at {host} was answered without an id: check the base URL"
+
+
+NAMELESS = [None, 7, "batch_1", [], {}, {"id": None}, {"id": " "}, {"id": {}}, {"id": True}]
+
+
+@pytest.mark.parametrize("item", NAMELESS)
+def test_a_listed_batch_without_an_id_is_not_passed_over(server: Any, caller: SiliconFlowClient, item: Any) -> None:
+    """It could be the batch that is looked for, which would then be bought again."""
+    server.json({"data": [{"id": "batch_1"}, item]})
+    with pytest.raises(errors.UnreadableAnswerError, match=r"GET /batches at 127.* lists a batch without an id, so"):
+        list(caller.list_batches())
+
+
+@pytest.mark.parametrize("item", NAMELESS)
+def test_a_listed_file_without_an_id_is_passed_over(server: Any, caller: SiliconFlowClient, item: Any) -> None:
+    server.json({"data": [item, {"id": "file-1"}]})
+    assert [each.id for each in caller.list_files()] == ["file-1"]
 
 
 def test_a_create_says_exactly_what_was_asked_for(
