@@ -75,7 +75,8 @@ def refusal(response: requests.Response, what: str, body: Any, kind: type[Silico
 
 def request_id(response: requests.Response) -> str | None:
     """Return the id under which the service's support finds this request."""
-    return next((response.headers[each] for each in REQUEST_ID_HEADERS if each in response.headers), None)
+    found = (response.headers[each] for each in REQUEST_ID_HEADERS if each in response.headers)
+    return next(map(without_queries, found), None)
 
 
 def _code(body: Any) -> int | str | None:
