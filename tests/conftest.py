@@ -39,7 +39,7 @@ _slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_bas
 settings.register_profile(
     "ci", derandomize=True, database=None, deadline=None, max_examples=120, suppress_health_check=_slow
 )
-settings.register_profile("thorough", deadline=None, max_examples=20_000, suppress_health_check=_slow)
+settings.register_profile("thorough", deadline=None, max_examples=3_000, suppress_health_check=_slow)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

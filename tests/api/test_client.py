@@ -754,3 +754,46 @@ def test_hashes_of_what_was_sent_and_fetched_are_equal(client: SiliconFlowClient
     content = sums(2000)
     file = client.upload_file(io.BytesIO(content))
     assert hashlib.sha256(downloaded(client, file.id)).hexdigest() == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"id": "batch_1", "x": %b}' % (b"[" * 5000 + b"]" * 5000)])
+def test_an_answer_that_is_nested_too_deeply_is_unreadable(server: Any, caller: SiliconFlowClient, body: bytes) -> None:
+    for _ in range(6):
+        server.text(body)
+    with pytest.raises(errors.UnreadableAnswerError, match="are not JSON"):
+        caller.get_batch("batch_1")
+
+
+def test_half_a_character_in_an_answer_is_replaced(server: Any, caller: SiliconFlowClient) -> None:
+    """What holds one cannot be stored or sent on."""
+    server.text(rb'{"id": "batch_1", "metadata": {"a": "half \ud83d", "b": "caf' + b'\xe9"}}')
+    assert caller.get_batch("batch_1").metadata == {"a": "half \ufffd", "b": "caf\ufffd"}
+
+
+@pytest.mark.parametrize("length", ["²", "9" * 5000])
+def test_a_length_that_is_no_number_is_no_promise(server: Any, caller: SiliconFlowClient, length: str) -> None:
+    server.always = None
+    for _ in range(6):
+        server.raw(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode("latin-1"), b"whole")
+    assert downloaded(caller, "file-1") == b"whole"
+
+
+def test_a_key_in_the_errors_of_a_batch_is_hidden(server: Any, caller: SiliconFlowClient, key: str) -> None:
+    server.json({"id": "batch_1", "status": "failed", "errors": [f"{key} is out of money"]})
+    assert caller.get_batch("batch_1").errors == ["*** is out of money"]
+
+
+def test_a_word_that_serves_as_key_is_left_in_answers(server: Any, held_time: Any) -> None:
+    """As local servers take it: it is no secret."""
+    server.json({"id": "batch_1", "status": "completed"})
+    assert SiliconFlowClient("batch", server.base_url).get_batch("batch_1").id == "batch_1"
+
+
+def test_a_signature_that_the_storage_repeats_is_hidden(
+    storage: Any, caller: SiliconFlowClient, signature: str
+) -> None:
+    storage.text(f"<Error><Message>{signature} is no signature</Message></Error>", 403)
+    with pytest.raises(SiliconFlowError) as caught:
+        downloaded(caller, storage.signed_url)
+    assert "*** is no signature" in str(caught.value)
+    assert signature not in everything_of(caught.value)
