@@ -30,10 +30,19 @@ import pendulum  # noqa: E402
 import pytest  # noqa: E402
 from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred  # noqa: E402
 from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 from siliconflow_provider.api import clock as provider_clock  # noqa: E402
 from siliconflow_provider.api.client import SiliconFlowClient  # noqa: E402
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions  # noqa: E402
+
+# The examples are the same in every run; HYPOTHESIS_PROFILE=thorough looks for new ones, for minutes.
+_slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example, HealthCheck.filter_too_much]
+settings.register_profile(
+    "ci", derandomize=True, database=None, deadline=None, max_examples=120, suppress_health_check=_slow
+)
+settings.register_profile("thorough", deadline=None, max_examples=3_000, suppress_health_check=_slow)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 class HeldClock:

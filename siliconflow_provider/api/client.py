@@ -86,11 +86,12 @@ class SiliconFlowClient:
                 headers = {"Content-Type": form.content_type}
                 return self._transport.call("POST", "/files", data=form, headers=headers)
 
-            return _read(File.from_json, self._transport.retry(send, repeatable=True), "POST /files")
+            return self._read(File.from_json, self._transport.retry(send, repeatable=True), "POST /files")
 
     def list_files(self) -> list[File]:
         """List the files that the account keeps."""
-        return [_read(File.from_json, each, "GET /files") for each in _items(self._get("/files"), "GET /files")]
+        # One that cannot be named can at worst be uploaded again, which costs nothing.
+        return [File.from_json(each) for each in self._items(self._get("/files"), "GET /files") if _has_id(each)]
 
     def download(self, file_ref: str, fileobj: IO[bytes]) -> int:
         """Write a file's bytes to `fileobj`, streaming, and return their number.
@@ -143,7 +144,7 @@ class SiliconFlowClient:
             answer = self._transport.retry(
                 lambda: self._transport.call("POST", "/batches", json=body), repeatable=False
             )
-            return _read(Batch.from_json, answer, "POST /batches")
+            return self._read(Batch.from_json, answer, "POST /batches")
         except (AnswerLostError, ServerError) as error:
             raise CreateUncertainError(
                 f"whether a batch of file {input_file_id} was created is not known, since the answer was lost: "
@@ -156,7 +157,7 @@ class SiliconFlowClient:
     def get_batch(self, batch_id: str) -> Batch:
         """Return a batch as it is now."""
         path = _batch_path(batch_id)
-        return _read(Batch.from_json, self._get(path), f"GET {path}")
+        return self._read(Batch.from_json, self._get(path), f"GET {path}")
 
     def list_batches(self) -> Iterator[Batch]:
         """Yield the account's batches, newest first, page by page where the service pages."""
@@ -165,7 +166,7 @@ class SiliconFlowClient:
         while True:
             query = {"limit": PAGE_SIZE, **({"after": after} if after else {})}
             answer = self._get("/batches", params=query)
-            page = [_read(Batch.from_json, each, "GET /batches") for each in _items(answer, "GET /batches")]
+            page = [self._listed_batch(each) for each in self._items(answer, "GET /batches")]
             fresh = [each for each in page if each.id not in seen]
             seen.update(each.id for each in fresh)
             yield from fresh
@@ -178,10 +179,39 @@ class SiliconFlowClient:
         """Ask the service to cancel a batch; what has already been answered is still billed."""
         path = f"{_batch_path(batch_id)}/cancel"
         answer = self._transport.retry(lambda: self._transport.call("POST", path), repeatable=True)
-        return _read(Batch.from_json, answer, f"POST {path}")
+        return self._read(Batch.from_json, answer, f"POST {path}")
 
     def _get(self, path: str, **arguments: Any) -> Any:
         return self._transport.retry(lambda: self._transport.call("GET", path, **arguments), repeatable=True)
+
+    def _read(self, parse: Callable[[Mapping[str, Any]], T], answer: Any, what: str) -> T:
+        """Parse an object that may be wrapped as `{"code": 20000, "data": {...}}`."""
+        if isinstance(answer, dict) and "id" not in answer and isinstance(answer.get("data"), dict):
+            answer = answer["data"]
+        if not _has_id(answer):
+            raise UnreadableAnswerError(f"{what} at {self._host} was answered without an id: check the base URL")
+        return parse(answer)
+
+    def _items(self, answer: Any, what: str) -> list[Any]:
+        """Return the items of a list that may be wrapped once more; null is an empty list."""
+        while isinstance(answer, dict) and "data" in answer:
+            answer = answer["data"]
+        if answer is not None and not isinstance(answer, list):
+            raise UnreadableAnswerError(f"{what} at {self._host} was answered without a list: check the base URL")
+        return answer or []
+
+    def _listed_batch(self, item: Any) -> Batch:
+        if not _has_id(item):
+            # It could be the very batch that is looked for; to pass it over could buy that one again.
+            raise UnreadableAnswerError(
+                f"GET /batches at {self._host} lists a batch without an id, so which batches there are is not known: "
+                "try again later, and show this to the service's support if it stays"
+            )
+        return Batch.from_json(item)
+
+    @property
+    def _host(self) -> str:
+        return address(self.base_url)
 
 
 def _batch_path(batch_id: str) -> str:
@@ -189,22 +219,11 @@ def _batch_path(batch_id: str) -> str:
     return f"/batches/{quote(batch_id, safe='')}"
 
 
-def _read(parse: Callable[[Mapping[str, Any]], T], answer: Any, what: str) -> T:
-    """Parse an object that may be wrapped as `{"code": 20000, "data": {...}}`."""
-    if isinstance(answer, dict) and "id" not in answer and isinstance(answer.get("data"), dict):
-        answer = answer["data"]
-    if not isinstance(answer, dict) or not answer.get("id"):
-        raise UnreadableAnswerError(f"{what} was answered without an id: check the base URL")
-    return parse(answer)
-
-
-def _items(answer: Any, what: str) -> list[Any]:
-    """Return the items of a list that may be wrapped once more; null is an empty list."""
-    while isinstance(answer, dict) and "data" in answer:
-        answer = answer["data"]
-    if answer is not None and not isinstance(answer, list):
-        raise UnreadableAnswerError(f"{what} was answered without a list: check the base URL")
-    return answer or []
+def _has_id(data: Any) -> bool:
+    try:
+        return bool(File.from_json(data).id)
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def _has_more(answer: Any, length: int) -> bool:

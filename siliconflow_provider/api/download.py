@@ -14,7 +14,8 @@ from siliconflow_provider.api.transport import Transport
 # Of what arrives, up to this much is lost when the connection breaks.
 CHUNK_BYTES = 64 * 1024
 PROGRESS_BYTES = 1024 * 1024
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)")
+_LENGTH = re.compile(r"\d{1,18}")
 _VERSION_HEADERS = ("ETag", "Last-Modified")
 
 
@@ -107,8 +108,7 @@ class Download:
         self._version = {name: headers[name] for name in _VERSION_HEADERS if name in headers}
         # Positions in a compressed body are not positions in the file.
         self._can_go_on = "Content-Encoding" not in headers
-        length = headers.get("Content-Length", "")
-        self._total = int(length) if self._can_go_on and length.isdigit() else None
+        self._total = _promised(headers) if self._can_go_on else None
 
     def _continues(self, headers: Mapping[str, str], offset: int) -> bool:
         """Say whether a partial answer is the rest of the same file."""
@@ -133,9 +133,9 @@ class Download:
             raise IncompleteBodyError(f"{self._what} broke off after {self._arrived:,} of {total} bytes")
 
     def _is_cut(self, response: requests.Response) -> bool:
-        promised = response.headers.get("Content-Length", "")
-        if promised.isdigit():
-            is_cut = response.raw.tell() != int(promised)
+        promised = _promised(response.headers)
+        if promised is not None:
+            is_cut = response.raw.tell() != promised
         else:
             # A head that broke off looks like an empty body of unknown length.
             is_cut = not response.raw.chunked and response.raw.tell() == 0
@@ -146,3 +146,8 @@ class Download:
             return False
         self._rewarded = self._arrived
         return True
+
+
+def _promised(headers: Mapping[str, str]) -> int | None:
+    found = _LENGTH.fullmatch(headers.get("Content-Length", ""))
+    return None if found is None else int(found[0])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from siliconflow_provider.api.errors import InvalidRequestError
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
 ENDPOINTS = ("/v1/chat/completions",)
 MAXIMUM_FILE_LINES = 5_000
 MAXIMUM_FILE_BYTES = 10**9
@@ -45,8 +47,10 @@ def check_file_size(name: str, size: int) -> None:
 
 def check_id(name: str, value: str) -> None:
     """Raise InvalidRequestError unless the value can be an object's id."""
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidRequestError(f"{name} is {value!r}: give the id that the service returned")
+    if not isinstance(value, str) or not value.strip() or _SURROGATES.search(value):
+        # A collection may hold a signed URL.
+        shown = f"of type {type(value).__name__}" if isinstance(value, (dict, list)) else repr(value)
+        raise InvalidRequestError(f"{name} is {shown}: give the id that the service returned")
 
 
 def _check_text(field: str, value: object, limit: int) -> None:
@@ -58,6 +62,10 @@ def _check_text(field: str, value: object, limit: int) -> None:
         raise InvalidRequestError(f"{field} has {len(value)} characters, the service takes {limit}: shorten it")
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
+def shortened(text: str) -> str:
+    """Return at most 40 characters of a text, for messages."""
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _shown(value: object) -> str:
+    return shortened(repr(value))

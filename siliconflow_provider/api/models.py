@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from math import isfinite
 from typing import Any
 
 import pendulum
 
+from siliconflow_provider.api.lenient_json import text_of
 from siliconflow_provider.api.redaction import without_queries
 
+# Beyond these nothing can be added to a moment, and a number fits into no XCom.
+LATEST = pendulum.datetime(9000, 1, 1).timestamp()
+LARGEST_NUMBER = 2**53
 TERMINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
 
 
@@ -48,10 +51,10 @@ class File:
         :raises KeyError: when there is no id
         """
         return cls(
-            id=str(data["id"]),
-            filename=data.get("filename"),
+            id=_id(data),
+            filename=_text(data.get("filename")),
             bytes=_integer(data.get("bytes")),
-            purpose=data.get("purpose"),
+            purpose=_text(data.get("purpose")),
             created_at=_moment(data.get("createdAt") or data.get("created_at")),
         )
 
@@ -138,18 +141,17 @@ class Batch:
 
         :raises KeyError: when there is no id
         """
-        metadata = data.get("metadata")
         return cls(
-            id=str(data["id"]),
-            status=str(data.get("status") or "unknown"),
-            endpoint=data.get("endpoint"),
-            input_file_id=data.get("input_file_id"),
-            completion_window=data.get("completion_window"),
-            output_file_id=data.get("output_file_id") or None,
-            error_file_id=data.get("error_file_id") or None,
+            id=_id(data),
+            status=_text(data.get("status")) or "unknown",
+            endpoint=_text(data.get("endpoint")),
+            input_file_id=_text(data.get("input_file_id")),
+            completion_window=_text(data.get("completion_window")),
+            output_file_id=_reference(data.get("output_file_id")),
+            error_file_id=_reference(data.get("error_file_id")),
             errors=_error_texts(data.get("errors")),
             request_counts=RequestCounts.from_json(data.get("request_counts")),
-            metadata=dict(metadata) if isinstance(metadata, Mapping) else {},
+            metadata=_pairs(data.get("metadata")),
             timing=BatchTiming.from_json(data),
         )
 
@@ -187,18 +189,39 @@ class Batch:
         return self.final_status is not None
 
 
+def _id(data: Mapping[str, Any]) -> str:
+    text = _text(data["id"])
+    if text is None or not text.strip():
+        raise KeyError("id")
+    return text
+
+
+def _text(value: Any) -> str | None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number or isinstance(value, str) else None
+
+
+def _reference(value: Any) -> Any:
+    # What is neither text nor nothing is kept: to fetch it is an error, and no empty result.
+    return _text(value) or value or None
+
+
+def _pairs(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        return {}
+    texts = {name: _text(each) for name, each in value.items()}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
 def _integer(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and isfinite(value) else None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return int(value) if is_number and 0 <= value <= LARGEST_NUMBER else None
 
 
 def _moment(seconds: Any) -> pendulum.DateTime | None:
+    number = _integer(seconds)
     # Zero is how some servers write "not yet".
-    if not isinstance(seconds, (int, float)) or seconds <= 0:
-        return None
-    try:
-        return pendulum.from_timestamp(seconds)
-    except (ValueError, OverflowError, OSError):
-        return None
+    return pendulum.from_timestamp(number) if number and number < LATEST else None
 
 
 def _between(start: pendulum.DateTime | None, end: pendulum.DateTime | None) -> pendulum.Duration | None:
@@ -209,15 +232,15 @@ def _between(start: pendulum.DateTime | None, end: pendulum.DateTime | None) -> 
 
 def _error_texts(errors: Any) -> list[str]:
     """Read the reasons of a batch's failure: strings, or OpenAI's objects."""
-    if isinstance(errors, Mapping):
-        errors = errors.get("data")
+    if isinstance(errors, Mapping) and "data" in errors:
+        errors = errors["data"]
     if not isinstance(errors, (list, tuple)):
-        return [without_queries(str(errors))] if errors else []
+        errors = [errors] if errors else []
     return [without_queries(_error_text(each)) for each in errors]
 
 
 def _error_text(error: Any) -> str:
     if not isinstance(error, Mapping):
-        return str(error)
-    text = ": ".join(str(error[name]) for name in ("code", "message") if error.get(name))
-    return f"line {error['line']}: {text}" if error.get("line") is not None else text or str(dict(error))
+        return text_of(error)
+    text = ": ".join(text_of(error[name]) for name in ("code", "message") if error.get(name))
+    return f"line {text_of(error['line'])}: {text}" if error.get("line") is not None else text or text_of(error)

@@ -58,7 +58,6 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
     except ValueError:
         pass
     try:
-        moment = parsedate_to_datetime(header)
+        return max(0.0, parsedate_to_datetime(header).timestamp() - now.timestamp())
     except (ValueError, OverflowError):
         return None
-    return max(0.0, moment.timestamp() - now.timestamp())

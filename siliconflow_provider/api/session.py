@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from siliconflow_provider.api.errors import InvalidRequestError
@@ -78,6 +81,23 @@ class BearerAuth(AuthBase):
         return request
 
 
+@lru_cache
+def _silent(connection_class: Any) -> Any:
+    if "debuglevel" in vars(connection_class):
+        return connection_class
+    return type(connection_class.__name__, (connection_class,), {"debuglevel": 0})
+
+
+class SilentAdapter(HTTPAdapter):
+    """Sends over connections that print nothing: those of `http.client` print the key when its debug level is set."""
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        """Return the pool for a request."""
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+        pool.ConnectionCls = _silent(pool.ConnectionCls)
+        return pool
+
+
 class Session(requests.Session):
     """A session whose key does not survive a redirect to another origin.
 
@@ -86,8 +106,20 @@ class Session(requests.Session):
 
     def __init__(self, auth: BearerAuth) -> None:
         super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, SilentAdapter())
         self.auth = auth
         self._api_origin = auth.origin
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return where an answer sends the request; nothing when that is no URL, so that it counts as a refusal."""
+        try:
+            target = super().get_redirect_target(resp)
+            if target is not None:
+                requests.Request("GET", urljoin(resp.url, target)).prepare()
+        except ValueError:
+            return None
+        return target
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Drop the key when a redirect leaves the API; requests would ask .netrc here too."""

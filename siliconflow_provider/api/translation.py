@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import ssl
 from http.client import IncompleteRead
 from typing import Any
 
+import msgspec
 import requests
 from urllib3.exceptions import NewConnectionError
 
@@ -20,6 +20,7 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
     error_class,
 )
+from siliconflow_provider.api.lenient_json import decode_any, text_of
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.retry import parse_retry_after
 
@@ -61,12 +62,12 @@ def from_response(response: requests.Response, what: str) -> SiliconFlowError:
 
 def refusal(response: requests.Response, what: str, body: Any, kind: type[SiliconFlowError]) -> SiliconFlowError:
     """Return an error of this kind with what the answer's body and headers say."""
-    said = _message(body) or response.reason or "no reason given"
+    said = _message(body) or without_queries(response.reason or "") or "no reason given"
     remedy = _REMEDIES.get(response.status_code)
     return kind(
         f"{what} was refused: {said}{f': {remedy}' if remedy else ''}",
         status=response.status_code,
-        code=body.get("code") if isinstance(body, dict) else None,
+        code=_code(body),
         request_id=request_id(response),
         retry_after=parse_retry_after(response.headers.get("Retry-After"), clock.now()),
     )
@@ -74,19 +75,25 @@ def refusal(response: requests.Response, what: str, body: Any, kind: type[Silico
 
 def request_id(response: requests.Response) -> str | None:
     """Return the id under which the service's support finds this request."""
-    return next((response.headers[each] for each in REQUEST_ID_HEADERS if each in response.headers), None)
+    found = (response.headers[each] for each in REQUEST_ID_HEADERS if each in response.headers)
+    return next(map(without_queries, found), None)
+
+
+def _code(body: Any) -> int | str | None:
+    code = body.get("code") if isinstance(body, dict) else None
+    return without_queries(code) if isinstance(code, str) else code if isinstance(code, int) else None
 
 
 def _decoded_body(response: requests.Response) -> Any:
     try:
-        text = response.raw.read(LARGEST_ERROR_BODY, decode_content=True).decode("utf-8", "replace")
+        body = response.raw.read(LARGEST_ERROR_BODY, decode_content=True)
     except Exception:
         # Whatever breaks here, the status alone says enough.
         return None
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        return decode_any(body)
+    except msgspec.DecodeError:
+        return body.decode("utf-8", "replace")
 
 
 def _message(body: Any) -> str:
@@ -94,7 +101,7 @@ def _message(body: Any) -> str:
     if isinstance(body, dict):
         inner = body.get("error")
         body = body.get("message") or (inner.get("message") if isinstance(inner, dict) else inner) or ""
-    text = str(body or "").strip()
+    text = text_of(body or "").strip()
     if text.startswith("<"):
         # Object stores repeat the signature in their XML, so only these elements are shown.
         found = re.search(r"<(?:Message|title)>([^<]*)</(?:Message|title)>", text)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
 import requests
 
 from siliconflow_provider.api import clock
@@ -17,7 +17,8 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
     UnreadableAnswerError,
 )
-from siliconflow_provider.api.redaction import quiet_urls
+from siliconflow_provider.api.lenient_json import decode_any
+from siliconflow_provider.api.redaction import SHORTEST_SECRET, query_secrets, quiet_urls
 from siliconflow_provider.api.retry import pause_before_retry, should_retry
 from siliconflow_provider.api.session import BearerAuth, NoAuth, Session, address, checked_base_url, checked_key
 from siliconflow_provider.api.translation import from_exception, from_response, refusal, request_id
@@ -71,7 +72,7 @@ class Transport:
         :raises SiliconFlowError: for everything but a success
         """
         what = f"{method} {path} at {address(self.base_url)}"
-        return self.exchange(method, f"{self.base_url}{path}", what, lambda each: _decoded(each, what), **arguments)
+        return self.exchange(method, f"{self.base_url}{path}", what, lambda each: self._read(each, what), **arguments)
 
     def exchange(
         self,
@@ -102,22 +103,31 @@ class Transport:
         except SiliconFlowError as error:
             failure = error
         # Raised outside of the handlers: as context, a foreign error could show a signed URL.
-        raise self._hiding_key(failure)
+        raise self._hiding_secrets(failure, url)
 
-    def _hiding_key(self, error: SiliconFlowError) -> SiliconFlowError:
+    def _read(self, response: requests.Response, what: str) -> Any:
+        body = response.content
+        # What an answer repeats, such as in the errors of a batch, ends in logs and events. A word for a key, as
+        # local servers take it, is no secret, and may be part of any answer.
+        if len(self._api_key) >= SHORTEST_SECRET:
+            body = body.replace(self._api_key.encode(), b"***")
+        return _decoded(response, body, what)
+
+    def _hiding_secrets(self, error: SiliconFlowError, url: str) -> SiliconFlowError:
         def hidden(value: Any) -> Any:
-            return value.replace(self._api_key, "***") if isinstance(value, str) else value
+            for secret in (self._api_key, *query_secrets(url)):
+                value = value.replace(secret, "***") if isinstance(value, str) else value
+            return value
 
         error.message, error.code, error.request_id = map(hidden, (error.message, error.code, error.request_id))
         error.args = (error.message,)
         return error
 
 
-def _decoded(response: requests.Response, what: str) -> Any:
-    body = response.content
+def _decoded(response: requests.Response, body: bytes, what: str) -> Any:
     try:
-        answer = json.loads(body)
-    except ValueError:
+        answer = decode_any(body)
+    except msgspec.DecodeError:
         answer = None
     if answer is None:
         raise UnreadableAnswerError(

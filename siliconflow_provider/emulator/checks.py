@@ -56,7 +56,7 @@ class _InputFile:
             return f"a file has at most {MOST_REQUESTS} requests"
         try:
             request = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return "not JSON"
         if not isinstance(request, dict):
             return "not a JSON object"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
-from math import isfinite
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-T = TypeVar("T")
+from siliconflow_provider.api.lenient_json import decode
 
 
 class AnswerError(msgspec.Struct):
@@ -85,9 +82,9 @@ class _Identity(msgspec.Struct):
 _line_decoder = msgspec.json.Decoder(_Line)
 _identity_decoder = msgspec.json.Decoder(_Identity)
 _body_decoder = msgspec.json.Decoder(_Body)
-_SURROGATES = re.compile("[\ud800-\udfff]")
 UNREADABLE = "unreadable_answer"
 SHOWN_CHARACTERS = 200
+LARGEST_COUNT = 2**53
 _STATUS_OF_CODE = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 
 
@@ -97,40 +94,18 @@ def parse_answer(line: bytes, batch_id: str) -> ResultRow:
     :raises msgspec.DecodeError: when the line does not even say which request it is about
     """
     try:
-        answer = _decode(_line_decoder, line)
-        body = _body_of(answer)
-    except msgspec.DecodeError as error:
-        custom_id = _decode(_identity_decoder, line).custom_id
+        return _row(decode(_line_decoder, line), batch_id)
+    except (msgspec.DecodeError, RecursionError) as error:
+        custom_id = decode(_identity_decoder, line).custom_id
         return _failure(custom_id, batch_id, AnswerError(UNREADABLE, str(error)))
+
+
+def _row(answer: _Line, batch_id: str) -> ResultRow:
+    body = _body_of(answer)
     refusal = _refusal(answer, body)
     if refusal is not None:
         return _failure(answer.custom_id, batch_id, refusal)
     return _success(answer.custom_id, batch_id, body or _Body())
-
-
-def _decode(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
-    try:
-        return decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return decoder.decode(_mended(text))
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise msgspec.DecodeError(str(error)) from None
-
-
-def _mended(text: bytes) -> bytes:
-    """Replace what JSON forbids and some servers send: halves of characters, bytes that are no UTF-8, NaN."""
-    try:
-        value = json.loads(text.decode("utf-8-sig", "replace"), parse_float=_finite, parse_constant=_finite)
-        return _SURROGATES.sub("\ufffd", json.dumps(value, ensure_ascii=False)).encode()
-    except ValueError:
-        return text
-
-
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if isfinite(number) else None
 
 
 def _body_of(answer: _Line) -> _Body | None:
@@ -138,7 +113,7 @@ def _body_of(answer: _Line) -> _Body | None:
     if not isinstance(body, str):
         return body
     try:
-        return _decode(_body_decoder, body.encode())
+        return decode(_body_decoder, body.encode())
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
@@ -200,4 +175,6 @@ def _text(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) else None
+    # Booleans are integers, and larger numbers fit into no XCom.
+    is_count = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LARGEST_COUNT
+    return int(value) if is_count else None

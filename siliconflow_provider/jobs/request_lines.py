@@ -10,7 +10,7 @@ from typing import IO
 
 import msgspec
 
-from siliconflow_provider.api.limits import ENDPOINTS, MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES
+from siliconflow_provider.api.limits import ENDPOINTS, MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES, shortened
 
 SHOWN_PROBLEMS = 10
 ROLES = ("system", "user", "assistant")
@@ -23,6 +23,7 @@ class InvalidRequestFileError(ValueError):
 
 class _Message(msgspec.Struct):
     role: str
+    content: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Body(msgspec.Struct):
@@ -111,6 +112,7 @@ def check_request_file(lines: Iterable[bytes], copy: IO[bytes]) -> RequestFileRe
 
 
 _decoder = msgspec.json.Decoder(_Line)
+_any_decoder = msgspec.json.Decoder()
 
 
 def _check_line(line: bytes, report: RequestFileReport, first_lines: dict[str, int]) -> str | None:
@@ -120,14 +122,17 @@ def _check_line(line: bytes, report: RequestFileReport, first_lines: dict[str, i
     if line.startswith(BOM_UTF8):
         return "it begins with a byte order mark: save the file as UTF-8 without one"
     try:
-        # The decoder does not look into texts that it has no field for.
+        # The other decoder does not look into texts and numbers that it has no field for.
         line.decode()
         request = _decoder.decode(line)
+        _any_decoder.decode(line)
     except msgspec.ValidationError as error:
         return str(error)
+    except RecursionError:
+        return "it is nested too deeply to be read"
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return f"not JSON in UTF-8: {error}"
-    report.models.setdefault(request.body.model, report.lines)
+    report.models.setdefault(request.body.model or None, report.lines)
     return _check_request(request) or _check_custom_id(request.custom_id, report.lines, first_lines)
 
 
@@ -136,7 +141,7 @@ def _check_custom_id(custom_id: str, number: int, first_lines: dict[str, int]) -
         return "custom_id is empty"
     first = first_lines.get(custom_id)
     if first is not None:
-        return f"custom_id {custom_id!r} is already on line {first:,}: it must be unique in the file"
+        return f"custom_id {shortened(repr(custom_id))} is already on line {first:,}: it must be unique in the file"
     # A file with more lines is refused as a whole, so its further ids need no memory.
     if number <= MAXIMUM_FILE_LINES:
         first_lines[custom_id] = number
@@ -146,16 +151,18 @@ def _check_custom_id(custom_id: str, number: int, first_lines: dict[str, int]) -
 def _check_request(request: _Line) -> str | None:
     messages, budget = request.body.messages, request.body.thinking_budget
     if request.method != "POST":
-        return f"method is {request.method!r}, the service takes 'POST'"
+        return f"method is {shortened(repr(request.method))}, the service takes 'POST'"
     if request.url not in ENDPOINTS:
-        return f"url is {request.url!r}, the service takes {ENDPOINTS[0]!r}"
+        return f"url is {shortened(repr(request.url))}, the service takes {ENDPOINTS[0]!r}"
     if not messages:
         return "body.messages is empty"
     unknown = next((each.role for each in messages if each.role not in ROLES), None)
     if unknown is not None:
-        return f"body.messages has the role {unknown!r}, the service takes {', '.join(ROLES)}"
+        return f"body.messages has the role {shortened(repr(unknown))}, the service takes {', '.join(ROLES)}"
     if messages[-1].role != "user":
         return f"the last of body.messages is from {messages[-1].role!r}, the service takes 'user'"
+    if chr(memoryview(messages[-1].content)[0]) not in '"[':
+        return "the last of body.messages has a content that is neither text nor a list of parts"
     if budget is not None and not THINKING_BUDGET[0] <= budget <= THINKING_BUDGET[1]:
-        return f"body.thinking_budget is {budget:,}, the service takes 128 to 32,768"
+        return f"body.thinking_budget is {shortened(f'{budget:,}')}, the service takes 128 to 32,768"
     return None

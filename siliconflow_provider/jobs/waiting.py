@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -230,11 +231,13 @@ def from_event(event: Any) -> list[WaitEnd]:
         ends = []
     # No end, or one that is none, would pass for a success.
     if not ends or not all(map(_is_end, ends)):
-        raise ValueError(f"the trigger reported {event!r}, which says nothing of batches")
+        raise ValueError(f"the trigger reported {reprlib.repr(event)}, which says nothing of batches")
     return ends
 
 
 def _is_end(end: WaitEnd) -> bool:
+    if not (isinstance(end.batch_id, str) and all(isinstance(each, str | None) for each in (end.error, end.deadline))):
+        return False
     if end.state == "over":
         return end.batch is not None and end.batch.is_terminal
     return end.state in ("timeout", "error")

@@ -330,19 +330,40 @@ def test_an_empty_or_oversized_file_is_not_sent(
 # --- what is asked and answered
 
 
-@pytest.mark.parametrize("answer", [{"object": "list"}, {"data": "none"}, 7, "files", {"data": [{"object": "file"}]}])
+@pytest.mark.parametrize("answer", [{"object": "list"}, {"data": "none"}, 7, "files"])
 def test_a_list_in_another_form_is_unreadable(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
     server.json(answer)
-    with pytest.raises(errors.UnreadableAnswerError, match="GET /files was answered without a"):
+    with pytest.raises(
+        errors.UnreadableAnswerError,
+        match=r"GET /files at 127\.0\.0\.1:\d+ was answered without a list: check the base URL",
+    ):
         caller.list_files()
 
 
-@pytest.mark.parametrize("answer", [{}, {"id": ""}, {"data": None}, {"data": {}}, [], 7, "ok"])
+@pytest.mark.parametrize("answer", [{}, {"id": ""}, {"id": [7]}, {"data": None}, {"data": {}}, [], 7, "ok"])
 def test_an_answer_without_an_id_is_unreadable(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
     server.json(answer)
     with pytest.raises(errors.UnreadableAnswerError) as caught:
         caller.get_batch("batch_1")
-    assert str(caught.value) == "GET /batches/batch_1 was answered without an id: check the base URL"
+    host = server.base_url.removeprefix("http://").removesuffix("/v1")
+    assert str(caught.value) == f"GET /batches/batch_1 at {host} was answered without an id: check the base URL"
+
+
+NAMELESS = [None, 7, "batch_1", [], {}, {"id": None}, {"id": " "}, {"id": {}}, {"id": True}]
+
+
+@pytest.mark.parametrize("item", NAMELESS)
+def test_a_listed_batch_without_an_id_is_not_passed_over(server: Any, caller: SiliconFlowClient, item: Any) -> None:
+    """It could be the batch that is looked for, which would then be bought again."""
+    server.json({"data": [{"id": "batch_1"}, item]})
+    with pytest.raises(errors.UnreadableAnswerError, match=r"GET /batches at 127.* lists a batch without an id, so"):
+        list(caller.list_batches())
+
+
+@pytest.mark.parametrize("item", NAMELESS)
+def test_a_listed_file_without_an_id_is_passed_over(server: Any, caller: SiliconFlowClient, item: Any) -> None:
+    server.json({"data": [item, {"id": "file-1"}]})
+    assert [each.id for each in caller.list_files()] == ["file-1"]
 
 
 def test_a_create_says_exactly_what_was_asked_for(
@@ -733,3 +754,46 @@ def test_hashes_of_what_was_sent_and_fetched_are_equal(client: SiliconFlowClient
     content = sums(2000)
     file = client.upload_file(io.BytesIO(content))
     assert hashlib.sha256(downloaded(client, file.id)).hexdigest() == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"id": "batch_1", "x": %b}' % (b"[" * 5000 + b"]" * 5000)])
+def test_an_answer_that_is_nested_too_deeply_is_unreadable(server: Any, caller: SiliconFlowClient, body: bytes) -> None:
+    for _ in range(6):
+        server.text(body)
+    with pytest.raises(errors.UnreadableAnswerError, match="are not JSON"):
+        caller.get_batch("batch_1")
+
+
+def test_half_a_character_in_an_answer_is_replaced(server: Any, caller: SiliconFlowClient) -> None:
+    """What holds one cannot be stored or sent on."""
+    server.text(rb'{"id": "batch_1", "metadata": {"a": "half \ud83d", "b": "caf' + b'\xe9"}}')
+    assert caller.get_batch("batch_1").metadata == {"a": "half \ufffd", "b": "caf\ufffd"}
+
+
+@pytest.mark.parametrize("length", ["²", "9" * 5000])
+def test_a_length_that_is_no_number_is_no_promise(server: Any, caller: SiliconFlowClient, length: str) -> None:
+    server.always = None
+    for _ in range(6):
+        server.raw(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode("latin-1"), b"whole")
+    assert downloaded(caller, "file-1") == b"whole"
+
+
+def test_a_key_in_the_errors_of_a_batch_is_hidden(server: Any, caller: SiliconFlowClient, key: str) -> None:
+    server.json({"id": "batch_1", "status": "failed", "errors": [f"{key} is out of money"]})
+    assert caller.get_batch("batch_1").errors == ["*** is out of money"]
+
+
+def test_a_word_that_serves_as_key_is_left_in_answers(server: Any, held_time: Any) -> None:
+    """As local servers take it: it is no secret."""
+    server.json({"id": "batch_1", "status": "completed"})
+    assert SiliconFlowClient("batch", server.base_url).get_batch("batch_1").id == "batch_1"
+
+
+def test_a_signature_that_the_storage_repeats_is_hidden(
+    storage: Any, caller: SiliconFlowClient, signature: str
+) -> None:
+    storage.text(f"<Error><Message>{signature} is no signature</Message></Error>", 403)
+    with pytest.raises(SiliconFlowError) as caught:
+        downloaded(caller, storage.signed_url)
+    assert "*** is no signature" in str(caught.value)
+    assert signature not in everything_of(caught.value)

@@ -71,6 +71,11 @@ def test_a_file_of_another_size_is_refused(size: int, shown: str, remedy: str) -
     )
 
 
-@pytest.mark.parametrize("value", ["", "  ", None, 7, b"file-1"])
+@pytest.mark.parametrize("value", ["", "  ", None, 7, b"file-1", "half \ud83d"])
 def test_what_cannot_be_an_id_is_refused_by_its_name(value: Any) -> None:
     assert message_of(check_id, "batch_id", value) == f"batch_id is {value!r}: give the id that the service returned"
+
+
+@pytest.mark.parametrize("value", [["https://a/b?Signature=s3cret"], {"url": "https://a/b?Signature=s3cret"}])
+def test_a_collection_in_the_place_of_an_id_is_not_shown(value: Any) -> None:
+    assert message_of(check_id, "file_ref", value).startswith(f"file_ref is of type {type(value).__name__}: give")

@@ -8,7 +8,7 @@ from typing import Any
 import pendulum
 import pytest
 
-from siliconflow_provider.api.models import Batch, BatchTiming, RequestCounts
+from siliconflow_provider.api.models import Batch, BatchTiming, File, RequestCounts
 
 MakeBatch = Callable[..., dict[str, Any]]
 MOMENTS = [
@@ -100,3 +100,46 @@ def test_from_json_reads_what_to_json_wrote(batch_json: MakeBatch) -> None:
     counts = {"total": 3, "completed": 2, "failed": 1}
     batch = Batch.from_json(batch_json(status="completed", errors=["odd"], request_counts=counts, **numbers))
     assert Batch.from_json(json.loads(json.dumps(batch.to_json()))) == batch
+
+
+@pytest.mark.parametrize("value", [True, [], {}, "soon", -1, 10**400, float("inf"), float("nan"), 1e300, 253402300799])
+def test_what_is_no_time_of_a_batch_is_none(value: Any) -> None:
+    """The end of the calendar is none either: no grace could be added to it."""
+    assert BatchTiming.from_json({"created_at": value, "expires_at": value}) == BatchTiming()
+
+
+def test_a_time_is_of_whole_seconds_so_that_it_survives_the_event() -> None:
+    batch = Batch.from_json({"id": "batch_1", "created_at": 100.75, "completed_at": 0.5})
+    assert Batch.from_json(batch.to_json()) == batch
+    assert not batch.is_terminal
+
+
+@pytest.mark.parametrize("value", [True, "3", -1, 10**400, 2**64, float("inf")])
+def test_what_is_no_count_is_none(value: Any) -> None:
+    assert RequestCounts.from_json({"total": value, "completed": 1.0}) == RequestCounts(0, 1, 0)
+    assert File.from_json({"id": "file-1", "bytes": value}).bytes is None
+
+
+@pytest.mark.parametrize("value", [None, True, [], {}, "", " ", 1.5])
+def test_what_is_no_id_is_none(value: Any) -> None:
+    for kind in (Batch, File):
+        with pytest.raises(KeyError):
+            kind.from_json({"id": value})
+
+
+@pytest.mark.parametrize("value", [True, ["x"], {"x": 1}])
+def test_what_is_no_text_is_not_taken_for_one(value: Any) -> None:
+    names = ("status", "endpoint", "input_file_id", "completion_window")
+    batch = Batch.from_json({"id": "batch_1", "metadata": {"a": value, "b": 7}, **dict.fromkeys(names, value)})
+    assert batch == Batch("batch_1", "unknown", metadata={"b": "7"})
+
+
+def test_a_reference_that_cannot_be_one_does_not_pass_for_no_result() -> None:
+    assert Batch.from_json({"id": "batch_1", "output_file_id": 7}).output_file_id == "7"
+    assert Batch.from_json({"id": "batch_1", "output_file_id": {"url": URL}}).output_file_id is not None
+    assert Batch.from_json({"id": "batch_1", "output_file_id": {}}).output_file_id is None
+
+
+def test_a_reason_that_comes_alone_is_not_lost() -> None:
+    assert Batch.from_json({"id": "b", "errors": {"code": "c", "message": "bad"}}).errors == ["c: bad"]
+    assert Batch.from_json({"id": "b", "errors": {"data": None}}).errors == []

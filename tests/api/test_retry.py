@@ -81,6 +81,7 @@ def test_the_service_may_ask_for_a_pause_of_up_to_two_minutes(retry_after: float
         ("Fri, 99 Jan 2027 08:00:00 GMT", None),
         ("Fri, 15 Jan 99999999999999999999 08:00:00 GMT", None),
         ("1e999", float("inf")),
+        ("9" * 400, float("inf")),
     ],
 )
 def test_retry_after_is_read_in_every_form(header: str | None, seconds: float | None) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.client
 from typing import Any
 
 import pytest
@@ -149,3 +150,24 @@ def test_the_key_stays_with_its_origin_when_redirected(url: str, kept: bool) -> 
     asked.url = url
     session.rebuild_auth(asked, requests.Response())
     assert ("Authorization" in asked.headers) is kept
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://a:99999/", "http://.a/", "http://a b/", "\xff"])
+def test_a_redirect_that_leads_nowhere_is_an_answer(server: Any, key: str, location: str) -> None:
+    server.raw(f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode("latin-1"))
+    session = Session(BearerAuth(key, server.base_url))
+    assert session.get(f"{server.base_url}/files", timeout=5).status_code == 302
+
+
+def test_the_debug_level_of_http_client_prints_nothing_of_it(
+    server: Any, key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would print the key and the signed URLs."""
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    server.json({}).json({}).json({})
+    session = Session(BearerAuth(key, server.base_url))
+    for _ in range(2):
+        session.get(f"{server.base_url}/files", timeout=5)
+    assert capsys.readouterr().out == ""
+    requests.get(f"{server.base_url}/files", timeout=5)
+    assert "send: " in capsys.readouterr().out

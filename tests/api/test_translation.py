@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.translation import from_exception
 
 WHAT = "GET /batches/batch_1 at api.siliconflow.com"
+URL = "https://a.b/c?Signature=s3cret"
 
 
 def what(server: Any) -> str:
@@ -111,11 +113,26 @@ def test_each_documented_error_has_its_kind_and_its_words(
         ("see https://a.b/c?Signature=s3cret", "see https://a.b/c?..."),
         ("long " * 101, "long " * 100 + "..."),
         ("字" * 501, "字" * 500 + "..."),
+        ("[" * 5000 + "]" * 5000, "[" * 500 + "..."),
+        ('{"message": %s}' % ("[" * 900 + "]" * 900), None),
+        ("HTTPS://a.b/c?Signature=s3cret", "HTTPS://a.b/c?..."),
+        (r"{see https:\/\/a.b\/c?Signature=s3cret", r"{see https:\/\/a.b\/c?..."),
+        ("at /c?Signature=s3cret", "at /c?..."),
     ],
 )
-def test_pages_and_texts_are_cut_down_to_what_they_say(server: Any, failure: Any, page: Any, said: str) -> None:
+def test_pages_and_texts_are_cut_down_to_what_they_say(server: Any, failure: Any, page: Any, said: str | None) -> None:
     server.text(page, 504)
-    assert failure().message == f"{what(server)} was refused: {said}"
+    message = failure().message
+    assert message.startswith(f"{what(server)} was refused: ") if said is None else message.endswith(f"refused: {said}")
+
+
+@pytest.mark.parametrize("code", [[URL], {"url": URL}, URL, True, None])
+def test_the_reason_the_code_and_the_id_for_support_show_no_query(server: Any, failure: Any, code: Any) -> None:
+    body = json.dumps({"code": code}).encode()
+    head = f"HTTP/1.1 400 see {URL}\r\nx-request-id: {URL}\r\nContent-Length: {len(body)}\r\n\r\n"
+    server.raw(head.encode() + body)
+    error = failure()
+    assert "s3cret" not in f"{error} {vars(error)}"
 
 
 def test_an_error_body_that_breaks_off_leaves_the_status(server: Any, failure: Any) -> None:

@@ -73,3 +73,7 @@ def test_models_may_differ_or_be_missing_when_they_are_replaced(line: Line, json
 def test_requests_that_fail_alone_are_remembered_by_position(line: Line, jsonl: Jsonl) -> None:
     lines = [line("a", "x"), line("b", "x", max_tokens=0), line("c", "x"), line("d", "x", messages=[])]
     assert check(jsonl(lines)) == Check(4, bad=(1, 3))
+
+
+def test_a_line_that_is_nested_too_deeply_is_no_json() -> None:
+    assert check_input([b"[" * 100_000], "/v1/chat/completions", "m").errors == ("line 1: not JSON",)

@@ -82,6 +82,8 @@ ANSWERS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (NOBODY, {"body": BODY | {"model": None}}, {"model": None}),
     (NOBODY, {"body": BODY | {"model": 7}}, {"model": "7"}),
     (NOBODY, choices(finish_reason=7), {"finish_reason": "7"}),
+    (NOBODY, usage(prompt_tokens=10**30, completion_tokens=1e300), {"prompt_tokens": None, "completion_tokens": None}),
+    (NOBODY, usage(prompt_tokens=-1, completion_tokens=True), {"prompt_tokens": None, "completion_tokens": None}),
     (NOBODY, choices(message=MESSAGE | {"content": "half \ud83d"}), {"content": "half \ufffd"}),
 ]
 
@@ -105,6 +107,7 @@ LINE = b'{"custom_id": "r1", %b "response": {"body": {"choices": [{"message": {"
             (NOBODY, LINE % (b'"score": NaN,', b"4"), "4"),
             (NOBODY, LINE % (b'"score": 1e999,', b"half \\ud83d"), "half \ufffd"),
             (NOBODY, LINE % (b"", b"half \\ud83d"), "half \ufffd"),
+            (NOBODY, LINE % (b'"score": %b,' % (b"9" * 5000), b"half \\ud83d"), "half \ufffd"),
             (NOBODY, LINE % (b"", b"caf\xe9"), "caf\ufffd"),
         ]
     ),

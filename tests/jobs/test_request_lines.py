@@ -91,6 +91,12 @@ BAD: list[tuple[Any, str]] = [
         "the last of body.messages is from 'assistant', the service takes 'user'",
     ),
     (with_body(model=7), "Expected `str | null`, got `int` - at `$.body.model`"),
+    (with_body(messages=[{"role": "user"}]), "the last of body.messages has a content that is neither text nor a list"),
+    (with_body(messages=[{"role": "user", "content": {}}]), "the last of body.messages has a content that is neither"),
+    (with_body(x=0).replace("0", "1e999"), "Number out of range"),
+    (with_body(x=0).replace("0", "9" * 5000), "Integer value out of range"),
+    (with_body(x=0).replace("0", "[" * 5000 + "]" * 5000), "it is nested too deeply to be read"),
+    (with_body(messages=[{"role": "x" * 10_000, "content": ""}]), f"body.messages has the role '{'x' * 36}..., the"),
     (with_body(thinking_budget=127), "body.thinking_budget is 127, the service takes 128 to 32,768"),
     (with_body(thinking_budget=32769), "body.thinking_budget is 32,769, the service takes 128 to 32,768"),
     (with_body(thinking_budget="many"), "Expected `int | null`, got `str` - at `$.body.thinking_budget`"),
@@ -134,6 +140,7 @@ def test_lines_may_come_from_anywhere(sums: Callable[[int], bytes]) -> None:
 def test_models_are_noted_with_their_first_lines(line: Line, jsonl: Jsonl) -> None:
     lines = [line("a", "x"), line("b", "x", model="m"), line("c", "x"), {"custom_id": "d", "body": {"messages": USER}}]
     assert check(jsonl(lines)).models == {"deepseek-ai/DeepSeek-V3": 1, "m": 2, None: 4}
+    assert check(jsonl([line("a", "x", model="")])).models == {None: 1}
 
 
 def test_a_repeated_id_is_named_with_both_lines(line: Line, jsonl: Jsonl) -> None:

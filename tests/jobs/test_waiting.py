@@ -417,6 +417,11 @@ GOOD = {"batch_id": "b", "state": "over", "batch": DONE, "error": None, "deadlin
         {"waits": [GOOD | {"batch": ["b"]}]},
         {"waits": [GOOD | {"batch": {"status": "completed"}}]},
         {"waits": [GOOD | {"more": 1}]},
+        {"waits": [GOOD | {"batch_id": 7}]},
+        {"waits": [GOOD | {"error": ["bad"]}]},
+        {"waits": [GOOD | {"deadline": 7}]},
+        {"waits": [GOOD | {"batch": {"id": ["b"], "status": "completed"}}]},
+        {"waits": [GOOD | {"batch_id": 7}] * 10_000},
         {"waits": [GOOD | {"state": "success"}]},
         {"waits": [GOOD | {"state": "running"}]},
         {"waits": [GOOD | {"batch": None}]},
@@ -466,3 +471,18 @@ def test_an_end_is_told_in_a_sentence(batch: Make, fields: dict[str, Any], sente
 def test_only_the_first_ten_reasons_are_told(batch: Make) -> None:
     sentence = describe_end(batch("failed", errors=[f"line {number}" for number in range(1, 14)]))
     assert sentence.endswith("line 9; line 10; and 3 more")
+
+
+def test_an_expiry_at_the_end_of_the_calendar_still_has_a_deadline(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1")
+    wait.saw(batch(expires_at=253402300799 - 1_800_000_000))
+    assert wait.state(at(0)) == "running"
+    assert wait.deadline == at(DAY + 3600)
+
+
+def test_an_event_of_any_depth_is_refused_in_a_short_sentence() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(ValueError, match=r"^.{0,300}$"):
+        from_event({"waits": deep})

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from siliconflow_provider.api.lenient_json import decode, decode_any, text_of
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b'{"a": [1, 2.5, "x", null, true]}', {"a": [1, 2.5, "x", None, True]}),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (b'{"a": NaN, "b": -Infinity, "c": 1e999}', {"a": None, "b": None, "c": None}),
+        (b'{"a": "half \\ud83d"}', {"a": "half \ufffd"}),
+        (b'{"a": "caf\xe9"}', {"a": "caf\ufffd"}),
+        (b'{"a": %b, "b": 1}' % (b"9" * 5000), {"a": None, "b": 1}),
+        (b'{"a": 1, "a": 2}', {"a": 2}),
+    ],
+)
+def test_what_json_forbids_is_replaced(text: bytes, value: Any) -> None:
+    assert decode_any(text) == value
+
+
+@pytest.mark.parametrize("text", [b"", b"<html>", b"{", b'{"a": 1}}', b"[" * 100_000, b"[" * 5000 + b"]" * 5000])
+def test_what_is_no_json_or_too_deep_is_one_kind_of_error(text: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_any(text)
+
+
+def test_a_mended_text_is_still_held_against_the_wanted_type() -> None:
+    decoder = msgspec.json.Decoder(dict[str, int])
+    assert decode(decoder, b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+    with pytest.raises(msgspec.ValidationError):
+        decode(decoder, b'{"a": NaN}')
+
+
+def test_any_value_has_a_text() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert (text_of("a"), text_of([1]), text_of(deep)) == ("a", "[1]", "(nested too deeply to be shown)")
