@@ -151,10 +151,13 @@ class BatchWait:
             pause = min(pause, max(0.0, self.deadline.timestamp() - now.timestamp()))
         return pause
 
-    def schedule(self, now: pendulum.DateTime, jitter: float = 0.0) -> None:
-        """Set when the next poll is due, after this one; none is once the wait has ended."""
-        self.asked_at = now.timestamp()
-        self.due_at = self.asked_at + self.pause(now, jitter) if self.state(now) == "running" else None
+    def schedule(self, now: pendulum.DateTime, since: float, jitter: float = 0.0) -> None:
+        """Set when the next poll is due, after this one; none is once the wait has ended.
+
+        :param since: Unix seconds at which this poll began
+        """
+        self.asked_at = since
+        self.due_at = since + self.pause(now, jitter) if self.state(now) == "running" else None
 
     def seconds_until_due(self, now: float, early: float = 0.0) -> float:
         """Return the seconds until the next poll, 0 when it is due.

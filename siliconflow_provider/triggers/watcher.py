@@ -33,6 +33,8 @@ MOST_REQUESTS = 4
 REST_SECONDS = 0.1
 GATHERING_SECONDS = 1.0
 LIST_PAUSE_SECONDS = 60.0
+# A whole page, and the triggers that hear of it, would hold up the event loop for some 10 ms.
+ITEMS_AT_ONCE = 20
 MOST_FAILURES = 4
 
 T = TypeVar("T")
@@ -94,6 +96,7 @@ class BatchWatcher:
         self._awaited: dict[str, list[tuple[Watch, BatchWait]]] = {}
         self._told_later: set[Watch] = set()
         self._swept_at = -inf
+        self._jitter = 0.0
         self._list_again_at = -inf
         self._sleeper: asyncio.Task[object] | None = None
         # In a context of its own: what happens here is to be in no single trigger's log.
@@ -157,17 +160,17 @@ class BatchWatcher:
         """Ask once for all that is due."""
         # An unusable connection is to be known before anything is asked.
         await self._in_thread(self._client.get)
-        now = clock.now().timestamp()
+        now, self._jitter = clock.now().timestamp(), random.random()
         due = due_batches(self._waits(), now)
         if is_worth_a_page(len(due), 0) and now >= self._list_again_at:
-            due = await self._look_through_list(due)
+            due = await self._look_through_list(due, now)
         await self._ask_singly(due)
         self._swept_at = clock.now().timestamp()
         for watch in self._told_later:
             watch.tell()
         self._told_later.clear()
 
-    async def _look_through_list(self, due: Sequence[str]) -> list[str]:
+    async def _look_through_list(self, due: Sequence[str], since: float) -> list[str]:
         """Take in what the list shows, as far as it is worth the requests; return what is left to ask singly."""
         missing = {batch_id: self._awaited[batch_id][0][1] for batch_id in due}
         listed, pages, after = len(missing), 0, None
@@ -178,21 +181,24 @@ class BatchWatcher:
             except Exception as error:
                 return self._list_failed(error, list(missing))
             pages += 1
-            for item in page:
-                self._take_item(item, missing)
+            for number, item in enumerate(page):
+                self._take_item(item, missing, since)
+                if number % ITEMS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             # A service that ignores paging sends the same page again.
             if after in (None, asked_after):
                 break
             listed = still_listed(missing, page)
         return list(missing)
 
-    def _take_item(self, item: Batch, missing: dict[str, BatchWait]) -> None:
+    def _take_item(self, item: Batch, missing: dict[str, BatchWait], since: float) -> None:
         if item.id not in self._awaited:
             return
         wait = self._awaited[item.id][0][1]
         batch = read_item(item, wait.batch)
         if batch is not None:
-            self._take_in(item.id, batch)
+            # All that one look through the list has shown stay together: they are due again at once.
+            self._take_in(item.id, batch, since)
             missing.pop(item.id, None)
         elif item.is_terminal:
             missing[item.id] = wait
@@ -234,7 +240,7 @@ class BatchWatcher:
         except Exception as error:
             return error
 
-    def _take_in(self, batch_id: str, answer: Batch | Exception) -> None:
+    def _take_in(self, batch_id: str, answer: Batch | Exception, since: float | None = None) -> None:
         now = clock.now()
         for watch, wait in self._awaited.get(batch_id, ()):
             if wait.due_at is None:
@@ -245,7 +251,7 @@ class BatchWatcher:
                 wait.failed(answer, now)
             else:
                 watch.tell(answer)
-            wait.schedule(now, random.random())
+            wait.schedule(now, now.timestamp() if since is None else since, self._jitter)
             if wait.batch is not None and wait.due_at is not None:
                 # A thousand waits keep a thousand batches: without what only the end needs.
                 wait.batch = replace(wait.batch, metadata={}, output_file_id=None, error_file_id=None)
