@@ -112,6 +112,7 @@ def shared(batches: list[tuple[float, float]]) -> tuple[int, list[float]]:
 
 def main() -> None:
     """Print the table."""
+    logging.disable(logging.INFO)
     print(
         f"{'24 virtual hours':<26}{'batches':>8}{'requests':>12}{'per batch':>11}{'late p50':>10}{'p99':>7}{'max s':>7}"
     )
