@@ -17,10 +17,12 @@ from weakref import WeakValueDictionary
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import (
+    AnswerLostError,
     AuthenticationError,
     ConnectionFailedError,
     NotFoundError,
     RateLimitError,
+    ServerError,
     SiliconFlowError,
 )
 from siliconflow_provider.api.models import Batch
@@ -36,6 +38,7 @@ LIST_PAUSE_SECONDS = 60.0
 # A whole page, and the triggers that hear of it, would hold up the event loop for some 10 ms.
 ITEMS_AT_ONCE = 20
 MOST_FAILURES = 4
+ACCOUNT_ERRORS = (AuthenticationError, ConnectionFailedError, RateLimitError)
 
 T = TypeVar("T")
 
@@ -204,10 +207,10 @@ class BatchWatcher:
             missing[item.id] = wait
 
     def _list_failed(self, error: Exception, due: list[str]) -> list[str]:
-        if not isinstance(error, (ConnectionFailedError, RateLimitError, AuthenticationError)):
-            # It may be the list alone that fails: for a while these are asked for singly.
+        if not isinstance(error, ACCOUNT_ERRORS):
+            # It may be the list alone that fails: for a while all are asked for singly.
             self._list_again_at = clock.now().timestamp() + LIST_PAUSE_SECONDS
-        if not isinstance(error, SiliconFlowError):
+        if not isinstance(error, (*ACCOUNT_ERRORS, ServerError, AnswerLostError)):
             return due
         for batch_id in due:
             self._take_in(batch_id, error)
