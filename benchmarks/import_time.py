@@ -1,11 +1,22 @@
-"""What importing the operators costs a DAG file, over `airflow.sdk`: milliseconds and MiB, best of five processes."""
+"""What importing operators costs a DAG file, over `airflow.sdk`: milliseconds and MiB, best of five processes."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-MODULES = ("siliconflow_provider.operators.batches", "siliconflow_provider.operators.files")
+from peers import installed
+
+MODULES = {
+    "siliconflow": (
+        "siliconflow_provider.operators.batches",
+        "siliconflow_provider.operators.files",
+        "siliconflow_provider.sensors.batches",
+    ),
+    "openai": ("airflow.providers.openai.operators.openai",),
+    "anthropic": ("airflow.providers.anthropic.operators.batch",),
+    "common-ai": ("airflow.providers.common.ai.operators.llm_batch",),
+}
 PROGRAM = """
 import resource, sys, time
 import airflow.sdk
@@ -25,10 +36,13 @@ def measure(module: str) -> tuple[float, float]:
 
 def main() -> None:
     """Print the table."""
-    print(f"{'module':<42}{'ms':>8}{'MiB':>8}")
-    for module in MODULES:
-        milliseconds, mebibytes = min(measure(module) for _ in range(5))
-        print(f"{module:<42}{milliseconds:>8.1f}{mebibytes:>8.1f}")
+    versions = installed()
+    print(f"{'module':<52}{'ms':>8}{'MiB':>8}")
+    for provider, modules in MODULES.items():
+        for module in modules if provider in versions or provider == "siliconflow" else ():
+            milliseconds, mebibytes = min(measure(module) for _ in range(5))
+            name = f"{module} {versions.get(provider, '')}"
+            print(f"{name:<52}{milliseconds:>8.1f}{mebibytes:>8.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -164,16 +164,20 @@ class SiliconFlowClient:
         seen: set[str] = set()
         after: str | None = None
         while True:
-            query = {"limit": PAGE_SIZE, **({"after": after} if after else {})}
-            answer = self._get("/batches", params=query)
-            page = [self._listed_batch(each) for each in self._items(answer, "GET /batches")]
+            page, after = self.batch_page(after)
             fresh = [each for each in page if each.id not in seen]
             seen.update(each.id for each in fresh)
             yield from fresh
             # A service that ignores paging sends everything again; then nothing is new.
-            if not fresh or not _has_more(answer, len(page)):
+            if not fresh or after is None:
                 return
-            after = page[-1].id
+
+    def batch_page(self, after: str | None = None) -> tuple[list[Batch], str | None]:
+        """Return one page of `list_batches`, and what to ask for the next one with; None when there is none."""
+        query = {"limit": PAGE_SIZE, **({"after": after} if after else {})}
+        answer = self._get("/batches", params=query)
+        page = [self._listed_batch(each) for each in self._items(answer, "GET /batches")]
+        return page, page[-1].id if page and _has_more(answer, len(page)) else None
 
     def cancel_batch(self, batch_id: str) -> Batch:
         """Ask the service to cancel a batch; what has already been answered is still billed."""

@@ -6,6 +6,7 @@ import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import pendulum
@@ -26,6 +27,8 @@ SHORTEST_PAUSE = 10.0
 LONGEST_PAUSE = 300.0
 GRACE = timedelta(hours=1)
 HEALING_TIME = timedelta(minutes=10)
+JITTER = 0.1
+COMING_ALONG = 0.25
 QUIET_TIME = timedelta(hours=1)
 SHOWN_REASONS = 10
 
@@ -62,10 +65,10 @@ def pause_before_poll(batch: Batch | None, now: pendulum.DateTime, poll_interval
         return SHORTEST_PAUSE
     if timing.finalizing_at or timing.cancelling_at:
         return SHORTEST_PAUSE
-    age = (now - timing.created_at).total_seconds()
+    age = now.timestamp() - timing.created_at.timestamp()
     pause = min(max(age * AGE_SHARE, SHORTEST_PAUSE), LONGEST_PAUSE)
     if timing.expires_at is not None:
-        to_expiry = (timing.expires_at - now).total_seconds()
+        to_expiry = timing.expires_at.timestamp() - now.timestamp()
         # One second more, since the service's times are whole seconds.
         pause = SHORTEST_PAUSE if to_expiry <= 0 else min(pause, to_expiry + 1)
     return pause
@@ -90,12 +93,14 @@ def describe_progress(batch: Batch, now: pendulum.DateTime) -> str:
     return ", ".join(parts)
 
 
-@dataclass
+@dataclass(slots=True)
 class BatchWait:
     """The wait for one batch: told what each poll brought, it says what to do next. Does nothing itself.
 
     :param deadline: None stands for the batch's expiry and an hour, once it has been seen
     :param poll_interval: seconds between polls; None for the schedule of `pause_before_poll`
+    :param asked_at: Unix seconds of the last poll, where one schedules them
+    :param due_at: Unix seconds of the next one; None when there is none
     """
 
     batch_id: str
@@ -105,6 +110,8 @@ class BatchWait:
     error: SiliconFlowError | None = None
     failing_since: pendulum.DateTime | None = None
     refused_since: pendulum.DateTime | None = None
+    asked_at: float = 0.0
+    due_at: float | None = None
     _logged: tuple[object, ...] = field(default=(), repr=False)
     _logged_at: pendulum.DateTime | None = field(default=None, repr=False)
 
@@ -131,30 +138,53 @@ class BatchWait:
             return "error"
         return "running"
 
-    def pause(self, now: pendulum.DateTime) -> float:
-        """Return the seconds until the next poll, which is never later than the deadline."""
+    def pause(self, now: pendulum.DateTime, jitter: float = 0.0) -> float:
+        """Return the seconds until the next poll, which is never later than the deadline.
+
+        :param jitter: a number from 0 to 1, which shortens the pause by up to a tenth
+        """
         pause = pause_before_poll(self.batch, now, self.poll_interval)
         if self.failing_since is not None:
             failing = (now - self.failing_since).total_seconds()
             pause = max(pause, min(failing, LONGEST_PAUSE))
+        pause *= 1 - JITTER * jitter
         if self.deadline is not None:
-            pause = min(pause, max(0.0, (self.deadline - now).total_seconds()))
+            pause = min(pause, max(0.0, self.deadline.timestamp() - now.timestamp()))
         return pause
+
+    def schedule(self, now: pendulum.DateTime, since: float, jitter: float = 0.0) -> None:
+        """Set when the next poll is due, after this one; none is once the wait has ended.
+
+        :param since: Unix seconds at which this poll began
+        """
+        self.asked_at = since
+        self.due_at = since + self.pause(now, jitter) if self.state(now) == "running" else None
+
+    def seconds_until_due(self, now: float, early: float = 0.0) -> float:
+        """Return the seconds until the next poll, 0 when it is due.
+
+        :param now: Unix seconds
+        :param early: the share of the pause that may be left out
+        """
+        if self.due_at is None:
+            return inf
+        # A clock that went back must not hold up the next poll.
+        return 0.0 if now < self.asked_at else max(0.0, self.due_at - early * (self.due_at - self.asked_at) - now)
 
     def news(self, now: pendulum.DateTime) -> str | None:
         """Return a line for the log when something changed or an hour has passed, else None."""
         if self.error is not None:
             seen: tuple[object, ...] = (type(self.error),)
-            line = f"asking for batch {self.batch_id} failed, will go on asking: {self.error}"
         elif self.batch is not None:
             seen = (self.batch.status, self.batch.request_counts)
-            line = describe_progress(self.batch, now)
         else:
             return None
         if seen == self._logged and self._logged_at is not None and now - self._logged_at < QUIET_TIME:
             return None
         self._logged, self._logged_at = seen, now
-        return line
+        if self.error is not None:
+            return f"asking for batch {self.batch_id} failed, will go on asking: {self.error}"
+        return None if self.batch is None else describe_progress(self.batch, now)
 
 
 def may_heal(error: SiliconFlowError) -> bool:

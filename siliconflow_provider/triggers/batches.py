@@ -12,8 +12,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from siliconflow_provider.api import clock
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID, SiliconFlowHook
 from siliconflow_provider.jobs.cancellation import cancel_unless_over
-from siliconflow_provider.jobs.waiting import BatchWait, next_pause, poll, to_event, wait_ends
+from siliconflow_provider.jobs.sweeps import Progress
+from siliconflow_provider.jobs.waiting import BatchWait, WaitEnd, to_event, wait_ends
 from siliconflow_provider.triggers.confirmation import has_ended
+from siliconflow_provider.triggers.watcher import watching
 from siliconflow_provider.verdicts import describe_running
 
 AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
@@ -22,7 +24,7 @@ AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 class BatchTrigger(BaseTrigger):
     """Waits until batches are over and reports once, with what `jobs.waiting.to_event` returns.
 
-    It only asks; requests and the reading of the connection happen in a thread, off the event loop.
+    It asks nothing itself: the triggers of a connection share one watcher, which asks off the event loop.
 
     :param batch_ids: the batches to wait for
     :param siliconflow_conn_id: the Airflow connection
@@ -83,18 +85,19 @@ class BatchTrigger(BaseTrigger):
             running = describe_running(self.batch_ids, self.siliconflow_conn_id)
             self.log.warning("stopped, and cancelled nothing (%s). %s", error, running)
 
-    async def _wait(self) -> Any:
+    async def _wait(self) -> list[WaitEnd]:
         waits = [BatchWait(each, self.deadline, self.poll_interval) for each in self.batch_ids]
-        hook = SiliconFlowHook(self.siliconflow_conn_id)
-        while True:
-            await asyncio.to_thread(poll, waits, lambda batch_id: hook.get_conn().get_batch(batch_id), clock.now)
-            now = clock.now()
-            for news in filter(None, (wait.news(now) for wait in waits)):
-                self.log.info(news)
-            ends = wait_ends(waits, now)
-            if ends is not None:
-                return ends
-            await clock.sleep_async(next_pause(waits, now))
+        progress = Progress()
+        with watching(self.siliconflow_conn_id, waits) as watch:
+            while True:
+                await watch.news()
+                now = clock.now()
+                news = progress.news(waits, now)
+                if news is not None:
+                    self.log.info(news)
+                ends = wait_ends(waits, now) if watch.is_over else None
+                if ends is not None:
+                    return ends
 
     def _cancel(self) -> None:
         client = SiliconFlowHook(self.siliconflow_conn_id).get_conn()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import pendulum
@@ -232,6 +233,44 @@ def test_pauses_grow_while_asking_fails_and_return_when_it_succeeds(batch: Make,
 def test_no_pause_is_longer_than_what_is_left(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(100), batch=batch(), poll_interval=60)
     assert [wait.pause(at(seconds)) for seconds in (10, 70, 100, 200)] == [60, 30, 0, 0]
+
+
+# --- when a poll is due
+
+
+@pytest.mark.parametrize(("jitter", "pause"), [(0.0, 180), (0.5, 171), (1.0, 162)])
+def test_jitter_shortens_a_pause_by_a_tenth_at_most(batch: Make, at: At, jitter: float, pause: float) -> None:
+    assert BatchWait("batch_1", batch=batch()).pause(at(HOUR), jitter) == pytest.approx(pause)
+    assert BatchWait("batch_1", batch=batch(), poll_interval=180).pause(at(0), jitter) == pytest.approx(pause)
+
+
+def test_jitter_does_not_move_the_deadline(batch: Make, at: At) -> None:
+    assert BatchWait("batch_1", at(100), batch=batch(), poll_interval=60).pause(at(70), 1.0) == 30
+
+
+def test_a_poll_is_due_a_pause_after_the_last_one_began(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", at(DAY), batch=batch())
+    assert wait.seconds_until_due(at(HOUR).timestamp()) == inf
+    began = at(HOUR).timestamp()
+    wait.schedule(at(HOUR), began)
+    assert wait.seconds_until_due(began) == pytest.approx(180)
+    assert wait.seconds_until_due(began + 100) == pytest.approx(80)
+    assert wait.seconds_until_due(began + 100, early=0.25) == pytest.approx(35)
+    assert wait.seconds_until_due(began + 135, early=0.25) == 0
+    assert wait.seconds_until_due(began + 200) == 0
+
+
+def test_a_clock_that_goes_back_holds_up_no_poll(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", at(DAY), batch=batch())
+    wait.schedule(at(HOUR), at(HOUR).timestamp())
+    assert wait.seconds_until_due(at(0).timestamp()) == 0
+
+
+def test_nothing_is_due_once_a_wait_has_ended(batch: Make, at: At) -> None:
+    for wait in (BatchWait("batch_1", at(DAY), batch=batch("completed")), BatchWait("batch_1", at(9), batch=batch())):
+        wait.schedule(at(10), at(10).timestamp())
+        assert wait.due_at is None
+        assert wait.seconds_until_due(at(11).timestamp()) == inf
 
 
 # --- news

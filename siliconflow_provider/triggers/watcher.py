@@ -1,0 +1,277 @@
+"""One poll shared by all triggers of an event loop that wait on the same connection."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import Context
+from dataclasses import replace
+from math import inf
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+from siliconflow_provider.api import clock
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import (
+    AnswerLostError,
+    AuthenticationError,
+    ConnectionFailedError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    SiliconFlowError,
+)
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.sweeps import due_batches, is_worth_a_page, read_item, still_listed
+from siliconflow_provider.jobs.waiting import BatchWait
+from siliconflow_provider.triggers.shared_client import SharedClient
+
+MOST_REQUESTS = 4
+# With four at a time, this is at most 40 requests a second, however fast the service answers.
+REST_SECONDS = 0.1
+GATHERING_SECONDS = 1.0
+LIST_PAUSE_SECONDS = 60.0
+# A whole page, and the triggers that hear of it, would hold up the event loop for some 10 ms.
+ITEMS_AT_ONCE = 20
+MOST_FAILURES = 4
+ACCOUNT_ERRORS = (AuthenticationError, ConnectionFailedError, RateLimitError)
+
+T = TypeVar("T")
+
+
+@contextmanager
+def watching(siliconflow_conn_id: str, waits: Sequence[BatchWait]) -> Iterator[Watch]:
+    """Have batches watched, together with those of all others on this event loop and connection.
+
+    The waits take in every answer, and are scheduled by it, until this context is left.
+    """
+    key = (id(asyncio.get_running_loop()), siliconflow_conn_id)
+    watcher = _watchers.get(key)
+    if watcher is None or watcher.is_stopped:
+        watcher = _watchers[key] = BatchWatcher(siliconflow_conn_id)
+    watch = watcher.join(waits)
+    try:
+        yield watch
+    finally:
+        watcher.leave(watch)
+
+
+class Watch:
+    """What one trigger waits for."""
+
+    def __init__(self, waits: Sequence[BatchWait]) -> None:
+        self.waits = waits
+        self._news = asyncio.Event()
+        self._error: Exception | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to ask."""
+        return all(wait.due_at is None for wait in self.waits)
+
+    async def news(self) -> None:
+        """Return once an answer has come; raise what keeps one from coming."""
+        await self._news.wait()
+        self._news.clear()
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+
+    def tell(self, error: Exception | None = None) -> None:
+        """Let `news` return, or raise the error."""
+        self._error = self._error or error
+        self._news.set()
+
+
+class BatchWatcher:
+    """Asks for all batches that are awaited on one connection, as long as any is.
+
+    Requests, and the reading of the connection, happen in threads of its own. Its state is the event loop's alone.
+    """
+
+    def __init__(self, siliconflow_conn_id: str) -> None:
+        self._client = SharedClient(siliconflow_conn_id)
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix=f"siliconflow-{siliconflow_conn_id}")
+        self._awaited: dict[str, list[tuple[Watch, BatchWait]]] = {}
+        self._told_later: set[Watch] = set()
+        self._swept_at = -inf
+        self._jitter = 0.0
+        self._list_again_at = -inf
+        self._sleeper: asyncio.Task[object] | None = None
+        # In a context of its own: what happens here is to be in no single trigger's log.
+        self._task = self._loop.create_task(self._run(), context=Context())
+        self.is_stopped = False
+
+    def join(self, waits: Sequence[BatchWait]) -> Watch:
+        """Watch these too; those that join within the same second are asked for together."""
+        watch = Watch(waits)
+        now = clock.now().timestamp()
+        for wait in waits:
+            wait.asked_at = now
+            wait.due_at = now + min(max(0.0, self._swept_at + GATHERING_SECONDS - now), GATHERING_SECONDS)
+            self._awaited.setdefault(wait.batch_id, []).append((watch, wait))
+        if watch.is_over:
+            watch.tell()
+        if self._sleeper is not None:
+            self._sleeper.cancel()
+        return watch
+
+    def leave(self, watch: Watch) -> None:
+        """Watch these no longer; the last one to leave stops the watcher."""
+        for wait in watch.waits:
+            others = [each for each in self._awaited.pop(wait.batch_id, []) if each[0] is not watch]
+            if others:
+                self._awaited[wait.batch_id] = others
+        self._told_later.discard(watch)
+        if not self._awaited:
+            self.is_stopped = True
+            self._task.cancel()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._sleep_until_due()
+                await self._sweep()
+        except Exception as error:
+            self.is_stopped = True
+            for watch in {watch for pairs in self._awaited.values() for watch, _ in pairs}:
+                watch.tell(error)
+
+    async def _sleep_until_due(self) -> None:
+        while (pause := self._seconds_until_due()) > 0:
+            # When all are over, only one that joins can end the pause.
+            sleep = clock.sleep_async(pause) if pause < inf else asyncio.Event().wait()
+            self._sleeper = self._loop.create_task(sleep)
+            try:
+                await asyncio.wait([self._sleeper])
+            finally:
+                self._sleeper.cancel()
+
+    def _seconds_until_due(self) -> float:
+        now = clock.now().timestamp()
+        return min((wait.seconds_until_due(now) for wait in self._waits()), default=inf)
+
+    def _waits(self) -> Iterator[BatchWait]:
+        return (wait for pairs in self._awaited.values() for _, wait in pairs)
+
+    async def _sweep(self) -> None:
+        """Ask once for all that is due."""
+        # An unusable connection is to be known before anything is asked.
+        await self._in_thread(self._client.get)
+        now, self._jitter = clock.now().timestamp(), random.random()
+        due = due_batches(self._waits(), now)
+        if is_worth_a_page(len(due), 0) and now >= self._list_again_at:
+            due = await self._look_through_list(due, now)
+        await self._ask_singly(due)
+        self._swept_at = clock.now().timestamp()
+        for watch in self._told_later:
+            watch.tell()
+        self._told_later.clear()
+
+    async def _look_through_list(self, due: Sequence[str], since: float) -> list[str]:
+        """Take in what the list shows, as far as it is worth the requests; return what is left to ask singly."""
+        missing = {batch_id: self._awaited[batch_id][0][1] for batch_id in due}
+        listed, pages, after = len(missing), 0, None
+        while is_worth_a_page(listed, pages):
+            asked_after = after
+            try:
+                page, after = await self._page(asked_after)
+            except Exception as error:
+                return self._list_failed(error, list(missing))
+            pages += 1
+            for number, item in enumerate(page):
+                self._take_item(item, missing, since)
+                if number % ITEMS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            # A service that ignores paging sends the same page again.
+            if after in (None, asked_after):
+                break
+            listed = still_listed(missing, page)
+        return list(missing)
+
+    def _take_item(self, item: Batch, missing: dict[str, BatchWait], since: float) -> None:
+        if item.id not in self._awaited:
+            return
+        wait = self._awaited[item.id][0][1]
+        batch = read_item(item, wait.batch)
+        if batch is not None:
+            # All that one look through the list has shown stay together: they are due again at once.
+            self._take_in(item.id, batch, since)
+            missing.pop(item.id, None)
+        elif item.is_terminal:
+            missing[item.id] = wait
+
+    def _list_failed(self, error: Exception, due: list[str]) -> list[str]:
+        if not isinstance(error, ACCOUNT_ERRORS):
+            # It may be the list alone that fails: for a while all are asked for singly.
+            self._list_again_at = clock.now().timestamp() + LIST_PAUSE_SECONDS
+        if not isinstance(error, (*ACCOUNT_ERRORS, ServerError, AnswerLostError)):
+            return due
+        for batch_id in due:
+            self._take_in(batch_id, error)
+        return []
+
+    async def _ask_singly(self, batch_ids: Sequence[str]) -> None:
+        left, failures = deque(batch_ids), 0
+
+        async def ask_in_turn() -> None:
+            nonlocal failures
+            while left:
+                batch_id = left.popleft()
+                if batch_id not in self._awaited:
+                    continue
+                answer = await self._answer(batch_id)
+                self._take_in(batch_id, answer)
+                is_outage = isinstance(answer, SiliconFlowError) and not isinstance(answer, NotFoundError)
+                failures = failures + 1 if is_outage else 0
+                if failures >= MOST_FAILURES:
+                    while left:
+                        self._take_in(left.popleft(), answer)
+                if left:
+                    await clock.sleep_async(REST_SECONDS)
+
+        await asyncio.gather(*(ask_in_turn() for _ in range(min(MOST_REQUESTS, len(left)))))
+
+    async def _answer(self, batch_id: str) -> Batch | Exception:
+        try:
+            return await self._ask(lambda client: client.get_batch(batch_id))
+        except Exception as error:
+            return error
+
+    def _take_in(self, batch_id: str, answer: Batch | Exception, since: float | None = None) -> None:
+        now = clock.now()
+        for watch, wait in self._awaited.get(batch_id, ()):
+            if wait.due_at is None:
+                continue
+            if isinstance(answer, Batch):
+                wait.saw(answer)
+            elif isinstance(answer, SiliconFlowError):
+                wait.failed(answer, now)
+            else:
+                watch.tell(answer)
+            wait.schedule(now, now.timestamp() if since is None else since, self._jitter)
+            if wait.batch is not None and wait.due_at is not None:
+                # A thousand waits keep a thousand batches: without what only the end needs.
+                wait.batch = replace(wait.batch, metadata={}, output_file_id=None, error_file_id=None)
+            if len(watch.waits) == 1 or watch.is_over:
+                watch.tell()
+            else:
+                self._told_later.add(watch)
+
+    async def _page(self, after: str | None) -> tuple[list[Batch], str | None]:
+        return await self._ask(lambda client: client.batch_page(after))
+
+    async def _ask(self, request: Callable[[SiliconFlowClient], T]) -> T:
+        return await self._in_thread(lambda: self._client.ask(request))
+
+    async def _in_thread(self, action: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._pool, action)
+
+
+# A watcher is kept by its task and its triggers; one whose loop has died is forgotten with them.
+_watchers: WeakValueDictionary[tuple[int, str], BatchWatcher] = WeakValueDictionary()
