@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -19,8 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-_home = tempfile.TemporaryDirectory(prefix="airflow-home-")
-os.environ["AIRFLOW_HOME"] = _home.name
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
@@ -204,6 +204,7 @@ def main() -> int:
         for first in range(0, ROUNDS, SIDE_BY_SIDE):
             results += run(rounds[first : first + SIDE_BY_SIDE], Path(directory))
             print(f"{len(results)} of {ROUNDS} rounds", file=sys.stderr, flush=True)
+    shutil.rmtree(os.environ["AIRFLOW_HOME"])
     failed = [each for each in results if each.is_violation]
     page = PAGE.format(
         processes=PROCESSES,
