@@ -91,7 +91,8 @@ class SiliconFlowClient:
     def list_files(self) -> list[File]:
         """List the files that the account keeps."""
         # One that cannot be named can at worst be uploaded again, which costs nothing.
-        return [File.from_json(each) for each in self._items(self._get("/files"), "GET /files") if _has_id(each)]
+        found = (_parsed(File.from_json, each) for each in self._items(self._get("/files"), "GET /files"))
+        return [each for each in found if each is not None]
 
     def download(self, file_ref: str, fileobj: IO[bytes]) -> int:
         """Write a file's bytes to `fileobj`, streaming, and return their number.
@@ -192,9 +193,10 @@ class SiliconFlowClient:
         """Parse an object that may be wrapped as `{"code": 20000, "data": {...}}`."""
         if isinstance(answer, dict) and "id" not in answer and isinstance(answer.get("data"), dict):
             answer = answer["data"]
-        if not _has_id(answer):
+        found = _parsed(parse, answer)
+        if found is None:
             raise UnreadableAnswerError(f"{what} at {self._host} was answered without an id: check the base URL")
-        return parse(answer)
+        return found
 
     def _items(self, answer: Any, what: str) -> list[Any]:
         """Return the items of a list that may be wrapped once more; null is an empty list."""
@@ -205,13 +207,14 @@ class SiliconFlowClient:
         return answer or []
 
     def _listed_batch(self, item: Any) -> Batch:
-        if not _has_id(item):
+        found = _parsed(Batch.from_json, item)
+        if found is None:
             # It could be the very batch that is looked for; to pass it over could buy that one again.
             raise UnreadableAnswerError(
                 f"GET /batches at {self._host} lists a batch without an id, so which batches there are is not known: "
                 "try again later, and show this to the service's support if it stays"
             )
-        return Batch.from_json(item)
+        return found
 
     @property
     def _host(self) -> str:
@@ -223,11 +226,12 @@ def _batch_path(batch_id: str) -> str:
     return f"/batches/{quote(batch_id, safe='')}"
 
 
-def _has_id(data: Any) -> bool:
+def _parsed(parse: Callable[[Mapping[str, Any]], T], data: Any) -> T | None:
+    """Parse an object; what is none, or has no id, gives None."""
     try:
-        return bool(File.from_json(data).id)
-    except (AttributeError, KeyError, TypeError):
-        return False
+        return parse(data) if isinstance(data, dict) else None
+    except KeyError:
+        return None
 
 
 def _has_more(answer: Any, length: int) -> bool:

@@ -255,7 +255,8 @@ def from_event(event: Any) -> list[WaitEnd]:
     """
     try:
         ends = [
-            WaitEnd(**{**each, "batch": each["batch"] and Batch.from_json(each["batch"])}) for each in event["waits"]
+            WaitEnd(**{**each, "batch": None if each["batch"] is None else Batch.from_json(each["batch"])})
+            for each in event["waits"]
         ]
     except (AttributeError, KeyError, TypeError):
         ends = []

@@ -456,6 +456,7 @@ GOOD = {"batch_id": "b", "state": "over", "batch": DONE, "error": None, "deadlin
         {"waits": [GOOD | {"batch": ["b"]}]},
         {"waits": [GOOD | {"batch": {"status": "completed"}}]},
         {"waits": [GOOD | {"more": 1}]},
+        {"waits": [GOOD | {"batch": {}}]},
         {"waits": [GOOD | {"batch_id": 7}]},
         {"waits": [GOOD | {"error": ["bad"]}]},
         {"waits": [GOOD | {"deadline": 7}]},
