@@ -80,6 +80,11 @@ class RestApi:
         }
         self.call("POST", f"/dags/{dag_id}/clearTaskInstances", body)
 
+    def create_connection(self, conn_id: str, host: str, password: str) -> None:
+        """An Airflow connection of this provider's type."""
+        body = {"connection_id": conn_id, "conn_type": "siliconflow", "host": host, "password": password}
+        self.call("POST", "/connections", body)
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
         """The value; text on Airflow 2, whose API gives no more."""
         path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/xcomEntries/{key}"

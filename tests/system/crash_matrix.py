@@ -1,0 +1,81 @@
+"""The crash matrix: `python -m tests.system.crash_matrix docs/crash-matrix.md`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.system.components import WEB, Components
+from tests.system.crash_points import POINTS
+from tests.system.crashes import REQUESTS, ComponentKill, Crash, Outcome, TaskKill, add_dags, outcomes
+
+INTRODUCTION = f"""# What a crash costs
+
+`make crash-matrix` writes this page (`AIRFLOW=2.11` for the other section). Each row is one run of
+`UploadFileOperator`, `CreateBatchOperator` and `DownloadResultsOperator` with {REQUESTS} requests and `retries=3`, on
+real Airflow components and an emulator of its own. One process is killed in it with SIGKILL by another, which
+watches the emulator's request log and the files and stops the process (SIGSTOP) at the point before it kills it;
+nothing in the package knows of it. "Exit" is what Airflow's log says of the task's process, or what the system
+says of the component's. "Executed" is how often the emulator has executed any request body at most. At a verdict
+nothing is downloaded, and the next try must fail with the same error instead of buying again.
+"""
+HEAD = """| killed | waits | exit | ended | files | batches | executed | rows |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+WAITS = {"deferred": "deferred", "worker": "on the worker"}
+
+
+def main(page: Path) -> int:
+    """Run all and write the page; returns 1 when something is not as it must be."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="crash-matrix-") as folder:
+        found = _run(Path(folder))
+    seconds = time.monotonic() - started
+    _write(page, _section(found, seconds))
+    problems = [f"{each.title} ({each.wait}): {problem}" for each in found for problem in each.problems]
+    print("\n".join(problems) or f"{len(found)} crashes, nothing bought twice and nothing lost, in {seconds:.0f} s")
+    return 1 if problems else 0
+
+
+def _run(folder: Path) -> list[Outcome]:
+    home = folder / "migrated"
+    environment = os.environ | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
+    with Components(folder / "airflow", home / "airflow.db") as components:
+        tasks: list[Crash] = [
+            TaskKill(components, point, wait, folder / "crashes") for point in POINTS for wait in point.waits
+        ]
+        others: list[Crash] = [
+            ComponentKill(components, each, folder / "crashes") for each in ("triggerer", "scheduler", WEB, "emulator")
+        ]
+        add_dags(components, [*tasks, *others])
+        # A component is shared by all, so each of its deaths is a time of its own.
+        return [*outcomes(components, tasks), *outcomes(components, others, side_by_side=1)]
+
+
+def _section(found: list[Outcome], seconds: float) -> str:
+    rows = "".join(
+        f"| {each.title} | {WAITS[each.wait]} | {each.exit_signal} | {each.end} | {each.files} | {each.batches} "
+        f"| {each.most_executions} | {each.rows} |\n"
+        for each in found
+    )
+    return f"## Airflow {version('apache-airflow')}\n\n{len(found)} crashes in {seconds:.0f} s.\n\n{HEAD}{rows}"
+
+
+def _write(page: Path, section: str) -> None:
+    """Put the section in place of that of the same version, newest version first."""
+    page.parent.mkdir(exist_ok=True)
+    old = page.read_text() if page.exists() else ""
+    sections = {each.splitlines()[0]: each for each in [*re.findall(r"^## .*?(?=^## |\Z)", old, re.M | re.S), section]}
+    ordered = [sections[heading].strip() for heading in sorted(sections, reverse=True)]
+    page.write_text("\n\n".join([INTRODUCTION.strip(), *ordered]) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,241 @@
+"""DAG runs in which something is killed with SIGKILL, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.system.components import API_KEY, Components
+from tests.system.crash_points import Condition, Point
+from tests.system.dag_runs import DagRun, TaskInstance
+from tests.system.emulators import EmulatorProcess
+
+REQUESTS = 300
+BIG_PROMPT_BYTES = 100_000
+SIDE_BY_SIDE = 5
+ATTEMPTS = 3
+TASKS = ("upload", "create", "download")
+ALL_GREEN = dict.fromkeys(TASKS, "success")
+NO_RETRY = dict.fromkeys(TASKS, 1)
+EMULATOR = ("--queue-seconds", "0", "--run-seconds", "1", "--finalize-seconds", "0")
+DAG_FILE = """
+from datetime import timedelta
+
+import pendulum
+from airflow.providers.common.compat.sdk import DAG
+
+from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
+from siliconflow_provider.operators.files import UploadFileOperator
+
+for name, folder, deferrable in {crashes!r}:
+    arguments = {{"siliconflow_conn_id": name, "retries": 3, "retry_delay": timedelta(seconds=1)}}
+    with DAG(name, schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), default_args=arguments):
+        upload = UploadFileOperator(task_id="upload", file_path=f"{{folder}}/requests.jsonl")
+        create = CreateBatchOperator(
+            task_id="create", input_file_id=upload.output, deferrable=deferrable, poll_interval=1
+        )
+        DownloadResultsOperator(task_id="download", batch_id=create.output, output_path=f"{{folder}}/output")
+"""
+
+
+class MissedError(Exception):
+    """The process had gone further than the point when it was stopped."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a DAG run in which something was killed.
+
+    :param problems: what is not as it must be; empty when all is well
+    """
+
+    title: str
+    wait: str
+    exit_signal: str
+    end: str
+    files: int
+    batches: int
+    most_executions: int
+    rows: int
+    problems: tuple[str, ...]
+
+
+class Crash:
+    """One DAG run on an emulator of its own; the base of what is killed in it.
+
+    :param wait: `deferred` or `worker`
+    :param folder: a new directory
+    """
+
+    title: str
+    is_big = False
+
+    def __init__(self, components: Components, name: str, wait: str, folder: Path) -> None:
+        self.components, self.name, self.wait = components, name, wait
+        self.output, self._source = folder / "output", folder / "requests.jsonl"
+        folder.mkdir(parents=True)
+        self.emulator = EmulatorProcess(folder / "emulator", *EMULATOR)
+        self.run: DagRun
+        self.exit_signal = "unknown"
+
+    @property
+    def dag_arguments(self) -> tuple[str, str, bool]:
+        """What the DAG file has of it."""
+        return self.name, str(self._source.parent), self.wait == "deferred"
+
+    def task_instance(self, task_id: str) -> TaskInstance:
+        """One of the run's task instances."""
+        return self.run.task_instance(task_id)
+
+    def has_xcom(self, task_id: str, key: str) -> bool:
+        """Whether Airflow has the XCom."""
+        try:
+            return bool(self.task_instance(task_id).xcom(key))
+        except requests.HTTPError as error:
+            if error.response.status_code != requests.codes.not_found:
+                raise
+            return False
+
+    def outcome(self) -> Outcome:
+        """Kill, let Airflow go on, and look at what came of it."""
+        self._source.write_text("".join(map(self._request, range(REQUESTS))))
+        with self.emulator:
+            self.components.api.create_connection(self.name, f"{self.emulator.origin}/v1", API_KEY)
+            for left in reversed(range(ATTEMPTS)):
+                try:
+                    self._kill()
+                    break
+                except MissedError:
+                    if not left:
+                        raise
+                    self.run.wait_for("success", pause=1)
+                    shutil.rmtree(self.output, ignore_errors=True)
+                    self.emulator.renew()
+            return self._look()
+
+    def _kill(self) -> None:
+        raise NotImplementedError
+
+    def _look(self) -> Outcome:
+        raise NotImplementedError
+
+    def _start(self, faults: Iterable[dict[str, Any]], plan: dict[str, Any]) -> None:
+        for fault in faults:
+            self.emulator.control("POST", "/faults", fault)
+        self.emulator.control("POST", "/plans", plan)
+        self.run = self.components.trigger_dag_run(self.name)
+
+    def _until(self, condition: Condition, pause: float) -> None:
+        what = f"{self.name}: {self.title}"
+        self.components.wait_until(lambda: condition(self), what, 120, self.run.describe, pause)
+
+    def _compared(self, end: str, states: dict[str, str], tries: dict[str, int], rows: int) -> Outcome:
+        """The outcome, with what is not as it must be."""
+        results = self.output / "results.jsonl"
+        answers = map(json.loads, results.read_text().splitlines()) if results.exists() else ()
+        uploads = self.emulator.requests("answered", "POST /files")
+        found = {
+            "exit_signal": self.exit_signal,
+            "files": sum(each["status"] == 200 for each in uploads),
+            "batches": self.emulator.control("GET", "/counts")["batches"],
+            "most_executions": self.emulator.control("GET", "/executions")["most"],
+            "rows": len({each["custom_id"] for each in answers if each["status"] == "succeeded"}),
+        }
+        found_in_airflow = {
+            "states": self.run.task_states(),
+            "tries": {task_id: self.task_instance(task_id).try_number for task_id in tries},
+        }
+        wanted = {"exit_signal": "SIGKILL", "files": 1, "batches": 1, "most_executions": 1, "rows": rows}
+        wanted |= {"states": states, "tries": tries}
+        problems = [
+            f"{name} is {value}, not {wanted[name]}"
+            for name, value in (found | found_in_airflow).items()
+            if value != wanted[name]
+        ]
+        return Outcome(self.title, self.wait, end=end, problems=tuple(problems), **found)
+
+    def _request(self, number: int) -> str:
+        text = f"{number} " * (BIG_PROMPT_BYTES // len(f"{number} ")) if self.is_big else f"What is {number} + 1?"
+        body = {"model": "deepseek-ai/DeepSeek-V3", "messages": [{"role": "user", "content": text}]}
+        return json.dumps({"custom_id": f"r{number}", "body": body}) + "\n"
+
+
+class TaskKill(Crash):
+    """The process of a task is killed at a point of its life."""
+
+    def __init__(self, components: Components, point: Point, wait: str, folder: Path) -> None:
+        name = f"{point.name}_{wait}"
+        super().__init__(components, name, wait, folder / name)
+        self.point, self.title, self.is_big = point, point.title, point.big
+
+    def _kill(self) -> None:
+        """It is stopped first, so that it is at the point for certain when it is killed."""
+        self._start(self.point.faults, self.point.plan)
+        self._until(self.point.reached, pause=0.002)
+        process = self.task_instance(self.point.task_id).process()
+        process.suspend()
+        self._until(self.point.settled, pause=0.05)
+        if self.point.passed(self):
+            process.resume()
+            raise MissedError(f"{self.name} went past its point {ATTEMPTS} times")
+        process.kill()
+
+    def _look(self) -> Outcome:
+        tries, task_id = NO_RETRY | {self.point.task_id: 2}, self.point.task_id
+        self.run.wait_for("failed" if self.point.is_verdict else "success", pause=1)
+        log = self.task_instance(task_id).log(1)
+        self.exit_signal = "SIGKILL" if "SIGKILL" in log or "return code -9" in log else "unknown"
+        if not self.point.is_verdict:
+            return self._compared(f"green on try 2 of `{task_id}`", ALL_GREEN, tries, REQUESTS)
+        states = {"upload": "success", "create": "failed", "download": "upstream_failed"}
+        outcome = self._compared("the same verdict on try 2", states, {"upload": 1, "create": 2}, rows=0)
+        assert "BatchExpiredError" not in log
+        assert "BatchExpiredError" in self.task_instance(task_id).log(2)
+        return outcome
+
+
+class ComponentKill(Crash):
+    """A component is killed while a batch is deferred, and started again."""
+
+    def __init__(self, components: Components, component: str, folder: Path) -> None:
+        name = f"kill_{component.replace('-', '_')}"
+        super().__init__(components, name, "deferred", folder / name)
+        self.component = component
+        self.title = f"{component} killed while the task is deferred, and started again"
+
+    def _kill(self) -> None:
+        self._start((), {"run_seconds": 20})
+        self._until(lambda crash: bool(crash.emulator.requests("answered", "GET /batches/{id}")), pause=0.2)
+        self.task_instance("create").wait_for("deferred")
+        if self.component == "emulator":
+            returncode = self.emulator.kill()
+            self.emulator.start()
+        else:
+            returncode = self.components.kill(self.component)
+            self.components.restart(self.component)
+        self.exit_signal = signal.Signals(-returncode).name
+
+    def _look(self) -> Outcome:
+        self.run.wait_for("success", pause=1)
+        return self._compared("green on try 1", ALL_GREEN, NO_RETRY, REQUESTS)
+
+
+def outcomes(components: Components, crashes: list[Crash], side_by_side: int = SIDE_BY_SIDE) -> list[Outcome]:
+    """Have some crashes, so many at a time."""
+    with ThreadPoolExecutor(side_by_side) as pool:
+        return list(pool.map(Crash.outcome, crashes))
+
+
+def add_dags(components: Components, crashes: list[Crash]) -> None:
+    """Write the DAGs of crashes, and wait until Airflow has read them."""
+    text = DAG_FILE.format(crashes=[each.dag_arguments for each in crashes])
+    (components.dags_folder / f"{crashes[0].name}_and_others.py").write_text(text)
+    components.wait_until(lambda: components.api.has_dag(crashes[-1].name), "Airflow has read the DAGs")
