@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,14 +34,17 @@ WAITS = {"deferred": "deferred", "worker": "on the worker"}
 
 def main(page: Path) -> int:
     """Run all and write the page; returns 1 when something is not as it must be."""
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="crash-matrix-") as folder:
-        found = _run(Path(folder))
+    started, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="crash-matrix-"))
+    found = _run(folder)
     seconds = time.monotonic() - started
     _write(page, _section(found, seconds))
     problems = [f"{each.title} ({each.wait}): {problem}" for each in found for problem in each.problems]
-    print("\n".join(problems) or f"{len(found)} crashes, nothing bought twice and nothing lost, in {seconds:.0f} s")
-    return 1 if problems else 0
+    if problems:
+        print("\n".join([*problems, f"logs and all else is in {folder}"]))
+        return 1
+    shutil.rmtree(folder)
+    print(f"{len(found)} crashes, nothing bought twice and nothing lost, in {seconds:.0f} s")
+    return 0
 
 
 def _run(folder: Path) -> list[Outcome]:

@@ -18,6 +18,7 @@ class Point:
     """One moment.
 
     :param reached: the moment has come, or is about to: the task's process is stopped
+    :param near: the process is looked for then, where `reached` leaves no time for it
     :param settled: so is what goes on without the stopped process: it is looked at, and killed
     :param passed: the process has gone further than the moment
     :param faults: what the emulator does so that the moment lasts
@@ -31,6 +32,7 @@ class Point:
     task_id: str
     reached: Condition
     passed: Condition
+    near: Condition | None = None
     settled: Condition = lambda crash: True
     faults: tuple[dict[str, Any], ...] = ()
     plan: dict[str, Any] = field(default_factory=dict)
@@ -65,9 +67,7 @@ def created(crash: TaskKill) -> bool:
 
 def downloads(crash: TaskKill) -> bool:
     """Some of the output has come to the task's temporary directory."""
-    if not received("GET /results/{id}")(crash):
-        return False
-    opened = (Path(each.path) for each in crash.task_instance("download").process().open_files())
+    opened = (Path(each.path) for each in crash.process.open_files())
     return any(path.name == "output.jsonl" and path.stat().st_size for path in opened)
 
 
@@ -192,6 +192,7 @@ POINTS = (
         "mid_download",
         "mid-download: some of the output has come",
         "download",
+        near=received("GET /results/{id}"),
         reached=downloads,
         passed=answered("GET /results/{id}"),
         faults=({"endpoint": "GET /results/{id}", "kind": "slow", "chunk_bytes": 1_000_000, "pause_seconds": 0.5},),
@@ -201,6 +202,7 @@ POINTS = (
         "before_rename",
         "before the final rename of `results.jsonl`",
         "download",
+        near=received("GET /results/{id}"),
         reached=publishes,
         passed=is_published,
         big=True,

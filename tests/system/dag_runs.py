@@ -127,7 +127,9 @@ class TaskInstance:
 
     def process(self) -> psutil.Process:
         """The process in which the task's own code runs; its parent supervises it."""
-        return psutil.Process(self.fields()["pid"])
+        pid = self.fields()["pid"]
+        assert pid, f"{self} has no process"
+        return psutil.Process(pid)
 
     @property
     def _logs_folder(self) -> Path:
