@@ -18,13 +18,18 @@ from tests.system.crashes import REQUESTS, ComponentKill, Crash, Outcome, TaskKi
 
 INTRODUCTION = f"""# What a crash costs
 
-`make crash-matrix` writes this page (`AIRFLOW=2.11` for the other section). Each row is one run of
+`make crash-matrix` writes this page, with `AIRFLOW=2.11` the other section. Each row is one run of
 `UploadFileOperator`, `CreateBatchOperator` and `DownloadResultsOperator` with {REQUESTS} requests and `retries=3`, on
 real Airflow components and an emulator of its own. One process is killed in it with SIGKILL by another, which
-watches the emulator's request log and the files and stops the process (SIGSTOP) at the point before it kills it;
-nothing in the package knows of it. "Exit" is what Airflow's log says of the task's process, or what the system
-says of the component's. "Executed" is how often the emulator has executed any request body at most. At a verdict
-nothing is downloaded, and the next try must fail with the same error instead of buying again.
+watches the emulator's request log and the files: it stops the task's process at the point (SIGSTOP), sees that it
+has not gone further, and kills it. Nothing in the package knows of it.
+
+- exit: what Airflow's log says of the task's process, or the system of the component's
+- ended: the try of the killed task, or of `create` where a component was killed. A try that meets a dead api-server
+  is failed by Airflow itself. An expired batch is not retried, so the next try must fail as well, and buy nothing
+- files, batches: how many the emulator has taken
+- executed: how often it has executed any one request body at most
+- rows: how many requests have their good row in `results.jsonl`
 """
 HEAD = """| killed | waits | exit | ended | files | batches | executed | rows |
 | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -151,7 +151,7 @@ class Crash:
         problems = tuple(
             f"{name} is {value}, not {wanted[name]}" for name, value in found.items() if value != wanted[name]
         )
-        return Outcome(self.title, self.wait, end=end, problems=problems, **found)
+        return Outcome(self.title, self.wait, end=end, problems=tuple(problems), **found)
 
     def _request(self, number: int) -> str:
         text = f"{number} " * (BIG_PROMPT_BYTES // len(f"{number} ")) if self.is_big else f"What is {number} + 1?"
