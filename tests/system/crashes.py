@@ -175,7 +175,7 @@ class TaskKill(Crash):
     def _hits(self) -> bool:
         """Whether the process was at the point for certain when it was killed: it is stopped and looked at first."""
         self._start(self.point.faults, self.point.plan)
-        self._until(self.point.near or self.point.reached, pause=0.002)
+        self._until(self.point.near or self.point.reached, pause=0.02)
         self.process = self.task_instance(self.point.task_id).process()
         self._until(self.point.reached, pause=0.002)
         self.process.suspend()
