@@ -25,15 +25,17 @@ class EmulatorProcess:
     """
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self.folder = folder
+        self.folder, self._arguments = folder, arguments
+        self.origin: str
+        self._command: list[str]
+        self._component: Component
+
+    def __enter__(self) -> Self:
         port, storage_port = free_ports(2)
         self.origin = f"http://127.0.0.1:{port}"
         ports = ["--port", str(port), "--storage-port", str(storage_port)]
         self._command = [sys.executable, "-m", "siliconflow_provider.emulator", "--control", *ports]
-        self._command += ["--data-dir", str(folder), *arguments]
-        self._component: Component
-
-    def __enter__(self) -> Self:
+        self._command += ["--data-dir", str(self.folder), *self._arguments]
         self.start()
         return self
 
