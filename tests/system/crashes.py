@@ -162,6 +162,7 @@ class TaskKill(Crash):
         self.point, self.title, self.is_big = point, point.title, point.big
         self.wanted_rows = 0 if point.is_verdict else REQUESTS
         self.process: psutil.Process
+        self.killed_try: int
 
     def _kill(self) -> None:
         for _ in range(ATTEMPTS):
@@ -176,7 +177,8 @@ class TaskKill(Crash):
         """Whether the process was at the point for certain when it was killed: it is stopped and looked at first."""
         self._start(self.point.faults, self.point.plan)
         self._until(self.point.near or self.point.reached, pause=0.02)
-        self.process = self.task_instance(self.point.task_id).process()
+        task = self.task_instance(self.point.task_id)
+        self.process, self.killed_try = task.process(), task.try_number
         self._until(self.point.reached, pause=0.002)
         self.process.suspend()
         self._until(self.point.settled, pause=0.05)
@@ -189,9 +191,9 @@ class TaskKill(Crash):
     def _end(self) -> str:
         task = self.task_instance(self.point.task_id)
         self.run.wait_for("failed" if self.point.is_verdict else "success", LONGEST, pause=1)
-        log, tries = task.log(1), task.try_number
+        log, tries = task.log(self.killed_try), task.try_number
         self.exit_signal = "SIGKILL" if "SIGKILL" in log or "return code -9" in log else "unknown"
-        assert tries > 1
+        assert tries > self.killed_try
         if not self.point.is_verdict:
             return f"green on try {tries} of `{task.task_id}`"
         assert task.state == "failed"

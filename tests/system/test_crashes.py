@@ -8,7 +8,7 @@ from tests.system.components import Components
 from tests.system.crash_points import POINTS
 from tests.system.crashes import Crash, TaskKill, add_dags, outcomes
 
-SAMPLE = {("before_answer", "worker"), ("after_wait", "deferred"), ("mid_download", "deferred")}
+SAMPLE = {("before_answer", "worker"), ("after_wait", "deferred")}
 
 
 def test_a_task_killed_with_sigkill_buys_nothing_twice_and_loses_no_row(components: Components, tmp_path: Path) -> None:
