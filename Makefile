@@ -12,7 +12,7 @@ export PYTHON
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .DEFAULT_GOAL := help
-.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system demo ui emulator fault-matrix races clean
+.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system crash-matrix demo ui emulator fault-matrix races clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -49,6 +49,9 @@ wheel: $(CLEAN)/ready build ## Build the wheel and try it alone in a clean Airfl
 
 system: $(READY) ## Run the tests on real Airflow components, some of which are killed
 	$(VENV)/bin/python -m pytest -m system tests/system
+
+crash-matrix: $(READY) ## Kill a task or a component at each step, and write docs/crash-matrix.md; takes ten minutes
+	$(VENV)/bin/python -m tests.system.crash_matrix docs/crash-matrix.md
 
 demo: $(READY) ## Run the nightly eval end to end against the emulator
 	@$(VENV)/bin/python scripts/demo.py

@@ -132,7 +132,8 @@ SAMPLE = [
     ("GET /batches, after the create", "401", 1, "AuthenticationError"),
     ("POST /batches/{id}/cancel, of a younger batch", "503", BURST, "ServerError"),
     ("POST /batches/{id}/cancel, of a younger batch", "lost answer after the work", 1, None),
-    ("GET /batches/{id}, while waiting", "403", BURST, "BatchWaitError"),
+    # More often than a wait asks in ten minutes.
+    ("GET /batches/{id}, while waiting", "403", 20, "BatchWaitError"),
     ("GET /batches/{id}, while waiting", "504", BURST, None),
     ("GET /batches, at the end of the wait", "503", BURST, None),
     ("GET /results/{id}", "cut body", BURST, "IncompleteBodyError"),

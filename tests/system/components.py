@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from typing import Any, Self
 import requests
 
 from tests.system.dag_runs import DagRun
+from tests.system.emulators import free_ports, logged_requests
 from tests.system.processes import Component
 from tests.system.rest_api import AIRFLOW_3, RestApi
 
@@ -80,7 +80,7 @@ class Components:
         (home / "airflow.cfg").touch()
         if not AIRFLOW_3:  # everybody may do everything, as with `simple_auth_manager_all_admins`
             (home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
-        self._port, self._emulator_port, self._storage_port = _free_ports(3)
+        self._port, self._emulator_port, self._storage_port = free_ports(3)
         self._emulator_arguments: Sequence[str] = ()
         self.environment = self._environment()
         self.api = RestApi(f"http://127.0.0.1:{self._port}")
@@ -111,12 +111,16 @@ class Components:
         self._running[key] = Component(key, command, self.environment, self.home / f"{key.replace(' ', '-')}.log")
         return self._running[key]
 
-    def kill(self, name: str, *, descendants: bool = True) -> None:
-        """SIGKILL a component: all its processes, tasks included, or the main one alone."""
+    def kill(self, name: str, *, descendants: bool = True) -> int:
+        """SIGKILL a component: all its processes, tasks included, or the main one alone.
+
+        :return: what its main process ended with
+        """
         component = self._running.pop(name)
-        component.kill(descendants=descendants)
+        returncode = component.kill(descendants=descendants)
         if not descendants:
             self._orphaned.append(component)
+        return returncode
 
     def pause(self, name: str) -> None:
         """SIGSTOP all processes of a component."""
@@ -174,11 +178,13 @@ class Components:
         what: str,
         seconds: float = 60,
         describe: Callable[[], str] = lambda: "",
+        pause: float = 0.2,
     ) -> None:
         """Return once the condition holds.
 
         :param what: the condition in words
         :param describe: says more, when the time is over
+        :param pause: seconds between two looks
         :raises AssertionError: when the time is over or a component has died, with the ends of the logs
         """
         deadline = time.monotonic() + seconds
@@ -190,7 +196,7 @@ class Components:
             if time.monotonic() > deadline:
                 logs = (f"--- {name}\n{component.log[-2000:]}" for name, component in self._running.items())
                 raise AssertionError("\n".join([f"not within {seconds:g} s: {what}", describe(), *logs]))
-            time.sleep(0.2)
+            time.sleep(pause)
 
     def trigger_dag_run(self, dag_id: str, conf: dict[str, Any] | None = None) -> DagRun:
         """Wait until the DAG has been read, unpause it and trigger a run."""
@@ -203,8 +209,7 @@ class Components:
         :param path: a regular expression of the whole path
         :param event: `received` or `answered`
         """
-        lines = (self.home / "emulator" / "requests.log").read_text().splitlines()
-        entries = [json.loads(each) for each in lines if each.endswith("}")]  # the last may be half
+        entries = logged_requests(self.home / "emulator")
         wanted = [each for each in entries if (each["event"], each["method"]) == (event, method)]
         return [each for each in wanted if re.fullmatch(path, each["path"])]
 
@@ -259,11 +264,3 @@ def _holds(condition: Callable[[], bool]) -> bool:
         if error.response is not None and error.response.status_code < 500:
             raise
         return False
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

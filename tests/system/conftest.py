@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,7 +74,7 @@ def run_of_one_batch(
 
     def start(run_seconds: float, **arguments: Any) -> DagRun:
         harmed_components.renew_emulator("--queue-seconds", "0", "--run-seconds", str(run_seconds))
-        requests_path, dag_id = tmp_path / "requests.jsonl", request.node.name
+        requests_path, dag_id = tmp_path / "requests.jsonl", re.sub(r"\W", "_", request.node.name)
         requests_path.write_bytes(sums(12))
         dag_file = DAG_FILE.format(dag_id=dag_id, path=str(requests_path), arguments=arguments)
         (harmed_components.dags_folder / f"{dag_id}.py").write_text(dag_file)

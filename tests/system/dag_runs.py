@@ -45,12 +45,13 @@ class DagRun:
             for each in instances
         }
 
-    def wait_for(self, state: str, seconds: float = 120) -> None:
+    def wait_for(self, state: str, seconds: float = 120, *, pause: float = 0.2) -> None:
         """Return once the run has the state.
 
+        :param pause: seconds between two looks
         :raises AssertionError: when it ends in another one, or the time is over
         """
-        self.components.wait_until(lambda: self._has(state), f"{self} is {state}", seconds, self.describe)
+        self.components.wait_until(lambda: self._has(state), f"{self} is {state}", seconds, self.describe, pause)
 
     def describe(self) -> str:
         """Its state, and that of its task instances with the end of their logs."""
@@ -126,7 +127,9 @@ class TaskInstance:
 
     def process(self) -> psutil.Process:
         """The process in which the task's own code runs; its parent supervises it."""
-        return psutil.Process(self.fields()["pid"])
+        pid = self.fields()["pid"]
+        assert pid, f"{self} has no process"
+        return psutil.Process(pid)
 
     @property
     def _logs_folder(self) -> Path:

@@ -58,12 +58,13 @@ class Component:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.send_signal(number)
 
-    def kill(self, *, descendants: bool = True) -> None:
-        """SIGKILL, and return when nothing is left of it."""
+    def kill(self, *, descendants: bool = True) -> int:
+        """SIGKILL, and return what the main process ended with when nothing is left of it."""
         self.signal(signal.SIGKILL, descendants=descendants)
-        self.process.wait()
+        returncode = self.process.wait()
         while descendants and self.processes():  # what was forked meanwhile
             self.signal(signal.SIGKILL)
+        return returncode
 
     def _owns(self, process: psutil.Process) -> bool:
         try:

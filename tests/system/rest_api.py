@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
@@ -9,6 +10,7 @@ from urllib.parse import quote
 import requests
 
 AIRFLOW_3 = int(version("apache-airflow").partition(".")[0]) >= 3
+LOCKED_ATTEMPTS = 5
 
 
 class RestApi:
@@ -31,7 +33,11 @@ class RestApi:
             answer = self._session.get(f"{self._url}/auth/token", timeout=30)
             self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         version_path = "/api/v2" if AIRFLOW_3 else "/api/v1"
-        answer = self._session.request(method, f"{self._url}{version_path}{path}", json=body, timeout=60)
+        for _ in range(LOCKED_ATTEMPTS):
+            answer = self._session.request(method, f"{self._url}{version_path}{path}", json=body, timeout=60)
+            if answer.status_code != requests.codes.server_error:
+                break
+            time.sleep(0.5)  # SQLite was locked, and nothing done
         if not answer.ok:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text}", response=answer)
         return answer.json()
@@ -79,6 +85,11 @@ class RestApi:
             "include_downstream": downstream,
         }
         self.call("POST", f"/dags/{dag_id}/clearTaskInstances", body)
+
+    def create_connection(self, conn_id: str, host: str, password: str) -> None:
+        """An Airflow connection of this provider's type."""
+        body = {"connection_id": conn_id, "conn_type": "siliconflow", "host": host, "password": password}
+        self.call("POST", "/connections", body)
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str) -> Any:
         """The value; text on Airflow 2, whose API gives no more."""

@@ -1,0 +1,210 @@
+"""The moments of a task's life at which its process is killed, as they show from outside of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.system.crashes import TaskKill
+
+Condition = Callable[["TaskKill"], bool]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One moment.
+
+    :param reached: the moment has come, or is about to: the task's process is stopped
+    :param near: the process is looked for then, where `reached` leaves no time for it
+    :param settled: so is what goes on without the stopped process: it is looked at, and killed
+    :param passed: the process has gone further than the moment
+    :param faults: what the emulator does so that the moment lasts
+    :param plan: what the emulator has planned for the batch
+    :param waits: the ways of waiting in which the moment differs
+    :param big: with a request file that fills the buffers between two processes, and takes long to copy
+    """
+
+    name: str
+    title: str
+    task_id: str
+    reached: Condition
+    passed: Condition
+    near: Condition | None = None
+    settled: Condition = lambda crash: True
+    faults: tuple[dict[str, Any], ...] = ()
+    plan: dict[str, Any] = field(default_factory=dict)
+    waits: tuple[str, ...] = ("deferred",)
+    big: bool = False
+
+    @property
+    def is_verdict(self) -> bool:
+        """Whether the batch ends in a verdict."""
+        return "end" in self.plan
+
+
+def received(endpoint: str, times: int = 1) -> Condition:
+    """The emulator has got so many requests of the endpoint."""
+    return lambda crash: len(crash.emulator.requests("received", endpoint)) >= times
+
+
+def answered(endpoint: str, times: int = 1) -> Condition:
+    """The emulator has answered so many."""
+    return lambda crash: len(crash.emulator.requests("answered", endpoint)) >= times
+
+
+def pushed(task_id: str, key: str = "return_value") -> Condition:
+    """Airflow has the XCom."""
+    return lambda crash: crash.has_xcom(task_id, key)
+
+
+def created(crash: TaskKill) -> bool:
+    """The service has carried a create out."""
+    return crash.emulator.control("GET", "/counts")["batches"] > 0
+
+
+def downloads(crash: TaskKill) -> bool:
+    """Some of the output has come to the task's temporary directory."""
+    opened = (Path(each.path) for each in crash.process.open_files())
+    return any(path.name == "output.jsonl" and path.stat().st_size for path in opened)
+
+
+def publishes(crash: TaskKill) -> bool:
+    """The results are in their directory, but not yet under their name."""
+    return any(crash.output.glob(".results.jsonl.*.part"))
+
+
+def is_published(crash: TaskKill) -> bool:
+    """The results have their name."""
+    return (crash.output / "results.jsonl").exists()
+
+
+def held(endpoint: str, *, nth: int = 1, seconds: float = 60) -> dict[str, Any]:
+    """The request waits for its work, until its client has died."""
+    return {"endpoint": endpoint, "kind": "delay", "nth": nth, "seconds": seconds}
+
+
+def late(endpoint: str, seconds: float = 4) -> dict[str, Any]:
+    """The work is done, and its answer waits."""
+    return held(endpoint, seconds=seconds) | {"after_work": True}
+
+
+BOTH = ("deferred", "worker")
+# The list is asked for before the create, after it, and when the wait is over.
+AFTER_CREATE, AFTER_WAIT = 2, 3
+
+POINTS = (
+    Point(
+        "before_upload",
+        "before the upload: the list of files is answered",
+        "upload",
+        reached=received("GET /files"),
+        settled=answered("GET /files"),
+        passed=received("POST /files"),
+        faults=(late("GET /files"),),
+    ),
+    Point(
+        "mid_upload",
+        "mid-upload: the file is half sent",
+        "upload",
+        reached=received("POST /files"),
+        passed=answered("POST /files"),
+        faults=(held("POST /files"),),
+        big=True,
+    ),
+    Point(
+        "after_upload",
+        "after the upload's answer",
+        "upload",
+        reached=received("POST /files"),
+        settled=answered("POST /files"),
+        passed=pushed("upload"),
+        faults=(late("POST /files"),),
+    ),
+    Point(
+        "before_create",
+        "before the create is sent: the list of batches is answered",
+        "create",
+        reached=received("GET /batches"),
+        settled=answered("GET /batches"),
+        passed=received("POST /batches"),
+        faults=(late("GET /batches"),),
+        waits=BOTH,
+    ),
+    Point(
+        "before_answer",
+        "after the create was carried out, before its answer",
+        "create",
+        reached=created,
+        passed=answered("POST /batches"),
+        faults=(late("POST /batches", 60),),
+        waits=BOTH,
+    ),
+    Point(
+        "before_xcom",
+        "after the create's answer, before XCom `batch_id`",
+        "create",
+        reached=received("POST /batches"),
+        settled=answered("POST /batches"),
+        passed=pushed("create", "batch_id"),
+        faults=(late("POST /batches"),),
+        waits=BOTH,
+    ),
+    Point(
+        "before_wait",
+        "after XCom `batch_id`, before it waits",
+        "create",
+        reached=lambda crash: answered("POST /batches")(crash) and pushed("create", "batch_id")(crash),
+        passed=received("GET /batches", AFTER_CREATE),
+        waits=BOTH,
+    ),
+    Point(
+        "waiting",
+        "while it waits",
+        "create",
+        reached=answered("GET /batches/{id}", 2),
+        passed=received("GET /batches", AFTER_WAIT),
+        plan={"run_seconds": 20},
+        waits=("worker",),
+    ),
+    Point(
+        "after_wait",
+        "after the wait: at resume, or at the end of the wait",
+        "create",
+        reached=received("GET /batches", AFTER_WAIT),
+        passed=answered("GET /batches", AFTER_WAIT),
+        faults=(held("GET /batches", nth=AFTER_WAIT),),
+        waits=BOTH,
+    ),
+    Point(
+        "verdict",
+        "at a verdict: expired is seen, and not yet raised",
+        "create",
+        reached=received("GET /batches", AFTER_WAIT),
+        passed=answered("GET /batches", AFTER_WAIT),
+        faults=(held("GET /batches", nth=AFTER_WAIT),),
+        plan={"end": "expired"},
+        waits=BOTH,
+    ),
+    Point(
+        "mid_download",
+        "mid-download: some of the output has come",
+        "download",
+        near=received("GET /results/{id}"),
+        reached=downloads,
+        passed=answered("GET /results/{id}"),
+        faults=({"endpoint": "GET /results/{id}", "kind": "slow", "chunk_bytes": 1_000_000, "pause_seconds": 0.5},),
+        big=True,
+    ),
+    Point(
+        "before_rename",
+        "before the final rename of `results.jsonl`",
+        "download",
+        near=received("GET /results/{id}"),
+        reached=publishes,
+        passed=is_published,
+        big=True,
+    ),
+)
