@@ -10,6 +10,7 @@ import pendulum
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from siliconflow_provider.api import clock
+from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID, SiliconFlowHook
 from siliconflow_provider.jobs.cancellation import cancel_unless_over
 from siliconflow_provider.jobs.sweeps import Progress
@@ -76,10 +77,8 @@ class BatchTrigger(BaseTrigger):
         try:
             if not await asyncio.to_thread(has_ended, self.task_instance):
                 self.log.info("stopped waiting here; the task has not ended, its batches are left alone")
-            elif self.cancel_on_kill:
-                await asyncio.to_thread(self._cancel)
             else:
-                self.log.warning("killed: %s", describe_running(self.batch_ids, self.siliconflow_conn_id))
+                await asyncio.to_thread(self._end_killed)
         except Exception as error:
             # An error that left here could fail a task that has gone on elsewhere.
             running = describe_running(self.batch_ids, self.siliconflow_conn_id)
@@ -99,8 +98,11 @@ class BatchTrigger(BaseTrigger):
                 if ends is not None:
                     return ends
 
-    def _cancel(self) -> None:
+    def _end_killed(self) -> None:
         client = SiliconFlowHook(self.siliconflow_conn_id).get_conn()
         for batch_id in self.batch_ids:
-            batch = cancel_unless_over(client, batch_id)
-            self.log.warning("killed: batch %s is %s; what it has answered is billed", batch_id, batch.status)
+            batch = (cancel_unless_over if self.cancel_on_kill else SiliconFlowClient.get_batch)(client, batch_id)
+            if batch.is_terminal or self.cancel_on_kill:
+                self.log.warning("killed: batch %s is %s; what it has answered is billed", batch_id, batch.status)
+            else:
+                self.log.warning("killed: %s", describe_running([batch_id], self.siliconflow_conn_id))

@@ -123,12 +123,15 @@ class TestKill:
     """Airflow stops a trigger by cancelling its task, whatever the reason is; from 3.3 on it calls `on_kill` too."""
 
     @pytest.fixture
-    def stop(self, connection: str, batch_ids: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def stop(
+        self, connection: str, batch_ids: list[str], clock: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[..., None]:
         """Stops a waiting trigger as Airflow does; `ended` is what Airflow answers when it is asked for the task."""
 
-        def stop_trigger(*, ended: Any, cancel_on_kill: bool) -> None:
+        def stop_trigger(*, ended: Any, cancel_on_kill: bool, seconds: float = 0) -> None:
             def has_ended(task_instance: Any) -> Any:
                 assert task_instance.task_id == "create"
+                clock.advance(seconds)
                 if isinstance(ended, Exception):
                     raise ended
                 return ended
@@ -164,7 +167,15 @@ class TestKill:
     def test_unless_asked_to_it_cancels_nothing_and_says_what_runs_on(self, stop, client, batch_ids, logged) -> None:
         stop(ended=True, cancel_on_kill=False)
         assert {each.status for each in client.list_batches()} == {"in_queue"}
-        assert f"batches {', '.join(batch_ids)} run on, and what is answered is billed" in logged()
+        lines = logged()
+        assert all(f"batch {each} runs on, and what is answered is billed" in lines for each in batch_ids)
+
+    def test_what_is_over_is_not_said_to_run_on(self, stop, logged) -> None:
+        """Another triggerer has seen it to its end, while this one was stalled."""
+        stop(ended=True, cancel_on_kill=False, seconds=300)
+        lines = logged()
+        assert "is completed; what it has answered is billed" in lines
+        assert "runs on" not in lines
 
     def test_a_trigger_that_only_moved_cancels_nothing(self, stop, client, logged) -> None:
         """Another triggerer has taken it over because this one stalled, or the next attempt has its batch."""
