@@ -152,7 +152,7 @@ def test_the_key_stays_with_its_origin_when_redirected(url: str, kept: bool) -> 
     assert ("Authorization" in asked.headers) is kept
 
 
-@pytest.mark.parametrize("location", ["http://[", "http://a:99999/", "http://.a/", "http://a b/", "\xff"])
+@pytest.mark.parametrize("location", ["http://[", "http://a:99999/", "http://.a/", "\xff"])
 def test_a_redirect_that_leads_nowhere_is_an_answer(server: Any, key: str, location: str) -> None:
     server.raw(f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode("latin-1"))
     session = Session(BearerAuth(key, server.base_url))
