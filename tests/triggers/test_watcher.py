@@ -304,6 +304,17 @@ class TestList:
         assert requests()[SINGLE] == 0
         assert requests()[LIST] <= 20
 
+    @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=50)])
+    def test_older_pages_are_not_searched_for_younger_batches(
+        self, connection, batches, requests, clock, monkeypatch
+    ) -> None:
+        monkeypatch.setattr(client_module, "PAGE_SIZE", 10)
+        batches(40)
+        clock.advance(60)
+        assert states(ends(*(BatchTrigger([each], connection) for each in batches(6)))) == {("over", "completed")}
+        # The first sweep knows of no age: it may look through all pages.
+        assert requests()[LIST] <= 5 + 20
+
     def test_a_few_that_are_deep_in_it_are_asked_for_singly(
         self, connection, batches, requests, clock, monkeypatch
     ) -> None:
