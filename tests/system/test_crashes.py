@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.system.components import Components
 from tests.system.crash_points import POINTS
 from tests.system.crashes import Crash, TaskKill, add_dags, outcomes
+from tests.system.rest_api import AIRFLOW_3
+
+# Airflow 2 runs one task at a time on SQLite, which takes minutes.
+pytestmark = [] if AIRFLOW_3 else [pytest.mark.slow]
 
 SAMPLE = {("before_answer", "worker"), ("after_wait", "deferred")}
 
