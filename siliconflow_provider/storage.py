@@ -48,3 +48,12 @@ def publish(source: Path, target: ObjectStoragePath) -> None:
         part.replace(final)
     finally:
         part.unlink(missing_ok=True)
+
+
+def fetch(source: ObjectStoragePath, target: Path) -> bool:
+    """Copy a stored file to a local place; return False when there is none."""
+    try:
+        source.fs.get_file(source.path, str(target))
+    except FileNotFoundError:
+        return False
+    return True

@@ -31,7 +31,9 @@ class _Body(msgspec.Struct):
     thinking_budget: int | None = None
 
 
-class _Line(msgspec.Struct):
+class RequestLine(msgspec.Struct):
+    """What is checked of a request."""
+
     custom_id: str
     body: _Body
     method: str = "POST"
@@ -110,25 +112,36 @@ def check_request_file(lines: Iterable[bytes], copy: IO[bytes]) -> RequestFileRe
     return report
 
 
-_decoder = msgspec.json.Decoder(_Line)
+_decoder = msgspec.json.Decoder(RequestLine)
 
 
 def _check_line(line: bytes, report: RequestFileReport, first_lines: dict[str, int]) -> str | None:
     """Return what is wrong with the line, and note its id and model."""
     if not line.strip():
         return "the line is blank"
+    try:
+        request = read_request(line)
+    except ValueError as error:
+        return str(error)
+    report.models.setdefault(request.body.model, report.lines)
+    return check_request(request) or _check_custom_id(request.custom_id, report.lines, first_lines)
+
+
+def read_request(line: bytes) -> RequestLine:
+    """Read a request line.
+
+    :raises ValueError: when it is none
+    """
     if line.startswith(BOM_UTF8):
-        return "it begins with a byte order mark: save the file as UTF-8 without one"
+        raise ValueError("it begins with a byte order mark: save the file as UTF-8 without one")
     try:
         # The decoder does not look into texts that it has no field for.
         line.decode()
-        request = _decoder.decode(line)
-    except msgspec.ValidationError as error:
-        return str(error)
+        return _decoder.decode(line)
+    except msgspec.ValidationError:
+        raise
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"not JSON in UTF-8: {error}"
-    report.models.setdefault(request.body.model, report.lines)
-    return _check_request(request) or _check_custom_id(request.custom_id, report.lines, first_lines)
+        raise ValueError(f"not JSON in UTF-8: {error}") from None
 
 
 def _check_custom_id(custom_id: str, number: int, first_lines: dict[str, int]) -> str | None:
@@ -143,7 +156,8 @@ def _check_custom_id(custom_id: str, number: int, first_lines: dict[str, int]) -
     return None
 
 
-def _check_request(request: _Line) -> str | None:
+def check_request(request: RequestLine) -> str | None:
+    """Return what the service would refuse in a request, or None."""
     messages, budget = request.body.messages, request.body.thinking_budget
     if request.method != "POST":
         return f"method is {request.method!r}, the service takes 'POST'"

@@ -43,6 +43,8 @@ class Submission:
     """One batch that is wanted, and whose it is.
 
     :param key: what identifies the submitter, the same for every attempt
+    :param content: identifies what the file holds, where its id is not known yet
+    :param round: of a job that sends some requests again
     :param run: identifies the run that the submitter is part of
     :param label: the submitter for people, cut to the service's limit
     :param max_tries: the submitter's tries at the creation; they grow when a person lets it start over
@@ -54,6 +56,8 @@ class Submission:
     completion_window: str | timedelta = "24h"
     model: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    content: str | None = None
+    round: int | None = None
     run: str = ""
     label: str = ""
     max_tries: int = 0
@@ -62,7 +66,7 @@ class Submission:
     def input_key(self) -> str:
         """Identifies what is asked: the file, the model, the endpoint and the window."""
         window = completion_window_text(self.completion_window)
-        return digest(self.input_file_id, self.model or "", self.endpoint, window)
+        return digest(self.content or self.input_file_id, self.model or "", self.endpoint, window)
 
     def batch_metadata(self) -> dict[str, str]:
         """Return the metadata that the batch is created with.
@@ -76,6 +80,8 @@ class Submission:
             "airflow_max_tries": str(self.max_tries),
             "airflow_task": self.label.encode()[:MAXIMUM_METADATA_VALUE].decode(errors="ignore"),
         }
+        if self.round is not None:
+            ours["airflow_round"] = str(self.round)
         taken = [each for each in self.metadata if str(each).startswith(RESERVED_PREFIX)]
         if taken:
             raise InvalidRequestError(
@@ -103,8 +109,8 @@ class Submission:
 
     def matches(self, batch: Batch) -> bool:
         """Whether this batch was created for this submission."""
-        found = (batch.metadata.get("airflow_key"), batch.metadata.get("airflow_input"))
-        return found == (self.key, self.input_key)
+        found = (batch.metadata.get(f"airflow_{name}") for name in ("key", "input", "round"))
+        return tuple(found) == (self.key, self.input_key, None if self.round is None else str(self.round))
 
     def is_same_grant(self, batch: Batch) -> bool:
         """Whether nobody has let the submitter start over since it created this batch."""
@@ -120,8 +126,8 @@ def submit(client: SiliconFlowClient, submission: Submission, announce: Callable
     :raises CreateUncertainError: when answers stayed lost; the next attempt finds the batch if there is one
     """
     submission.check()
-    known = _batches_of_key(client, submission)
-    batch = _choose(known, submission)
+    known = batches_of_key(client, submission)
+    batch = choose(known, submission)
     if batch is not None:
         log.info("found batch %s (%s), which an earlier attempt created", batch.id, batch.status)
         announce(batch)
@@ -132,7 +138,7 @@ def submit(client: SiliconFlowClient, submission: Submission, announce: Callable
             "client.cancel_batch(%r)",
             other.id, other.status, other.id,
         )  # fmt: skip
-    batch = _create(client, submission)
+    batch = create(client, submission)
     announce(batch)
     clock.sleep(SETTLING_SECONDS)
     older = yield_to_older(client, submission, batch.id)
@@ -147,7 +153,7 @@ def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | Non
     That is the oldest one that runs or has completed. One that ended otherwise counts only until a person lets the
     submitter start over: its verdict is to be repeated, not bought again.
     """
-    return _choose(_batches_of_key(client, submission), submission)
+    return choose(batches_of_key(client, submission), submission)
 
 
 def yield_to_older(client: SiliconFlowClient, submission: Submission, batch_id: str) -> Batch | None:
@@ -176,7 +182,7 @@ def running_batches_of_run(client: SiliconFlowClient, run: str) -> Iterator[Batc
             yield batch
 
 
-def _create(client: SiliconFlowClient, submission: Submission) -> Batch:
+def create(client: SiliconFlowClient, submission: Submission) -> Batch:
     """Create the batch; after a lost answer only once it is known not to be there."""
     creates = 0
     while True:
@@ -213,14 +219,14 @@ def _look_again(client: SiliconFlowClient, submission: Submission) -> Batch | No
     return None
 
 
-def _choose(batches: Iterable[Batch], submission: Submission) -> Batch | None:
+def choose(batches: Iterable[Batch], submission: Submission) -> Batch | None:
     matching = sorted(filter(submission.matches, batches), key=lambda each: (str(each.timing.created_at), each.id))
     # The oldest of the verdicts too: a younger one was cancelled in its favour.
     verdicts = filter(submission.is_same_grant, matching)
     return next(chain(filter(_runs_or_completed, matching), verdicts), None)
 
 
-def _batches_of_key(client: SiliconFlowClient, submission: Submission) -> list[Batch]:
+def batches_of_key(client: SiliconFlowClient, submission: Submission) -> list[Batch]:
     return [each for each in _candidates(client, submission) if each.metadata.get("airflow_key") == submission.key]
 
 
