@@ -12,7 +12,7 @@ export PYTHON
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .DEFAULT_GOAL := help
-.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel demo emulator clean
+.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system demo ui emulator clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -47,8 +47,14 @@ wheel: $(CLEAN)/ready build ## Build the wheel and try it alone in a clean Airfl
 	@$(CLEAN)/bin/python -m pip install --quiet --no-index --no-deps --force-reinstall $(VENV)/dist/*.whl
 	$(CLEAN)/bin/python scripts/check_wheel.py
 
+system: $(READY) ## Run the tests on real Airflow components, some of which are killed
+	$(VENV)/bin/python -m pytest -m system tests/system
+
 demo: $(READY) ## Run the nightly eval end to end against the emulator
 	@$(VENV)/bin/python scripts/demo.py
+
+ui: $(READY) ## Open Airflow's UI with the examples and the emulator; Ctrl-C stops it
+	@$(VENV)/bin/python scripts/ui.py
 
 emulator: $(READY) ## Start the emulator on port 8900, to develop DAGs against
 	$(VENV)/bin/python -m siliconflow_provider.emulator --port 8900

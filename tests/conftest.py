@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -163,9 +164,18 @@ def object_store() -> str:
 
 
 @pytest.fixture(scope="session")
-def dags_folder() -> Path:
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new Airflow's SQLite file, to be copied."""
+    home = tmp_path_factory.mktemp("migrated")
+    environment = os.environ | {"AIRFLOW_HOME": str(home)}
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
+    return home / "airflow.db"
+
+
+@pytest.fixture(scope="session")
+def dags_folder(migrated_database: Path) -> Path:
     """The folder of an Airflow that can run DAGs; the example DAGs are in it."""
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    shutil.copy(migrated_database, Path(_home.name) / "airflow.db")
     return DAGS_FOLDER
 
 

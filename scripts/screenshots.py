@@ -1,0 +1,79 @@
+"""Take the pictures in `docs/images` of a running `make ui`.
+
+Needs Chromium and, in any Python environment, Playwright:
+
+    apt install chromium
+    pip install playwright
+    python scripts/screenshots.py [http://127.0.0.1:8080]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+CHROMIUM = "/usr/bin/chromium"
+# Chromium asks nobody but the page: a closed network stalls it else.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WIDE, TALL = {"width": 1280, "height": 640}, {"width": 1280, "height": 960}
+
+
+def main() -> None:
+    """Take all of them; a picture of the same name is replaced."""
+    url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        browser = playwright.chromium.launch_persistent_context(
+            profile, executable_path=CHROMIUM, args=FLAGS, viewport=WIDE, color_scheme="light"
+        )
+        take_all(browser, url)
+        browser.close()
+
+
+def take_all(browser: BrowserContext, url: str) -> None:
+    """Show the last successful run of the nightly eval, and the connection's form."""
+    page = browser.pages[0]
+    page.set_default_timeout(60_000)
+    page.goto(url)
+    page.get_by_role("link", name="Dags").first.wait_for()  # the session's cookie is there from now on
+    runs = page.request.get(f"{url}/api/v2/dags/nightly_eval/dagRuns?state=success&order_by=-end_date&limit=1")
+    run = f"{url}/dags/nightly_eval/runs/{runs.json()['dag_runs'][0]['dag_run_id']}"
+
+    page.goto(run)
+    page.get_by_label("Show Graph").click()
+    page.get_by_label("Collapse Details Panel").dispatch_event("click")  # no mouse: it would stay on a task
+    page.locator(".react-flow__controls-fitview").click()
+    save(page, "dag-graph")
+
+    page.goto(f"{run}/tasks/create")
+    page.get_by_text("requests answered").first.wait_for()
+    save(page, "task-log")
+
+    page.goto(f"{url}/connections")
+    page.get_by_role("row", name="siliconflow_default").get_by_label("Edit Connection").click()
+    page.get_by_role("dialog").get_by_label("Connection ID").wait_for()
+    page.set_viewport_size(TALL)
+    save(page, "connection-form")
+
+
+def save(page: Page, name: str) -> None:
+    """Take a picture once nothing is loaded any more."""
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(1000)  # what fades in
+    page.screenshot(path=IMAGES / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.components import Components
+from tests.system.dag_runs import DagRun
+
+ROOT = Path(__file__).parent.parent.parent
+QUICK = ("--queue-seconds", "0.5", "--run-seconds", "0.5", "--finalize-seconds", "0")
+DAG_FILE = """
+import pendulum
+from airflow.providers.common.compat.sdk import dag
+
+from siliconflow_provider.operators.batches import CreateBatchOperator
+from siliconflow_provider.operators.files import UploadFileOperator
+
+
+@dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), default_args={{"retries": 3}})
+def {dag_id}():
+    upload = UploadFileOperator(task_id="upload", file_path={path!r})
+    CreateBatchOperator(task_id="create", input_file_id=upload.output, **{arguments!r})
+
+
+{dag_id}()
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("system")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stop_in_order() -> Iterator[None]:
+    """A terminated pytest stops its components, as an interrupted one does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def components(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[Components]:
+    """One running Airflow, with the example DAGs, for all tests that harm no component."""
+    own = Components(tmp_path_factory.mktemp("airflow") / "home", migrated_database)
+    (own.dags_folder / "example_dags").symlink_to(ROOT / "example_dags")
+    with own:
+        own.renew_emulator(*QUICK)
+        yield own
+
+
+@pytest.fixture
+def harmed_components(components: Components) -> Iterator[Components]:
+    """The same, for a test that kills or stalls components: they are healed after it."""
+    yield components
+    components.heal()
+    components.renew_emulator(*QUICK)
+
+
+@pytest.fixture
+def run_of_one_batch(
+    harmed_components: Components, sums: Callable[[int], bytes], tmp_path: Path, request: pytest.FixtureRequest
+) -> Callable[..., DagRun]:
+    """Triggers a run of a DAG of the test's own: `upload`, then `create` with the arguments that are given.
+
+    Its batch runs for the seconds that come first, on an emulator that knows of no other.
+    """
+
+    def start(run_seconds: float, **arguments: Any) -> DagRun:
+        harmed_components.renew_emulator("--queue-seconds", "0", "--run-seconds", str(run_seconds))
+        requests_path, dag_id = tmp_path / "requests.jsonl", request.node.name
+        requests_path.write_bytes(sums(12))
+        dag_file = DAG_FILE.format(dag_id=dag_id, path=str(requests_path), arguments=arguments)
+        (harmed_components.dags_folder / f"{dag_id}.py").write_text(dag_file)
+        return harmed_components.trigger_dag_run(dag_id)
+
+    return start

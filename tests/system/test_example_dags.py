@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.system.components import Components
+from tests.system.dag_runs import DagRun
+
+EXAMPLES = sorted(path.stem for path in (Path(__file__).parent.parent.parent / "example_dags").glob("*.py"))
+
+
+@pytest.fixture(scope="session")
+def example_run(components: Components) -> Callable[[str], DagRun]:
+    """Gives the run of an example, triggered when first asked for."""
+    return functools.cache(components.trigger_dag_run)
+
+
+@pytest.mark.parametrize(
+    "dag_id", [pytest.param(each, marks=[] if each == "nightly_eval" else pytest.mark.slow) for each in EXAMPLES]
+)
+def test_every_example_succeeds_on_real_components(dag_id: str, example_run: Callable[[str], DagRun]) -> None:
+    """A file is named for its DAG."""
+    example_run(dag_id).wait_for("success")
+
+
+def test_a_waiting_task_is_deferred_and_resumed_on_the_same_try(example_run: Callable[[str], DagRun]) -> None:
+    run = example_run("nightly_eval")
+    run.wait_for("success")
+    create = run.task_instance("create")
+    assert create.try_number == 1
+    assert create.xcom() == create.xcom("batch_id")
+    assert len(create.trigger_logs()) == 1
+    assert "240 of 240 requests answered" in create.log()
