@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +32,16 @@ def open_for_reading(path: ObjectStoragePath) -> IO[bytes]:
     """
     fileobj: IO[bytes] = path.fs.open(path.path, "rb")
     return fileobj
+
+
+def lines_of(path: ObjectStoragePath) -> Iterator[bytes]:
+    """Yield the lines of a file, unpacked where its name ends in `.gz`."""
+    with open_for_reading(path) as stored:
+        if path.name.endswith(".gz"):
+            with gzip.open(stored) as unpacked:
+                yield from unpacked
+        else:
+            yield from stored
 
 
 def publish(source: Path, target: ObjectStoragePath) -> None:

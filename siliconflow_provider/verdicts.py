@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.exceptions import VERDICTS, BatchCancelledError, BatchTimeoutError, BatchWaitError
 
@@ -49,6 +49,25 @@ def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
         f"The {which} on, and what is answered is billed; the next attempt of this task takes over what runs or has "
         f"completed. To cancel: client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {cancels}"
     )
+
+
+def describe_job(manifest: Mapping[str, Any], running: Sequence[str], siliconflow_conn_id: str) -> str:
+    """Say of a job how many requests came to what and why, what still costs, and what clearing the task does."""
+    counts, total = dict(manifest["counts"]), manifest["rows"]
+    succeeded = counts.pop("succeeded", 0)
+    said = f"{succeeded:,} of {total:,} requests succeeded in {manifest['rounds']} rounds"
+    if counts:
+        said += f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})"
+    reasons = [f"{each['count']:,} x {each['code'] or 'error'}: {each['message']}" for each in manifest["errors"][:3]]
+    if reasons:
+        said += f"; most often: {'; '.join(reasons)}"
+    tokens = manifest["tokens"]
+    said += f". Billed: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
+    said += f". {describe_running(running, siliconflow_conn_id)}" if running else ". Nothing runs any more"
+    open_requests = total - succeeded
+    if open_requests:
+        return f"{said}. Clearing the task sends what has no good answer again, and keeps the rest"
+    return f"{said}. Clearing the task buys nothing"
 
 
 _NOT_RETRIED = "Airflow does not retry this; clearing the task submits and buys a new batch"

@@ -146,20 +146,20 @@ class Answers:
         found = Counter(self._reasons)
         return {str(self._reason_names[code]): count for code, count in found.most_common() if code}
 
-    def commonest_errors(self, custom_id_of: Callable[[int], str]) -> list[dict[str, Any]]:
-        """Return the ten commonest errors, each with the first request that met it."""
+    def commonest_errors(self, custom_ids: Callable[[set[int]], dict[int, str]]) -> list[dict[str, Any]]:
+        """Return the ten commonest errors: code, message, count, and the first request that met it.
+
+        :param custom_ids: gives the ids of requests at these positions
+        """
         found = Counter(self._errors)
         del found[0]
-        ranked = [(self._error_names[code], code, count) for code, count in found.most_common(REPORTED_ERRORS)]
+        ranked = found.most_common(REPORTED_ERRORS)
+        firsts = {code: self._errors.index(code) for code, _ in ranked}
+        names = custom_ids(set(firsts.values()))
         return [
-            {
-                "code": error.code,
-                "message": error.message,
-                "count": count,
-                "first_custom_id": custom_id_of(self._errors.index(code)),
-            }
-            for error, code, count in ranked
-            if error is not None
+            {"code": error.code, "message": error.message, "count": count, "first_custom_id": names[firsts[code]]}
+            for code, count in ranked
+            if (error := self._error_names[code]) is not None
         ]
 
     def _take(self, index: int, row: ResultRow) -> None:
@@ -205,4 +205,3 @@ class Answers:
             code = self._error_codes[error.code, error.message] = len(self._error_names)
             self._error_names.append(error)
         return code
-

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
+import pendulum
+
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.models import Batch
@@ -19,17 +21,19 @@ from siliconflow_provider.jobs.manifest import build_job_manifest
 from siliconflow_provider.jobs.parts import Part, PartWriter
 from siliconflow_provider.jobs.request_lines import read_request
 from siliconflow_provider.jobs.submission import (
+    RETENTION,
     SETTLING_SECONDS,
     Submission,
     batches_of_key,
-    choose,
+    best_batch,
+    cancel_younger,
     create,
-    yield_to,
 )
 
 log = logging.getLogger(__name__)
 
-REQUESTS, ROWS, RESULTS, MANIFEST = "requests.jsonl", "rows.jsonl", "results.jsonl", "manifest.json"
+JOB, REQUESTS, ROWS = "job.json", "requests.jsonl", "rows.jsonl"
+RESULTS, MANIFEST = "results.jsonl", "manifest.json"
 SUBMITTED_AT_ONCE = 4
 T = TypeVar("T")
 
@@ -117,13 +121,13 @@ class JobRunner:
 
     def submit(self, parts: Sequence[Part]) -> None:
         """Upload these parts of the newest round and create their batches, a few at a time."""
+        self._check_age()
         newest = self.rounds[-1]
         path = self._requests_file(newest)
         uploaded = {each.filename: each.id for each in self._client.list_files()}
 
         def submit_one(part: Part) -> None:
             submission = self._submission(newest, part)
-            submission.check()
             name = f"{part.sha256}.jsonl"
             with _Slice(path, part) as content:
                 file_id = uploaded.get(name) or self._client.upload_file(content, filename=name).id
@@ -191,6 +195,15 @@ class JobRunner:
         self._files.publish_json(MANIFEST, manifest)
         return manifest
 
+    def _check_age(self) -> None:
+        """Raise when the service may have run and forgotten what it does not show."""
+        age = clock.now() - pendulum.parse(self._job.created_at)
+        if age > RETENTION and self._settings.submission.max_tries <= self._job.first_round.max_tries:
+            raise JobFilesError(
+                f"{self._files.url(JOB)} is {age.days} days old, and the service forgets after {RETENTION.days}: whether "
+                "its batches were paid for is not known. Clear the task to submit what has no answer"
+            )
+
     def _planned_rounds(self) -> Iterator[Round]:
         yield self._job.first_round
         number = 2
@@ -206,7 +219,7 @@ class JobRunner:
         known = batches_of_key(self._client, self._settings.submission)
         for each in self.rounds:
             for part in each.parts:
-                yield_to(self._client, known, self._submission(each, part))
+                cancel_younger(self._client, known, self._submission(each, part))
         return known
 
     def _submission(self, round_: Round, part: Part) -> Submission:
@@ -216,7 +229,7 @@ class JobRunner:
         return {part.sha256: batch for part, batch in self._pairs(round_)}
 
     def _pairs(self, round_: Round) -> list[tuple[Part, Batch]]:
-        found = ((part, choose(self._known, self._submission(round_, part))) for part in round_.parts)
+        found = ((part, best_batch(self._known, self._submission(round_, part))) for part in round_.parts)
         return [(part, batch) for part, batch in found if batch is not None]
 
     def _requests_file(self, round_: Round) -> Path:
@@ -252,9 +265,7 @@ class JobRunner:
                 status, error = _without_line(batch)
                 answers.assume(
                     index,
-                    ResultRow(
-                        custom_id=custom_id, status=status, error=error, batch_id=batch.id, round=round_.number
-                    ),
+                    ResultRow(custom_id=custom_id, status=status, error=error, batch_id=batch.id, round=round_.number),
                 )
 
     def _assume_rest(self, answers: Answers, round_: Round, part: Part) -> None:
@@ -283,7 +294,7 @@ class JobRunner:
 
     def _is_forgotten(self, round_: Round, part: Part) -> bool:
         """Whether results have landed for a part of which the service knows nothing any more."""
-        if self._landed is None or choose(self._known, self._submission(round_, part)) is not None:
+        if self._landed is None or best_batch(self._known, self._submission(round_, part)) is not None:
             return False
         return any((each["round"], each["part"]) == (round_.number, part.sha256) for each in self._landed["batches"])
 

@@ -100,10 +100,13 @@ class Submission:
 
     def check(self) -> None:
         """Raise InvalidRequestError for what the service would refuse."""
-        self.batch_metadata()
-        completion_window_text(self.completion_window)
-        check_endpoint(self.endpoint)
+        self.check_arguments()
         check_id("input_file_id", self.input_file_id)
+
+    def check_arguments(self) -> None:
+        """Raise InvalidRequestError for what it would refuse whatever the file is."""
+        self.batch_metadata()
+        check_endpoint(self.endpoint)
         if self.model is not None:
             check_id("model", self.model)
 
@@ -173,6 +176,14 @@ def yield_to_older(client: SiliconFlowClient, submission: Submission, batch_id: 
     return oldest
 
 
+def cancel_younger(client: SiliconFlowClient, batches: Iterable[Batch], submission: Submission) -> None:
+    """Cancel what runs of a submission beside an older batch of it, as two attempts at once leave it."""
+    good = [each for each in _in_order(batches, submission) if _runs_or_completed(each)]
+    for younger in filter(_runs, good[1:]):
+        cancelled = cancel_unless_over(client, younger.id)
+        log.warning("batch %s is older than batch %s, which is %s", good[0].id, younger.id, cancelled.status)
+
+
 def running_batches_of_run(client: SiliconFlowClient, run: str) -> Iterator[Batch]:
     """Yield the batches that were submitted with this `Submission.run` and still run."""
     for item in filter(_runs, _recent_batches(client)):
@@ -219,14 +230,26 @@ def _look_again(client: SiliconFlowClient, submission: Submission) -> Batch | No
     return None
 
 
+def _in_order(batches: Iterable[Batch], submission: Submission) -> list[Batch]:
+    return sorted(filter(submission.matches, batches), key=lambda each: (str(each.timing.created_at), each.id))
+
+
+def best_batch(batches: Iterable[Batch], submission: Submission) -> Batch | None:
+    """Return the batch of a submission that counts, however it ended: the oldest that runs or has completed first."""
+    matching = _in_order(batches, submission)
+    return next(chain(filter(_runs_or_completed, matching), matching), None)
+
+
 def choose(batches: Iterable[Batch], submission: Submission) -> Batch | None:
-    matching = sorted(filter(submission.matches, batches), key=lambda each: (str(each.timing.created_at), each.id))
+    """Return the batch that this submission has, as `find_batch` says."""
+    matching = _in_order(batches, submission)
     # The oldest of the verdicts too: a younger one was cancelled in its favour.
     verdicts = filter(submission.is_same_grant, matching)
     return next(chain(filter(_runs_or_completed, matching), verdicts), None)
 
 
 def batches_of_key(client: SiliconFlowClient, submission: Submission) -> list[Batch]:
+    """Return all batches of the submitter, of whatever input and round."""
     return [each for each in _candidates(client, submission) if each.metadata.get("airflow_key") == submission.key]
 
 
@@ -236,7 +259,7 @@ def _candidates(client: SiliconFlowClient, submission: Submission) -> Iterator[B
             # Which one is the oldest is told by its time, and some list items come without.
             is_undated = submission.matches(item) and item.timing.created_at is None
             yield client.get_batch(item.id) if is_undated else item
-        elif item.input_file_id in (None, submission.input_file_id):
+        elif submission.content or item.input_file_id in (None, submission.input_file_id):
             # Some list items come without metadata; the single batch has it.
             yield client.get_batch(item.id)
 
