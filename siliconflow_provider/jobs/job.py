@@ -38,13 +38,13 @@ class Job(msgspec.Struct, frozen=True):
     :param key: of the task instance, as in its batches' metadata
     :param task: the task instance for people
     :param definition: hashes of what the job was made by, by their name
-    :param created_at: ISO 8601, UTC
+    :param created_at: Unix seconds
     """
 
     key: str
     task: str
     definition: dict[str, str]
-    created_at: str
+    created_at: int
     requests: int
     has_rows: bool
     first_round: Round

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pendulum
+
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.jobs.job import Job, Round
@@ -44,8 +46,8 @@ def open_job(
         changes = job.changes(definition)
         if not changes:
             log.info(
-                "going on with the job of %s: %d requests in %d parts; its source is not read again",
-                job.created_at, job.requests, len(job.first_round.parts),
+                "going on with the job of %s UTC: %d requests in %d parts; its source is not read again",
+                pendulum.from_timestamp(job.created_at).to_datetime_string(), job.requests, len(job.first_round.parts),
             )  # fmt: skip
             return job
         if settings.submission.max_tries <= job.first_round.max_tries:
@@ -67,7 +69,7 @@ def _prepare(
         key=submission.key,
         task=submission.label,
         definition=definition,
-        created_at=clock.now().to_iso8601_string(),
+        created_at=clock.now().int_timestamp,
         requests=prepared.requests,
         has_rows=prepared.has_rows,
         first_round=Round(1, prepared.parts, submission.max_tries),

@@ -109,10 +109,9 @@ class Recipe:
             named = _PLACEHOLDER.findall(self.prompt or "")
             columns = frozenset(named) & frozenset(row)
             if not columns:
-                raise UnfitItemError(
-                    f"prompt names no column of the row: it has {', '.join(f'{{{each}}}' for each in named) or 'none'}, "
-                    f"the row has {', '.join(map(repr, row)) or 'nothing'}"
-                )
+                shown = ", ".join(f"{{{each}}}" for each in named) or "none"
+                has = ", ".join(map(repr, row)) or "nothing"
+                raise UnfitItemError(f"prompt names no column of the row: it has {shown}, the row has {has}")
             self.__dict__["_columns"] = columns
         return columns
 

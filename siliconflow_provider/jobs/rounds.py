@@ -18,7 +18,7 @@ Action = Literal["submit", "wait", "collect", "new round", "finish"]
 class Step:
     """What to do next.
 
-    :param parts: to submit
+    :param parts: to submit, or those that were not when the job finishes without them
     :param batches: to wait for, or those that still run when the job finishes without them
     """
 
@@ -55,4 +55,4 @@ def next_step(
         return Step("collect")
     if to_repeat and rounds_left > 0 and not is_late:
         return Step("new round")
-    return Step("finish", batches=running)
+    return Step("finish", parts=missing, batches=running)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pendulum
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import AnswerError, ResultRow
 from siliconflow_provider.jobs.collection import Answers, Validate
@@ -79,7 +81,13 @@ class JobRunner:
         self.rounds = list(self._planned_rounds())
         self._landed = self._landed_manifest()
         self._answers: Answers | None = None
-        self._known = self._look()
+        self._collected: IO[bytes] | None = None
+        self._found = self._look()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._collected is not None:
+            self._collected.close()
 
     @property
     def parts(self) -> list[Part]:
@@ -130,23 +138,26 @@ class JobRunner:
             submission = self._submission(newest, part)
             name = f"{part.sha256}.jsonl"
             with _Slice(path, part) as content:
+                if hashlib.file_digest(content, "sha256").hexdigest() != part.sha256:
+                    raise JobFilesError(f"{path.name} of this job was changed: put back what it was")
+                content.seek(0)
                 file_id = uploaded.get(name) or self._client.upload_file(content, filename=name).id
             create(self._client, replace(submission, input_file_id=file_id))
 
         with ThreadPoolExecutor(SUBMITTED_AT_ONCE) as pool:
             list(pool.map(submit_one, parts))
         clock.sleep(SETTLING_SECONDS)
-        self._known = self._look()
+        self._found = self._look()
 
     def collect(self) -> Answers:
         """Fetch what all batches that are over have answered."""
-        answers = self._answers = Answers(self._job.requests, self._files.create("collected"), self._settings.validate)
+        self.close()
+        self._collected = self._files.create("collected")
+        answers = self._answers = Answers(self._job.requests, self._collected, self._settings.validate)
         for each in self.rounds:
-            batches = self._batches_of(each)
-            for part in each.parts:
-                batch = batches.get(part.sha256)
-                if batch is not None and batch.is_terminal:
-                    self._collect_part(answers, each, part, batch)
+            for part, batch in self._pairs(each):
+                if batch.is_terminal:
+                    self._collect_part(answers, each, part)
         self._take_landed(answers)
         for part in self.rounds[-1].parts:
             self._assume_rest(answers, self.rounds[-1], part)
@@ -197,11 +208,11 @@ class JobRunner:
 
     def _check_age(self) -> None:
         """Raise when the service may have run and forgotten what it does not show."""
-        age = clock.now() - pendulum.parse(self._job.created_at)
+        age = clock.now() - pendulum.from_timestamp(self._job.created_at)
         if age > RETENTION and self._settings.submission.max_tries <= self._job.first_round.max_tries:
             raise JobFilesError(
-                f"{self._files.url(JOB)} is {age.days} days old, and the service forgets after {RETENTION.days}: whether "
-                "its batches were paid for is not known. Clear the task to submit what has no answer"
+                f"{self._files.url(JOB)} is {age.days} days old, and the service forgets after {RETENTION.days}: "
+                "whether its batches were paid for is not known. Clear the task to submit what has no answer"
             )
 
     def _planned_rounds(self) -> Iterator[Round]:
@@ -214,13 +225,22 @@ class JobRunner:
             yield planned.round
             number += 1
 
-    def _look(self) -> list[Batch]:
-        """List the job's batches, and cancel what another attempt has created beside an older one."""
-        known = batches_of_key(self._client, self._settings.submission)
+    def _look(self) -> dict[tuple[int, str], Batch]:
+        """List the job's batches, by round and part; what two attempts at once have created twice is cancelled."""
+        groups: dict[tuple[str | None, str | None], list[Batch]] = {}
+        for batch in batches_of_key(self._client, self._settings.submission):
+            name = batch.metadata.get("airflow_round"), batch.metadata.get("airflow_input")
+            groups.setdefault(name, []).append(batch)
+        found = {}
         for each in self.rounds:
             for part in each.parts:
-                cancel_younger(self._client, known, self._submission(each, part))
-        return known
+                submission = self._submission(each, part)
+                group = groups.get((str(each.number), submission.input_key), [])
+                cancel_younger(self._client, group, submission)
+                best = best_batch(group, submission)
+                if best is not None:
+                    found[each.number, part.sha256] = best
+        return found
 
     def _submission(self, round_: Round, part: Part) -> Submission:
         return replace(self._settings.submission, content=part.sha256, round=round_.number)
@@ -229,7 +249,7 @@ class JobRunner:
         return {part.sha256: batch for part, batch in self._pairs(round_)}
 
     def _pairs(self, round_: Round) -> list[tuple[Part, Batch]]:
-        found = ((part, best_batch(self._known, self._submission(round_, part))) for part in round_.parts)
+        found = ((part, self._found.get((round_.number, part.sha256))) for part in round_.parts)
         return [(part, batch) for part, batch in found if batch is not None]
 
     def _requests_file(self, round_: Round) -> Path:
@@ -250,7 +270,15 @@ class JobRunner:
             ids = [read_request(line).custom_id for line in lines.read().splitlines()]
         return dict(zip(ids, round_.indexes_of(part), strict=True))
 
-    def _collect_part(self, answers: Answers, round_: Round, part: Part, batch: Batch) -> None:
+    def _collect_part(self, answers: Answers, round_: Round, part: Part) -> None:
+        # Some lists show no results, and signed URLs expire.
+        batch = self._client.get_batch(self._found[round_.number, part.sha256].id)
+        self._found[round_.number, part.sha256] = batch
+        if batch.request_counts is not None and batch.request_counts.completed and batch.output_file_id is None:
+            raise UnreadableAnswerError(
+                f"batch {batch.id} {batch.final_status} with {batch.request_counts.completed:,} answers, but the "
+                "service shows no output file: a retry asks again"
+            )
         indexes = self._indexes_by_id(round_, part)
         is_mentioned = answers.since_now()
         for name, file_ref in (("output", batch.output_file_id), ("error", batch.error_file_id)):
@@ -294,7 +322,7 @@ class JobRunner:
 
     def _is_forgotten(self, round_: Round, part: Part) -> bool:
         """Whether results have landed for a part of which the service knows nothing any more."""
-        if self._landed is None or best_batch(self._known, self._submission(round_, part)) is not None:
+        if self._landed is None or (round_.number, part.sha256) in self._found:
             return False
         return any((each["round"], each["part"]) == (round_.number, part.sha256) for each in self._landed["batches"])
 
@@ -343,6 +371,14 @@ class _Slice:
 
     def tell(self) -> int:
         return self._position
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
 
     def read(self, size: int = -1) -> bytes:
         left = self._size - self._position

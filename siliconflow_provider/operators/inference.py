@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,7 +151,8 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
     def source(self, context: Context) -> Iterable[Any]:
         """Yield the items of a new job."""
         if self.input_path is None:
-            return iter(self.requests)
+            given: Iterable[Any] = self.requests
+            return given
         from siliconflow_provider.storage import lines_of, storage_path
 
         return lines_of(storage_path(self.input_path))
@@ -197,7 +198,8 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                     self._definition(schema),
                     lambda: (self.input_path or "requests", self.source(context), self._recipe(schema)),
                 )
-                yield JobRunner(client, files, job, settings)
+                with closing(JobRunner(client, files, job, settings)) as runner:
+                    yield runner
             except JobFilesError as error:
                 raise JobDefinitionError(str(error)) from None
 
@@ -236,12 +238,12 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
     def _finish(self, runner: JobRunner, step: Step, deadline: pendulum.DateTime | None) -> dict[str, Any]:
         """Write what there is, say what it means, and fail if that is asked for."""
         running = [each.id for each in step.batches]
-        manifest = runner.finish(complete=not running)
+        manifest = runner.finish(complete=not running and not step.parts)
         rate = manifest["counts"].get("succeeded", 0) / manifest["rows"] if manifest["rows"] else 1.0
         said = describe_job(manifest, running, self.siliconflow_conn_id)
         if running and self.cancel_on_timeout:
             raise BatchCancelledError(f"{said}. The time was over at {deadline}, so they have been cancelled")
-        if running:
+        if not manifest["complete"]:
             raise BatchTimeoutError(f"{said}. The time was over at {deadline}; a larger timeout waits longer")
         if self.min_success_rate is not None and rate < self.min_success_rate:
             raise MissedSuccessRateError(f"{said}. The success rate is {rate:.2%}, below {self.min_success_rate:.2%}")
@@ -269,7 +271,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
             prompt=self.prompt,
             id_column=self.id_column,
             system_prompt=self.system_prompt,
-            instruction=schema and schema.instruction,
+            instruction=None if schema is None else schema.instruction,
             request_params=params,
             model=self.model,
         )
@@ -289,7 +291,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
             label=identity_label(context),
             max_tries=context["ti"].max_tries,
         )
-        return Settings(submission, self.max_rounds, schema and schema.validate)
+        return Settings(submission, self.max_rounds, None if schema is None else schema.validate)
 
     def _definition(self, schema: OutputSchema | None) -> dict[str, str]:
         from siliconflow_provider.api.durations import completion_window_text
@@ -302,7 +304,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
             "system_prompt": fingerprint(self.system_prompt),
             "request_params": fingerprint(self.request_params or {}),
             "model": fingerprint(self.model),
-            "output_type": fingerprint(schema and schema.json_schema),
+            "output_type": fingerprint(None if schema is None else schema.json_schema),
             "completion_window": fingerprint(completion_window_text(self.completion_window)),
             "connection": fingerprint(self.hook.get_conn().base_url),
         }

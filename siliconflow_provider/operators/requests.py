@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 
@@ -16,7 +16,7 @@ class Requests:
         return iter(self._items)
 
     def __repr__(self) -> str:
-        count = f" of {len(self._items):,}" if hasattr(self._items, "__len__") else ""
+        count = f" of {len(self._items):,}" if isinstance(self._items, Sized) else ""
         return f"<{type(self._items).__name__}{count}>"
 
 
