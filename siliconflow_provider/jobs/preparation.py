@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, Any
 
-from siliconflow_provider.jobs.parts import Part, PartWriter, RepeatedIds, repeated_ids
+from siliconflow_provider.jobs.parts import BlockWriter, Part, PartWriter, RepeatedIds, repeated_ids
 from siliconflow_provider.jobs.recipe import Recipe, Request, UnfitItemError
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError, read_request
 
 SHOWN_PROBLEMS = 10
+FIRST_BLOCK, MOST_LINES, BLOCK_BYTES = 16, 512, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -59,36 +61,84 @@ def prepare(
     :param limits: of a part, as `PartWriter` takes them
     :raises InvalidRequestFileError: with the first ten bad items, when there are any
     """
-    problems, ids, writer = _Problems(), RepeatedIds(), PartWriter(requests, **limits)
-    models: dict[str | None, int] = {}
-    index = row_count = number = 0
-    for number, item in enumerate(items, start=1):
+    preparation = _Preparation(recipe, PartWriter(requests, **limits), BlockWriter(rows))
+    for block in _blocks(items):
+        preparation.take(block)
+    return preparation.finish(requests, name)
+
+
+class _Preparation:
+    """What has been read of a source so far."""
+
+    def __init__(self, recipe: Recipe, writer: PartWriter, rows: BlockWriter) -> None:
+        self._recipe = recipe
+        self._writer = writer
+        self._rows = rows
+        self._problems = _Problems()
+        self._ids = RepeatedIds()
+        self._models: dict[str | None, int] = {}
+        self._items = self._requests = 0
+        self._has_rows = False
+
+    def take(self, block: list[Any]) -> None:
+        """Take in the next items."""
+        unchanged = self._recipe.unchanged(block)
+        if unchanged is None:
+            for item in block:
+                self._items += 1
+                self._take_item(item)
+            return
+        self._writer.write(*block)
+        self._ids.add(each.custom_id for each in unchanged)
+        for each in unchanged:
+            self._items += 1
+            if each.body.model not in self._models:
+                self._models[each.body.model] = self._items
+        self._requests += len(unchanged)
+
+    def finish(self, requests: IO[bytes], name: str) -> Prepared:
+        """Check what holds for all requests together, and return what there is.
+
+        :param requests: where they have been written
+        """
+        parts = self._writer.finish()
+        self._rows.flush()
+        repeated = self._ids.repeated_hashes()
+        if repeated:
+            for position, custom_id, first in repeated_ids(_ids_in(requests), repeated):
+                reason = f"its custom_id is that of item {first + 1:,} too, it must be unique"
+                self._problems.add(position + 1, reason, custom_id)
+        self._problems.raise_for(name, self._items)
+        _check_models(self._models, name)
+        return Prepared(self._requests, self._has_rows, parts)
+
+    def _take_item(self, item: Any) -> None:
         if isinstance(item, bytes) and not item.strip():
-            continue
+            return
         try:
-            request = recipe.request(item, index)
+            request = self._recipe.request(item, self._requests)
         except UnfitItemError as error:
-            problems.add(number, str(error), _id_of(item, recipe))
-            continue
-        if request.model not in models:
-            models[request.model] = number
-        ids.add_hash(hash(request.custom_id))
-        writer.write(request.line)
-        row_count += _write_row(rows, request)
-        index += 1
-    parts = writer.finish()
-    for position, custom_id, first in repeated_ids(_ids_in(requests), ids.repeated_hashes()):
-        problems.add(position + 1, f"its custom_id is that of item {first + 1:,} too, it must be unique", custom_id)
-    problems.raise_for(name, number)
-    _check_models(models, name)
-    return Prepared(index, row_count > 0, parts)
+            self._problems.add(self._items, str(error), _id_of(item, self._recipe))
+            return
+        if request.model not in self._models:
+            self._models[request.model] = self._items
+        self._ids.add((request.custom_id,))
+        self._writer.write(request.line)
+        if request.row is not None:
+            self._rows.write(request.row, b"\n", size=len(request.row) + 1)
+            self._has_rows = True
+        self._requests += 1
 
 
-def _write_row(rows: IO[bytes], request: Request) -> int:
-    if request.row is None:
-        return 0
-    rows.write(request.row + b"\n")
-    return 1
+def _blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """Yield a few items at a time: as many lines of bytes as have about `BLOCK_BYTES`."""
+    source = iter(items)
+    count = FIRST_BLOCK
+    while block := list(islice(source, count)):
+        yield block
+        if isinstance(block[0], bytes):
+            longest = max(map(len, block))
+            count = max(1, min(MOST_LINES, BLOCK_BYTES // longest))
 
 
 def _ids_in(requests: IO[bytes]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,8 @@ from siliconflow_provider.jobs.request_lines import RequestLine, check_request, 
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 encode = msgspec.json.Encoder(enc_hook=str).encode
+_lines_decoder = msgspec.json.Decoder(RequestLine)
+_MARK = "\0the text\0"
 
 
 class UnfitItemError(ValueError):
@@ -57,25 +60,53 @@ class Recipe:
         :raises UnfitItemError: when it cannot become one that the service takes
         """
         try:
-            if isinstance(item, bytes) and self._fills_nothing:
+            if not isinstance(item, bytes):
+                return self._made(item, None, index)
+            if self._fills_nothing:
                 return self._checked(item.strip() + b"\n")
-            return self._made(_decoded(item) if isinstance(item, bytes) else item, index)
+            line = item.removeprefix(BOM_UTF8).strip()
+            return self._made(_decoded(line), line, index)
         except UnfitItemError:
             raise
         except (ValueError, RecursionError, TypeError) as error:
             raise UnfitItemError(str(error)) from None
 
+    def unchanged(self, items: Sequence[Any]) -> list[RequestLine] | None:
+        """Return what is in items that are sent as they are, or None: then each is to be looked at by itself.
+
+        Many lines are decoded at once, and the checks of a request are made once for all that look alike.
+        """
+        if not self._fills_nothing:
+            return None
+        try:
+            block = b"".join(items)
+            # Where each line begins and ends like this, as many values as there are lines are one each.
+            if not all(each[:1] == b"{" and each[-2:] == b"}\n" for each in items):
+                return None
+            # The decoder does not look into texts that it has no field for.
+            if not block.isascii():
+                block.decode()
+            requests = _lines_decoder.decode_lines(block)
+        except (TypeError, ValueError, RecursionError):
+            return None
+        looks = {
+            (each.method, each.url, each.body.thinking_budget, *[one.role for one in each.body.messages]): each
+            for each in requests
+        }
+        is_fit = all(check_request(each) is None for each in looks.values()) and all(each.custom_id for each in requests)
+        return requests if is_fit and len(requests) == len(items) else None
+
     @cached_property
     def _fills_nothing(self) -> bool:
         return not (self.prompt or self.system_prompt or self.instruction or self.request_params or self.model)
 
-    def _made(self, item: Any, index: int) -> Request:
+    def _made(self, item: Any, encoded: bytes | None, index: int) -> Request:
         generated = f"request-{index + 1:06d}"
         if isinstance(item, str):
             return self._of_messages(generated, [{"role": "user", "content": item}])
         if isinstance(item, Mapping):
             if self.prompt is not None:
-                return self._of_row(item, generated)
+                return self._of_row(item, encoded or encode(item), generated)
             if not isinstance(item.get("body"), Mapping):
                 raise UnfitItemError(
                     f"it is neither a request line (custom_id, body) nor can it become one: give prompt=, which names "
@@ -86,17 +117,26 @@ class Recipe:
             return self._of_messages(generated, list(item))
         raise UnfitItemError(f"it is {type(item).__name__}: give a text, a list of messages, a row or a request line")
 
-    def _of_messages(self, custom_id: str, messages: list[Any], row: bytes | None = None) -> Request:
-        if self.prompt is not None and row is None:
+    def _of_messages(self, custom_id: str, messages: list[Any]) -> Request:
+        if self.prompt is not None:
             raise UnfitItemError("prompt= names columns of a row, and this is none: leave prompt= out")
-        return self._filled({"custom_id": custom_id, "body": {"messages": messages}}, row)
+        return self._filled({"custom_id": custom_id, "body": {"messages": messages}})
 
-    def _of_row(self, row: Mapping[str, Any], generated: str) -> Request:
-        custom_id = generated
-        if self.id_column is not None:
-            custom_id = _text(row, self.id_column)
+    def _of_row(self, row: Mapping[str, Any], encoded: bytes, generated: str) -> Request:
+        custom_id = generated if self.id_column is None else _text(row, self.id_column)
+        if not custom_id:
+            raise UnfitItemError("custom_id is empty")
         content = _PLACEHOLDER.sub(lambda each: self._value(row, each), self.prompt or "")
-        return self._of_messages(custom_id, [{"role": "user", "content": content}], encode(row))
+        start, middle, end, model = self._frame
+        line = b"".join((start, encode(custom_id), middle, encode(content), end))
+        return Request(custom_id, line, model, encoded)
+
+    @cached_property
+    def _frame(self) -> tuple[bytes, bytes, bytes, str | None]:
+        """What is the same in the lines of all rows: before the id, before the text and after it; and the model."""
+        request = self._filled({"custom_id": _MARK, "body": {"messages": [{"role": "user", "content": _MARK}]}})
+        start, middle, end = request.line.split(encode(_MARK))
+        return start, middle, end, request.model
 
     def _value(self, row: Mapping[str, Any], placeholder: re.Match[str]) -> str:
         name = placeholder[1]
@@ -115,7 +155,7 @@ class Recipe:
             self.__dict__["_columns"] = columns
         return columns
 
-    def _filled(self, line: dict[str, Any], row: bytes | None = None) -> Request:
+    def _filled(self, line: dict[str, Any]) -> Request:
         body = dict(line["body"])
         if isinstance(body.get("messages"), list | tuple):
             body["messages"] = self._with_system_message(list(body["messages"]))
@@ -123,7 +163,7 @@ class Recipe:
             body["model"] = self.model
         body = {**self.request_params, **body}
         filled = {"custom_id": line["custom_id"], "method": "POST", "url": "/v1/chat/completions", **line, "body": body}
-        return self._checked(encode(filled) + b"\n", row)
+        return self._checked(encode(filled) + b"\n")
 
     def _with_system_message(self, messages: list[Any]) -> list[Any]:
         given = next((each for each in messages if isinstance(each, Mapping) and each.get("role") == "system"), None)
@@ -135,17 +175,17 @@ class Recipe:
             return [longer if each is given else each for each in messages]
         return messages
 
-    def _checked(self, line: bytes, row: bytes | None = None) -> Request:
+    def _checked(self, line: bytes) -> Request:
         request: RequestLine = read_request(line)
         reason = check_request(request) or (None if request.custom_id else "custom_id is empty")
         if reason is not None:
             raise UnfitItemError(reason)
-        return Request(request.custom_id, line, request.body.model, row)
+        return Request(request.custom_id, line, request.body.model)
 
 
 def _decoded(line: bytes) -> Any:
     try:
-        return msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
+        return msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnfitItemError(f"not JSON in UTF-8: {error}") from None
 
