@@ -13,10 +13,12 @@ import msgspec
 
 from siliconflow_provider.jobs.answers import AnswerError, ResultRow, parse_answer
 from siliconflow_provider.jobs.manifest import DISTINCT_ERRORS, REPORTED_ERRORS
+from siliconflow_provider.jobs.parts import BlockWriter
 
 log = logging.getLogger(__name__)
 
 STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
+_STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
 SUCCEEDED = STATUSES.index("succeeded")
 SHOWN_LINES = 10
 # What a request's own content caused comes again; codes of the service and of OpenAI's form.
@@ -36,7 +38,8 @@ class Answers:
     """
 
     def __init__(self, requests: int, rows: IO[bytes], validate: Validate | None = None) -> None:
-        self._rows = rows
+        self._file = rows
+        self._rows = BlockWriter(rows)
         self._validate = validate
         self._end = 0
         self._offsets = array("q", [-1]) * requests
@@ -128,13 +131,13 @@ class Answers:
         :param inputs: the row that each request was made of, as JSON; None when there are none
         """
         self._rows.flush()
-        descriptor, read = self._rows.fileno(), os.pread
+        self._file.flush()
+        descriptor, read, blocks = self._file.fileno(), os.pread, BlockWriter(results)
         for offset, length in zip(self._offsets, self._lengths, strict=True):
             row = read(descriptor, length, offset)
-            if inputs is None:
-                results.write(row + b"\n")
-            else:
-                results.write(row[: -len(_END)] + next(inputs).strip() + b"}\n")
+            line = row + b"\n" if inputs is None else row[: -len(_END)] + next(inputs).strip() + b"}\n"
+            blocks.write(line, size=len(line))
+        blocks.flush()
 
     def counts(self) -> dict[str, int]:
         """Return how many requests have each status."""
@@ -176,10 +179,10 @@ class Answers:
     def _keep(self, index: int, row: ResultRow) -> None:
         row.input = None
         encoded = _encode(row)
-        self._rows.write(encoded)
+        self._rows.write(encoded, size=len(encoded))
         self._offsets[index], self._lengths[index] = self._end, len(encoded)
         self._end += len(encoded)
-        self._statuses[index] = STATUSES.index(row.status)
+        self._statuses[index] = _STATUS_CODES[row.status]
         self._reasons[index] = self._reason_code(row.finish_reason)
         self._errors[index] = self._error_code(row.error)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from siliconflow_provider.api.limits import MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 16
 
 
 class Part(msgspec.Struct, frozen=True):
