@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from siliconflow_provider.operators.inference import BatchInferenceOperator
+from siliconflow_provider.operators.requests import items_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -44,8 +45,7 @@ class BatchInferenceDecoratedOperator(DecoratedOperator, BatchInferenceOperator)
         """Call the function."""
         arguments: dict[str, Any] = {**context, **self.op_kwargs}
         kwargs = determine_kwargs(self.python_callable, self.op_args, arguments)
-        items: Iterable[Any] = self.python_callable(*self.op_args, **kwargs)
-        return items
+        return items_of(self.python_callable(*self.op_args, **kwargs))
 
 
 def siliconflow_batch_task(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
+
+import msgspec
 
 from siliconflow_provider.jobs.parts import Part, PartWriter, RepeatedIds, repeated_ids
 from siliconflow_provider.jobs.recipe import Recipe, Request, UnfitItemError
@@ -61,13 +65,18 @@ def prepare(
     """
     problems, ids, writer = _Problems(), RepeatedIds(), PartWriter(requests, **limits)
     models: dict[str | None, int] = {}
+    passed_over = array("q")
     index = row_count = number = 0
     for number, item in enumerate(items, start=1):
-        if isinstance(item, bytes) and not item.strip():
-            continue
+        if isinstance(item, bytes):
+            item = item.removeprefix(BOM_UTF8) if number == 1 else item
+            if not item.strip():
+                passed_over.append(number)
+                continue
         try:
             request = recipe.request(item, index)
         except UnfitItemError as error:
+            passed_over.append(number)
             problems.add(number, str(error), _id_of(item, recipe))
             continue
         if request.model not in models:
@@ -78,7 +87,8 @@ def prepare(
         index += 1
     parts = writer.finish()
     for position, custom_id, first in repeated_ids(_ids_in(requests), ids.repeated_hashes()):
-        problems.add(position + 1, f"its custom_id is that of item {first + 1:,} too, it must be unique", custom_id)
+        this, other = (_number(each, passed_over) for each in (position, first))
+        problems.add(this, f"its custom_id is that of item {other:,} too, it must be unique", custom_id)
     problems.raise_for(name, number)
     _check_models(models, name)
     return Prepared(index, row_count > 0, parts)
@@ -97,11 +107,24 @@ def _ids_in(requests: IO[bytes]) -> Iterator[str]:
         yield read_request(line).custom_id
 
 
+def _number(position: int, passed_over: Iterable[int]) -> int:
+    """Return the number of the item that became the request at a position."""
+    number = position + 1
+    for each in passed_over:
+        if each > number:
+            break
+        number += 1
+    return number
+
+
 def _id_of(item: Any, recipe: Recipe) -> str | None:
     """Return the id of a bad item where it shows one."""
     name = recipe.id_column or "custom_id"
-    value = item.get(name) if isinstance(item, dict) else None
-    return value if isinstance(value, str) else None
+    try:
+        value = (msgspec.json.decode(item) if isinstance(item, bytes) else item)[name]
+    except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError):
+        return None
+    return str(value)
 
 
 def _check_models(models: dict[str | None, int], name: str) -> None:

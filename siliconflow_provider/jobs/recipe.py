@@ -100,7 +100,13 @@ class Recipe:
 
     def _value(self, row: Mapping[str, Any], placeholder: re.Match[str]) -> str:
         name = placeholder[1]
-        return _text(row, name) if name in self.columns_of(row) else placeholder[0]
+        if name in self.columns_of(row):
+            return _text(row, name)
+        if name in row:
+            raise UnfitItemError(
+                f"column {name!r}, which prompt names, is not in the first row: give all rows the same"
+            )
+        return placeholder[0]
 
     def columns_of(self, row: Mapping[str, Any]) -> frozenset[str]:
         """Return what the prompt names of a job's columns, which are those of its first row."""
@@ -131,7 +137,10 @@ class Recipe:
             texts = [each for each in (self.system_prompt, self.instruction) if each]
             return [{"role": "system", "content": "\n\n".join(texts)}, *messages] if texts else messages
         if self.instruction:
-            longer = {**given, "content": f"{given.get('content')}\n\n{self.instruction}"}
+            said = given.get("content")
+            instruction = [{"type": "text", "text": self.instruction}]
+            content = [*said, *instruction] if isinstance(said, list) else f"{said}\n\n{self.instruction}"
+            longer = {**given, "content": content}
             return [longer if each is given else each for each in messages]
         return messages
 
@@ -145,7 +154,7 @@ class Recipe:
 
 def _decoded(line: bytes) -> Any:
     try:
-        return msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
+        return msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnfitItemError(f"not JSON in UTF-8: {error}") from None
 
@@ -155,4 +164,5 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     if value is None:
         has = "is null" if column in row else f"is missing, the row has {', '.join(map(repr, row)) or 'nothing'}"
         raise UnfitItemError(f"column {column!r} {has}")
-    return value if isinstance(value, str) else encode(value).decode()
+    plain = msgspec.to_builtins(value, enc_hook=str)
+    return plain if isinstance(plain, str) else encode(plain).decode()

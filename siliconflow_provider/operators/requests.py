@@ -34,6 +34,17 @@ def as_requests(value: Any) -> Any:
     return Requests(value)
 
 
+def items_of(given: Any) -> Iterable[Any]:
+    """Return what was given or returned, once it is known to be items.
+
+    :raises ValueError: when it is not
+    """
+    if given is None:
+        raise ValueError("there are no requests: give or return an iterable of them, which may be empty, not None")
+    items: Iterable[Any] = as_requests(given)
+    return items
+
+
 def _is_placeholder(value: Any) -> bool:
     from airflow.providers.common.compat.sdk import SET_DURING_EXECUTION
 
