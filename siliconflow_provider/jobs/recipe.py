@@ -95,6 +95,7 @@ class Recipe:
         custom_id = generated
         if self.id_column is not None:
             custom_id = _text(row, self.id_column)
+        self.columns_of(row)
         content = _PLACEHOLDER.sub(lambda each: self._value(row, each), self.prompt or "")
         return self._of_messages(custom_id, [{"role": "user", "content": content}], encode(row))
 
