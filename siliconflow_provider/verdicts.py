@@ -63,14 +63,17 @@ def describe_job(manifest: Mapping[str, Any], running: Sequence[str], repeated: 
     said = f"{succeeded:,} of {total:,} requests succeeded in {rounds} round{'' if rounds == 1 else 's'}"
     if counts:
         said += f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})"
-    reasons = [f"{each['count']:,} x {each['code'] or 'error'}: {each['message']}" for each in manifest["errors"][:3]]
+    reasons = [
+        f"{each['count']:,} x {each['code'] or 'error'}: {each['message'].rstrip('.')}"
+        for each in manifest["errors"][:3]
+    ]
     if reasons:
         said += f"; most often: {'; '.join(reasons)}"
     tokens = manifest["tokens"]
     said += f". Billed: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
     said += f". {describe_running(running, siliconflow_conn_id)}" if running else ". Nothing runs any more"
     if repeated:
-        return f"{said}. Clearing the task sends {repeated:,} requests without a good answer again, and keeps the rest"
+        return f"{said}. Clearing the task sends again what has no good answer ({repeated:,}) and keeps the rest"
     return f"{said}. Clearing the task buys nothing"
 
 

@@ -27,7 +27,7 @@ def as_requests(value: Any) -> Any:
     """
     from airflow.providers.common.compat.sdk import XComArg
 
-    if value is None or isinstance(value, (Requests, XComArg)) or _is_placeholder(value):
+    if value is None or isinstance(value, (Requests, XComArg)):
         return value
     if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
         raise ValueError(f"requests is {type(value).__name__}: give an iterable of texts, message lists or rows")
@@ -43,9 +43,3 @@ def items_of(given: Any) -> Iterable[Any]:
         raise ValueError("there are no requests: give or return an iterable of them, which may be empty, not None")
     items: Iterable[Any] = as_requests(given)
     return items
-
-
-def _is_placeholder(value: Any) -> bool:
-    from airflow.providers.common.compat.sdk import SET_DURING_EXECUTION
-
-    return value is SET_DURING_EXECUTION
