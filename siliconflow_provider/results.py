@@ -17,13 +17,18 @@ def read_results(
 
     :param summary_or_path: what an operator returned, the file, or the directory that it is in
     :param status: only rows of this status or these, such as `"succeeded"`
+    :raises ValueError: when there is no such status
     """
     import msgspec
 
     from siliconflow_provider.jobs.answers import ResultRow
+    from siliconflow_provider.jobs.collection import STATUSES
     from siliconflow_provider.storage import open_for_reading, storage_path
 
     wanted = {status} if isinstance(status, str) else status
+    unknown = set(wanted or ()) - set(STATUSES)
+    if unknown:
+        raise ValueError(f"status {sorted(unknown)[0]!r} does not exist: there are {', '.join(filter(None, STATUSES))}")
     if isinstance(summary_or_path, Mapping):
         path = storage_path(summary_or_path["results_path"])
     else:

@@ -51,22 +51,29 @@ def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
     )
 
 
-def describe_job(manifest: Mapping[str, Any], running: Sequence[str], siliconflow_conn_id: str) -> str:
-    """Say of a job how many requests came to what and why, what still costs, and what clearing the task does."""
+def describe_job(manifest: Mapping[str, Any], running: Sequence[str], repeated: int, siliconflow_conn_id: str) -> str:
+    """Say of a job how many requests came to what and why, what still costs, and what clearing the task does.
+
+    :param running: ids of the batches that still run
+    :param repeated: how many requests are sent again when the task is cleared
+    """
     counts, total = dict(manifest["counts"]), manifest["rows"]
     succeeded = counts.pop("succeeded", 0)
-    said = f"{succeeded:,} of {total:,} requests succeeded in {manifest['rounds']} rounds"
+    rounds = manifest["rounds"]
+    said = f"{succeeded:,} of {total:,} requests succeeded in {rounds} round{'' if rounds == 1 else 's'}"
     if counts:
         said += f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})"
-    reasons = [f"{each['count']:,} x {each['code'] or 'error'}: {each['message']}" for each in manifest["errors"][:3]]
+    reasons = [
+        f"{each['count']:,} x {each['code'] or 'error'}: {each['message'].rstrip('.')}"
+        for each in manifest["errors"][:3]
+    ]
     if reasons:
         said += f"; most often: {'; '.join(reasons)}"
     tokens = manifest["tokens"]
     said += f". Billed: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
     said += f". {describe_running(running, siliconflow_conn_id)}" if running else ". Nothing runs any more"
-    open_requests = total - succeeded
-    if open_requests:
-        return f"{said}. Clearing the task sends what has no good answer again, and keeps the rest"
+    if repeated:
+        return f"{said}. Clearing the task sends again what has no good answer ({repeated:,}) and keeps the rest"
     return f"{said}. Clearing the task buys nothing"
 
 

@@ -37,6 +37,10 @@ class Workspace:
         path = self.local / name
         return path if path.exists() or fetch(self.directory / name, path) else None
 
+    def discard(self, name: str) -> None:
+        """Forget the local copy of a file."""
+        (self.local / name).unlink(missing_ok=True)
+
     def publish(self, name: str) -> None:
         """Bring a local file to its place, where it appears whole."""
         publish(self.local / name, self.directory / name)

@@ -226,10 +226,13 @@ def run(context: dict[str, Any]) -> Callable[..., Any]:
         return json.loads(json.dumps(event.payload))
 
     def run_task(make: Callable[[], BaseOperator]) -> Any:
-        try:
-            return make().execute(context)
-        except TaskDeferred as deferral:
-            event = asyncio.run(only_event(*deferral.trigger.serialize()))
-            return make().resume_execution(deferral.method_name, {"event": event}, context)
+        method, arguments = "execute", {}
+        while True:
+            task = make()
+            try:
+                return task.execute(context) if not arguments else task.resume_execution(method, arguments, context)
+            except TaskDeferred as deferral:
+                event = asyncio.run(only_event(*deferral.trigger.serialize()))
+                method, arguments = deferral.method_name, {"event": event}
 
     return run_task

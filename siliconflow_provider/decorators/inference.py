@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
-    SET_DURING_EXECUTION,
     DecoratedOperator,
     determine_kwargs,
     task_decorator_factory,
 )
 
 from siliconflow_provider.operators.inference import BatchInferenceOperator
+from siliconflow_provider.operators.requests import items_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -24,8 +24,9 @@ class BatchInferenceDecoratedOperator(DecoratedOperator, BatchInferenceOperator)
     What the function returns or yields is never rendered as templates. It gets Airflow's context.
     """
 
-    template_fields: Sequence[str] = tuple(
-        dict.fromkeys((*DecoratedOperator.template_fields, *BatchInferenceOperator.template_fields))
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *(each for each in BatchInferenceOperator.template_fields if each not in ("requests", "input_path")),
     )
     custom_operator_name = "@task.siliconflow_batch"
 
@@ -36,7 +37,8 @@ class BatchInferenceDecoratedOperator(DecoratedOperator, BatchInferenceOperator)
             python_callable=python_callable,
             op_args=op_args or (),
             op_kwargs=op_kwargs or {},
-            requests=SET_DURING_EXECUTION,
+            # What the function gives is asked for by `source`.
+            requests=(),
             **kwargs,
         )
 
@@ -44,8 +46,7 @@ class BatchInferenceDecoratedOperator(DecoratedOperator, BatchInferenceOperator)
         """Call the function."""
         arguments: dict[str, Any] = {**context, **self.op_kwargs}
         kwargs = determine_kwargs(self.python_callable, self.op_args, arguments)
-        items: Iterable[Any] = self.python_callable(*self.op_args, **kwargs)
-        return items
+        return items_of(self.python_callable(*self.op_args, **kwargs))
 
 
 def siliconflow_batch_task(

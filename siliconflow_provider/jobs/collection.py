@@ -23,6 +23,7 @@ SUCCEEDED = STATUSES.index("succeeded")
 SHOWN_LINES = 10
 # What a request's own content caused comes again; codes of the service and of OpenAI's form.
 LASTING_CODES = frozenset({"400", "20012", "invalid_request", "invalid_request_error", "context_length_exceeded"})
+_WORTH = {"succeeded": 2, "invalid": 1}
 _END = b"null}"
 _encode = msgspec.json.Encoder().encode
 
@@ -41,7 +42,7 @@ class Answers:
         self._file = rows
         self._rows = BlockWriter(rows)
         self._validate = validate
-        self._end = 0
+        self._end = self._start = 0
         self._offsets = array("q", [-1]) * requests
         self._lengths = array("I", [0]) * requests
         self._statuses = bytearray(requests)
@@ -82,16 +83,28 @@ class Answers:
             row.round = round_number
             self._take(index, row)
 
+    def begin_batch(self) -> None:
+        """Say that the next files are those of another batch."""
+        self._start = self._end
+
+    def is_mentioned(self, index: int) -> bool:
+        """Whether the files of this batch have brought a row for a request."""
+        return self._offsets[index] >= self._start
+
     def take_row(self, row: ResultRow) -> None:
-        """Take in a good row that an earlier attempt has landed, where there is none yet."""
-        if row.index is not None and row.index < len(self._statuses) and not self.is_good(row.index):
+        """Take in a row that an earlier attempt has landed, where there is none, or it is better."""
+        if row.index is None or row.index >= len(self._statuses) or row.status == "unfinished":
+            return
+        if not self.has_row(row.index) or (row.status == "succeeded" and not self.is_good(row.index)):
             self.prompt_tokens += row.prompt_tokens or 0
             self.completion_tokens += row.completion_tokens or 0
             self._keep(row.index, row)
 
     def assume(self, index: int, row: ResultRow) -> None:
         """Say what became of a request that no file mentions."""
-        if not self.is_good(index):
+        status = STATUSES[self._statuses[index]]
+        # An invalid answer keeps its text, unless it is asked for once more.
+        if status != "succeeded" and (status != "invalid" or row.status == "unfinished"):
             row.index = index
             self._keep(index, row)
 
@@ -102,11 +115,6 @@ class Answers:
     def has_row(self, index: int) -> bool:
         """Whether anything is known of this request."""
         return self._offsets[index] >= 0
-
-    def since_now(self) -> Callable[[int], bool]:
-        """Return a test that says whether a request got a row after this call."""
-        start = self._end
-        return lambda index: self._offsets[index] >= start
 
     def to_repeat(self, *, is_cleared: bool) -> list[int]:
         """Return the positions of the requests that another round may answer.
@@ -168,13 +176,16 @@ class Answers:
     def _take(self, index: int, row: ResultRow) -> None:
         if row.status == "succeeded" and self._validate is not None:
             self._validate(row)
-        self.prompt_tokens += row.prompt_tokens or 0
-        self.completion_tokens += row.completion_tokens or 0
-        if self._statuses[index] == SUCCEEDED:
-            self.duplicates += 1
-            return
-        row.index = index
-        self._keep(index, row)
+        known, new = (_WORTH.get(each, 0) for each in (STATUSES[self._statuses[index]], row.status))
+        is_repeated = self.is_mentioned(index)
+        is_better = new > known or (new == known < _WORTH["succeeded"] and not is_repeated)
+        self.duplicates += is_repeated
+        if is_better or not is_repeated:
+            self.prompt_tokens += row.prompt_tokens or 0
+            self.completion_tokens += row.completion_tokens or 0
+        if is_better:
+            row.index = index
+            self._keep(index, row)
 
     def _keep(self, index: int, row: ResultRow) -> None:
         row.input = None

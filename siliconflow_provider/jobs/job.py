@@ -17,12 +17,14 @@ class Round(msgspec.Struct, frozen=True):
 
     :param number: 1 for all requests of the job
     :param max_tries: of the task when the round was planned: they grow when a person clears the task
+    :param planned_at: Unix seconds
     :param indexes: the job's position of each line of the round's file; empty in round 1, where they are equal
     """
 
     number: int
     parts: list[Part]
     max_tries: int
+    planned_at: int
     indexes: list[int] = []
 
     def indexes_of(self, part: Part) -> range | list[int]:
@@ -38,13 +40,11 @@ class Job(msgspec.Struct, frozen=True):
     :param key: of the task instance, as in its batches' metadata
     :param task: the task instance for people
     :param definition: hashes of what the job was made by, by their name
-    :param created_at: Unix seconds
     """
 
     key: str
     task: str
     definition: dict[str, str]
-    created_at: int
     requests: int
     has_rows: bool
     first_round: Round

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.api.models import Batch
@@ -90,6 +90,7 @@ def build_job_manifest(
     answers: Answers,
     batches: Sequence[tuple[Round, Part, Batch]],
     *,
+    forgotten: Sequence[Mapping[str, Any]],
     paths: dict[str, str],
     custom_ids: Callable[[set[int]], dict[int, str]],
     complete: bool,
@@ -97,9 +98,14 @@ def build_job_manifest(
     """Return the manifest of a job of many batches.
 
     :param batches: each with its round and its part
+    :param forgotten: the reports of those that the service does not show any more
     :param custom_ids: gives the ids of requests at these positions
     :param complete: whether nothing of the job runs any more
     """
+    reports = [
+        *forgotten,
+        *({**_batch_report(batch), "round": round_.number, "part": part.sha256} for round_, part, batch in batches),
+    ]
     return {
         "schema_version": SCHEMA_VERSION,
         "key": job.key,
@@ -113,10 +119,8 @@ def build_job_manifest(
         "duplicates": answers.duplicates,
         "strangers": answers.strangers,
         "unreadable_lines": answers.unreadable_lines,
-        "batches": [
-            {**_batch_report(batch), "round": round_.number, "part": part.sha256} for round_, part, batch in batches
-        ],
-        "rounds": max((round_.number for round_, _, _ in batches), default=0),
+        "batches": reports,
+        "rounds": max((each["round"] for each in reports), default=0),
         "complete": complete,
     }
 

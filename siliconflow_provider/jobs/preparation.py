@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
+import msgspec
+
 from siliconflow_provider.jobs.parts import BlockWriter, Part, PartWriter, RepeatedIds, repeated_ids
-from siliconflow_provider.jobs.recipe import Recipe, Request, UnfitItemError
+from siliconflow_provider.jobs.recipe import Recipe, UnfitItemError
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError, read_request
 
 SHOWN_PROBLEMS = 10
@@ -77,6 +81,7 @@ class _Preparation:
         self._problems = _Problems()
         self._ids = RepeatedIds()
         self._models: dict[str | None, int] = {}
+        self._passed_over = array("q")
         self._items = self._requests = 0
         self._has_rows = False
 
@@ -106,18 +111,22 @@ class _Preparation:
         repeated = self._ids.repeated_hashes()
         if repeated:
             for position, custom_id, first in repeated_ids(_ids_in(requests), repeated):
-                reason = f"its custom_id is that of item {first + 1:,} too, it must be unique"
-                self._problems.add(position + 1, reason, custom_id)
+                this, other = (_number(each, self._passed_over) for each in (position, first))
+                self._problems.add(this, f"its custom_id is that of item {other:,} too, it must be unique", custom_id)
         self._problems.raise_for(name, self._items)
         _check_models(self._models, name)
         return Prepared(self._requests, self._has_rows, parts)
 
     def _take_item(self, item: Any) -> None:
-        if isinstance(item, bytes) and not item.strip():
-            return
+        if isinstance(item, bytes):
+            item = item.removeprefix(BOM_UTF8) if self._items == 1 else item
+            if not item.strip():
+                self._passed_over.append(self._items)
+                return
         try:
             request = self._recipe.request(item, self._requests)
         except UnfitItemError as error:
+            self._passed_over.append(self._items)
             self._problems.add(self._items, str(error), _id_of(item, self._recipe))
             return
         if request.model not in self._models:
@@ -147,11 +156,24 @@ def _ids_in(requests: IO[bytes]) -> Iterator[str]:
         yield read_request(line).custom_id
 
 
+def _number(position: int, passed_over: Iterable[int]) -> int:
+    """Return the number of the item that became the request at a position."""
+    number = position + 1
+    for each in passed_over:
+        if each > number:
+            break
+        number += 1
+    return number
+
+
 def _id_of(item: Any, recipe: Recipe) -> str | None:
     """Return the id of a bad item where it shows one."""
     name = recipe.id_column or "custom_id"
-    value = item.get(name) if isinstance(item, dict) else None
-    return value if isinstance(value, str) else None
+    try:
+        value = (msgspec.json.decode(item) if isinstance(item, bytes) else item)[name]
+    except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError):
+        return None
+    return str(value)
 
 
 def _check_models(models: dict[str | None, int], name: str) -> None:

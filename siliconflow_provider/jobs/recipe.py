@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -64,7 +63,7 @@ class Recipe:
                 return self._made(item, None, index)
             if self._fills_nothing:
                 return self._checked(item.strip() + b"\n")
-            line = item.removeprefix(BOM_UTF8).strip()
+            line = item.strip()
             return self._made(_decoded(line), line, index)
         except UnfitItemError:
             raise
@@ -93,7 +92,9 @@ class Recipe:
             (each.method, each.url, each.body.thinking_budget, *[one.role for one in each.body.messages]): each
             for each in requests
         }
-        is_fit = all(check_request(each) is None for each in looks.values()) and all(each.custom_id for each in requests)
+        is_fit = all(check_request(each) is None for each in looks.values()) and all(
+            each.custom_id for each in requests
+        )
         return requests if is_fit and len(requests) == len(items) else None
 
     @cached_property
@@ -126,6 +127,7 @@ class Recipe:
         custom_id = generated if self.id_column is None else _text(row, self.id_column)
         if not custom_id:
             raise UnfitItemError("custom_id is empty")
+        self.columns_of(row)
         content = _PLACEHOLDER.sub(lambda each: self._value(row, each), self.prompt or "")
         start, middle, end, model = self._frame
         line = b"".join((start, encode(custom_id), middle, encode(content), end))
@@ -140,7 +142,13 @@ class Recipe:
 
     def _value(self, row: Mapping[str, Any], placeholder: re.Match[str]) -> str:
         name = placeholder[1]
-        return _text(row, name) if name in self.columns_of(row) else placeholder[0]
+        if name in self.columns_of(row):
+            return _text(row, name)
+        if name in row:
+            raise UnfitItemError(
+                f"column {name!r}, which prompt names, is not in the first row: give all rows the same"
+            )
+        return placeholder[0]
 
     def columns_of(self, row: Mapping[str, Any]) -> frozenset[str]:
         """Return what the prompt names of a job's columns, which are those of its first row."""
@@ -171,7 +179,10 @@ class Recipe:
             texts = [each for each in (self.system_prompt, self.instruction) if each]
             return [{"role": "system", "content": "\n\n".join(texts)}, *messages] if texts else messages
         if self.instruction:
-            longer = {**given, "content": f"{given.get('content')}\n\n{self.instruction}"}
+            said = given.get("content")
+            instruction = [{"type": "text", "text": self.instruction}]
+            content = [*said, *instruction] if isinstance(said, list) else f"{said}\n\n{self.instruction}"
+            longer = {**given, "content": content}
             return [longer if each is given else each for each in messages]
         return messages
 
@@ -195,4 +206,5 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     if value is None:
         has = "is null" if column in row else f"is missing, the row has {', '.join(map(repr, row)) or 'nothing'}"
         raise UnfitItemError(f"column {column!r} {has}")
-    return value if isinstance(value, str) else encode(value).decode()
+    plain = msgspec.to_builtins(value, enc_hook=str)
+    return plain if isinstance(plain, str) else encode(plain).decode()

@@ -254,12 +254,14 @@ def batches_of_key(client: SiliconFlowClient, submission: Submission) -> list[Ba
 
 
 def _candidates(client: SiliconFlowClient, submission: Submission) -> Iterator[Batch]:
+    # Parts and rounds of a job have files of their own.
+    is_job = submission.round is not None
     for item in _recent_batches(client):
         if item.metadata:
             # Which one is the oldest is told by its time, and some list items come without.
-            is_undated = submission.matches(item) and item.timing.created_at is None
-            yield client.get_batch(item.id) if is_undated else item
-        elif submission.content or item.input_file_id in (None, submission.input_file_id):
+            is_ours = item.metadata.get("airflow_key") == submission.key if is_job else submission.matches(item)
+            yield client.get_batch(item.id) if is_ours and item.timing.created_at is None else item
+        elif is_job or item.input_file_id in (None, submission.input_file_id):
             # Some list items come without metadata; the single batch has it.
             yield client.get_batch(item.id)
 

@@ -20,7 +20,7 @@ from siliconflow_provider.exceptions import (
 )
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
-from siliconflow_provider.operators.requests import as_requests
+from siliconflow_provider.operators.requests import as_requests, items_of
 from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout, length_of
 from siliconflow_provider.verdicts import describe_job, raise_for_ends
 
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     import pendulum
     from airflow.providers.common.compat.sdk import Context
 
-    from siliconflow_provider.jobs.recipe import Recipe
+    from siliconflow_provider.api.models import Batch
     from siliconflow_provider.jobs.rounds import Step
-    from siliconflow_provider.jobs.runner import JobRunner, Settings
-    from siliconflow_provider.jobs.structured import OutputSchema
+    from siliconflow_provider.jobs.runner import JobRunner
     from siliconflow_provider.jobs.waiting import WaitEnd
 
 
@@ -146,19 +145,18 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> dict[str, Any]:
         """Go on with the job; what its batches have come to is asked of the service."""
         raise_for_ends([each for each in ends if each.state == "error"], self.siliconflow_conn_id)
-        return self._go_on(context)
+        return self._go_on(context, [each.batch for each in ends if each.batch is not None and each.batch.is_terminal])
 
     def source(self, context: Context) -> Iterable[Any]:
         """Yield the items of a new job."""
         if self.input_path is None:
-            given: Iterable[Any] = self.requests
-            return given
+            return items_of(self.requests)
         from siliconflow_provider.storage import lines_of, storage_path
 
         return lines_of(storage_path(self.input_path))
 
-    def _go_on(self, context: Context) -> dict[str, Any]:
-        with self._attempt(context) as runner:
+    def _go_on(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
+        with self._attempt(context, ended) as runner:
             while True:
                 deadline = self._deadline(runner)
                 step = self._next_step(runner, deadline)
@@ -178,15 +176,17 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         return summary
 
     @contextmanager
-    def _attempt(self, context: Context) -> Iterator[JobRunner]:
+    def _attempt(self, context: Context, ended: Sequence[Batch]) -> Iterator[JobRunner]:
+        from siliconflow_provider.jobs.files import JobFilesError
         from siliconflow_provider.jobs.opening import open_job
-        from siliconflow_provider.jobs.runner import JobFilesError, JobRunner
+        from siliconflow_provider.jobs.runner import JobRunner, Settings
+        from siliconflow_provider.operators.definition import definition_of, recipe_of, schema_of, submission_of
         from siliconflow_provider.storage import storage_path
         from siliconflow_provider.workspace import Workspace
 
         client = self.hook.get_conn()
-        schema = self._schema()
-        settings = self._settings(context, schema)
+        schema = schema_of(self)
+        settings = Settings(submission_of(self, context), self.max_rounds, None if schema is None else schema.validate)
         settings.submission.check_arguments()
         with tempfile.TemporaryDirectory(prefix="siliconflow-") as local:
             files = Workspace(storage_path(self.output_path), Path(local))
@@ -194,11 +194,11 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                 job = open_job(
                     client,
                     files,
-                    settings,
-                    self._definition(schema),
-                    lambda: (self.input_path or "requests", self.source(context), self._recipe(schema)),
+                    settings.submission,
+                    definition_of(self, schema),
+                    lambda: (str(self.input_path or "requests"), self.source(context), recipe_of(self, schema)),
                 )
-                with closing(JobRunner(client, files, job, settings)) as runner:
+                with closing(JobRunner(client, files, job, settings, ended)) as runner:
                     yield runner
             except JobFilesError as error:
                 raise JobDefinitionError(str(error)) from None
@@ -225,8 +225,8 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         if length is not None:
             moment: pendulum.DateTime = (runner.started_at or clock.now()) + length
             return moment
-        batches = list(runner.batches.values())
-        return deadline_of(batches, None, clock.now()) if batches else None
+        running = [each for each in runner.batches.values() if not each.is_terminal]
+        return deadline_of(running, None, clock.now()) if running else None
 
     def _stop_if_killed(self, runner: JobRunner) -> None:
         running = [each.id for each in runner.batches.values() if not each.is_terminal]
@@ -237,16 +237,19 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
 
     def _finish(self, runner: JobRunner, step: Step, deadline: pendulum.DateTime | None) -> dict[str, Any]:
         """Write what there is, say what it means, and fail if that is asked for."""
-        running = [each.id for each in step.batches]
-        manifest = runner.finish(complete=not running and not step.parts)
+        manifest = runner.finish(complete=not step.batches and not step.parts)
+        cancelled = self._cancel_overdue(step.batches) if self.cancel_on_timeout else []
+        running = [each.id for each in step.batches if each.id not in cancelled]
         rate = manifest["counts"].get("succeeded", 0) / manifest["rows"] if manifest["rows"] else 1.0
-        said = describe_job(manifest, running, self.siliconflow_conn_id)
-        if running and self.cancel_on_timeout:
-            raise BatchCancelledError(f"{said}. The time was over at {deadline}, so they have been cancelled")
+        said = describe_job(manifest, running, runner.repeated_when_cleared, self.siliconflow_conn_id)
+        if cancelled:
+            raise BatchCancelledError(
+                f"the time was over at {deadline}, so cancel_on_timeout has cancelled {', '.join(cancelled)}: {said}"
+            )
         if not manifest["complete"]:
-            raise BatchTimeoutError(f"{said}. The time was over at {deadline}; a larger timeout waits longer")
+            raise BatchTimeoutError(f"the time was over at {deadline}, and a larger timeout waits longer: {said}")
         if self.min_success_rate is not None and rate < self.min_success_rate:
-            raise MissedSuccessRateError(f"{said}. The success rate is {rate:.2%}, below {self.min_success_rate:.2%}")
+            raise MissedSuccessRateError(f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {said}")
         self.log.info("%s", said)
         return {
             "results_path": manifest["paths"]["results"],
@@ -255,59 +258,9 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
             **{name: manifest[name] for name in ("rows", "counts", "tokens", "rounds")},
         }
 
-    def _schema(self) -> OutputSchema | None:
-        from siliconflow_provider.jobs.structured import OutputSchema
-
-        return None if self.output_type is None else OutputSchema(self.output_type)
-
-    def _recipe(self, schema: OutputSchema | None) -> Recipe:
-        from siliconflow_provider.jobs.recipe import Recipe
-        from siliconflow_provider.jobs.structured import RESPONSE_FORMAT
-
-        params = dict(self.request_params or {})
-        if schema is not None:
-            params.setdefault("response_format", RESPONSE_FORMAT)
-        return Recipe(
-            prompt=self.prompt,
-            id_column=self.id_column,
-            system_prompt=self.system_prompt,
-            instruction=None if schema is None else schema.instruction,
-            request_params=params,
-            model=self.model,
-        )
-
-    def _settings(self, context: Context, schema: OutputSchema | None) -> Settings:
-        from siliconflow_provider.jobs.runner import Settings
-        from siliconflow_provider.jobs.submission import Submission, digest
-        from siliconflow_provider.operators.identity import identity_label, identity_parts, run_parts
-
-        submission = Submission(
-            key=digest(*identity_parts(context, self.hook.deployment, self.submission_key)),
-            input_file_id="",
-            completion_window=self.completion_window,
-            metadata=self.metadata or {},
-            round=1,
-            run=digest(*run_parts(context, self.hook.deployment)),
-            label=identity_label(context),
-            max_tries=context["ti"].max_tries,
-        )
-        return Settings(submission, self.max_rounds, None if schema is None else schema.validate)
-
-    def _definition(self, schema: OutputSchema | None) -> dict[str, str]:
-        from siliconflow_provider.api.durations import completion_window_text
-        from siliconflow_provider.jobs.job import fingerprint
-
-        return {
-            "input_path": fingerprint(self.input_path),
-            "prompt": fingerprint(self.prompt),
-            "id_column": fingerprint(self.id_column),
-            "system_prompt": fingerprint(self.system_prompt),
-            "request_params": fingerprint(self.request_params or {}),
-            "model": fingerprint(self.model),
-            "output_type": fingerprint(None if schema is None else schema.json_schema),
-            "completion_window": fingerprint(completion_window_text(self.completion_window)),
-            "connection": fingerprint(self.hook.get_conn().base_url),
-        }
+    def _cancel_overdue(self, batches: Sequence[Batch]) -> list[str]:
+        client = self.hook.get_conn()
+        return [each.id for each in batches if self._cancel(client, each.id, "cancel_on_timeout") is not None]
 
 
 def _check_arguments(input_path: Any, requests: Any, max_rounds: int, min_success_rate: float | None) -> None:

@@ -27,14 +27,19 @@ def as_requests(value: Any) -> Any:
     """
     from airflow.providers.common.compat.sdk import XComArg
 
-    if value is None or isinstance(value, (Requests, XComArg)) or _is_placeholder(value):
+    if value is None or isinstance(value, (Requests, XComArg)):
         return value
     if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
         raise ValueError(f"requests is {type(value).__name__}: give an iterable of texts, message lists or rows")
     return Requests(value)
 
 
-def _is_placeholder(value: Any) -> bool:
-    from airflow.providers.common.compat.sdk import SET_DURING_EXECUTION
+def items_of(given: Any) -> Iterable[Any]:
+    """Return what was given or returned, once it is known to be items.
 
-    return value is SET_DURING_EXECUTION
+    :raises ValueError: when it is not
+    """
+    if given is None:
+        raise ValueError("there are no requests: give or return an iterable of them, which may be empty, not None")
+    items: Iterable[Any] = as_requests(given)
+    return items
