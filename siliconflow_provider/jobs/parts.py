@@ -119,7 +119,7 @@ class RepeatedIds:
         # Floats sort faster than integers of 64 bits, and take less memory.
         self._hashes = array("d")
 
-    def add(self, custom_ids: Iterable[str]) -> None:
+    def add(self, *custom_ids: str) -> None:
         """Note ids."""
         self._hashes.extend(map(hash, custom_ids))
 

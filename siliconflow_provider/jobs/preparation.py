@@ -94,7 +94,7 @@ class _Preparation:
                 self._take_item(item)
             return
         self._writer.write(*block)
-        self._ids.add(each.custom_id for each in unchanged)
+        self._ids.add(*[each.custom_id for each in unchanged])
         for each in unchanged:
             self._items += 1
             if each.body.model not in self._models:
@@ -131,7 +131,7 @@ class _Preparation:
             return
         if request.model not in self._models:
             self._models[request.model] = self._items
-        self._ids.add((request.custom_id,))
+        self._ids.add(request.custom_id)
         self._writer.write(request.line)
         if request.row is not None:
             self._rows.write(request.row, b"\n", size=len(request.row) + 1)

@@ -61,9 +61,9 @@ class Recipe:
         try:
             if not isinstance(item, bytes):
                 return self._made(item, None, index)
-            if self._fills_nothing:
-                return self._checked(item.strip() + b"\n")
             line = item.strip()
+            if self._fills_nothing:
+                return self._checked(line + b"\n")
             return self._made(_decoded(line), line, index)
         except UnfitItemError:
             raise
@@ -92,10 +92,8 @@ class Recipe:
             (each.method, each.url, each.body.thinking_budget, *[one.role for one in each.body.messages]): each
             for each in requests
         }
-        is_fit = all(check_request(each) is None for each in looks.values()) and all(
-            each.custom_id for each in requests
-        )
-        return requests if is_fit and len(requests) == len(items) else None
+        is_fit = len(requests) == len(items) and all(each.custom_id for each in requests)
+        return requests if is_fit and all(check_request(each) is None for each in looks.values()) else None
 
     @cached_property
     def _fills_nothing(self) -> bool:

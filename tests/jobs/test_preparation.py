@@ -91,3 +91,51 @@ def test_a_job_has_one_model(models: list[str | None], said: str) -> None:
 
 def test_no_items_are_no_parts() -> None:
     assert prepared([])[0] == Prepared(0, False, [])
+
+
+GOOD = b'{"custom_id": "a", "body": {"model": "m", "messages": [{"role": "user", "content": "x"}]}}\n'
+OTHER = GOOD.replace(b'"a"', b'"b"')
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [GOOD, OTHER],
+        [GOOD, OTHER.strip()],
+        [GOOD, OTHER.strip() + b"\r\n"],
+        [GOOD.strip() + OTHER, b"\n"],
+        [b"\xef\xbb\xbf" + GOOD, OTHER],
+        [GOOD, b"\n", OTHER],
+        [GOOD, GOOD],
+        [GOOD, OTHER.replace(b'"b"', b'""')],
+        [GOOD, OTHER.replace(b'"b"', b"1")],
+        [GOOD, OTHER.replace(b'"x"', b'"\xff"')],
+        [GOOD, OTHER.replace(b'"user"', b'"system"')],
+        [GOOD, OTHER.replace(b'"m"', b'"other"')],
+        [GOOD, OTHER.replace(b'"body"', b'"url": "/elsewhere", "body"')],
+        [GOOD, b'{"custom_id": "b",\n', OTHER.removeprefix(b'{"custom_id": "b",')],
+        [GOOD, b"[1]\n"],
+        [GOOD, json.loads(OTHER)],
+    ],
+)
+def test_lines_together_are_judged_as_each_by_itself(lines: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome() -> Any:
+        try:
+            return prepared(lines, model=None)
+        except InvalidRequestFileError as error:
+            return str(error)
+
+    together = outcome()
+    monkeypatch.setattr(Recipe, "unchanged", lambda self, items: None)
+    assert outcome() == together
+
+
+def test_many_lines_are_not_decoded_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recipe, "request", None)
+    _, lines, _ = prepared([GOOD, OTHER], model=None)
+    assert [each["custom_id"] for each in lines] == ["a", "b"]
+
+
+def test_what_the_service_refuses_in_every_row_is_found_though_rows_share_their_frame() -> None:
+    found = problems([{"q": "a"}, {"q": "b"}], prompt="{q}", request_params={"thinking_budget": 1})
+    assert [each.partition("body.")[2][:15] for each in found[1:]] == ["thinking_budget"] * 2
