@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
-import pendulum
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
@@ -100,8 +99,8 @@ def test_table_to_table_asks_each_row_once(
     monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
     monkeypatch.delenv("AIRFLOW_CONN_SILICONFLOW_EXAMPLE_DATABASE", raising=False)
     dag = load_dag_file("example_dags/table_to_table.py").table_to_table()
-    for day in (1, 2):
-        assert str(dag.test(logical_date=pendulum.datetime(2026, 11, day)).state).endswith("success")
+    for _ in range(2):
+        assert str(dag.test().state).endswith("success")
         with closing(sqlite3.connect(tmp_path / "table_to_table" / "questions.sqlite")) as database:
             joined = database.execute("SELECT question, answer FROM questions JOIN answers USING (id)").fetchall()
         assert len(joined) == 240
