@@ -145,8 +145,8 @@ def _blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
     count = FIRST_BLOCK
     while block := list(islice(source, count)):
         yield block
-        if isinstance(block[0], bytes):
-            longest = max(map(len, block))
+        longest = max((len(each) for each in block if isinstance(each, bytes)), default=0)
+        if longest:
             count = max(1, min(MOST_LINES, BLOCK_BYTES // longest))
 
 

@@ -116,6 +116,8 @@ OTHER = GOOD.replace(b'"a"', b'"b"')
         [GOOD, b'{"custom_id": "b",\n', OTHER.removeprefix(b'{"custom_id": "b",')],
         [GOOD, b"[1]\n"],
         [GOOD, json.loads(OTHER)],
+        [GOOD, 5],
+        [b"", GOOD],
     ],
 )
 def test_lines_together_are_judged_as_each_by_itself(lines: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
