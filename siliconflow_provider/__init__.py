@@ -62,6 +62,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "siliconflow_provider.operators.batches",
                     "siliconflow_provider.operators.files",
+                    "siliconflow_provider.operators.inference",
                 ],
             }
         ],
@@ -84,6 +85,12 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-name": "SiliconFlow",
                 "conn-fields": CONNECTION_FIELDS,
                 "ui-field-behaviour": CONNECTION_FORM,
+            }
+        ],
+        "task-decorators": [
+            {
+                "class-name": "siliconflow_provider.decorators.inference.siliconflow_batch_task",
+                "name": "siliconflow_batch",
             }
         ],
         "extra-links": ["siliconflow_provider.links.BatchesLink"],

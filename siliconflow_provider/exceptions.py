@@ -4,6 +4,8 @@ BatchVerdictError (AirflowFailException)    the service is through with the batc
 ├── BatchFailedError
 ├── BatchExpiredError
 └── BatchCancelledError
+MissedSuccessRateError (AirflowFailException)   a job is over, and too few requests have a good answer
+JobDefinitionError (AirflowFailException)   the job in the directory is another one than the task asks for
 BatchWaitError (AirflowException)           the wait ended before the batch did; a retry takes the batch over
 └── BatchTimeoutError
 InvalidConnectionError (AirflowException)   a field of the Airflow connection cannot be used
@@ -28,6 +30,14 @@ class BatchExpiredError(BatchVerdictError):
 
 class BatchCancelledError(BatchVerdictError):
     """Somebody cancelled the batch."""
+
+
+class MissedSuccessRateError(AirflowFailException):
+    """Too few requests of a job have a good answer. What was answered is written."""
+
+
+class JobDefinitionError(AirflowFailException):
+    """The directory holds a job that this task must not continue; nothing was submitted."""
 
 
 class BatchWaitError(AirflowException):

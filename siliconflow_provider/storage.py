@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +34,16 @@ def open_for_reading(path: ObjectStoragePath) -> IO[bytes]:
     return fileobj
 
 
+def lines_of(path: ObjectStoragePath) -> Iterator[bytes]:
+    """Yield the lines of a file, unpacked where its name ends in `.gz`."""
+    with open_for_reading(path) as stored:
+        if path.name.endswith(".gz"):
+            with gzip.open(stored) as unpacked:
+                yield from unpacked
+        else:
+            yield from stored
+
+
 def publish(source: Path, target: ObjectStoragePath) -> None:
     """Copy a finished local file to its place, where it has its name only once it is whole.
 
@@ -48,3 +60,12 @@ def publish(source: Path, target: ObjectStoragePath) -> None:
         part.replace(final)
     finally:
         part.unlink(missing_ok=True)
+
+
+def fetch(source: ObjectStoragePath, target: Path) -> bool:
+    """Copy a stored file to a local place; return False when there is none."""
+    try:
+        source.fs.get_file(source.path, str(target))
+    except FileNotFoundError:
+        return False
+    return True

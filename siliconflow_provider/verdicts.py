@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.exceptions import VERDICTS, BatchCancelledError, BatchTimeoutError, BatchWaitError
 
@@ -49,6 +49,32 @@ def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
         f"The {which} on, and what is answered is billed; the next attempt of this task takes over what runs or has "
         f"completed. To cancel: client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {cancels}"
     )
+
+
+def describe_job(manifest: Mapping[str, Any], running: Sequence[str], repeated: int, siliconflow_conn_id: str) -> str:
+    """Say of a job how many requests came to what and why, what still costs, and what clearing the task does.
+
+    :param running: ids of the batches that still run
+    :param repeated: how many requests are sent again when the task is cleared
+    """
+    counts, total = dict(manifest["counts"]), manifest["rows"]
+    succeeded = counts.pop("succeeded", 0)
+    rounds = manifest["rounds"]
+    said = f"{succeeded:,} of {total:,} requests succeeded in {rounds} round{'' if rounds == 1 else 's'}"
+    if counts:
+        said += f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})"
+    reasons = [
+        f"{each['count']:,} x {each['code'] or 'error'}: {each['message'].rstrip('.')}"
+        for each in manifest["errors"][:3]
+    ]
+    if reasons:
+        said += f"; most often: {'; '.join(reasons)}"
+    tokens = manifest["tokens"]
+    said += f". Billed: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
+    said += f". {describe_running(running, siliconflow_conn_id)}" if running else ". Nothing runs any more"
+    if repeated:
+        return f"{said}. Clearing the task sends again what has no good answer ({repeated:,}) and keeps the rest"
+    return f"{said}. Clearing the task buys nothing"
 
 
 _NOT_RETRIED = "Airflow does not retry this; clearing the task submits and buys a new batch"

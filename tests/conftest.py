@@ -190,12 +190,13 @@ def dags_folder(migrated_database: Path) -> Path:
 
 
 @pytest.fixture
-def load_dag_file(dags_folder: Path) -> Callable[[str], ModuleType]:
-    """Imports a file of that folder."""
+def load_dag_file(dags_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a file of that folder, under a name by which its types are found, as Airflow does."""
 
     def load(name: str) -> ModuleType:
         specification = importlib.util.spec_from_file_location(Path(name).stem, dags_folder / name)
         module = importlib.util.module_from_spec(specification)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
         specification.loader.exec_module(module)
         return module
 

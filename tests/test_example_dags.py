@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -47,6 +50,62 @@ def test_separate_steps_bring_each_files_answers(
     ]
     assert len({row["custom_id"] for row in rows}) == len(rows) == 120
     assert {row["status"] for row in rows} == {"succeeded"}
+
+
+def test_the_nightly_eval_in_one_task_scores_as_the_steps_do(
+    load_dag_file: Callable[[str], ModuleType],
+    connection: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
+    run = load_dag_file("example_dags/nightly_eval_one_task.py").nightly_eval_one_task().test()
+    assert str(run.state).endswith("success")
+    accuracy = dict(re.findall(r"^(\w+) +([0-9.]+)%$", capsys.readouterr().out, re.MULTILINE))
+    sums = ("addition", "subtraction", "multiplication", "division", "mixed")
+    assert accuracy == dict.fromkeys(sums, "100.0") | dict.fromkeys(("capitals", "elements", "years"), "0.0")
+    (results,) = (tmp_path / "nightly_eval_one_task").glob("*/results.jsonl")
+    rows, questions = (
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in (results, EXAMPLES / "data" / "questions.jsonl")
+    )
+    assert [row["input"] for row in rows] == questions
+
+
+def test_structured_extraction_gives_objects(
+    load_dag_file: Callable[[str], ModuleType],
+    connection: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
+    run = load_dag_file("example_dags/structured_extraction.py").structured_extraction().test()
+    assert str(run.state).endswith("success")
+    assert dict(re.findall(r"^(A-\d+) +([0-9.]+)$", capsys.readouterr().out, re.MULTILINE)) == {
+        "A-17": "279.50", "A-18": "51.00", "A-19": "64.80",
+    }  # fmt: skip
+
+
+def test_table_to_table_asks_each_row_once(
+    load_dag_file: Callable[[str], ModuleType],
+    client: SiliconFlowClient,
+    connection: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second run finds no row without an answer, and buys nothing."""
+    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
+    monkeypatch.delenv("AIRFLOW_CONN_SILICONFLOW_EXAMPLE_DATABASE", raising=False)
+    dag = load_dag_file("example_dags/table_to_table.py").table_to_table()
+    for _ in range(2):
+        assert str(dag.test().state).endswith("success")
+        with closing(sqlite3.connect(tmp_path / "table_to_table" / "questions.sqlite")) as database:
+            joined = database.execute("SELECT question, answer FROM questions JOIN answers USING (id)").fetchall()
+        assert len(joined) == 240
+        assert ("What is 313 + 863?", "1176") in joined
+        assert len(list(client.list_batches())) == 1
 
 
 class TestExpiringBatches:

@@ -39,10 +39,19 @@ def test_imports_point_downwards(path: Path) -> None:
         assert not [each for each in imported if each.split(".")[0] == "airflow"]
 
 
-@pytest.mark.parametrize("module", ["operators.batches", "operators.files", "sensors.batches"])
+@pytest.mark.parametrize(
+    "module", ["operators.batches", "operators.files", "operators.inference", "sensors.batches", "results"]
+)
 def test_importing_operators_loads_nothing_heavy(module: str) -> None:
     """DAG files are parsed every few seconds: what a task needs is imported when it runs."""
-    heavy = ["requests", "requests_toolbelt", "airflow.triggers.base", "siliconflow_provider.jobs", "asyncio.runners"]
+    heavy = [
+        "requests",
+        "requests_toolbelt",
+        "airflow.triggers.base",
+        "siliconflow_provider.jobs",
+        "asyncio.runners",
+        "pydantic",
+    ]
     program = (
         "import sys, airflow.providers.common.compat.sdk as sdk; sdk.BaseSensorOperator, sdk.BaseHook, sdk.XCom; "
         "before = set(sys.modules); "

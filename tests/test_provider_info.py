@@ -72,6 +72,11 @@ def test_airflow_knows_the_link(providers: ProvidersManager) -> None:
     assert "siliconflow_provider.links.BatchesLink" in providers.extra_links_class_names
 
 
+def test_airflow_knows_the_task_decorator(providers: ProvidersManager) -> None:
+    providers.initialize_providers_taskflow_decorator()
+    assert providers.taskflow_decorators["siliconflow_batch"].__name__ == "siliconflow_batch_task"
+
+
 def test_every_named_module_exists() -> None:
     information = siliconflow_provider.get_provider_info()
     for kind in ("hooks", "operators", "sensors", "triggers"):

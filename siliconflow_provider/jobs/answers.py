@@ -129,7 +129,9 @@ def _refusal(answer: _Line, body: _Body | None) -> AnswerError | None:
     refused = body is not None and not body.choices and body.message
     said = body and (body.error or (refused and {"code": body.code, "message": body.message}))
     if said:
-        return _error_of(said)
+        error = _error_of(said)
+        # The status tells what the error does not: whether it lies in the request.
+        return error if error.code is not None or status is None else AnswerError(str(status), error.message)
     if status not in (None, 200, "200"):
         return AnswerError(str(status), f"the request was answered with status {status}")
     if body is None or not body.choices:
@@ -140,7 +142,7 @@ def _refusal(answer: _Line, body: _Body | None) -> AnswerError | None:
 def _error_of(said: Any) -> AnswerError:
     if not isinstance(said, dict):
         return AnswerError(None, str(said))
-    code = said.get("code")
+    code = said.get("code") or said.get("type")
     return AnswerError(None if code is None else str(code), str(said.get("message") or code or "no reason given"))
 
 

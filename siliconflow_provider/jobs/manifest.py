@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import ResultRow
+
+if TYPE_CHECKING:
+    from siliconflow_provider.jobs.collection import Answers
+    from siliconflow_provider.jobs.job import Job, Round
+    from siliconflow_provider.jobs.parts import Part
 
 SCHEMA_VERSION = 1
 REPORTED_ERRORS = 10
@@ -77,6 +82,46 @@ def build_manifest(batches: Sequence[Batch], tally: Tally, paths: dict[str, str]
         "batches": [_batch_report(each) for each in batches],
         "rounds": 1,
         "complete": True,
+    }
+
+
+def build_job_manifest(
+    job: Job,
+    answers: Answers,
+    batches: Sequence[tuple[Round, Part, Batch]],
+    *,
+    forgotten: Sequence[Mapping[str, Any]],
+    paths: dict[str, str],
+    custom_ids: Callable[[set[int]], dict[int, str]],
+    complete: bool,
+) -> dict[str, Any]:
+    """Return the manifest of a job of many batches.
+
+    :param batches: each with its round and its part
+    :param forgotten: the reports of those that the service does not show any more
+    :param custom_ids: gives the ids of requests at these positions
+    :param complete: whether nothing of the job runs any more
+    """
+    reports = [
+        *forgotten,
+        *({**_batch_report(batch), "round": round_.number, "part": part.sha256} for round_, part, batch in batches),
+    ]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "key": job.key,
+        "job_id": job.id,
+        "paths": paths,
+        "rows": job.requests,
+        "counts": answers.counts(),
+        "tokens": {"prompt": answers.prompt_tokens, "completion": answers.completion_tokens},
+        "finish_reasons": answers.finish_reasons(),
+        "errors": answers.commonest_errors(custom_ids),
+        "duplicates": answers.duplicates,
+        "strangers": answers.strangers,
+        "unreadable_lines": answers.unreadable_lines,
+        "batches": reports,
+        "rounds": max((each["round"] for each in reports), default=0),
+        "complete": complete,
     }
 
 

@@ -32,7 +32,9 @@ class _Body(msgspec.Struct):
     thinking_budget: int | None = None
 
 
-class _Line(msgspec.Struct):
+class RequestLine(msgspec.Struct):
+    """What is checked of a request."""
+
     custom_id: str
     body: _Body
     method: str = "POST"
@@ -111,7 +113,7 @@ def check_request_file(lines: Iterable[bytes], copy: IO[bytes]) -> RequestFileRe
     return report
 
 
-_decoder = msgspec.json.Decoder(_Line)
+_decoder = msgspec.json.Decoder(RequestLine)
 _any_decoder = msgspec.json.Decoder()
 
 
@@ -119,21 +121,33 @@ def _check_line(line: bytes, report: RequestFileReport, first_lines: dict[str, i
     """Return what is wrong with the line, and note its id and model."""
     if not line.strip():
         return "the line is blank"
+    try:
+        request = read_request(line)
+    except ValueError as error:
+        return str(error)
+    report.models.setdefault(request.body.model or None, report.lines)
+    return check_request(request) or _check_custom_id(request.custom_id, report.lines, first_lines)
+
+
+def read_request(line: bytes) -> RequestLine:
+    """Read a request line.
+
+    :raises ValueError: when it is none
+    """
     if line.startswith(BOM_UTF8):
-        return "it begins with a byte order mark: save the file as UTF-8 without one"
+        raise ValueError("it begins with a byte order mark: save the file as UTF-8 without one")
     try:
         # The other decoder does not look into texts and numbers that it has no field for.
         line.decode()
         request = _decoder.decode(line)
         _any_decoder.decode(line)
-    except msgspec.ValidationError as error:
-        return str(error)
+    except msgspec.ValidationError:
+        raise
     except RecursionError:
-        return "it is nested too deeply to be read"
+        raise ValueError("it is nested too deeply to be read") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"not JSON in UTF-8: {error}"
-    report.models.setdefault(request.body.model or None, report.lines)
-    return _check_request(request) or _check_custom_id(request.custom_id, report.lines, first_lines)
+        raise ValueError(f"not JSON in UTF-8: {error}") from None
+    return request
 
 
 def _check_custom_id(custom_id: str, number: int, first_lines: dict[str, int]) -> str | None:
@@ -148,7 +162,8 @@ def _check_custom_id(custom_id: str, number: int, first_lines: dict[str, int]) -
     return None
 
 
-def _check_request(request: _Line) -> str | None:
+def check_request(request: RequestLine) -> str | None:
+    """Return what the service would refuse in a request, or None."""
     messages, budget = request.body.messages, request.body.thinking_budget
     if request.method != "POST":
         return f"method is {shortened(repr(request.method))}, the service takes 'POST'"

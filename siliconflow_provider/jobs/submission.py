@@ -43,6 +43,8 @@ class Submission:
     """One batch that is wanted, and whose it is.
 
     :param key: what identifies the submitter, the same for every attempt
+    :param content: identifies what the file holds, where its id is not known yet
+    :param round: of a job that sends some requests again
     :param run: identifies the run that the submitter is part of
     :param label: the submitter for people, cut to the service's limit
     :param max_tries: the submitter's tries at the creation; they grow when a person lets it start over
@@ -54,6 +56,8 @@ class Submission:
     completion_window: str | timedelta = "24h"
     model: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    content: str | None = None
+    round: int | None = None
     run: str = ""
     label: str = ""
     max_tries: int = 0
@@ -62,7 +66,7 @@ class Submission:
     def input_key(self) -> str:
         """Identifies what is asked: the file, the model, the endpoint and the window."""
         window = completion_window_text(self.completion_window)
-        return digest(self.input_file_id, self.model or "", self.endpoint, window)
+        return digest(self.content or self.input_file_id, self.model or "", self.endpoint, window)
 
     def batch_metadata(self) -> dict[str, str]:
         """Return the metadata that the batch is created with.
@@ -76,6 +80,8 @@ class Submission:
             "airflow_max_tries": str(self.max_tries),
             "airflow_task": self.label.encode()[:MAXIMUM_METADATA_VALUE].decode(errors="ignore"),
         }
+        if self.round is not None:
+            ours["airflow_round"] = str(self.round)
         taken = [each for each in self.metadata if str(each).startswith(RESERVED_PREFIX)]
         if taken:
             raise InvalidRequestError(
@@ -94,17 +100,20 @@ class Submission:
 
     def check(self) -> None:
         """Raise InvalidRequestError for what the service would refuse."""
-        self.batch_metadata()
-        completion_window_text(self.completion_window)
-        check_endpoint(self.endpoint)
+        self.check_arguments()
         check_id("input_file_id", self.input_file_id)
+
+    def check_arguments(self) -> None:
+        """Raise InvalidRequestError for what it would refuse whatever the file is."""
+        self.batch_metadata()
+        check_endpoint(self.endpoint)
         if self.model is not None:
             check_id("model", self.model)
 
     def matches(self, batch: Batch) -> bool:
         """Whether this batch was created for this submission."""
-        found = (batch.metadata.get("airflow_key"), batch.metadata.get("airflow_input"))
-        return found == (self.key, self.input_key)
+        found = (batch.metadata.get(f"airflow_{name}") for name in ("key", "input", "round"))
+        return tuple(found) == (self.key, self.input_key, None if self.round is None else str(self.round))
 
     def is_same_grant(self, batch: Batch) -> bool:
         """Whether nobody has let the submitter start over since it created this batch."""
@@ -120,13 +129,13 @@ def submit(client: SiliconFlowClient, submission: Submission, announce: Callable
     :raises CreateUncertainError: when answers stayed lost; the next attempt finds the batch if there is one
     """
     submission.check()
-    known = _batches_of_key(client, submission)
-    batch = _choose(known, submission)
+    known = batches_of_key(client, submission)
+    batch = choose(known, submission)
     if batch is not None:
         log.info("found batch %s (%s), which an earlier attempt created", batch.id, batch.status)
     else:
         _warn_of_others(known)
-        batch = _create(client, submission)
+        batch = create(client, submission)
     announce(batch)
     # Also for one that was found: its own attempt may give it up for an older one.
     clock.sleep(SETTLING_SECONDS)
@@ -142,7 +151,7 @@ def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | Non
     That is the oldest one that runs or has completed. One that ended otherwise counts only until a person lets the
     submitter start over: its verdict is to be repeated, not bought again.
     """
-    return _choose(_batches_of_key(client, submission), submission)
+    return choose(batches_of_key(client, submission), submission)
 
 
 def keep_oldest(client: SiliconFlowClient, submission: Submission, batch_id: str) -> Batch | None:
@@ -153,21 +162,26 @@ def keep_oldest(client: SiliconFlowClient, submission: Submission, batch_id: str
 
     :param batch_id: the batch that the caller waits for; the list need not show it yet
     """
-    batches = list(filter(submission.matches, _batches_of_key(client, submission)))
+    batches = list(filter(submission.matches, batches_of_key(client, submission)))
     if batches and all(each.id != batch_id for each in batches):
         batches.append(client.get_batch(batch_id))
-    batches.sort(key=_age)
-    oldest = next(filter(_runs_or_completed, batches), None)
-    if oldest is None:
-        return None
-    for other in batches:
-        if other.id != oldest.id and (_runs(other) or other.id == batch_id):
-            given_up = cancel_unless_over(client, other.id)
-            log.warning(
-                "another attempt of this task has created a batch too: %s is older and is kept, %s is %s",
-                oldest.id, other.id, given_up.status,
-            )  # fmt: skip
-    return None if oldest.id == batch_id else oldest
+    oldest = cancel_younger(client, batches, submission)
+    return None if oldest is None or oldest.id == batch_id else oldest
+
+
+def cancel_younger(client: SiliconFlowClient, batches: Iterable[Batch], submission: Submission) -> Batch | None:
+    """Cancel what runs of a submission beside its oldest batch, and return that one.
+
+    :return: the oldest of these that runs or has completed; None when none does
+    """
+    good = [each for each in _in_order(batches, submission) if _runs_or_completed(each)]
+    for younger in filter(_runs, good[1:]):
+        given_up = cancel_unless_over(client, younger.id)
+        log.warning(
+            "another attempt of this task has created a batch too: %s is older and is kept, %s is %s",
+            good[0].id, younger.id, given_up.status,
+        )  # fmt: skip
+    return good[0] if good else None
 
 
 def running_batches_of_run(client: SiliconFlowClient, run: str) -> Iterator[Batch]:
@@ -188,7 +202,7 @@ def _warn_of_others(batches: Iterable[Batch]) -> None:
         )  # fmt: skip
 
 
-def _create(client: SiliconFlowClient, submission: Submission) -> Batch:
+def create(client: SiliconFlowClient, submission: Submission) -> Batch:
     """Create the batch; after a lost answer only once it is known not to be there."""
     creates = 0
     while True:
@@ -230,28 +244,38 @@ def _look_again(client: SiliconFlowClient, submission: Submission) -> Batch | No
     return None
 
 
-def _choose(batches: Iterable[Batch], submission: Submission) -> Batch | None:
-    matching = sorted(filter(submission.matches, batches), key=_age)
+def choose(batches: Iterable[Batch], submission: Submission) -> Batch | None:
+    """Return the batch that this submission has, as `find_batch` says."""
+    matching = _in_order(batches, submission)
     # The oldest of the verdicts too: a younger one was cancelled in its favour.
     verdicts = filter(submission.is_same_grant, matching)
     return next(chain(filter(_runs_or_completed, matching), verdicts), None)
 
 
-def _age(batch: Batch) -> tuple[str, str]:
-    return str(batch.timing.created_at), batch.id
+def best_batch(batches: Iterable[Batch], submission: Submission) -> Batch | None:
+    """Return the batch of a submission that counts, however it ended: the oldest that runs or has completed first."""
+    matching = _in_order(batches, submission)
+    return next(chain(filter(_runs_or_completed, matching), matching), None)
 
 
-def _batches_of_key(client: SiliconFlowClient, submission: Submission) -> list[Batch]:
+def batches_of_key(client: SiliconFlowClient, submission: Submission) -> list[Batch]:
+    """Return all batches of the submitter that may be this submission's; of a job, those of every part and round."""
     return [each for each in _candidates(client, submission) if each.metadata.get("airflow_key") == submission.key]
 
 
+def _in_order(batches: Iterable[Batch], submission: Submission) -> list[Batch]:
+    return sorted(filter(submission.matches, batches), key=lambda each: (str(each.timing.created_at), each.id))
+
+
 def _candidates(client: SiliconFlowClient, submission: Submission) -> Iterator[Batch]:
+    # Parts and rounds of a job have files of their own.
+    is_job = submission.round is not None
     for item in _recent_batches(client):
         if item.metadata:
             # Which one is the oldest is told by its time, and some list items come without.
-            is_undated = submission.matches(item) and item.timing.created_at is None
-            yield client.get_batch(item.id) if is_undated else item
-        elif item.input_file_id in (None, submission.input_file_id):
+            is_ours = item.metadata.get("airflow_key") == submission.key if is_job else submission.matches(item)
+            yield client.get_batch(item.id) if is_ours and item.timing.created_at is None else item
+        elif is_job or item.input_file_id in (None, submission.input_file_id):
             # Some list items come without metadata; the single batch has it.
             yield client.get_batch(item.id)
 

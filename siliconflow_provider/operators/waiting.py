@@ -54,8 +54,11 @@ class BatchWaitingMixin(ConnectionMixin):
         from siliconflow_provider.api import clock
         from siliconflow_provider.jobs.waiting import deadline_of
 
-        deadline = deadline_of(batches, _length(self.timeout), clock.now())
-        batch_ids = [each.id for each in batches]
+        deadline = deadline_of(batches, length_of(self.timeout), clock.now())
+        return self.wait_until(context, [each.id for each in batches], deadline)
+
+    def wait_until(self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> Any:
+        """Wait like `wait_for_batches`, until a moment that is given."""
         if self.deferrable:
             return self.defer_until(batch_ids, deadline)
         return self._end_wait(context, self._wait_on_worker(batch_ids, deadline))
@@ -181,10 +184,11 @@ def check_poll_interval(poll_interval: float | None) -> None:
 
 def check_timeout(timeout: float | timedelta | None) -> None:
     """Raise ValueError for a length that would end a wait before it begins."""
-    length = _length(timeout)
+    length = length_of(timeout)
     if length is not None and length <= timedelta():
         raise ValueError(f"timeout is {timeout!r}: give a positive length of time, or None for the batch's window")
 
 
-def _length(timeout: float | timedelta | None) -> timedelta | None:
+def length_of(timeout: float | timedelta | None) -> timedelta | None:
+    """Return a length of time that may be given in seconds."""
     return timedelta(seconds=timeout) if isinstance(timeout, (int, float)) else timeout

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.jobs.parts import PartWriter
+from siliconflow_provider.operators.inference import BatchInferenceOperator
 
 
 @pytest.fixture
@@ -18,3 +23,33 @@ def upload(client: SiliconFlowClient) -> Callable[[bytes], str]:
 def file_id(upload: Callable[[bytes], str], sums: Callable[[int], bytes]) -> str:
     """An uploaded file of twelve requests."""
     return upload(sums(12))
+
+
+@pytest.fixture
+def infer(connection: str, tmp_path: Path) -> Callable[..., BatchInferenceOperator]:
+    """Makes the operator of a whole job, which waits on the worker; its directory is `tmp_path / "out"`."""
+
+    def make(**arguments: Any) -> BatchInferenceOperator:
+        usual = {"task_id": "create", "model": "deepseek-ai/DeepSeek-V3", "output_path": str(tmp_path / "out")}
+        return BatchInferenceOperator(**{**usual, "deferrable": False, **arguments})
+
+    return make
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
+    """Reads what that job has written."""
+    return lambda: [json.loads(each) for each in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    """Reads its manifest."""
+    return lambda: json.loads((tmp_path / "out" / "manifest.json").read_text())
+
+
+@pytest.fixture
+def part_lines(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets parts have so many lines at most."""
+    defaults = PartWriter.__init__.__kwdefaults__
+    return lambda lines: monkeypatch.setitem(defaults, "most_lines", lines)

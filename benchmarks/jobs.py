@@ -1,0 +1,301 @@
+"""Whole jobs through the emulator, the two passes over their files by themselves, and a job beside common-ai's.
+
+Each job runs in a process of its own, and the emulator, whose batches take no time, in another; the memory is the most
+that the job's process needed above the level after its imports. `jobs.py 100000` leaves larger ones out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+SIZES = (12, 5_000, 5_001, 100_000, 1_000_000)
+PASS_SIZES = (100_000, 1_000_000)
+PART = 5_000
+API_KEY = "sk-benchmark"
+ROUNDS = 3
+COLUMNS = {"seconds": min, "cpu": min, "mebibytes": max}
+MODEL = "deepseek-ai/DeepSeek-V3"
+TEXT = "The quick brown fox jumps over the lazy dog. " * 20
+# Those in which OpenAI's client is at home; the provider takes them too.
+FORMS = ("result-ids", "flat-upload", "error-objects", "openai-lines")
+
+
+class TaskInstance:
+    """What the operators use of a task instance."""
+
+    dag_id, task_id, run_id, map_index, try_number, max_tries = "benchmark", "job", "run", -1, 1, 0
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Forget it."""
+
+
+def write_rows(path: Path, count: int) -> None:
+    """Write rows of about 1 KB."""
+    with path.open("w") as file:
+        file.writelines(json.dumps({"id": f"r{i}", "text": f"{i} {TEXT}"}) + "\n" for i in range(count))
+
+
+def write_requests(path: Path, count: int) -> None:
+    """Write request lines of about 1 KB."""
+    with path.open("w") as file:
+        for i in range(count):
+            body = {"model": MODEL, "messages": [{"role": "user", "content": f"{i} {TEXT[:840]}"}], "max_tokens": 64}
+            line = {"custom_id": f"r{i}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+            file.write(json.dumps(line) + "\n")
+
+
+def write_answers(path: Path, count: int) -> None:
+    """Write answer lines of about 1 KB, those of each part in no order."""
+    with path.open("w") as file:
+        for first in range(0, count, PART):
+            for i in random.Random(first).sample(range(first, min(first + PART, count)), min(PART, count - first)):
+                message = {"role": "assistant", "content": f"{i} {TEXT[:640]}"}
+                body = {
+                    "id": f"chatcmpl-{i}", "object": "chat.completion", "created": 1741686000, "model": MODEL,
+                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": 20, "completion_tokens": 120, "total_tokens": 140},
+                }  # fmt: skip
+                line = {"id": f"batch_req_{i}", "custom_id": f"r{i}", "response": {"body": body}, "error": None}
+                file.write(json.dumps(line) + "\n")
+
+
+# One job, in a process of its own
+
+
+def our_operator(path: Path, output: Path, prompts: list[str] | None) -> Any:
+    """Return the operator, with all imported that it needs."""
+    for name in ("jobs.opening", "jobs.structured", "operators.identity", "triggers.batches", "workspace"):
+        import_module(f"siliconflow_provider.{name}")
+    from siliconflow_provider.operators.inference import BatchInferenceOperator
+
+    source = {"requests": prompts} if prompts else {"input_path": str(path), "prompt": "{text}", "id_column": "id"}
+    return BatchInferenceOperator(task_id="job", output_path=str(output), model=MODEL, **source)
+
+
+def peer_operator(path: Path, output: Path, prompts: list[str] | None) -> Any:
+    """Return common-ai's operator, with all imported that it needs."""
+    import_module("airflow.providers.common.ai.batch.openai")
+    import_module("openai").OpenAI(api_key="sk-unused").close()
+    from airflow.providers.common.ai.operators.llm_batch import LLMBatchOperator
+
+    return LLMBatchOperator(
+        task_id="job",
+        requests=prompts or [],
+        result_path=f"file://{output}",
+        llm_conn_id="llm",
+        model_id=f"openai:{MODEL}",
+        deferrable=True,
+    )
+
+
+def run_job(make: Callable[[], Any]) -> dict[str, Any]:
+    """Run a task to its end as Airflow does; what it defers to runs in line."""
+    from airflow.providers.common.compat.sdk import TaskDeferred
+
+    async def only_event(trigger: Any) -> Any:
+        (event,) = [each async for each in trigger.run()]
+        return event.payload
+
+    instance = TaskInstance()
+    context = {"ti": instance, "task_instance": instance}
+    try:
+        return make().execute(context)
+    except TaskDeferred as deferral:
+        path, arguments = deferral.trigger.serialize()
+        module, _, name = path.rpartition(".")
+        event = asyncio.run(only_event(getattr(import_module(module), name)(**arguments)))
+        return make().resume_execution(deferral.method_name, {"event": event}, context)
+
+
+def mebibytes(field: str) -> float:
+    """Return this process's memory now (`VmRSS`) or at its peak (`VmHWM`)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"{field}:")[2].split()[0]) / 1024
+
+
+def job(kind: str, path: Path, output: Path) -> None:
+    """Run one job and print its seconds, CPU seconds and MiB."""
+    operator = {"ours": our_operator, "ours-prompts": our_operator, "peer": peer_operator}[kind]
+    prompts = None if kind == "ours" else [json.loads(line)["text"] for line in path.open()]
+    operator(path, output, prompts)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before, used, started = mebibytes("VmRSS"), time.process_time(), time.perf_counter()
+    summary = run_job(lambda: operator(path, output, prompts))
+    seconds, cpu = time.perf_counter() - started, time.process_time() - used
+    with path.open("rb") as rows:
+        assert summary["counts"]["succeeded"] == sum(1 for _ in rows)
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "mebibytes": mebibytes("VmHWM") - before}))
+
+
+def emulate(directory: Path) -> None:
+    """Be the emulator until the other end of the pipe is closed."""
+    from siliconflow_provider.emulator.forms import Forms
+    from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+
+    at_once = {"queue_seconds": 0, "run_seconds": 0, "finalize_seconds": 0}
+    options = EmulatorOptions(data_dir=directory, api_key=API_KEY, forms=Forms.named(FORMS), **at_once)
+    with Emulator(options) as running:
+        print(running.base_url, flush=True)
+        sys.stdin.read()
+
+
+@contextmanager
+def emulator(directory: Path) -> Iterator[str]:
+    """Run the emulator in a process of its own, and give its base URL."""
+    command = [sys.executable, __file__, "emulate", str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+def measure_job(kind: str, count: int) -> dict[str, Any]:
+    """Return what a job of so many requests took."""
+    with tempfile.TemporaryDirectory() as name, emulator(Path(name, "emulator")) as url:
+        directory = Path(name)
+        write_rows(directory / "rows.jsonl", count)
+        connection = {"host": url, "password": API_KEY}
+        environment = os.environ | {
+            "AIRFLOW_HOME": f"{name}/airflow",
+            "AIRFLOW_CONN_SILICONFLOW_DEFAULT": json.dumps(connection | {"conn_type": "siliconflow"}),
+            "AIRFLOW_CONN_LLM": json.dumps(connection | {"conn_type": "pydanticai"}),
+        }
+        command = [sys.executable, __file__, kind, str(directory / "rows.jsonl"), str(directory / "out")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stdout + done.stderr)
+        found = json.loads(done.stdout.splitlines()[-1])
+        if kind != "peer":
+            found["parts"] = len(json.loads((directory / "out" / "manifest.json").read_text())["batches"])
+        return found
+
+
+# The passes over a file by themselves
+
+
+def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
+    """Return what is done to each file, by its name."""
+    import msgspec
+
+    from siliconflow_provider.jobs.answers import _Line
+    from siliconflow_provider.jobs.recipe import Recipe
+    from siliconflow_provider.jobs.request_lines import RequestLine
+
+    def each_line(decode: Callable[[bytes], object]) -> Callable[[Path], object]:
+        def read(path: Path) -> None:
+            with path.open("rb") as lines:
+                for line in lines:
+                    decode(line)
+
+        return read
+
+    requests, rows, answers = (directory / name for name in ("requests.jsonl", "rows.jsonl", "answers.jsonl"))
+    recipe = Recipe(prompt="{text}", id_column="id", model=MODEL)
+    return {
+        "requests: json.loads": (requests, each_line(json.loads)),
+        "requests: msgspec, typed": (requests, each_line(msgspec.json.Decoder(RequestLine).decode)),
+        "requests: check and cut": (requests, lambda path: check_and_cut(path, Recipe())),
+        "rows: json.loads": (rows, each_line(json.loads)),
+        "rows: check and cut": (rows, lambda path: check_and_cut(path, recipe)),
+        "answers: json.loads": (answers, each_line(json.loads)),
+        "answers: msgspec, typed": (answers, each_line(msgspec.json.Decoder(_Line).decode)),
+        "answers: merge": (answers, merge),
+    }
+
+
+def check_and_cut(path: Path, recipe: Any) -> None:
+    """Read a job's source and write its requests."""
+    from siliconflow_provider.jobs.preparation import prepare
+
+    with path.open("rb") as lines, tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
+        prepare(lines, recipe, requests, rows, name=path.name)
+
+
+def merge(path: Path) -> None:
+    """Collect the answers of each part, and write the results."""
+    from siliconflow_provider.jobs.collection import Answers
+
+    with path.open("rb") as file:
+        count = sum(1 for _ in file)
+    with path.open("rb") as lines, tempfile.TemporaryFile() as collected, tempfile.TemporaryFile() as results:
+        answers = Answers(count, collected)
+        for first in range(0, count, PART):
+            indexes = {f"r{index}": index for index in range(first, min(first + PART, count))}
+            answers.take_file(islice(lines, PART), indexes, "batch_benchmark", 1, "output")
+        answers.write(results, None)
+
+
+def measure_passes(count: int) -> Iterator[tuple[str, float, float, float]]:
+    """Yield each pass's name, MB, seconds and CPU seconds, the best of some rounds."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        write_requests(directory / "requests.jsonl", count)
+        write_rows(directory / "rows.jsonl", count)
+        write_answers(directory / "answers.jsonl", count)
+        for title, (path, run) in passes(directory).items():
+            found = []
+            for _ in range(ROUNDS):
+                started, used = time.perf_counter(), time.process_time()
+                run(path)
+                found.append((time.perf_counter() - started, time.process_time() - used))
+            yield title, path.stat().st_size / 1e6, min(each[0] for each in found), min(each[1] for each in found)
+
+
+def print_jobs(sizes: Sequence[int]) -> None:
+    """Print what jobs of these sizes took."""
+    print(f"{'requests':>9}{'parts':>7}{'wall s':>9}{'CPU s':>8}{'MiB':>8}{'CPU us each':>13}{'bytes each more':>17}")
+    levels = {}
+    for count in sizes:
+        found = measure_job("ours", count)
+        levels[count] = found["mebibytes"]
+        more = (found["mebibytes"] - levels[PART + 1]) * 2**20 / count if PART + 1 in levels else 0
+        print(
+            f"{count:>9,}{found['parts']:>7}{found['seconds']:>9.1f}{found['cpu']:>8.1f}{found['mebibytes']:>8.1f}"
+            f"{found['cpu'] / count * 1e6:>13.1f}{more if count > PART + 1 else 0:>17.1f}",
+            flush=True,
+        )
+
+
+def print_passes(sizes: Sequence[int]) -> None:
+    """Print what the passes over files of these sizes took."""
+    print(f"\n{'pass':<28}{'lines':>9}{'wall s':>8}{'MB/s':>7}{'CPU s':>8}{'MB/s':>7}{'CPU us each':>13}")
+    for count in sizes:
+        for title, size, wall, cpu in measure_passes(count):
+            print(
+                f"{title:<28}{count:>9,}{wall:>8.2f}{size / wall:>7.0f}{cpu:>8.2f}{size / cpu:>7.0f}"
+                f"{cpu / count * 1e6:>13.2f}",
+                flush=True,
+            )
+
+
+def print_comparison() -> None:
+    """Print what one batch took with both providers, from the same list of prompts."""
+    print(f"\n{f'{PART:,} prompts':<28}{'wall s':>8}{'CPU s':>8}{'MiB':>8}")
+    for title, kind in (("LLMBatchOperator", "peer"), ("BatchInferenceOperator", "ours-prompts")):
+        found = [measure_job(kind, PART) for _ in range(ROUNDS)]
+        wall, cpu, memory = (pick(each[name] for each in found) for name, pick in COLUMNS.items())
+        print(f"{title:<28}{wall:>8.2f}{cpu:>8.2f}{memory:>8.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["emulate"]:
+        emulate(Path(sys.argv[2]))
+    elif len(sys.argv) == 4:
+        job(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        most = int(sys.argv[1]) if sys.argv[1:] else SIZES[-1]
+        print_jobs([each for each in SIZES if each <= most])
+        print_passes([each for each in PASS_SIZES if each <= most])
+        print_comparison()

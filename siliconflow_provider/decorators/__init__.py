@@ -1,0 +1,1 @@
+"""Task decorators for SiliconFlow batches."""

@@ -1,0 +1,64 @@
+"""`@task.siliconflow_batch`: a function whose requests run as batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    DecoratedOperator,
+    determine_kwargs,
+    task_decorator_factory,
+)
+
+from siliconflow_provider.operators.inference import BatchInferenceOperator
+from siliconflow_provider.operators.requests import items_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class BatchInferenceDecoratedOperator(DecoratedOperator, BatchInferenceOperator):
+    """Calls a function for the requests of a new job; a job that is there goes on without it.
+
+    What the function returns or yields is never rendered as templates. It gets Airflow's context.
+    """
+
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *(each for each in BatchInferenceOperator.template_fields if each not in ("requests", "input_path")),
+    )
+    custom_operator_name = "@task.siliconflow_batch"
+
+    def __init__(
+        self, *, python_callable: Callable[..., Any], op_args: Any = None, op_kwargs: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(
+            python_callable=python_callable,
+            op_args=op_args or (),
+            op_kwargs=op_kwargs or {},
+            # What the function gives is asked for by `source`.
+            requests=(),
+            **kwargs,
+        )
+
+    def source(self, context: Context) -> Iterable[Any]:
+        """Call the function."""
+        arguments: dict[str, Any] = {**context, **self.op_kwargs}
+        kwargs = determine_kwargs(self.python_callable, self.op_args, arguments)
+        return items_of(self.python_callable(*self.op_args, **kwargs))
+
+
+def siliconflow_batch_task(
+    python_callable: Callable[..., Any] | None = None, multiple_outputs: bool | None = None, **kwargs: Any
+) -> Any:
+    """Turn a function that returns or yields requests into a task.
+
+    :param kwargs: arguments of `BatchInferenceOperator`, but for `requests` and `input_path`
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=BatchInferenceDecoratedOperator,
+        **kwargs,
+    )

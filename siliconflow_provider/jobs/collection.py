@@ -1,0 +1,221 @@
+"""The answers to a job's requests, kept by position: rows in a local file, and an index of a few bytes a request."""
+
+from __future__ import annotations
+
+import logging
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+import msgspec
+
+from siliconflow_provider.jobs.answers import AnswerError, ResultRow, parse_answer
+from siliconflow_provider.jobs.manifest import DISTINCT_ERRORS, REPORTED_ERRORS
+from siliconflow_provider.jobs.parts import BlockWriter
+
+log = logging.getLogger(__name__)
+
+STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
+_STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
+SUCCEEDED = STATUSES.index("succeeded")
+SHOWN_LINES = 10
+# What a request's own content caused comes again; codes of the service and of OpenAI's form.
+LASTING_CODES = frozenset({"400", "20012", "invalid_request", "invalid_request_error", "context_length_exceeded"})
+_WORTH = {"succeeded": 2, "invalid": 1}
+_END = b"null}"
+_encode = msgspec.json.Encoder().encode
+
+Validate = Callable[[ResultRow], None]
+
+
+class Answers:
+    """The best row of each request so far.
+
+    :param requests: how many there are
+    :param rows: a local file, written from its beginning and read again
+    :param validate: may turn a row that succeeded into an invalid one
+    """
+
+    def __init__(self, requests: int, rows: IO[bytes], validate: Validate | None = None) -> None:
+        self._file = rows
+        self._rows = BlockWriter(rows)
+        self._validate = validate
+        self._end = self._start = 0
+        self._offsets = array("q", [-1]) * requests
+        self._lengths = array("I", [0]) * requests
+        self._statuses = bytearray(requests)
+        self._reasons = bytearray(requests)
+        self._errors = array("H", [0]) * requests
+        self._reason_names: list[str | None] = [None]
+        self._error_names: list[AnswerError | None] = [None]
+        self._reason_codes: dict[str | None, int] = {None: 0}
+        self._error_codes: dict[tuple[str | None, str], int] = {}
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.duplicates = 0
+        self.strangers = 0
+        self.unreadable_lines = 0
+
+    def take_file(
+        self, lines: Iterable[bytes], indexes: dict[str, int], batch_id: str, round_number: int, name: str
+    ) -> None:
+        """Take in an output or error file of a batch.
+
+        :param indexes: the position of each request of the batch, by its custom id
+        :param name: the file in messages
+        """
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = parse_answer(line, batch_id)
+            except msgspec.DecodeError as error:
+                self.unreadable_lines += 1
+                if self.unreadable_lines <= SHOWN_LINES:
+                    log.warning("line %d of the %s file of %s is unreadable: %s", number, name, batch_id, error)
+                continue
+            index = indexes.get(row.custom_id)
+            if index is None:
+                self.strangers += 1
+                continue
+            row.round = round_number
+            self._take(index, row)
+
+    def begin_batch(self) -> None:
+        """Say that the next files are those of another batch."""
+        self._start = self._end
+
+    def is_mentioned(self, index: int) -> bool:
+        """Whether the files of this batch have brought a row for a request."""
+        return self._offsets[index] >= self._start
+
+    def take_row(self, row: ResultRow) -> None:
+        """Take in a row that an earlier attempt has landed, where there is none, or it is better."""
+        if row.index is None or row.index >= len(self._statuses) or row.status == "unfinished":
+            return
+        if not self.has_row(row.index) or (row.status == "succeeded" and not self.is_good(row.index)):
+            self.prompt_tokens += row.prompt_tokens or 0
+            self.completion_tokens += row.completion_tokens or 0
+            self._keep(row.index, row)
+
+    def assume(self, index: int, row: ResultRow) -> None:
+        """Say what became of a request that no file mentions."""
+        status = STATUSES[self._statuses[index]]
+        # An invalid answer keeps its text, unless it is asked for once more.
+        if status != "succeeded" and (status != "invalid" or row.status == "unfinished"):
+            row.index = index
+            self._keep(index, row)
+
+    def is_good(self, index: int) -> bool:
+        """Whether this request has its answer."""
+        return self._statuses[index] == SUCCEEDED
+
+    def has_row(self, index: int) -> bool:
+        """Whether anything is known of this request."""
+        return self._offsets[index] >= 0
+
+    def to_repeat(self, *, is_cleared: bool) -> list[int]:
+        """Return the positions of the requests that another round may answer.
+
+        :param is_cleared: a person wants the task to start over: what somebody cancelled is sent again, too
+        """
+        healing = {STATUSES.index(each) for each in ("failed", "expired", "invalid", "missing")}
+        if is_cleared:
+            healing.add(STATUSES.index("cancelled"))
+        lasting = {
+            code for code, error in enumerate(self._error_names) if error is not None and error.code in LASTING_CODES
+        }
+        return [
+            index
+            for index, status in enumerate(self._statuses)
+            if status in healing and self._errors[index] not in lasting
+        ]
+
+    def write(self, results: IO[bytes], inputs: Iterator[bytes] | None) -> None:
+        """Write one row a request, in order.
+
+        :param inputs: the row that each request was made of, as JSON; None when there are none
+        """
+        self._rows.flush()
+        self._file.flush()
+        descriptor, read, blocks = self._file.fileno(), os.pread, BlockWriter(results)
+        for offset, length in zip(self._offsets, self._lengths, strict=True):
+            row = read(descriptor, length, offset)
+            line = row + b"\n" if inputs is None else row[: -len(_END)] + next(inputs).strip() + b"}\n"
+            blocks.write(line, size=len(line))
+        blocks.flush()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many requests have each status."""
+        found = Counter(self._statuses)
+        return {name: found[code] for code, name in enumerate(STATUSES) if found[code]}
+
+    def finish_reasons(self) -> dict[str, int]:
+        """Return how many answers ended for each reason."""
+        found = Counter(self._reasons)
+        return {str(self._reason_names[code]): count for code, count in found.most_common() if code}
+
+    def commonest_errors(self, custom_ids: Callable[[set[int]], dict[int, str]]) -> list[dict[str, Any]]:
+        """Return the ten commonest errors: code, message, count, and the first request that met it.
+
+        :param custom_ids: gives the ids of requests at these positions
+        """
+        found = Counter(self._errors)
+        del found[0]
+        ranked = found.most_common(REPORTED_ERRORS)
+        firsts = {code: self._errors.index(code) for code, _ in ranked}
+        names = custom_ids(set(firsts.values()))
+        return [
+            {"code": error.code, "message": error.message, "count": count, "first_custom_id": names[firsts[code]]}
+            for code, count in ranked
+            if (error := self._error_names[code]) is not None
+        ]
+
+    def _take(self, index: int, row: ResultRow) -> None:
+        if row.status == "succeeded" and self._validate is not None:
+            self._validate(row)
+        known, new = (_WORTH.get(each, 0) for each in (STATUSES[self._statuses[index]], row.status))
+        is_repeated = self.is_mentioned(index)
+        is_better = new > known or (new == known < _WORTH["succeeded"] and not is_repeated)
+        self.duplicates += is_repeated
+        if is_better or not is_repeated:
+            self.prompt_tokens += row.prompt_tokens or 0
+            self.completion_tokens += row.completion_tokens or 0
+        if is_better:
+            row.index = index
+            self._keep(index, row)
+
+    def _keep(self, index: int, row: ResultRow) -> None:
+        row.input = None
+        encoded = _encode(row)
+        self._rows.write(encoded, size=len(encoded))
+        self._offsets[index], self._lengths[index] = self._end, len(encoded)
+        self._end += len(encoded)
+        self._statuses[index] = _STATUS_CODES[row.status]
+        self._reasons[index] = self._reason_code(row.finish_reason)
+        self._errors[index] = self._error_code(row.error)
+
+    def _reason_code(self, reason: str | None) -> int:
+        code = self._reason_codes.get(reason)
+        if code is None:
+            if len(self._reason_names) == 255:
+                return self._reason_code("other")
+            code = self._reason_codes[reason] = len(self._reason_names)
+            self._reason_names.append(reason)
+        return code
+
+    def _error_code(self, error: AnswerError | None) -> int:
+        if error is None:
+            return 0
+        code = self._error_codes.get((error.code, error.message))
+        if code is None:
+            if len(self._error_names) > DISTINCT_ERRORS:
+                error = AnswerError(error.code, "other messages")
+                known = self._error_codes.get((error.code, error.message))
+                if known is not None:
+                    return known
+            code = self._error_codes[error.code, error.message] = len(self._error_names)
+            self._error_names.append(error)
+        return code

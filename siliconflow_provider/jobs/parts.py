@@ -1,0 +1,141 @@
+"""Request lines on their way into a file, cut into parts that the service takes as a batch each."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import IO
+
+import msgspec
+
+from siliconflow_provider.api.limits import MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES
+
+BLOCK_BYTES = 1 << 16
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A run of lines in a file of requests.
+
+    :param first: position of its first line in the file, from 0
+    :param offset: of its first byte
+    :param sha256: hex digest of its bytes
+    """
+
+    first: int
+    lines: int
+    offset: int
+    bytes: int
+    sha256: str
+
+
+class BlockWriter:
+    """Writes lines to a file a block at a time.
+
+    :param see: is called with each block, such as a digest's `update`
+    """
+
+    def __init__(self, file: IO[bytes], see: Callable[[bytes], object] | None = None) -> None:
+        self._file = file
+        self._see = see
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def write(self, *lines: bytes, size: int) -> None:
+        """Add lines, which have so many bytes."""
+        self._lines += lines
+        self._size += size
+        if self._size >= BLOCK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is left."""
+        block = b"".join(self._lines)
+        if self._see is not None:
+            self._see(block)
+        self._file.write(block)
+        self._lines.clear()
+        self._size = 0
+
+
+class PartWriter:
+    """Writes lines to a file and cuts them into parts, greedily and in order.
+
+    :param most_lines: of a part
+    :param most_bytes: of a part
+    """
+
+    def __init__(
+        self, file: IO[bytes], *, most_lines: int = MAXIMUM_FILE_LINES, most_bytes: int = MAXIMUM_FILE_BYTES
+    ) -> None:
+        self._file = file
+        self._most_lines = most_lines
+        self._most_bytes = most_bytes
+        self._parts: list[Part] = []
+        self._offset = 0
+        self._first = 0
+        self._begin()
+
+    def write(self, *lines: bytes) -> None:
+        """Add lines, with their ends."""
+        size = sum(map(len, lines))
+        if self._lines + len(lines) > self._most_lines or self._bytes + size > self._most_bytes:
+            if len(lines) > 1:
+                for line in lines:
+                    self.write(line)
+                return
+            self._end()
+        self._blocks.write(*lines, size=size)
+        self._lines += len(lines)
+        self._bytes += size
+
+    def finish(self) -> list[Part]:
+        """Write what is left, and return the parts."""
+        self._end()
+        return self._parts
+
+    def _begin(self) -> None:
+        self._digest = hashlib.sha256()
+        self._blocks = BlockWriter(self._file, self._digest.update)
+        self._lines = 0
+        self._bytes = 0
+
+    def _end(self) -> None:
+        if not self._lines:
+            return
+        self._blocks.flush()
+        self._parts.append(Part(self._first, self._lines, self._offset, self._bytes, self._digest.hexdigest()))
+        self._first += self._lines
+        self._offset += self._bytes
+        self._begin()
+
+
+class RepeatedIds:
+    """Tells whether ids repeat, at 8 bytes an id while they come and 40 when it is asked."""
+
+    def __init__(self) -> None:
+        # Floats sort faster than integers of 64 bits, and take less memory.
+        self._hashes = array("d")
+
+    def add(self, *custom_ids: str) -> None:
+        """Note ids."""
+        self._hashes.extend(map(hash, custom_ids))
+
+    def repeated_hashes(self) -> frozenset[float]:
+        """Return the hashes that came more than once: those of all repeated ids, and of a few that are not."""
+        ordered = sorted(self._hashes)
+        if not any(map(operator.eq, ordered, islice(ordered, 1, None))):
+            return frozenset()
+        return frozenset(one for one, two in zip(ordered, islice(ordered, 1, None), strict=False) if one == two)
+
+
+def repeated_ids(custom_ids: Iterable[str], hashes: frozenset[float]) -> Iterator[tuple[int, str, int]]:
+    """Yield position, id and first position of each id that came before; positions count from 0."""
+    firsts: dict[str, int] = {}
+    for position, custom_id in enumerate(custom_ids):
+        if float(hash(custom_id)) in hashes:
+            first = firsts.setdefault(custom_id, position)
+            if first != position:
+                yield position, custom_id, first

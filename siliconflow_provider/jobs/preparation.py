@@ -1,0 +1,187 @@
+"""A job's source, read once: checked, filled in, and cut into parts."""
+
+from __future__ import annotations
+
+from array import array
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import IO, Any
+
+import msgspec
+
+from siliconflow_provider.jobs.parts import BlockWriter, Part, PartWriter, RepeatedIds, repeated_ids
+from siliconflow_provider.jobs.recipe import Recipe, UnfitItemError
+from siliconflow_provider.jobs.request_lines import InvalidRequestFileError, read_request
+
+SHOWN_PROBLEMS = 10
+FIRST_BLOCK, MOST_LINES, BLOCK_BYTES = 16, 512, 1 << 16
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What reading the source gave.
+
+    :param has_rows: whether the items were rows, which are then in the second file, one a line
+    """
+
+    requests: int
+    has_rows: bool
+    parts: list[Part]
+
+
+class _Problems:
+    """The first bad items, and how many there are."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+        self.count = 0
+
+    def add(self, number: int, reason: str, custom_id: str | None = None) -> None:
+        self.count += 1
+        if len(self.shown) < SHOWN_PROBLEMS:
+            named = f" ({custom_id})" if custom_id else ""
+            self.shown.append(f"item {number:,}{named}: {reason}")
+
+    def raise_for(self, name: str, items: int) -> None:
+        if not self.count:
+            return
+        more = [f"and {self.count - len(self.shown):,} more"] if self.count > len(self.shown) else []
+        raise InvalidRequestFileError(
+            f"{name}: {self.count:,} of {items:,} items are bad and nothing was submitted; mend them and run the task "
+            "again:\n  " + "\n  ".join([*self.shown, *more])
+        )
+
+
+def prepare(
+    items: Iterable[Any], recipe: Recipe, requests: IO[bytes], rows: IO[bytes], *, name: str, **limits: int
+) -> Prepared:
+    """Write the request line of each item, and the row that it was made of.
+
+    :param items: consumed once and streaming; blank lines of bytes are passed over
+    :param requests: written from its beginning, and read again; so is `rows`
+    :param name: the source in messages
+    :param limits: of a part, as `PartWriter` takes them
+    :raises InvalidRequestFileError: with the first ten bad items, when there are any
+    """
+    preparation = _Preparation(recipe, PartWriter(requests, **limits), BlockWriter(rows))
+    for block in _blocks(items):
+        preparation.take(block)
+    return preparation.finish(requests, name)
+
+
+class _Preparation:
+    """What has been read of a source so far."""
+
+    def __init__(self, recipe: Recipe, writer: PartWriter, rows: BlockWriter) -> None:
+        self._recipe = recipe
+        self._writer = writer
+        self._rows = rows
+        self._problems = _Problems()
+        self._ids = RepeatedIds()
+        self._models: dict[str | None, int] = {}
+        self._passed_over = array("q")
+        self._items = self._requests = 0
+        self._has_rows = False
+
+    def take(self, block: list[Any]) -> None:
+        """Take in the next items."""
+        unchanged = self._recipe.unchanged(block)
+        if unchanged is None:
+            for item in block:
+                self._items += 1
+                self._take_item(item)
+            return
+        self._writer.write(*block)
+        self._ids.add(*[each.custom_id for each in unchanged])
+        for each in unchanged:
+            self._items += 1
+            if each.body.model not in self._models:
+                self._models[each.body.model] = self._items
+        self._requests += len(unchanged)
+
+    def finish(self, requests: IO[bytes], name: str) -> Prepared:
+        """Check what holds for all requests together, and return what there is.
+
+        :param requests: where they have been written
+        """
+        parts = self._writer.finish()
+        self._rows.flush()
+        repeated = self._ids.repeated_hashes()
+        if repeated:
+            for position, custom_id, first in repeated_ids(_ids_in(requests), repeated):
+                this, other = (_number(each, self._passed_over) for each in (position, first))
+                self._problems.add(this, f"its custom_id is that of item {other:,} too, it must be unique", custom_id)
+        self._problems.raise_for(name, self._items)
+        _check_models(self._models, name)
+        return Prepared(self._requests, self._has_rows, parts)
+
+    def _take_item(self, item: Any) -> None:
+        if isinstance(item, bytes):
+            item = item.removeprefix(BOM_UTF8) if self._items == 1 else item
+            if not item.strip():
+                self._passed_over.append(self._items)
+                return
+        try:
+            request = self._recipe.request(item, self._requests)
+        except UnfitItemError as error:
+            self._passed_over.append(self._items)
+            self._problems.add(self._items, str(error), _id_of(item, self._recipe))
+            return
+        if request.model not in self._models:
+            self._models[request.model] = self._items
+        self._ids.add(request.custom_id)
+        self._writer.write(request.line)
+        if request.row is not None:
+            self._rows.write(request.row, b"\n", size=len(request.row) + 1)
+            self._has_rows = True
+        self._requests += 1
+
+
+def _blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """Yield a few items at a time: as many lines of bytes as have about `BLOCK_BYTES`."""
+    source = iter(items)
+    count = FIRST_BLOCK
+    while block := list(islice(source, count)):
+        yield block
+        longest = max((len(each) for each in block if isinstance(each, bytes)), default=0)
+        if longest:
+            count = max(1, min(MOST_LINES, BLOCK_BYTES // longest))
+
+
+def _ids_in(requests: IO[bytes]) -> Iterator[str]:
+    requests.seek(0)
+    for line in requests:
+        yield read_request(line).custom_id
+
+
+def _number(position: int, passed_over: Iterable[int]) -> int:
+    """Return the number of the item that became the request at a position."""
+    number = position + 1
+    for each in passed_over:
+        if each > number:
+            break
+        number += 1
+    return number
+
+
+def _id_of(item: Any, recipe: Recipe) -> str | None:
+    """Return the id of a bad item where it shows one."""
+    name = recipe.id_column or "custom_id"
+    try:
+        value = (msgspec.json.decode(item) if isinstance(item, bytes) else item)[name]
+    except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError):
+        return None
+    return str(value)
+
+
+def _check_models(models: dict[str | None, int], name: str) -> None:
+    if models and set(models) == {None}:
+        raise InvalidRequestFileError(f"{name}: no request names a model, and nothing was submitted: give model=")
+    if len(models) > 1:
+        named = ", ".join(f"{model or 'none'} (item {number:,})" for model, number in models.items())
+        raise InvalidRequestFileError(
+            f"{name}: the requests do not name one model, and nothing was submitted: {named}. The service runs one "
+            "model a batch: give one task for each"
+        )

@@ -1,0 +1,204 @@
+"""A job on its way: its parts submitted, its answers collected, its further rounds planned, its results written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pendulum
+
+from siliconflow_provider.api import clock
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.durations import parse_completion_window
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.batches import JobBatches
+from siliconflow_provider.jobs.collection import Answers, Validate
+from siliconflow_provider.jobs.files import JOB, Files, JobFilesError, requests_file
+from siliconflow_provider.jobs.job import Job, PlannedRound, Round
+from siliconflow_provider.jobs.landing import Landed, land
+from siliconflow_provider.jobs.parts import Part, PartWriter
+from siliconflow_provider.jobs.request_lines import read_request
+from siliconflow_provider.jobs.retrieval import Retrieval
+from siliconflow_provider.jobs.submission import RETENTION, Submission
+from siliconflow_provider.jobs.waiting import GRACE
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the parts of a job are submitted and read.
+
+    :param submission: of any part; file, content and round are the part's
+    :param max_rounds: that a task may send before a person clears it
+    :param validate: may turn a row that succeeded into an invalid one
+    """
+
+    submission: Submission
+    max_rounds: int
+    validate: Validate | None = None
+
+
+class JobRunner:
+    """One attempt at a job. What has been submitted it learns from the service, everything else from the files.
+
+    :param ended: batches that a wait has seen end
+    """
+
+    def __init__(
+        self, client: SiliconFlowClient, files: Files, job: Job, settings: Settings, ended: Iterable[Batch] = ()
+    ) -> None:
+        self._client = client
+        self._files = files
+        self._job = job
+        self._settings = settings
+        self.rounds = list(self._planned_rounds())
+        self._landed = Landed.read(files, job)
+        self._answers: Answers | None = None
+        self._collected: IO[bytes] | None = None
+        self._batches = JobBatches(client, settings.submission, ended)
+        self._batches.look(self.rounds)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._collected is not None:
+            self._collected.close()
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts of the newest round, but for those that the service has run and forgotten."""
+        newest = self.rounds[-1]
+        return [each for each in newest.parts if not self._retrieval.is_forgotten(newest, each)]
+
+    @property
+    def batches(self) -> dict[str, Batch]:
+        """The batches of the newest round, by the SHA-256 of their part."""
+        return self._batches.of_round(self.rounds[-1])
+
+    @property
+    def is_cleared(self) -> bool:
+        """Whether a person has let the task start over since the newest round was planned."""
+        return self._settings.submission.max_tries > self.rounds[-1].max_tries
+
+    @property
+    def rounds_left(self) -> int:
+        """How many rounds may still be planned."""
+        used = sum(each.max_tries >= self._settings.submission.max_tries for each in self.rounds)
+        return self._settings.max_rounds - used
+
+    @property
+    def started_at(self) -> pendulum.DateTime | None:
+        """The moment from which a timeout counts, None while nothing has been submitted."""
+        return self._batches.started_at
+
+    @property
+    def to_repeat(self) -> list[int] | None:
+        """The positions of requests for a further round; None until the answers have been collected."""
+        return None if self._answers is None else self._answers.to_repeat(is_cleared=self.is_cleared)
+
+    @property
+    def repeated_when_cleared(self) -> int:
+        """How many requests a person sends again who clears the task."""
+        return len((self._answers or self.collect()).to_repeat(is_cleared=True))
+
+    def submit(self, parts: Sequence[Part]) -> None:
+        """Submit these parts of the newest round.
+
+        :raises JobFilesError: when the service may have run and forgotten them
+        """
+        newest = self.rounds[-1]
+        age = clock.now() - pendulum.from_timestamp(newest.planned_at)
+        if age > RETENTION and not self.is_cleared:
+            raise JobFilesError(
+                f"round {newest.number} of {self._files.url(JOB)} is {age.days} days old, and the service forgets "
+                f"after {RETENTION.days}: whether its batches were paid for is not known. Clear the task to submit "
+                "what has no answer"
+            )
+        self._batches.submit(newest, parts, requests_file(self._files, newest.number))
+        self._batches.look(self.rounds)
+
+    def collect(self) -> Answers:
+        """Fetch what all batches that are over have answered."""
+        self.close()
+        self._collected = self._files.create("collected")
+        answers = Answers(self._job.requests, self._collected, self._settings.validate)
+        self._retrieval.fill(answers, self.rounds)
+        if answers.duplicates or answers.strangers:
+            log.warning(
+                "left out of the results: %d lines that repeat a request, %d of requests that nobody sent",
+                answers.duplicates, answers.strangers,
+            )  # fmt: skip
+        self._answers = answers
+        return answers
+
+    def plan_round(self, indexes: Sequence[int]) -> None:
+        """Write the file of a further round, with these requests of the job."""
+        number = self.rounds[-1].number + 1
+        planned = self._planned(number)
+        if planned is None:
+            self._land_before_it_is_forgotten()
+            planned = self._plan(number, indexes)
+            log.info("round %d: %d requests are sent again, in %d batches", number, len(indexes), len(planned.parts))
+        else:
+            log.warning("round %d was planned by another attempt at the same time: it is taken over", number)
+        self.rounds.append(planned)
+        self._answers = None
+        self._batches.look(self.rounds)
+
+    def finish(self, *, complete: bool) -> dict[str, Any]:
+        """Write one row a request and the manifest, publish both, and return the manifest."""
+        answers = self._answers or self.collect()
+        batches = [
+            (each, part, batch)
+            for each in self.rounds
+            for part in each.parts
+            if (batch := self._batches.of_part(each, part)) is not None
+        ]
+        return land(
+            self._files, self._job, answers, batches, self._landed, custom_ids=self._custom_ids, complete=complete
+        )
+
+    @property
+    def _retrieval(self) -> Retrieval:
+        return Retrieval(self._client, self._files, self._batches, self._landed, self.is_cleared)
+
+    def _plan(self, number: int, indexes: Sequence[int]) -> Round:
+        wanted = iter(indexes)
+        following = next(wanted, None)
+        with self._files.create(f"round-{number}.jsonl") as file:
+            writer = PartWriter(file)
+            with requests_file(self._files, 1).open("rb") as lines:
+                for index, line in enumerate(lines):
+                    if index == following:
+                        writer.write(line)
+                        following = next(wanted, None)
+            parts = writer.finish()
+        planned = Round(number, parts, self._settings.submission.max_tries, clock.now().int_timestamp, list(indexes))
+        self._files.publish(f"round-{number}.jsonl")
+        # The plan comes last: where it is, its requests are.
+        self._files.publish_json(f"round-{number}.json", PlannedRound(self._job.id, planned))
+        return planned
+
+    def _land_before_it_is_forgotten(self) -> None:
+        """Write down what is answered, if the service may have forgotten it when a further round is over."""
+        over_at = clock.now() + parse_completion_window(self._settings.submission.completion_window) + GRACE
+        if any(each + RETENTION <= over_at for each in self._batches.created_at):
+            self.finish(complete=False)
+
+    def _planned(self, number: int) -> Round | None:
+        planned = self._files.read_json(f"round-{number}.json", PlannedRound)
+        return planned.round if planned is not None and planned.job_id == self._job.id else None
+
+    def _planned_rounds(self) -> Iterator[Round]:
+        planned: Round | None = self._job.first_round
+        while planned is not None:
+            yield planned
+            planned = self._planned(planned.number + 1)
+
+    def _custom_ids(self, positions: set[int]) -> dict[int, str]:
+        if not positions:
+            return {}
+        with requests_file(self._files, 1).open("rb") as lines:
+            return {index: read_request(line).custom_id for index, line in enumerate(lines) if index in positions}

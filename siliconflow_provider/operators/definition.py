@@ -1,0 +1,68 @@
+"""What an inference task asks for, in the words of a job: its submission, its recipe and what defines it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from siliconflow_provider.api.durations import completion_window_text
+from siliconflow_provider.jobs.job import fingerprint
+from siliconflow_provider.jobs.recipe import Recipe
+from siliconflow_provider.jobs.structured import RESPONSE_FORMAT, OutputSchema
+from siliconflow_provider.jobs.submission import Submission, digest
+from siliconflow_provider.operators.identity import identity_label, identity_parts, run_parts
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from siliconflow_provider.operators.inference import BatchInferenceOperator
+
+
+def schema_of(task: BatchInferenceOperator) -> OutputSchema | None:
+    """Return what its answers shall look like, if it says so."""
+    return None if task.output_type is None else OutputSchema(task.output_type)
+
+
+def recipe_of(task: BatchInferenceOperator, schema: OutputSchema | None) -> Recipe:
+    """Return what it fills in where a request lacks it."""
+    params = dict(task.request_params or {})
+    if schema is not None:
+        params.setdefault("response_format", RESPONSE_FORMAT)
+    return Recipe(
+        prompt=task.prompt,
+        id_column=task.id_column,
+        system_prompt=task.system_prompt,
+        instruction=None if schema is None else schema.instruction,
+        request_params=params,
+        model=task.model,
+    )
+
+
+def submission_of(task: BatchInferenceOperator, context: Context) -> Submission:
+    """Return whose its batches are; file, content and round are those of a part."""
+    deployment = task.hook.deployment
+    return Submission(
+        key=digest(*identity_parts(context, deployment, task.submission_key)),
+        input_file_id="",
+        completion_window=task.completion_window,
+        metadata=task.metadata or {},
+        round=1,
+        run=digest(*run_parts(context, deployment)),
+        label=identity_label(context),
+        max_tries=context["ti"].max_tries,
+    )
+
+
+def definition_of(task: BatchInferenceOperator, schema: OutputSchema | None) -> dict[str, str]:
+    """Return hashes of what its job is made by; items that are given or returned are not looked at."""
+    asked = {
+        "input_path": task.input_path,
+        "prompt": task.prompt,
+        "id_column": task.id_column,
+        "system_prompt": task.system_prompt,
+        "request_params": task.request_params or {},
+        "model": task.model,
+        "output_type": None if schema is None else schema.json_schema,
+        "completion_window": completion_window_text(task.completion_window),
+        "connection": task.hook.get_conn().base_url,
+    }
+    return {name: fingerprint(value) for name, value in asked.items()}

@@ -1,0 +1,272 @@
+"""The operator that runs a whole job: rows in, one result row each, in order."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from siliconflow_provider.exceptions import (
+    BatchCancelledError,
+    BatchTimeoutError,
+    BatchWaitError,
+    JobDefinitionError,
+    MissedSuccessRateError,
+)
+from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
+from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.operators.requests import as_requests, items_of
+from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout, length_of
+from siliconflow_provider.verdicts import describe_job, raise_for_ends
+
+if TYPE_CHECKING:
+    import pendulum
+    from airflow.providers.common.compat.sdk import Context
+
+    from siliconflow_provider.api.models import Batch
+    from siliconflow_provider.jobs.rounds import Step
+    from siliconflow_provider.jobs.runner import JobRunner
+    from siliconflow_provider.jobs.waiting import WaitEnd
+
+
+class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
+    """Run any number of requests as batches, wait once, and write one result row for each, in order.
+
+    Requests without a good answer are sent again, the others never. Returns a small summary of what is in
+    `manifest.json`. A retried or cleared task goes on where it was.
+
+    :param output_path: a directory of this task instance: local, or anything Airflow's object storage takes
+    :param input_path: JSONL of rows, prompts, message lists or request lines, also as `.gz`; or `requests`
+    :param requests: an iterable of them, consumed once and streaming, or an XComArg
+    :param prompt: makes a request of a row: `{column}` is replaced, every other brace stands
+    :param id_column: of a row, for its `custom_id`; `request-000001`, ... without it
+    :param system_prompt: for requests without a system message
+    :param request_params: of requests that lack them, such as `{"max_tokens": 100}`
+    :param model: of requests that name none
+    :param output_type: a Pydantic model, or any type that its `TypeAdapter` takes: answers are asked for and
+        validated as such
+    :param completion_window: `"24h"` to `"336h"`, or a `timedelta`; of each round
+    :param metadata: up to 10 pairs of your own, attached to the batches
+    :param max_rounds: how often a request is sent at most, until a person clears the task
+    :param min_success_rate: the share of requests with a good answer below which the task fails, once what was
+        answered is written; None never fails it
+    :param deferrable: wait in the triggerer (the default) or on the worker
+    :param poll_interval: seconds between polls, at least 1; by default 5% of a batch's age, from 10 s to 300 s
+    :param timeout: seconds or `timedelta` from the first batch's creation until waiting ends, over all rounds; by
+        default an hour after the window of each round
+    :param cancel_on_kill: cancel what runs when the task is killed while it waits
+    :param cancel_on_timeout: cancel what runs when waiting ends before it does
+    :param submission_key: another value buys everything anew for the same task instance
+    :param siliconflow_conn_id: the Airflow connection
+    """
+
+    template_fields: Sequence[str] = (
+        "output_path",
+        "input_path",
+        "requests",
+        "system_prompt",
+        "model",
+        "completion_window",
+        "metadata",
+        "submission_key",
+        "siliconflow_conn_id",
+    )
+    operator_extra_links = (BatchesLink(),)
+
+    def __init__(
+        self,
+        *,
+        output_path: str,
+        input_path: str | None = None,
+        requests: Any = None,
+        prompt: str | None = None,
+        id_column: str | None = None,
+        system_prompt: str | None = None,
+        request_params: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        output_type: Any = None,
+        completion_window: str | timedelta = "24h",
+        metadata: Mapping[str, str] | None = None,
+        max_rounds: int = 2,
+        min_success_rate: float | None = 1.0,
+        deferrable: bool = True,
+        poll_interval: float | None = None,
+        timeout: float | timedelta | None = None,
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
+        submission_key: str | None = None,
+        siliconflow_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_poll_interval(poll_interval)
+        check_timeout(timeout)
+        _check_arguments(input_path, requests, max_rounds, min_success_rate)
+        self.output_path = output_path
+        self.input_path = input_path
+        self.requests = requests
+        self.prompt = prompt
+        self.id_column = id_column
+        self.system_prompt = system_prompt
+        self.request_params = request_params
+        self.model = model
+        self.output_type = output_type
+        self.completion_window = completion_window
+        self.metadata = metadata
+        self.max_rounds = max_rounds
+        self.min_success_rate = min_success_rate
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.submission_key = submission_key
+        self.siliconflow_conn_id = siliconflow_conn_id
+
+    @property
+    def requests(self) -> Any:
+        """What was given, in a form that Airflow neither renders nor shows whole."""
+        return self._requests
+
+    @requests.setter
+    def requests(self, requests: Any) -> None:
+        self._requests = as_requests(requests)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Prepare the job or go on with it, and wait unless it is over."""
+        BatchesLink.persist(context, self.hook.get_conn().base_url)
+        return self._go_on(context)
+
+    def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> dict[str, Any]:
+        """Go on with the job; what its batches have come to is asked of the service."""
+        raise_for_ends([each for each in ends if each.state == "error"], self.siliconflow_conn_id)
+        return self._go_on(context, [each.batch for each in ends if each.batch is not None and each.batch.is_terminal])
+
+    def source(self, context: Context) -> Iterable[Any]:
+        """Yield the items of a new job."""
+        if self.input_path is None:
+            return items_of(self.requests)
+        from siliconflow_provider.storage import lines_of, storage_path
+
+        return lines_of(storage_path(self.input_path))
+
+    def _go_on(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
+        with self._attempt(context, ended) as runner:
+            while True:
+                deadline = self._deadline(runner)
+                step = self._next_step(runner, deadline)
+                if step.action == "submit":
+                    runner.submit(step.parts)
+                elif step.action == "collect":
+                    runner.collect()
+                elif step.action == "new round":
+                    runner.plan_round(runner.to_repeat or [])
+                elif step.action == "finish":
+                    return self._finish(runner, step, deadline)
+                else:
+                    break
+                self._stop_if_killed(runner)
+        assert deadline is not None
+        summary: dict[str, Any] = self.wait_until(context, [each.id for each in step.batches], deadline)
+        return summary
+
+    @contextmanager
+    def _attempt(self, context: Context, ended: Sequence[Batch]) -> Iterator[JobRunner]:
+        from siliconflow_provider.jobs.files import JobFilesError
+        from siliconflow_provider.jobs.opening import open_job
+        from siliconflow_provider.jobs.runner import JobRunner, Settings
+        from siliconflow_provider.operators.definition import definition_of, recipe_of, schema_of, submission_of
+        from siliconflow_provider.storage import storage_path
+        from siliconflow_provider.workspace import Workspace
+
+        client = self.hook.get_conn()
+        schema = schema_of(self)
+        settings = Settings(submission_of(self, context), self.max_rounds, None if schema is None else schema.validate)
+        settings.submission.check_arguments()
+        with tempfile.TemporaryDirectory(prefix="siliconflow-") as local:
+            files = Workspace(storage_path(self.output_path), Path(local))
+            try:
+                job = open_job(
+                    client,
+                    files,
+                    settings.submission,
+                    definition_of(self, schema),
+                    lambda: (str(self.input_path or "requests"), self.source(context), recipe_of(self, schema)),
+                )
+                with closing(JobRunner(client, files, job, settings, ended)) as runner:
+                    yield runner
+            except JobFilesError as error:
+                raise JobDefinitionError(str(error)) from None
+
+    def _next_step(self, runner: JobRunner, deadline: pendulum.DateTime | None) -> Step:
+        from siliconflow_provider.api import clock
+        from siliconflow_provider.jobs.rounds import next_step
+
+        to_repeat = runner.to_repeat
+        return next_step(
+            runner.parts,
+            runner.batches,
+            to_repeat=None if to_repeat is None else len(to_repeat),
+            rounds_left=runner.rounds_left,
+            deadline=deadline,
+            now=clock.now(),
+        )
+
+    def _deadline(self, runner: JobRunner) -> pendulum.DateTime | None:
+        from siliconflow_provider.api import clock
+        from siliconflow_provider.jobs.waiting import deadline_of
+
+        length = length_of(self.timeout)
+        if length is not None:
+            moment: pendulum.DateTime = (runner.started_at or clock.now()) + length
+            return moment
+        running = [each for each in runner.batches.values() if not each.is_terminal]
+        return deadline_of(running, None, clock.now()) if running else None
+
+    def _stop_if_killed(self, runner: JobRunner) -> None:
+        running = [each.id for each in runner.batches.values() if not each.is_terminal]
+        if self._is_killed:
+            if running:
+                self._end_killed(self.hook.get_conn(), running)
+            raise BatchWaitError("killed while the job went on: the next attempt continues it")
+
+    def _finish(self, runner: JobRunner, step: Step, deadline: pendulum.DateTime | None) -> dict[str, Any]:
+        """Write what there is, say what it means, and fail if that is asked for."""
+        manifest = runner.finish(complete=not step.batches and not step.parts)
+        cancelled = self._cancel_overdue(step.batches) if self.cancel_on_timeout else []
+        running = [each.id for each in step.batches if each.id not in cancelled]
+        rate = manifest["counts"].get("succeeded", 0) / manifest["rows"] if manifest["rows"] else 1.0
+        said = describe_job(manifest, running, runner.repeated_when_cleared, self.siliconflow_conn_id)
+        if cancelled:
+            raise BatchCancelledError(
+                f"the time was over at {deadline}, so cancel_on_timeout has cancelled {', '.join(cancelled)}: {said}"
+            )
+        if not manifest["complete"]:
+            raise BatchTimeoutError(f"the time was over at {deadline}, and a larger timeout waits longer: {said}")
+        if self.min_success_rate is not None and rate < self.min_success_rate:
+            raise MissedSuccessRateError(f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {said}")
+        self.log.info("%s", said)
+        return {
+            "results_path": manifest["paths"]["results"],
+            "manifest_path": manifest["paths"]["manifest"],
+            "success_rate": rate,
+            **{name: manifest[name] for name in ("rows", "counts", "tokens", "rounds")},
+        }
+
+    def _cancel_overdue(self, batches: Sequence[Batch]) -> list[str]:
+        client = self.hook.get_conn()
+        return [each.id for each in batches if self._cancel(client, each.id, "cancel_on_timeout") is not None]
+
+
+def _check_arguments(input_path: Any, requests: Any, max_rounds: int, min_success_rate: float | None) -> None:
+    if (input_path is None) == (requests is None):
+        raise ValueError("give one of input_path and requests: where the rows are, or an iterable of them")
+    if max_rounds < 1:
+        raise ValueError(f"max_rounds is {max_rounds}: give at least 1")
+    if min_success_rate is not None and not 0 <= min_success_rate <= 1:
+        raise ValueError(f"min_success_rate is {min_success_rate}: give a share from 0 to 1, or None")

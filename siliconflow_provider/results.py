@@ -1,0 +1,43 @@
+"""The results of a job or a batch, read back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from siliconflow_provider.jobs.answers import ResultRow
+
+
+def read_results(
+    summary_or_path: Mapping[str, Any] | str | os.PathLike[str], *, status: str | Collection[str] | None = None
+) -> Iterator[ResultRow]:
+    """Yield the rows of `results.jsonl`, streaming.
+
+    :param summary_or_path: what an operator returned, the file, or the directory that it is in
+    :param status: only rows of this status or these, such as `"succeeded"`
+    :raises ValueError: when there is no such status
+    """
+    import msgspec
+
+    from siliconflow_provider.jobs.answers import ResultRow
+    from siliconflow_provider.jobs.collection import STATUSES
+    from siliconflow_provider.storage import open_for_reading, storage_path
+
+    wanted = {status} if isinstance(status, str) else status
+    unknown = set(wanted or ()) - set(STATUSES)
+    if unknown:
+        raise ValueError(f"status {sorted(unknown)[0]!r} does not exist: there are {', '.join(filter(None, STATUSES))}")
+    if isinstance(summary_or_path, Mapping):
+        path = storage_path(summary_or_path["results_path"])
+    else:
+        path = storage_path(summary_or_path)
+        if path.suffix != ".jsonl":
+            path = path / "results.jsonl"
+    decode = msgspec.json.Decoder(ResultRow).decode
+    with open_for_reading(path) as lines:
+        for line in lines:
+            row = decode(line)
+            if wanted is None or row.status in wanted:
+                yield row

@@ -1,0 +1,64 @@
+"""A job's files: the published ones in object storage, and this attempt's copies of them on the local disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import msgspec
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from siliconflow_provider.storage import fetch, publish
+
+T = TypeVar("T")
+
+
+class Workspace:
+    """Files by their name, the same in both places.
+
+    :param directory: where the job's files are published
+    :param local: an empty local directory
+    """
+
+    def __init__(self, directory: ObjectStoragePath, local: Path) -> None:
+        self.directory = directory
+        self.local = local
+
+    def url(self, name: str) -> str:
+        """Return where a file is published."""
+        return str(self.directory / name)
+
+    def create(self, name: str) -> IO[bytes]:
+        """Open a new local file for writing and reading."""
+        return (self.local / name).open("w+b")
+
+    def fetch(self, name: str) -> Path | None:
+        """Return the local copy of a file, which is made where there is none; None when it is not published."""
+        path = self.local / name
+        return path if path.exists() or fetch(self.directory / name, path) else None
+
+    def discard(self, name: str) -> None:
+        """Forget the local copy of a file."""
+        (self.local / name).unlink(missing_ok=True)
+
+    def publish(self, name: str) -> None:
+        """Bring a local file to its place, where it appears whole."""
+        publish(self.local / name, self.directory / name)
+
+    def publish_json(self, name: str, value: Any) -> None:
+        """Write a value as JSON, to be looked at, and publish it."""
+        (self.local / name).write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2))
+        self.publish(name)
+
+    def read_json(self, name: str, kind: type[T]) -> T | None:
+        """Return what a published file holds, or None when there is none.
+
+        :raises ValueError: when it holds something else
+        """
+        path = self.fetch(name)
+        if path is None:
+            return None
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"{self.url(name)} cannot be read as {kind.__name__}: {error}") from None

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.jobs.recipe import Recipe, UnfitItemError
+
+USER = [{"role": "user", "content": "hi"}]
+SYSTEM = {"role": "system", "content": "s"}
+LINE = {"custom_id": "a", "body": {"model": "m", "messages": USER}}
+
+
+def made(item: Any, **recipe: Any) -> dict[str, Any]:
+    return json.loads(Recipe(**{"model": "m", **recipe}).request(item, 0).line)
+
+
+def prompt_of(row: dict[str, Any], prompt: str) -> str:
+    return made(row, prompt=prompt)["body"]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("item", "recipe", "line"),
+    [
+        ("hi", {}, {"custom_id": "request-000001", "body": {"model": "m", "messages": USER}}),
+        (USER, {}, {"custom_id": "request-000001", "body": {"model": "m", "messages": USER}}),
+        (LINE, {"model": "other", "request_params": {"n": 2}}, {**LINE, "body": {**LINE["body"], "n": 2}}),
+        ({"body": {"messages": USER, "n": 1}}, {"request_params": {"n": 2}},
+         {"custom_id": "request-000001", "body": {"model": "m", "messages": USER, "n": 1}}),
+        ({"id": 7, "q": "hi"}, {"prompt": "{q}", "id_column": "id"},
+         {"custom_id": "7", "body": {"model": "m", "messages": USER}}),
+        ("hi", {"system_prompt": "s"},
+         {"custom_id": "request-000001", "body": {"model": "m", "messages": [SYSTEM, *USER]}}),
+    ],
+)  # fmt: skip
+def test_an_item_becomes_a_request_line(item: Any, recipe: dict[str, Any], line: dict[str, Any]) -> None:
+    assert made(item, **recipe) == {"method": "POST", "url": "/v1/chat/completions", **line}
+    if not isinstance(item, str):
+        assert made(json.dumps(item).encode() + b"\r\n", **recipe) == made(item, **recipe)
+
+
+def test_a_system_message_of_the_request_s_own_stands_and_the_instruction_follows_it() -> None:
+    messages = [{"role": "system", "content": "own"}, *USER]
+    assert made(messages, system_prompt="s", instruction="i")["body"]["messages"][0]["content"] == "own\n\ni"
+    assert made(USER, system_prompt="s", instruction="i")["body"]["messages"][0]["content"] == "s\n\ni"
+    listed = [{"role": "system", "content": [{"type": "text", "text": "own"}]}, *USER]
+    assert made(listed, instruction="i")["body"]["messages"][0]["content"][1] == {"type": "text", "text": "i"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("Q: {q}?", "Q: hi?"),
+        ('{q} {"json": {q}} {{ q }} {other} {} {q', 'hi {"json": hi} {{ q }} {other} {} {q'),
+        ("{q}{{q}}", "hi{hi}"),
+        ("{% if %} {q}", "{% if %} hi"),
+    ],
+)
+def test_only_columns_are_replaced_and_other_braces_stand(prompt: str, text: str) -> None:
+    assert prompt_of({"q": "hi"}, prompt) == text
+
+
+def test_a_value_that_looks_like_a_column_is_not_replaced_again() -> None:
+    assert prompt_of({"q": "{r}", "r": "no"}, "{q}") == "{r}"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (7, "7"),
+        (True, "true"),
+        (1.5, "1.5"),
+        ({"a": [1]}, '{"a":[1]}'),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (decimal.Decimal("1.50"), "1.50"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    ],
+)
+def test_values_as_a_cursor_gives_them_read_as_people_write_them(value: Any, text: str) -> None:
+    assert prompt_of({"q": value}, "{q}") == text
+
+
+@pytest.mark.parametrize(
+    ("item", "recipe", "reason"),
+    [
+        ({"q": None}, {"prompt": "{q}"}, "column 'q' is null"),
+        ({"q": "x"}, {"prompt": "{q}", "id_column": "id"}, "column 'id' is missing, the row has 'q'"),
+        ({"r": "x"}, {"prompt": "{q}"}, "prompt names no column of the row: it has {q}, the row has 'r'"),
+        ({"r": "x"}, {"prompt": "Hello"}, "prompt names no column of the row: it has none, the row has 'r'"),
+        ({"r": "x"}, {}, "it is neither a request line (custom_id, body) nor can it become one: give prompt="),
+        ("x", {"prompt": "{q}"}, "prompt= names columns of a row, and this is none"),
+        (7, {}, "it is int: give a text, a list of messages, a row or a request line"),
+        ([], {}, "body.messages is empty"),
+        ([{"role": "tool", "content": ""}], {}, "body.messages has the role 'tool'"),
+        ((1, "row of a cursor"), {}, "Expected `object`, got `int`"),
+        (b"{broken\n", {}, "not JSON in UTF-8: "),
+        (b'"\xff"\n', {}, "not JSON in UTF-8: "),
+        ({"custom_id": "", "body": {"messages": USER}}, {}, "custom_id is empty"),
+        ({"body": {"messages": USER, "thinking_budget": 1}}, {}, "body.thinking_budget is 1"),
+    ],
+)  # fmt: skip
+def test_what_cannot_become_a_request_says_why(item: Any, recipe: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnfitItemError) as caught:
+        made(item, **recipe)
+    assert str(caught.value).startswith(reason)
+
+
+def test_the_first_row_says_what_the_braces_mean() -> None:
+    """A placeholder that stands in some requests and is replaced in others would be bought unseen."""
+    recipe = Recipe(prompt="{q} {hint}", model="m")
+    recipe.request({"q": "a"}, 0)
+    with pytest.raises(UnfitItemError, match="column 'hint', which prompt names, is not in the first row"):
+        recipe.request({"q": "b", "hint": "c"}, 1)
+    with pytest.raises(UnfitItemError, match="column 'q' is missing"):
+        recipe.request({"hint": "c"}, 2)

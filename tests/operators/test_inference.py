@@ -1,0 +1,779 @@
+"""Whole jobs against the emulator, in held time: rows in, one row each out, nothing paid for twice."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+from pydantic import BaseModel
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.emulator.control import Control
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.exceptions import (
+    BatchCancelledError,
+    BatchTimeoutError,
+    BatchWaitError,
+    JobDefinitionError,
+    MissedSuccessRateError,
+)
+from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
+from siliconflow_provider.jobs.runner import JobRunner
+from siliconflow_provider.results import read_results
+from siliconflow_provider.workspace import Workspace
+
+Infer = Callable[..., Any]
+Run = Callable[..., Any]
+Rows = Callable[[], list[dict[str, Any]]]
+DAY = 24 * 3600
+
+
+@pytest.fixture
+def options(options: EmulatorOptions) -> EmulatorOptions:
+    return replace(options, control=True)
+
+
+@pytest.fixture
+def control(emulator: Emulator) -> Control:
+    return emulator.control
+
+
+def sums(count: int, start: int = 0) -> list[str]:
+    return [f"What is {number} + 1?" for number in range(start, start + count)]
+
+
+def batches(client: SiliconFlowClient) -> list[Any]:
+    return list(client.list_batches())
+
+
+def statuses(rows: list[dict[str, Any]]) -> list[str]:
+    return [each["status"] for each in rows]
+
+
+def assert_nothing_was_bought_twice(control: Control, answered: int) -> None:
+    executions = control.executions()
+    assert (executions.distinct, executions.most) == (answered, 1)
+
+
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """Gives what the operator and what the modules below it have logged."""
+    caplog.set_level(logging.INFO, "siliconflow_provider")
+    return lambda: "".join(capsys.readouterr()) + caplog.text
+
+
+class Killed(BaseException):
+    """The worker dies."""
+
+
+@pytest.fixture
+def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets the worker die when it calls a method for the n-th time: before it, or after it."""
+
+    def plan(owner: Any, name: str, *, nth: int = 1, after: bool = False) -> None:
+        original, calls = getattr(owner, name), 0
+
+        def dying(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == nth and not after:
+                raise Killed
+            done = original(*arguments, **options)
+            if calls == nth:
+                raise Killed
+            return done
+
+        monkeypatch.setattr(owner, name, dying)
+
+    return plan
+
+
+class TestIn:
+    @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
+    @pytest.mark.parametrize("suffix", ["", ".gz"])
+    def test_rows_of_a_file_come_back_with_their_answers_in_order(
+        self,
+        infer: Infer,
+        run: Run,
+        rows: Rows,
+        tmp_path: Path,
+        client: SiliconFlowClient,
+        deferrable: bool,
+        suffix: str,
+    ) -> None:
+        given = [{"id": f"q{i}", "question": f"{i} + 1", "more": {"a": [1, None, "é"]}} for i in range(12)]
+        content = "".join(json.dumps(each) + "\n" for each in given).encode()
+        path = tmp_path / f"qa.jsonl{suffix}"
+        path.write_bytes(gzip.compress(content) if suffix else content)
+        summary = run(
+            lambda: infer(
+                input_path=str(path),
+                prompt="What is {question}?",
+                id_column="id",
+                system_prompt="Answer with a number.",
+                request_params={"max_tokens": 50},
+                deferrable=deferrable,
+            )
+        )
+        assert summary == {
+            "results_path": f"file://{tmp_path}/out/results.jsonl",
+            "manifest_path": f"file://{tmp_path}/out/manifest.json",
+            "success_rate": 1.0,
+            "rows": 12,
+            "counts": {"succeeded": 12},
+            "tokens": summary["tokens"],
+            "rounds": 1,
+        }
+        assert [each["input"] for each in rows()] == given
+        assert [(each["index"], each["custom_id"], each["content"]) for each in rows()] == [
+            (i, f"q{i}", str(i + 1)) for i in range(12)
+        ]
+        assert len(batches(client)) == 1
+
+    @pytest.mark.parametrize(
+        "items",
+        [
+            ["1 + 1", "2 + 1"],
+            [[{"role": "user", "content": "1 + 1"}], ({"role": "user", "content": "2 + 1"},)],
+            [{"body": {"messages": [{"role": "user", "content": each}]}} for each in ("1 + 1", "2 + 1")],
+        ],
+        ids=["texts", "message lists", "request lines"],
+    )
+    def test_any_iterable_is_taken(self, infer: Infer, run: Run, rows: Rows, items: list[Any]) -> None:
+        run(lambda: infer(requests=iter(items)))
+        assert [(each["custom_id"], each["content"], each["input"]) for each in rows()] == [
+            ("request-000001", "2", None),
+            ("request-000002", "3", None),
+        ]
+
+    def test_a_file_of_request_lines_is_sent_as_it_is(
+        self, infer: Infer, run: Run, tmp_path: Path, sums: Callable[[int], bytes]
+    ) -> None:
+        """Also with a byte order mark, blank lines and other ends of line."""
+        path = tmp_path / "requests.jsonl"
+        path.write_bytes(b"\xef\xbb\xbf" + sums(3).replace(b"\n", b"\r\n\r\n"))
+        run(lambda: infer(input_path=str(path), model=None))
+        assert (tmp_path / "out" / "requests.jsonl").read_bytes() == sums(3)
+        assert not (tmp_path / "out" / "rows.jsonl").exists()
+
+    def test_bad_items_are_named_and_nothing_is_submitted(
+        self, infer: Infer, run: Run, client: SiliconFlowClient, tmp_path: Path
+    ) -> None:
+        items = [{"id": f"q{i}", "q": "1 + 1"} if i % 2 else {"id": f"q{i}"} for i in range(1, 31)]
+        with pytest.raises(InvalidRequestFileError) as caught:
+            run(lambda: infer(requests=items, prompt="{q}", id_column="id"))
+        first, *shown, last = str(caught.value).split("\n")
+        assert first.startswith("requests: 15 of 30 items are bad and nothing was submitted")
+        assert shown[0] == "  item 2 (q2): column 'q' is missing, the row has 'id'"
+        assert (len(shown), last) == (10, "  and 5 more")
+        assert not client.list_files()
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_an_empty_input_succeeds_without_a_batch(
+        self, infer: Infer, run: Run, rows: Rows, client: SiliconFlowClient, deferrable: bool, manifest: Any
+    ) -> None:
+        summary = run(lambda: infer(requests=[], deferrable=deferrable))
+        assert (summary["rows"], summary["success_rate"], rows(), batches(client)) == (0, 1.0, [], [])
+        assert (manifest()["complete"], manifest()["rounds"]) == (True, 0)
+
+    def test_requests_stream_from_a_generator(self, infer: Infer, run: Run, tmp_path: Path) -> None:
+        """What a cursor has yielded is not kept: no more than a few items live at a time."""
+        alive: Counter[str] = Counter()
+
+        class Row(dict[str, str]):
+            def __init__(self) -> None:
+                super().__init__(q="1 + 1")
+                alive["now"] += 1
+                alive["most"] = max(alive["most"], alive["now"])
+
+            def __del__(self) -> None:
+                alive["now"] -= 1
+
+        run(lambda: infer(requests=(Row() for _ in range(500)), prompt="{q}"))
+        assert alive["most"] <= 3
+
+
+class TestContinue:
+    def test_a_job_that_is_there_is_continued_without_its_source(
+        self, infer: Infer, run: Run, kill: Any, control: Control, logged: Any, tmp_path: Path
+    ) -> None:
+        """A cursor without an order cannot buy anything twice."""
+        path = tmp_path / "in.jsonl"
+        path.write_text('{"q": "1 + 1"}\n{"q": "2 + 1"}\n')
+        kill(JobRunner, "submit", after=True)
+        with pytest.raises(Killed):
+            run(lambda: infer(input_path=str(path), prompt="{q}"))
+        path.write_text('{"q": "3 + 1"}\n')
+        assert run(lambda: infer(input_path=str(path), prompt="{q}"))["rows"] == 2
+        assert "going on with the job of 2027-01-15 08:00:00 UTC: 2 requests in 1 parts" in logged()
+        assert_nothing_was_bought_twice(control, 2)
+
+    def test_another_definition_stops_a_retry_and_names_what_changed(
+        self, infer: Infer, run: Run, control: Control
+    ) -> None:
+        run(lambda: infer(requests=sums(3)))
+        with pytest.raises(
+            JobDefinitionError,
+            match=r"was made with another system_prompt, model, and a retry must not buy.*clear the task",
+        ):
+            run(lambda: infer(requests=sums(3), model="m", system_prompt="s"))
+        assert control.batches_created() == 1
+
+    @pytest.mark.parametrize("change", [{"request_params": {"max_tokens": 9}}, {"submission_key": "again"}])
+    def test_another_definition_of_a_cleared_task_is_a_new_job(
+        self, infer: Infer, run: Run, control: Control, context: Any, logged: Any, change: dict[str, Any], kill: Any
+    ) -> None:
+        kill(JobRunner, "submit", after=True)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(3)))
+        context["ti"].max_tries += 4
+        run(lambda: infer(requests=sums(3), **change))
+        assert control.batches_created() == 2
+        assert f"of the job before runs on and is billed, while a new one with another {next(iter(change))}" in logged()
+
+    def test_an_equal_part_of_a_new_job_is_not_bought_again(
+        self, infer: Infer, run: Run, control: Control, context: Any, part_lines: Any
+    ) -> None:
+        part_lines(3)
+        run(lambda: infer(requests=sums(6), prompt=None))
+        context["ti"].max_tries += 4
+        run(lambda: infer(requests=[*sums(5), "6 + 6"], id_column="id"))
+        assert (control.batches_created(), control.executions().total) == (3, 6 + 3)
+
+    @pytest.mark.parametrize("is_over", [True, False])
+    def test_lost_files_stop_the_job_while_its_batches_run_or_have_answered(
+        self, infer: Infer, run: Run, tmp_path: Path, kill: Any, is_over: bool, clock: Any, context: Any
+    ) -> None:
+        kill(JobRunner, "submit", after=True)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(3)))
+        clock.advance(200 if is_over else 20)
+        (tmp_path / "out" / "job.json").unlink()
+        context["ti"].max_tries += 4
+        with pytest.raises(
+            JobDefinitionError, match=r"job\.json is gone, but 1 batches .* run or have answered \(batch_"
+        ):
+            run(lambda: infer(requests=sums(3)))
+
+    def test_lost_files_of_a_job_that_has_answered_nothing_do_no_harm(
+        self, infer: Infer, run: Run, tmp_path: Path, control: Control
+    ) -> None:
+        control.plan(end="failed", times=2)
+        with pytest.raises(MissedSuccessRateError):
+            run(lambda: infer(requests=sums(3)))
+        (tmp_path / "out" / "job.json").unlink()
+        assert run(lambda: infer(requests=sums(2)))["rows"] == 2
+
+    def test_the_directory_of_another_task_names_the_template_to_add(
+        self, infer: Infer, run: Run, context: Any, control: Control
+    ) -> None:
+        run(lambda: infer(requests=sums(3)))
+        context["ti"].run_id = "another"
+        context["ti"].max_tries += 4
+        with pytest.raises(
+            JobDefinitionError, match=r"the job of another task instance \(nightly/create/manual.*run_id }}"
+        ):
+            run(lambda: infer(requests=sums(3)))
+        assert control.batches_created() == 1
+
+    @pytest.mark.parametrize(
+        ("name", "nth", "after"),
+        [("publish", 1, False), ("publish", 1, True), ("publish_json", 1, False), ("publish_json", 1, True)],
+    )
+    def test_a_worker_that_dies_while_the_job_is_written(
+        self, infer: Infer, run: Run, rows: Rows, kill: Any, control: Control, name: str, nth: int, after: bool
+    ) -> None:
+        kill(Workspace, name, nth=nth, after=after)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(3)))
+        run(lambda: infer(requests=sums(3)))
+        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert_nothing_was_bought_twice(control, 3)
+
+    def test_an_attempt_at_the_same_time_that_was_first_has_the_job(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, logged: Any
+    ) -> None:
+        def slow() -> Iterator[str]:
+            yield from sums(2)
+            run(lambda: infer(requests=sums(3)))
+
+        run(lambda: infer(requests=slow()))
+        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert "another attempt of this task has prepared the job at the same time" in logged()
+        assert_nothing_was_bought_twice(control, 3)
+
+
+class TestForgotten:
+    def test_after_30_days_landed_rows_stay_answers_and_the_rest_is_sent_when_cleared(
+        self,
+        infer: Infer,
+        run: Run,
+        rows: Rows,
+        control: Control,
+        clock: Any,
+        context: Any,
+        part_lines: Any,
+        manifest: Any,
+    ) -> None:
+        part_lines(3)
+        control.plan(failing={"positions": [1]}, times=4)
+        with pytest.raises(MissedSuccessRateError):
+            run(lambda: infer(requests=sums(6)))
+        before = rows()
+        clock.advance(31 * DAY)
+        with pytest.raises(MissedSuccessRateError):
+            run(lambda: infer(requests=sums(6)))
+        assert rows() == before
+        assert control.batches_created() == 3
+        context["ti"].max_tries += 4
+        assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
+        assert [each["content"] for each in rows()] == ["1", "2", "3", "4", "5", "6"]
+        assert (len(manifest()["batches"]), manifest()["rounds"]) == (4, 3)
+        # Neither is anything bought again once all of it is forgotten.
+        clock.advance(31 * DAY)
+        assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
+        assert control.batches_created() == 4
+
+    def test_answers_that_were_not_landed_are_an_error_unless_cleared(
+        self, infer: Infer, run: Run, control: Control, clock: Any, context: Any, kill: Any
+    ) -> None:
+        kill(JobRunner, "submit", after=True)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(3)))
+        clock.advance(31 * DAY)
+        with pytest.raises(
+            JobDefinitionError, match=r"is 31 days old, and the service forgets after 30.*Clear the task"
+        ):
+            run(lambda: infer(requests=sums(3)))
+        assert control.batches_created() == 1
+        context["ti"].max_tries += 4
+        assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
+
+    def test_what_was_unfinished_when_it_landed_is_an_error_unless_cleared(
+        self, infer: Infer, run: Run, control: Control, clock: Any, context: Any, part_lines: Any
+    ) -> None:
+        part_lines(3)
+        control.plan(nth=2, stuck="in_progress")
+        with pytest.raises(BatchTimeoutError):
+            run(lambda: infer(requests=sums(6)))
+        clock.advance(31 * DAY)
+        with pytest.raises(JobDefinitionError, match=r"forgotten a batch of round 1, after 30 days.*clear the task"):
+            run(lambda: infer(requests=sums(6)))
+        assert control.batches_created() == 2
+        context["ti"].max_tries += 4
+        assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
+        assert control.batches_created() == 3
+
+    def test_answers_of_early_rounds_are_landed_before_they_can_be_forgotten(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, part_lines: Any
+    ) -> None:
+        part_lines(3)
+        for _ in range(3):
+            control.plan(failing={"positions": [0]}, run_seconds=13.5 * DAY, times=1)
+        control.plan(failing={"positions": [0]}, run_seconds=13.5 * DAY, times=3)
+        summary = run(lambda: infer(requests=sums(6), max_rounds=4, completion_window="336h", min_success_rate=None))
+        assert summary["rounds"] == 4
+        assert Counter(statuses(rows()))["succeeded"] >= 4
+
+
+class TestParts:
+    def test_only_parts_that_are_missing_are_submitted_after_a_crash(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, kill: Any, part_lines: Any
+    ) -> None:
+        part_lines(4)
+        kill(SiliconFlowClient, "create_batch", nth=3)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(18)))
+        created = control.batches_created()
+        assert 2 <= created < 5
+        run(lambda: infer(requests=sums(18)))
+        assert control.batches_created() == 5
+        assert [each["content"] for each in rows()] == [str(i + 1) for i in range(18)]
+        assert_nothing_was_bought_twice(control, 18)
+
+    def test_an_attempt_at_the_same_time_has_its_younger_batches_cancelled(
+        self, infer: Infer, run: Run, rows: Rows, client: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        create, is_twin = SiliconFlowClient.create_batch, []
+
+        def twice(self: SiliconFlowClient, *arguments: Any, **options: Any) -> Any:
+            first = create(self, *arguments, **options)
+            if not is_twin:
+                is_twin.append(True)
+                create(self, *arguments, **options)
+            return first
+
+        monkeypatch.setattr(SiliconFlowClient, "create_batch", twice)
+        run(lambda: infer(requests=sums(3)))
+        assert sorted(each.status for each in batches(client)) == ["cancelled", "completed"]
+        assert statuses(rows()) == ["succeeded"] * 3
+
+    def test_a_lost_answer_to_a_create_buys_nothing_twice(
+        self, infer: Infer, run: Run, control: Control, part_lines: Any
+    ) -> None:
+        part_lines(4)
+        control.fault("POST /batches", "lost_answer", nth=2)
+        run(lambda: infer(requests=sums(12)))
+        assert_nothing_was_bought_twice(control, 12)
+
+
+class TestListForms:
+    """What the service's list lacks or shows late must not make a job buy its parts again."""
+
+    @pytest.fixture(
+        params=[
+            {"list_lag_seconds": 60.0},
+            {"list_without_metadata": True},
+            {"list_without_times": True},
+            {"list_without_times": True, "list_without_metadata": True, "openai_lines": True, "result_ids": True},
+        ],
+        ids=str,
+    )
+    def options(self, options: EmulatorOptions, request: pytest.FixtureRequest) -> EmulatorOptions:
+        return replace(options, forms=replace(options.forms, **request.param))
+
+    def test_every_part_is_bought_once(
+        self, infer: Infer, run: Run, control: Control, part_lines: Any, clock: Any
+    ) -> None:
+        part_lines(4)
+        for _ in range(2):
+            assert run(lambda: infer(requests=sums(10)))["counts"] == {"succeeded": 10}
+            clock.advance(100)
+        assert control.batches_created() == 3
+
+
+class TestRounds:
+    def test_only_failures_are_sent_again(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, part_lines: Any, manifest: Any
+    ) -> None:
+        part_lines(5)
+        control.plan(failing={"positions": [1, 3]}, missing={"positions": [4]}, times=2)
+        assert run(lambda: infer(requests=sums(10)))["rounds"] == 2
+        assert [each["content"] for each in rows()] == [str(i + 1) for i in range(10)]
+        assert [each["round"] for each in rows()] == [1, 2, 1, 2, 2] * 2
+        assert manifest()["counts"] == {"succeeded": 10}
+        assert control.executions().total == 16
+
+    def test_what_cannot_heal_is_not_sent_again_even_when_cleared(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any
+    ) -> None:
+        control.plan(failing={"positions": [1], "code": "invalid_request", "message": "too long"})
+        with pytest.raises(
+            MissedSuccessRateError, match=r"1 x invalid_request: too long.*Clearing the task buys nothing"
+        ):
+            run(lambda: infer(requests=sums(3)))
+        context["ti"].max_tries += 4
+        with pytest.raises(MissedSuccessRateError):
+            run(lambda: infer(requests=sums(3)))
+        assert statuses(rows()) == ["succeeded", "failed", "succeeded"]
+        assert control.batches_created() == 1
+
+    @pytest.mark.parametrize(
+        ("end", "rounds", "counts"),
+        [
+            ("expired", 2, {"succeeded": 8}),
+            ("failed", 2, {"succeeded": 8}),
+            ("cancelled", 1, {"succeeded": 4, "cancelled": 4}),
+        ],
+    )
+    def test_what_a_batch_did_answer_is_kept_however_it_ended(
+        self, infer: Infer, run: Run, control: Control, end: str, rounds: int, counts: dict[str, int]
+    ) -> None:
+        """What somebody has cancelled is not sent again until somebody clears the task."""
+        control.plan(end=end)
+        summary = run(lambda: infer(requests=sums(8), min_success_rate=0.5))
+        assert (summary["rounds"], summary["counts"]) == (rounds, counts)
+        assert control.executions().most == 1
+
+    def test_a_retry_repeats_a_verdict_and_clearing_grants_new_rounds(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, clock: Any
+    ) -> None:
+        control.plan(failing={"positions": [1]}, times=1)
+        control.plan(failing={"positions": [0]}, times=3)
+        for _ in range(2):
+            with pytest.raises(
+                MissedSuccessRateError, match=r"66\.67%.*2 of 3 requests succeeded in 2 rounds \(1 failed\)"
+            ):
+                run(lambda: infer(requests=sums(3), timeout=timedelta(hours=2)))
+        assert control.batches_created() == 2
+        clock.advance(3 * DAY)
+        context["ti"].max_tries += 4
+        with pytest.raises(MissedSuccessRateError, match="in 4 rounds"):
+            run(lambda: infer(requests=sums(3), timeout=timedelta(hours=2)))
+        assert control.batches_created() == 4
+        with pytest.raises(MissedSuccessRateError):
+            run(lambda: infer(requests=sums(3), timeout=timedelta(hours=2)))
+        assert control.batches_created() == 4
+        context["ti"].max_tries += 4
+        assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
+        assert [each["round"] for each in rows()] == [1, 5, 1]
+
+    def test_clearing_sends_what_was_cancelled(self, infer: Infer, run: Run, control: Control, context: Any) -> None:
+        control.plan(end="cancelled", run_share=0.5)
+        with pytest.raises(MissedSuccessRateError, match=r"Clearing the task sends again .* \(3\)"):
+            run(lambda: infer(requests=sums(6)))
+        context["ti"].max_tries += 4
+        assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
+        assert_nothing_was_bought_twice(control, 6)
+
+    def test_parts_that_a_crash_left_out_are_sent_days_later(
+        self, infer: Infer, run: Run, control: Control, kill: Any, part_lines: Any, clock: Any
+    ) -> None:
+        """The first parts' window is over by then, but they have answered."""
+        part_lines(4)
+        kill(SiliconFlowClient, "create_batch", nth=2)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(8)))
+        clock.advance(3 * DAY)
+        assert run(lambda: infer(requests=sums(8)))["counts"] == {"succeeded": 8}
+        assert_nothing_was_bought_twice(control, 8)
+
+    @pytest.mark.parametrize(
+        ("owner", "name", "nth", "after"),
+        [
+            (Workspace, "publish", 3, False),
+            (Workspace, "publish", 3, True),
+            (Workspace, "publish", 4, True),
+            (JobRunner, "submit", 2, False),
+            (JobRunner, "submit", 2, True),
+            (SiliconFlowClient, "download", 2, True),
+            (Workspace, "publish_json", 3, False),
+            (Workspace, "publish_json", 3, True),
+        ],
+    )
+    def test_a_worker_that_dies_anywhere_buys_nothing_twice(
+        self,
+        infer: Infer,
+        run: Run,
+        rows: Rows,
+        control: Control,
+        kill: Any,
+        owner: Any,
+        name: str,
+        nth: int,
+        after: bool,
+    ) -> None:
+        """Between plan and submission of a round, in the middle of a merge, between results and manifest."""
+        control.plan(missing={"positions": [1]}, failing={"positions": [2]})
+        kill(owner, name, nth=nth, after=after)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(4)))
+        assert run(lambda: infer(requests=sums(4)))["counts"] == {"succeeded": 4}
+        assert [each["content"] for each in rows()] == ["1", "2", "3", "4"]
+        assert control.batches_created() == 2
+
+
+class TestMerge:
+    def test_duplicates_and_strangers_are_counted_and_broken_lines_are_missing(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, manifest: Any, logged: Any
+    ) -> None:
+        control.plan(duplicated={"positions": [0, 1]}, unknown_ids=3, garbled={"positions": [4]})
+        run(lambda: infer(requests=sums(6), max_rounds=1, min_success_rate=0.8))
+        assert statuses(rows()) == ["succeeded"] * 4 + ["missing", "succeeded"]
+        written = {name: manifest()[name] for name in ("duplicates", "strangers", "unreadable_lines")}
+        assert written == {"duplicates": 2, "strangers": 3, "unreadable_lines": 1}
+        assert "left out of the results: 2 lines that repeat a request, 3 of requests that nobody sent" in logged()
+        assert manifest()["tokens"]["prompt"] == sum(each["prompt_tokens"] or 0 for each in rows())
+
+    def test_answers_that_are_announced_but_not_shown_are_an_error_that_a_retry_heals(
+        self, infer: Infer, run: Run, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        get = SiliconFlowClient.get_batch
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                SiliconFlowClient, "get_batch", lambda self, batch_id: replace(get(self, batch_id), output_file_id=None)
+            )
+            with pytest.raises(SiliconFlowError, match="shows no output file"):
+                run(lambda: infer(requests=sums(3)))
+        run(lambda: infer(requests=sums(3)))
+        assert statuses(rows()) == ["succeeded"] * 3
+
+
+class Answer(BaseModel):
+    answer: int
+
+
+class TestStructuredOutput:
+    def test_answers_are_asked_for_and_validated(self, infer: Infer, run: Run, rows: Rows, tmp_path: Path) -> None:
+        run(lambda: infer(requests=sums(2), output_type=Answer, system_prompt="Be brief."))
+        assert [each["output"] for each in rows()] == [{"answer": 1}, {"answer": 2}]
+        request = json.loads((tmp_path / "out" / "requests.jsonl").read_text().splitlines()[0])["body"]
+        assert request["response_format"] == {"type": "json_object"}
+        assert request["messages"][0]["content"].startswith("Be brief.\n\nAnswer with one JSON object")
+
+    def test_what_does_not_validate_keeps_its_text_and_is_asked_for_again(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, manifest: Any
+    ) -> None:
+        control.plan(nth=2, failing={"positions": [0]})
+        with pytest.raises(MissedSuccessRateError, match="1 x invalid_output: answer: Input should be a valid integer"):
+            run(lambda: infer(requests=["1 + 1", "hello"], output_type=Answer))
+        assert statuses(rows()) == ["succeeded", "invalid"]
+        # Round 2 has brought nothing better.
+        assert (rows()[1]["content"], rows()[1]["round"]) == ('{"answer":"hello"}', 1)
+        assert manifest()["rounds"] == 2
+
+    def test_another_schema_is_another_definition(self, infer: Infer, run: Run) -> None:
+        run(lambda: infer(requests=sums(1), output_type=Answer))
+        with pytest.raises(JobDefinitionError, match="another output_type"):
+            run(lambda: infer(requests=sums(1), output_type=dict[str, int]))
+
+
+class TestOut:
+    def test_results_and_manifest_on_an_object_store(
+        self, infer: Infer, run: Run, object_store: str, tmp_path: Path, context: Any
+    ) -> None:
+        context["ti"].run_id = tmp_path.name
+        summary = run(lambda: infer(requests=sums(3), output_path=f"{object_store}/{tmp_path.name}"))
+        assert summary["results_path"].endswith(f"bucket/{tmp_path.name}/results.jsonl")
+        assert [each.content for each in read_results(summary)] == ["1", "2", "3"]
+        assert run(lambda: infer(requests=sums(3), output_path=f"{object_store}/{tmp_path.name}")) == summary
+
+    def test_at_a_timeout_what_is_answered_lands_and_the_next_attempt_goes_on(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, part_lines: Any, manifest: Any, deferrable: bool
+    ) -> None:
+        part_lines(3)
+        control.plan(nth=2, run_seconds=5000.0)
+
+        def make(timeout: float) -> Any:
+            return infer(requests=sums(6), timeout=timeout, deferrable=deferrable)
+
+        with pytest.raises(
+            BatchTimeoutError, match=r"3 of 6 requests succeeded in 1 round \(3 unfinished\).*batch_\w+ runs on"
+        ) as caught:
+            run(lambda: make(1000.0))
+        assert not isinstance(caught.value, AirflowFailException)
+        assert statuses(rows()) == ["succeeded"] * 3 + ["unfinished"] * 3
+        assert manifest()["complete"] is False
+        assert run(lambda: make(6000.0))["counts"] == {"succeeded": 6}
+        assert manifest()["complete"] is True
+        assert_nothing_was_bought_twice(control, 6)
+
+    @pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
+    def deferrable(self, request: pytest.FixtureRequest) -> bool:
+        return bool(request.param)
+
+    def test_cancel_on_timeout_cancels_and_is_a_verdict(
+        self,
+        infer: Infer,
+        run: Run,
+        rows: Rows,
+        client: SiliconFlowClient,
+        control: Control,
+        context: Any,
+        clock: Any,
+        deferrable: bool,
+    ) -> None:
+        control.plan(run_seconds=5000.0)
+
+        def make() -> Any:
+            return infer(requests=sums(6), timeout=1000, cancel_on_timeout=True, deferrable=deferrable)
+
+        with pytest.raises(
+            BatchCancelledError, match=r"cancel_on_timeout has cancelled batch_\w+: 0 of 6 .*unfinished"
+        ):
+            run(make)
+        assert batches(client)[0].status == "cancelling"
+        clock.advance(100)
+        with pytest.raises(
+            MissedSuccessRateError,
+            match=r"1 of 6 .*5 cancelled.*Clearing the task sends again what has no good answer \(5\)",
+        ):
+            run(make)
+        context["ti"].max_tries += 4
+        assert run(make)["counts"] == {"succeeded": 6}
+        assert_nothing_was_bought_twice(control, 6)
+
+    def test_an_attempt_that_begins_too_late_cancels_too(
+        self, infer: Infer, run: Run, client: SiliconFlowClient, control: Control, clock: Any, kill: Any
+    ) -> None:
+        control.plan(stuck="in_progress")
+        kill(JobRunner, "submit", after=True)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(6)))
+        clock.advance(2000)
+        with pytest.raises(BatchCancelledError, match="has cancelled"):
+            run(lambda: infer(requests=sums(6), timeout=1000, cancel_on_timeout=True))
+        assert batches(client)[0].status == "cancelling"
+
+    @pytest.mark.parametrize(("rate", "fails"), [(1.0, True), (0.76, True), (0.75, False), (None, False), (0.0, False)])
+    def test_the_success_rate_decides_once_everything_is_written(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, rate: float | None, fails: bool, logged: Any
+    ) -> None:
+        control.plan(failing={"positions": [1]})
+
+        def make() -> Any:
+            return infer(requests=sums(4), max_rounds=1, min_success_rate=rate)
+
+        if fails:
+            with pytest.raises(MissedSuccessRateError, match=r"the success rate is 75\.00%, below"):
+                run(make)
+        else:
+            assert run(make)["success_rate"] == 0.75
+            assert (
+                "3 of 4 requests succeeded in 1 round (1 failed); most often: 1 x server_error: The request failed, as "
+                "planned. Billed: 12 prompt and 3 completion tokens. Nothing runs any more. Clearing the task sends "
+                "again what has no good answer (1) and keeps the rest"
+            ) in logged()
+        assert statuses(rows()) == ["succeeded", "failed", "succeeded", "succeeded"]
+
+    def test_results_are_read_back_by_status(self, infer: Infer, run: Run, control: Control, tmp_path: Path) -> None:
+        control.plan(failing={"positions": [1]})
+        summary = run(lambda: infer(requests=sums(3), max_rounds=1, min_success_rate=None))
+        assert [each.custom_id for each in read_results(summary, status="failed")] == ["request-000002"]
+        assert len(list(read_results(tmp_path / "out", status={"succeeded", "failed"}))) == 3
+
+    def test_a_killed_task_leaves_its_batches_to_the_next_attempt(
+        self, infer: Infer, run: Run, client: SiliconFlowClient, clock: Any, logged: Any
+    ) -> None:
+        task = infer(requests=sums(3))
+        clock.after(50, task.on_kill)
+        with pytest.raises(BatchWaitError, match="killed while waiting"):
+            run(lambda: task)
+        assert "killed: The batch" in logged()
+        assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
+        assert len(batches(client)) == 1
+
+
+def test_nine_parts_with_everything_that_goes_wrong_end_in_one_row_each(
+    infer: Infer, run: Run, rows: Rows, control: Control, part_lines: Any, kill: Any, manifest: Any
+) -> None:
+    """One part expires, one fails, lines fail, are missing, are repeated, and the worker is killed twice."""
+    part_lines(100)
+    control.plan(nth=3, end="expired", run_share=0.6)
+    control.plan(nth=6, end="failed")
+    control.plan(
+        every=1, times=7, failing={"share": 0.03, "once": True}, missing={"share": 0.01}, duplicated={"share": 0.02}
+    )
+
+    def make() -> Any:
+        return infer(requests=sums(850), deferrable=True)
+
+    kill(SiliconFlowClient, "create_batch", nth=5)
+    with pytest.raises(Killed):
+        run(make)
+    kill(Workspace, "publish_json", nth=1)
+    with pytest.raises(Killed):
+        run(make)
+    summary = run(make)
+    assert summary["rounds"] == 2
+    assert [(each["index"], each["custom_id"], each["content"]) for each in rows()] == [
+        (i, f"request-{i + 1:06d}", str(i + 1)) for i in range(850)
+    ]
+    executions = control.executions()
+    assert executions.distinct == 850
+    # Only what failed or was missing was run again: of 650 requests 3% and 1%, begun ones of each part counted.
+    again = {digest: count for digest, count in executions.counts.items() if count > 1}
+    assert set(again.values()) == {2}
+    assert 650 * 0.03 <= len(again) <= 650 * 0.04 + 2 * 7
+    assert manifest()["duplicates"] > 0

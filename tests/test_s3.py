@@ -1,0 +1,149 @@
+"""S3's protocol for real, spoken by s3fs to a server on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import socket
+import socketserver
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import s3fs
+from botocore.exceptions import BotoCoreError
+from moto.server import ThreadedMotoServer
+
+from siliconflow_provider.operators.inference import BatchInferenceOperator
+from siliconflow_provider.results import read_results
+from siliconflow_provider.storage import publish, storage_path
+
+try:
+    from airflow.sdk.io import attach
+except ImportError:
+    from airflow.io.store import attach
+
+
+class BreakingProxy(socketserver.ThreadingTCPServer):
+    """Passes connections on to a port, and breaks them off after so many bytes when it is told to."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), BreakingHandler)
+        self.port = port
+        self.breaks_after: int | None = None
+
+
+class BreakingHandler(socketserver.BaseRequestHandler):
+    server: BreakingProxy
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.port)) as behind:
+            Thread(target=pass_on, args=(behind, self.request), daemon=True).start()
+            passed = 0
+            while block := self.request.recv(1 << 16):
+                behind.sendall(block)
+                passed += len(block)
+                if self.server.breaks_after is not None and passed > self.server.breaks_after:
+                    self.request.shutdown(socket.SHUT_RDWR)
+                    return
+
+
+def pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while block := source.recv(1 << 16):
+            target.sendall(block)
+        target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(scope="module")
+def connection_to_s3() -> Iterator[BreakingProxy]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    with BreakingProxy(server.get_host_and_port()[1]) as proxy:
+        Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
+        yield proxy
+        proxy.shutdown()
+    server.stop()
+
+
+@pytest.fixture
+def bucket(connection_to_s3: BreakingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new bucket's URL; what S3 needs comes from the environment, not from an Airflow connection."""
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{connection_to_s3.server_address[1]}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    attach("s3", fs=s3fs.S3FileSystem())
+    name = "".join(each for each in tmp_path.name if each.isalnum()).lower()
+    s3fs.S3FileSystem().mkdir(name)
+    return f"s3://{name}"
+
+
+def names(url: str) -> set[str]:
+    files = s3fs.S3FileSystem(use_listings_cache=False)
+    return {each.rpartition("/")[2] for each in files.find(url)}
+
+
+def contents(url: str) -> bytes:
+    return s3fs.S3FileSystem(use_listings_cache=False).cat_file(url)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_job_from_s3_to_s3(bucket: str, connection: str, run: Callable[..., Any], suffix: str) -> None:
+    rows = [{"id": f"q{i}", "question": f"What is {i} + 1?"} for i in range(12)]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    s3fs.S3FileSystem().pipe(f"{bucket}/in/qa.jsonl{suffix}", gzip.compress(content) if suffix else content)
+
+    def make() -> BatchInferenceOperator:
+        return BatchInferenceOperator(
+            task_id="eval",
+            input_path=f"{bucket}/in/qa.jsonl{suffix}",
+            prompt="Q: {question}",
+            id_column="id",
+            model="deepseek-ai/DeepSeek-V3",
+            output_path=f"{bucket}/out",
+        )
+
+    summary = run(make)
+    found = list(read_results(summary))
+    assert [(row.custom_id, row.content, row.input) for row in found] == [
+        (row["id"], str(number), row) for number, row in enumerate(rows, start=1)
+    ]
+    assert names(f"{bucket}/out") == {"job.json", "requests.jsonl", "rows.jsonl", "results.jsonl", "manifest.json"}
+    assert run(make) == summary
+
+
+@pytest.fixture
+def object_before(bucket: str) -> str:
+    """The URL of an object that is there before it is written again."""
+    s3fs.S3FileSystem().pipe(f"{bucket}/out/results.jsonl", b"as it was\n")
+    return f"{bucket}/out/results.jsonl"
+
+
+def test_a_write_whose_source_cannot_be_read_leaves_what_was_there(object_before: str) -> None:
+    with pytest.raises(OSError, match="Input/output error"):
+        publish(Path("/proc/self/mem"), storage_path(object_before))
+    assert contents(object_before) == b"as it was\n"
+
+
+def test_a_write_whose_connection_breaks_leaves_what_was_there(
+    object_before: str, bucket: str, connection_to_s3: BreakingProxy, tmp_path: Path
+) -> None:
+    source = tmp_path / "results.jsonl"
+    source.write_bytes(b"new\n" * 250_000)
+    connection_to_s3.breaks_after = 300_000
+    for name in ("results.jsonl", "manifest.json"):
+        with pytest.raises(BotoCoreError):
+            publish(source, storage_path(f"{bucket}/out") / name)
+    connection_to_s3.breaks_after = None
+    assert contents(object_before) == b"as it was\n"
+    assert names(f"{bucket}/out") == {"results.jsonl"}
