@@ -6,17 +6,15 @@ from array import array
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import IO, Any
 
 import msgspec
 
-from siliconflow_provider.jobs.parts import BlockWriter, Part, PartWriter, RepeatedIds, repeated_ids
+from siliconflow_provider.jobs.parts import BLOCK_BYTES, BlockWriter, Part, PartWriter, RepeatedIds, repeated_ids
 from siliconflow_provider.jobs.recipe import Recipe, UnfitItemError
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError, read_request
 
 SHOWN_PROBLEMS = 10
-FIRST_BLOCK, MOST_LINES, BLOCK_BYTES = 16, 512, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -140,14 +138,21 @@ class _Preparation:
 
 
 def _blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Yield a few items at a time: as many lines of bytes as have about `BLOCK_BYTES`."""
-    source = iter(items)
-    count = FIRST_BLOCK
-    while block := list(islice(source, count)):
+    """Yield lines of bytes some at a time, and anything else by itself, so that no generator is read ahead."""
+    block: list[Any] = []
+    size = 0
+    for item in items:
+        is_line = isinstance(item, bytes)
+        if block and (not is_line or size >= BLOCK_BYTES):
+            yield block
+            block, size = [], 0
+        if is_line:
+            block.append(item)
+            size += len(item)
+        else:
+            yield [item]
+    if block:
         yield block
-        longest = max((len(each) for each in block if isinstance(each, bytes)), default=0)
-        if longest:
-            count = max(1, min(MOST_LINES, BLOCK_BYTES // longest))
 
 
 def _ids_in(requests: IO[bytes]) -> Iterator[str]:

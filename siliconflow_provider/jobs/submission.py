@@ -165,22 +165,26 @@ def keep_oldest(client: SiliconFlowClient, submission: Submission, batch_id: str
     batches = list(filter(submission.matches, batches_of_key(client, submission)))
     if batches and all(each.id != batch_id for each in batches):
         batches.append(client.get_batch(batch_id))
-    oldest = cancel_younger(client, batches, submission)
+    oldest = cancel_younger(client, batches, submission, batch_id)
     return None if oldest is None or oldest.id == batch_id else oldest
 
 
-def cancel_younger(client: SiliconFlowClient, batches: Iterable[Batch], submission: Submission) -> Batch | None:
+def cancel_younger(
+    client: SiliconFlowClient, batches: Iterable[Batch], submission: Submission, own_id: str | None = None
+) -> Batch | None:
     """Cancel what runs of a submission beside its oldest batch, and return that one.
 
+    :param own_id: the caller's batch, whose end is logged even when it has completed
     :return: the oldest of these that runs or has completed; None when none does
     """
     good = [each for each in _in_order(batches, submission) if _runs_or_completed(each)]
-    for younger in filter(_runs, good[1:]):
-        given_up = cancel_unless_over(client, younger.id)
-        log.warning(
-            "another attempt of this task has created a batch too: %s is older and is kept, %s is %s",
-            good[0].id, younger.id, given_up.status,
-        )  # fmt: skip
+    for younger in good[1:]:
+        if _runs(younger) or younger.id == own_id:
+            given_up = cancel_unless_over(client, younger.id)
+            log.warning(
+                "another attempt of this task has created a batch too: %s is older and is kept, %s is %s",
+                good[0].id, younger.id, given_up.status,
+            )  # fmt: skip
     return good[0] if good else None
 
 
