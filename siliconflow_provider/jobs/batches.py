@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,19 +9,18 @@ from pathlib import Path
 
 import pendulum
 
-from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.jobs.files import FilePart, JobFilesError
+from siliconflow_provider.jobs.files import FilePart
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.jobs.submission import (
-    SETTLING_SECONDS,
     Submission,
     batches_of_key,
     best_batch,
     cancel_younger,
     create,
+    settle,
 )
 
 SUBMITTED_AT_ONCE = 4
@@ -51,32 +49,29 @@ class JobBatches:
             for part in each.parts:
                 submission = self._submission_of(each, part)
                 group = groups.get((str(each.number), submission.input_key), [])
+                own = self.of_part(each, part)
+                # A list that lags must not hide what this attempt has created.
+                if own is not None and all(batch.id != own.id for batch in group):
+                    group.append(own)
                 cancel_younger(self._client, group, submission)
                 best = best_batch(group, submission)
-                # A list that lags must not hide what this attempt has created.
                 if best is not None:
                     self._found[each.number, part.sha256] = best
 
     def submit(self, round_: Round, parts: Sequence[Part], path: Path) -> None:
-        """Upload parts of a round's file and create their batches, a few at a time.
-
-        :raises JobFilesError: when the file is not what it was
-        """
+        """Upload parts of a round's file and create their batches, a few at a time."""
         uploaded = {each.filename: each.id for each in self._client.list_files()}
 
         def submit_one(part: Part) -> None:
             name = f"{part.sha256}.jsonl"
             with FilePart(path, part) as content:
-                if hashlib.file_digest(content, "sha256").hexdigest() != part.sha256:
-                    raise JobFilesError(f"{path.name} of this job was changed: put back what it was")
-                content.seek(0)
                 file_id = uploaded.get(name) or self._client.upload_file(content, filename=name).id
             submission = replace(self._submission_of(round_, part), input_file_id=file_id)
             self._found[round_.number, part.sha256] = create(self._client, submission)
 
         with ThreadPoolExecutor(SUBMITTED_AT_ONCE) as pool:
             list(pool.map(submit_one, parts))
-        clock.sleep(SETTLING_SECONDS)
+        settle()
 
     def of_part(self, round_: Round, part: Part) -> Batch | None:
         """Return the batch of a part, None when there is none."""

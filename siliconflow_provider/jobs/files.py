@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
+from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.jobs.request_lines import read_request
 
@@ -31,16 +34,42 @@ class Files(Protocol):
     def read_json(self, name: str, kind: type[T]) -> T | None: ...
 
 
-def requests_file(files: Files, round_number: int) -> Path:
-    """Return the local copy of the requests of a round.
+class RequestFiles:
+    """Local copies of the requests of a job's rounds, known to be what was planned."""
 
-    :raises JobFilesError: when they are gone
-    """
-    name = REQUESTS if round_number == 1 else f"round-{round_number}.jsonl"
-    path = files.fetch(name)
-    if path is None:
-        raise JobFilesError(f"{files.url(name)} is gone: put it back, or start a new job in another output_path")
-    return path
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._checked: set[int] = set()
+
+    def path(self, round_: Round) -> Path:
+        """Return the file of a round.
+
+        :raises JobFilesError: when it is gone or was changed
+        """
+        name = requests_name(round_.number)
+        path = self._files.fetch(name)
+        if path is None:
+            raise JobFilesError(
+                f"{self._files.url(name)} is gone: put it back, or start a new job in another output_path"
+            )
+        if round_.number not in self._checked:
+            if not all(map(partial(_is_unchanged, path), round_.parts)):
+                raise JobFilesError(
+                    f"{self._files.url(name)} of this job was changed: put back what it was, or start a new job in "
+                    "another output_path"
+                )
+            self._checked.add(round_.number)
+        return path
+
+
+def requests_name(round_number: int) -> str:
+    """Return the name of the file with the requests of a round."""
+    return REQUESTS if round_number == 1 else f"round-{round_number}.jsonl"
+
+
+def _is_unchanged(path: Path, part: Part) -> bool:
+    with FilePart(path, part) as content:
+        return hashlib.file_digest(content, "sha256").hexdigest() == part.sha256
 
 
 def ids_of_part(path: Path, part: Part) -> Iterator[str]:

@@ -16,7 +16,7 @@ from siliconflow_provider.jobs.files import JOB, REQUESTS, ROWS, Files, JobFiles
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.preparation import Prepared, prepare
 from siliconflow_provider.jobs.recipe import Recipe
-from siliconflow_provider.jobs.submission import Submission, batches_of_key
+from siliconflow_provider.jobs.submission import Submission, batches_of_key, settle
 
 log = logging.getLogger(__name__)
 
@@ -76,21 +76,32 @@ def _prepare(
     name, items, recipe = make()
     with files.create(REQUESTS) as requests, files.create(ROWS) as rows:
         prepared = prepare(items, recipe, requests, rows, name=name)
-    other = files.read_json(JOB, Job)
-    if other is not None and (replaced is None or other.id != replaced.id):
+    job = _job(prepared, submission, definition)
+    other = _other_job(files, replaced)
+    if other is None:
+        files.publish(REQUESTS)
+        if prepared.has_rows:
+            files.publish(ROWS)
+        other = _other_job(files, replaced)
+    if other is None:
+        # The job comes last: where it is, its requests are.
+        files.publish_json(JOB, job)
+        settle()
+        other = _other_job(files, job)
+    if other is not None:
         log.warning("another attempt of this task has prepared the job at the same time: it is taken over")
         for each in (REQUESTS, ROWS):
             files.discard(each)
         return other
-    files.discard(JOB)
-    job = _job(prepared, submission, definition)
-    files.publish(REQUESTS)
-    if prepared.has_rows:
-        files.publish(ROWS)
-    # The job comes last: where it is, its requests are.
-    files.publish_json(JOB, job)
     log.info("%d requests of %s in %d parts, in %s", job.requests, name, len(prepared.parts), files.url(REQUESTS))
     return job
+
+
+def _other_job(files: Files, known: Job | None) -> Job | None:
+    """Return the job that another attempt of this task has written meanwhile, if any has."""
+    files.discard(JOB)
+    there = files.read_json(JOB, Job)
+    return there if there is not None and (known is None or there.id != known.id) else None
 
 
 def _job(prepared: Prepared, submission: Submission, definition: dict[str, str]) -> Job:

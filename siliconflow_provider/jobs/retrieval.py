@@ -10,7 +10,7 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import AnswerError, ResultRow
 from siliconflow_provider.jobs.batches import JobBatches
 from siliconflow_provider.jobs.collection import Answers
-from siliconflow_provider.jobs.files import Files, JobFilesError, ids_of_part, requests_file
+from siliconflow_provider.jobs.files import Files, JobFilesError, RequestFiles, ids_of_part
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.landing import Landed
 from siliconflow_provider.jobs.parts import Part
@@ -26,6 +26,7 @@ class Retrieval:
 
     client: SiliconFlowClient
     files: Files
+    requests: RequestFiles
     batches: JobBatches
     landed: Landed
     is_cleared: bool
@@ -95,7 +96,7 @@ class Retrieval:
         return self.batches.of_part(round_, part) is None and self.landed.has(round_, part)
 
     def _indexes_by_id(self, round_: Round, part: Part) -> dict[str, int]:
-        ids = ids_of_part(requests_file(self.files, round_.number), part)
+        ids = ids_of_part(self.requests.path(round_), part)
         return dict(zip(ids, round_.indexes_of(part), strict=True))
 
 

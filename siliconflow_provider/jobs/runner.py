@@ -15,7 +15,7 @@ from siliconflow_provider.api.durations import parse_completion_window
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.batches import JobBatches
 from siliconflow_provider.jobs.collection import Answers, Validate
-from siliconflow_provider.jobs.files import JOB, Files, JobFilesError, requests_file
+from siliconflow_provider.jobs.files import JOB, Files, JobFilesError, RequestFiles, requests_name
 from siliconflow_provider.jobs.job import Job, PlannedRound, Round
 from siliconflow_provider.jobs.landing import Landed, land
 from siliconflow_provider.jobs.parts import Part, PartWriter
@@ -52,6 +52,7 @@ class JobRunner:
     ) -> None:
         self._client = client
         self._files = files
+        self._requests = RequestFiles(files)
         self._job = job
         self._settings = settings
         self.rounds = list(self._planned_rounds())
@@ -116,7 +117,7 @@ class JobRunner:
                 f"after {RETENTION.days}: whether its batches were paid for is not known. Clear the task to submit "
                 "what has no answer"
             )
-        self._batches.submit(newest, parts, requests_file(self._files, newest.number))
+        self._batches.submit(newest, parts, self._requests.path(newest))
         self._batches.look(self.rounds)
 
     def collect(self) -> Answers:
@@ -162,21 +163,21 @@ class JobRunner:
 
     @property
     def _retrieval(self) -> Retrieval:
-        return Retrieval(self._client, self._files, self._batches, self._landed, self.is_cleared)
+        return Retrieval(self._client, self._files, self._requests, self._batches, self._landed, self.is_cleared)
 
     def _plan(self, number: int, indexes: Sequence[int]) -> Round:
         wanted = iter(indexes)
         following = next(wanted, None)
-        with self._files.create(f"round-{number}.jsonl") as file:
+        with self._files.create(requests_name(number)) as file:
             writer = PartWriter(file)
-            with requests_file(self._files, 1).open("rb") as lines:
+            with self._requests.path(self._job.first_round).open("rb") as lines:
                 for index, line in enumerate(lines):
                     if index == following:
                         writer.write(line)
                         following = next(wanted, None)
             parts = writer.finish()
         planned = Round(number, parts, self._settings.submission.max_tries, clock.now().int_timestamp, list(indexes))
-        self._files.publish(f"round-{number}.jsonl")
+        self._files.publish(requests_name(number))
         # The plan comes last: where it is, its requests are.
         self._files.publish_json(f"round-{number}.json", PlannedRound(self._job.id, planned))
         return planned
@@ -200,5 +201,5 @@ class JobRunner:
     def _custom_ids(self, positions: set[int]) -> dict[int, str]:
         if not positions:
             return {}
-        with requests_file(self._files, 1).open("rb") as lines:
+        with self._requests.path(self._job.first_round).open("rb") as lines:
             return {index: read_request(line).custom_id for index, line in enumerate(lines) if index in positions}

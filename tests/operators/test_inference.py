@@ -29,6 +29,7 @@ from siliconflow_provider.exceptions import (
 )
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
 from siliconflow_provider.jobs.runner import JobRunner
+from siliconflow_provider.jobs.submission import SETTLING_SECONDS
 from siliconflow_provider.results import read_results
 from siliconflow_provider.workspace import Workspace
 
@@ -313,6 +314,39 @@ class TestContinue:
         assert "another attempt of this task has prepared the job at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
+    def test_of_two_attempts_that_write_the_job_at_once_both_run_what_was_written_last(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, clock: Any, logged: Any, tmp_path: Path
+    ) -> None:
+        """A source may give each of them something else."""
+
+        def other_attempt() -> None:
+            # It looked before the first one had written anything.
+            (tmp_path / "out" / "job.json").unlink()
+            run(lambda: infer(requests=sums(3)))
+
+        clock.after(SETTLING_SECONDS - 1, other_attempt)
+        run(lambda: infer(requests=sums(2)))
+        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert "another attempt of this task has prepared the job at the same time" in logged()
+        assert_nothing_was_bought_twice(control, 3)
+
+    def test_requests_that_are_not_those_of_the_job_are_never_sent_nor_taken_for_its_own(
+        self, infer: Infer, run: Run, control: Control, tmp_path: Path, kill: Any, clock: Any
+    ) -> None:
+        kill(JobRunner, "submit", after=True)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(3)))
+        requests = tmp_path / "out" / "requests.jsonl"
+        requests.write_bytes(requests.read_bytes().replace(b"2 + 1", b"5 + 1"))
+        clock.advance(200)
+        with pytest.raises(JobDefinitionError, match=r"requests\.jsonl of this job was changed: put back what it was"):
+            run(lambda: infer(requests=sums(3)))
+        assert not (tmp_path / "out" / "results.jsonl").exists()
+        requests.unlink()
+        with pytest.raises(JobDefinitionError, match=r"requests\.jsonl is gone: put it back"):
+            run(lambda: infer(requests=sums(3)))
+        assert control.batches_created() == 1
+
 
 class TestForgotten:
     def test_after_30_days_landed_rows_stay_answers_and_the_rest_is_sent_when_cleared(
@@ -382,7 +416,8 @@ class TestForgotten:
         for _ in range(3):
             control.plan(failing={"positions": [0]}, run_seconds=13.5 * DAY, times=1)
         control.plan(failing={"positions": [0]}, run_seconds=13.5 * DAY, times=3)
-        summary = run(lambda: infer(requests=sums(6), max_rounds=4, completion_window="336h", min_success_rate=None))
+        long = {"completion_window": "336h", "poll_interval": DAY / 4}
+        summary = run(lambda: infer(requests=sums(6), max_rounds=4, min_success_rate=None, **long))
         assert summary["rounds"] == 4
         assert Counter(statuses(rows()))["succeeded"] >= 4
 
