@@ -1,4 +1,4 @@
-"""Every fault at every call of upload, create, wait and download; `make fault-matrix` runs all and writes the table."""
+"""Every fault at every call of the operators; `make fault-matrix` runs all and writes the table."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ import pytest
 
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import EmulatorOptions
+from siliconflow_provider.jobs.parts import PartWriter
 from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
 from siliconflow_provider.operators.files import UploadFileOperator
+from siliconflow_provider.operators.inference import BatchInferenceOperator
 
 REQUESTS = 12
 BURST = 8
 TIMEOUT = 0.3
-TASKS = ("upload", "create", "download")
+PARTS = 3
 TABLE = os.environ.get("FAULT_MATRIX")
 
 
@@ -36,6 +38,12 @@ class Call:
     has_rival: bool = False
     result_ids: bool = False
 
+    @property
+    def batches(self) -> tuple[int, int]:
+        """How many batches are created, and how many of them kept."""
+        kept = PARTS if self.task == "job" else 1
+        return kept + self.has_rival, kept
+
 
 CALLS = [
     Call("GET /files", "GET /files", "upload"),
@@ -49,6 +57,14 @@ CALLS = [
     Call("GET /batches/{id}, before the download", "GET /batches/{id}", "download"),
     Call("GET /results/{id}", "GET /results/{id}", "download"),
     Call("GET /files/{id}/content", "GET /files/{id}/content", "download", result_ids=True),
+    Call("GET /batches, before a job is written", "GET /batches", "job"),
+    Call("GET /batches, before a job's creates", "GET /batches", "job", nth=2),
+    Call("GET /files, of a job", "GET /files", "job"),
+    Call("POST /files, of a job's second part", "POST /files", "job", nth=2),
+    Call("POST /batches, of a job's second part", "POST /batches", "job", nth=2),
+    Call("GET /batches, after a job's creates", "GET /batches", "job", nth=3),
+    Call("GET /batches, of a job that waits", "GET /batches", "job", nth=4),
+    Call("GET /results/{id}, of a job's second part", "GET /results/{id}", "job", nth=2),
 ]
 
 REFUSED = {400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError"}
@@ -92,7 +108,7 @@ class Cell:
             return (error,)
         if not error or (self.times == 1 and error not in REFUSED.values()):
             return ()
-        if self.call.name == "GET /batches/{id}, while waiting":
+        if self.call.name in ("GET /batches/{id}, while waiting", "GET /batches, of a job that waits"):
             return ("BatchWaitError",)
         if self.call.endpoint == "POST /batches" and error not in (*REFUSED.values(), "RateLimitError"):
             return ("CreateUncertainError",)
@@ -139,6 +155,10 @@ SAMPLE = [
     ("GET /results/{id}", "cut body", BURST, "IncompleteBodyError"),
     ("GET /results/{id}", "garbage 200", 1, "UnreadableAnswerError"),
     ("GET /files/{id}/content", "404", 1, "NotFoundError"),
+    ("POST /batches, of a job's second part", "lost answer after the work", 1, None),
+    ("POST /batches, of a job's second part", "reset before the work", BURST, "CreateUncertainError"),
+    ("GET /batches, of a job that waits", "504", BURST, None),
+    ("GET /results/{id}, of a job's second part", "garbage 200", 1, "UnreadableAnswerError"),
 ]
 SEEN: dict[Cell, Outcome] = {}
 
@@ -157,7 +177,15 @@ def options(options: EmulatorOptions, cell: Cell) -> EmulatorOptions:
 
 
 @pytest.fixture
-def outcome(cell: Cell, connection, emulator, context, clock, run, client, sums, tmp_path, monkeypatch) -> Outcome:
+def part_lines(monkeypatch) -> None:
+    """Let a job have so many parts."""
+    monkeypatch.setitem(PartWriter.__init__.__kwdefaults__, "most_lines", REQUESTS // PARTS)
+
+
+@pytest.fixture
+def outcome(
+    cell: Cell, connection, emulator, context, clock, run, client, sums, tmp_path, monkeypatch, part_lines
+) -> Outcome:
     """Run the flow with the fault in it; a task that fails is tried again without."""
     if cell.fault.startswith("timeout"):
         value = emulator.airflow_connection | {"extra": {"timeout": TIMEOUT}}
@@ -184,10 +212,14 @@ def outcome(cell: Cell, connection, emulator, context, clock, run, client, sums,
             emulator.control.reset()
             return run(make)
 
-    file_id = task("upload", lambda: UploadFileOperator(task_id="upload", file_path=str(tmp_path / "requests.jsonl")))
-    batch_id = task("create", lambda: CreateBatchOperator(task_id="create", input_file_id=file_id))
-    download = partial(DownloadResultsOperator, batch_id=batch_id, output_path=str(tmp_path / "out"))
-    task("download", lambda: download(task_id="download"))
+    source, output = str(tmp_path / "requests.jsonl"), str(tmp_path / "out")
+    if cell.call.task == "job":
+        task("job", lambda: BatchInferenceOperator(task_id="job", input_path=source, output_path=output))
+    else:
+        file_id = task("upload", lambda: UploadFileOperator(task_id="upload", file_path=source))
+        batch_id = task("create", lambda: CreateBatchOperator(task_id="create", input_file_id=file_id))
+        download = partial(DownloadResultsOperator, batch_id=batch_id, output_path=output)
+        task("download", lambda: download(task_id="download"))
     emulator.control.reset()
     rows = [json.loads(each) for each in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert {each["custom_id"]: each["content"] for each in rows} == {f"r{i}": str(i + 1) for i in range(REQUESTS)}
@@ -214,15 +246,15 @@ def table_lines() -> Iterator[str]:
     yield f"""# What each fault comes to
 
 `make fault-matrix` writes this page. Each row is one run of `UploadFileOperator`, `CreateBatchOperator` (deferred) and
-`DownloadResultsOperator` with {REQUESTS} requests, in which one call to the emulator fails once, or {BURST} times in a
-row. A task that fails is then tried once more. Where a younger batch is cancelled, two attempts ran at once, and
-neither batch had begun to run by then.
+`DownloadResultsOperator` with {REQUESTS} requests, or of `BatchInferenceOperator` (deferred) with as many in {PARTS}
+parts. In it, one call to the emulator fails once, or {BURST} times in a row. A task that fails is then tried once more.
+Where a younger batch is cancelled, two attempts ran at once, and neither batch had begun to run by then.
 
 Of {len(SEEN)} runs, {len(SEEN) - healed} needed no retry of a task and {healed} needed one."""
     if broken:
         yield f"\n**Something was paid twice or lost in {len(broken)}:** {', '.join(map(str, broken))}"
     else:
-        yield "In each, every request has exactly one row, was executed exactly once, and one batch was kept."
+        yield "In each, every request has exactly one row, was executed exactly once, and one batch a file was kept."
     for call in CALLS:
         yield f"\n## {call.name}\n"
         yield "| fault | times | outcome | batches created | most executions of a request | rows |"
@@ -233,7 +265,7 @@ Of {len(SEEN)} runs, {len(SEEN) - healed} needed no retry of a task and {healed}
 def is_fair(cell: Cell, outcome: Outcome) -> bool:
     """Whether nothing was paid twice and nothing lost."""
     found = (outcome.created, outcome.kept, outcome.most, outcome.rows)
-    return found == (2 if cell.call.has_rival else 1, 1, 1, REQUESTS)
+    return found == (*cell.call.batches, 1, REQUESTS)
 
 
 def sample() -> list[Any]:

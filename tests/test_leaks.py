@@ -47,6 +47,14 @@ MASKERS = (
     "airflow.utils.log.secrets_masker",
 )
 
+# Tasks that are a whole job, what their batches end as, and their connection.
+JOBS = (
+    ("job", "", "by_uri"),
+    ("failed_job", "failed", "siliconflow_default"),
+    ("refused_job", "", "refused"),
+    ("broken_job", "", "broken"),
+    ("unreadable_job", "", "unreadable"),
+)
 FAILURES = ("refused", "broken", "redirected", "expired", "cut", "unreadable")
 
 DAG = """
@@ -55,6 +63,7 @@ from airflow.providers.common.compat.sdk import dag, task
 
 from siliconflow_provider.operators.batches import CancelBatchOperator, CreateBatchOperator, DownloadResultsOperator
 from siliconflow_provider.operators.files import UploadFileOperator
+from siliconflow_provider.operators.inference import BatchInferenceOperator
 from siliconflow_provider.sensors.batches import BatchSensor
 
 DIRECTORY = {directory!r}
@@ -89,6 +98,16 @@ def leaks():
                 task_id=each, batch_id="batch_1", output_path=DIRECTORY + "/" + each, siliconflow_conn_id=each
             )
             for each in {failures!r}
+        ],
+        *[
+            BatchInferenceOperator(
+                task_id=name,
+                input_path=DIRECTORY + "/requests.jsonl",
+                output_path=DIRECTORY + "/results/" + name,
+                metadata={{"end": end}},
+                siliconflow_conn_id=conn_id,
+            )
+            for name, end, conn_id in {jobs!r}
         ],
     ]
     for before, after in zip(tasks, tasks[1:]):
@@ -285,12 +304,12 @@ def test_a_dag_run_leaves_no_key_and_no_signature(
     """Neither in the database, nor in a file below Airflow's home, nor in what was logged, printed and serialized."""
     search, home, directory = Search(), dags_folder.parent, request_file.parent
     watch(monkeypatch, search, trigger_module, "to_event")
-    source = DAG.format(directory=str(directory), planted=f"{PLANTED}-xcom", failures=FAILURES)
+    source = DAG.format(directory=str(directory), planted=f"{PLANTED}-xcom", failures=FAILURES, jobs=JOBS)
     (dags_folder / "leaks.py").write_text(source)
     load_dag_file("leaks.py").leaks().test()
     states = states_of(home / "airflow.db", "leaks")
     failed = {task for task, state in states.items() if state != "success"}
-    assert failed == {"verdict", "overdue", "sense", *FAILURES}
+    assert failed == {"verdict", "overdue", "sense", *FAILURES, *(name for name, *_ in JOBS if name != "job")}
     assert len(signatures) > 2
 
     plant(home)

@@ -13,22 +13,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.system.components import WEB, Components
-from tests.system.crash_points import POINTS
-from tests.system.crashes import REQUESTS, ComponentKill, Crash, Outcome, TaskKill, add_dags, outcomes
+from tests.system.crash_points import JOB_POINTS, POINTS
+from tests.system.crashes import JOB_REQUESTS, REQUESTS, ComponentKill, Crash, Outcome, TaskKill, add_dags, outcomes
 
 INTRODUCTION = f"""# What a crash costs
 
 `make crash-matrix` writes this page, with `AIRFLOW=2.11` the other section. Each row is one run of
-`UploadFileOperator`, `CreateBatchOperator` and `DownloadResultsOperator` with {REQUESTS} requests and `retries=3`, on
-real Airflow components and an emulator of its own. One process is killed in it with SIGKILL by another, which
+`UploadFileOperator`, `CreateBatchOperator` and `DownloadResultsOperator` with {REQUESTS} requests, or of
+`BatchInferenceOperator` (`job`) with {JOB_REQUESTS:,} of them in three parts, with `retries=3`, on real Airflow
+components and an emulator of its own. One process is killed in it with SIGKILL by another, which
 watches the emulator's request log and the files: it stops the task's process at the point (SIGSTOP), sees that it
 has not gone further, and kills it. Nothing in the package knows of it.
 
 - exit: what Airflow's log says of the task's process, or the system of the component's
 - ended: the try of the killed task, or of `create` where a component was killed. A try that meets a dead api-server
   is failed by Airflow itself. An expired batch is not retried, so the next try must fail as well, and buy nothing
-- files, batches: how many the emulator has taken
-- executed: how often it has executed any one request body at most
+- files, batches: how many the emulator has taken; a second round is one more of each
+- executed: how often it has executed any one request body at most; what failed in a first round is sent again
 - rows: how many requests have their good row in `results.jsonl`
 """
 HEAD = """| killed | waits | exit | ended | files | batches | executed | rows |
@@ -58,7 +59,9 @@ def _run(folder: Path) -> list[Outcome]:
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
     with Components(folder / "airflow", home / "airflow.db") as components:
         tasks: list[Crash] = [
-            TaskKill(components, point, wait, folder / "crashes") for point in POINTS for wait in point.waits
+            TaskKill(components, point, wait, folder / "crashes")
+            for point in (*POINTS, *JOB_POINTS)
+            for wait in point.waits
         ]
         others: list[Crash] = [
             ComponentKill(components, each, folder / "crashes") for each in ("triggerer", "scheduler", WEB, "emulator")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.system.crashes import TaskKill
 
+JOB = "job"
 Condition = Callable[["TaskKill"], bool]
 
 
@@ -25,6 +26,7 @@ class Point:
     :param plan: what the emulator has planned for the batch
     :param waits: the ways of waiting in which the moment differs
     :param big: with a request file that fills the buffers between two processes, and takes long to copy
+    :param executions: how often a request is to be executed at most
     """
 
     name: str
@@ -38,6 +40,12 @@ class Point:
     plan: dict[str, Any] = field(default_factory=dict)
     waits: tuple[str, ...] = ("deferred",)
     big: bool = False
+    executions: int = 1
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it is in the life of a whole job in one task."""
+        return self.task_id == JOB
 
     @property
     def is_verdict(self) -> bool:
@@ -68,7 +76,7 @@ def created(crash: TaskKill) -> bool:
 def downloads(crash: TaskKill) -> bool:
     """Some of the output has come to the task's temporary directory."""
     opened = (Path(each.path) for each in crash.process.open_files())
-    return any(path.name == "output.jsonl" and path.stat().st_size for path in opened)
+    return any(path.name in ("output.jsonl", "fetched") and path.stat().st_size for path in opened)
 
 
 def publishes(crash: TaskKill) -> bool:
@@ -76,9 +84,9 @@ def publishes(crash: TaskKill) -> bool:
     return any(crash.output.glob(".results.jsonl.*.part"))
 
 
-def is_published(crash: TaskKill) -> bool:
-    """The results have their name."""
-    return (crash.output / "results.jsonl").exists()
+def published(name: str) -> Condition:
+    """A file has its name."""
+    return lambda crash: (crash.output / name).exists()
 
 
 def held(endpoint: str, *, nth: int = 1, seconds: float = 60) -> dict[str, Any]:
@@ -86,14 +94,15 @@ def held(endpoint: str, *, nth: int = 1, seconds: float = 60) -> dict[str, Any]:
     return {"endpoint": endpoint, "kind": "delay", "nth": nth, "seconds": seconds}
 
 
-def late(endpoint: str, seconds: float = 4) -> dict[str, Any]:
+def late(endpoint: str, seconds: float = 4, *, nth: int = 1) -> dict[str, Any]:
     """The work is done, and its answer waits."""
-    return held(endpoint, seconds=seconds) | {"after_work": True}
+    return held(endpoint, nth=nth, seconds=seconds) | {"after_work": True}
 
 
 BOTH = ("deferred", "worker")
 # The list is asked for before the create, after it, and when the wait is over.
 AFTER_CREATE, AFTER_WAIT = 2, 3
+PARTS = 3
 
 POINTS = (
     Point(
@@ -204,7 +213,57 @@ POINTS = (
         "download",
         near=received("GET /results/{id}"),
         reached=publishes,
-        passed=is_published,
+        passed=published("results.jsonl"),
         big=True,
+    ),
+)
+
+# A job asks for the list of files once a round, and for the list of batches before and after each round's creates.
+JOB_POINTS = (
+    Point(
+        "before_job",
+        "while the job is written: `requests.jsonl` is there, `job.json` is not",
+        JOB,
+        near=received("GET /batches"),
+        reached=published("requests.jsonl"),
+        passed=published("job.json"),
+        faults=(late("GET /batches"),),
+    ),
+    Point(
+        "between_parts",
+        "between parts: one of three batches is created",
+        JOB,
+        reached=lambda crash: answered("POST /batches")(crash) and received("POST /batches", PARTS)(crash),
+        passed=answered("POST /batches", 2),
+        faults=(held("POST /batches", nth=2), held("POST /batches", nth=3)),
+    ),
+    Point(
+        "between_rounds",
+        "between rounds: the second is planned, and not submitted",
+        JOB,
+        near=published("round-2.json"),
+        reached=received("GET /files", 2),
+        passed=answered("GET /files", 2),
+        faults=(held("GET /files", nth=2),),
+        plan={"failing": {"positions": [0]}, "times": 1},
+        executions=2,
+    ),
+    Point(
+        "mid_merge",
+        "mid-merge: some answers have come",
+        JOB,
+        near=received("GET /results/{id}", 2),
+        reached=downloads,
+        passed=answered("GET /results/{id}", 2),
+        faults=({"endpoint": "GET /results/{id}", "kind": "slow", "chunk_bytes": 200_000, "pause_seconds": 0.5},),
+    ),
+    Point(
+        "before_manifest",
+        "between results and manifest",
+        JOB,
+        near=received("GET /results/{id}", PARTS),
+        reached=published("results.jsonl"),
+        passed=published("manifest.json"),
+        faults=(late("GET /results/{id}", nth=PARTS),),
     ),
 )

@@ -15,11 +15,12 @@ import psutil
 import requests
 
 from tests.system.components import API_KEY, Components
-from tests.system.crash_points import Condition, Point
+from tests.system.crash_points import PARTS, Condition, Point
 from tests.system.dag_runs import DagRun, TaskInstance
 from tests.system.emulators import EmulatorProcess
 
 REQUESTS = 300
+JOB_REQUESTS = 5_000 * (PARTS - 1) + 1
 BIG_PROMPT_BYTES = 100_000
 SIDE_BY_SIDE = 4
 ATTEMPTS = 3
@@ -34,10 +35,20 @@ from airflow.providers.common.compat.sdk import DAG
 
 from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
 from siliconflow_provider.operators.files import UploadFileOperator
+from siliconflow_provider.operators.inference import BatchInferenceOperator
 
-for name, folder, deferrable in {crashes!r}:
+for name, folder, deferrable, is_job in {crashes!r}:
     arguments = {{"siliconflow_conn_id": name, "retries": 3, "retry_delay": timedelta(seconds=1)}}
     with DAG(name, schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), default_args=arguments):
+        if is_job:
+            BatchInferenceOperator(
+                task_id="job",
+                input_path=f"{{folder}}/requests.jsonl",
+                output_path=f"{{folder}}/output",
+                deferrable=deferrable,
+                poll_interval=1,
+            )
+            continue
         upload = UploadFileOperator(task_id="upload", file_path=f"{{folder}}/requests.jsonl")
         create = CreateBatchOperator(
             task_id="create", input_file_id=upload.output, deferrable=deferrable, poll_interval=1
@@ -72,8 +83,10 @@ class Crash:
     """
 
     title: str
-    is_big = False
-    wanted_rows = REQUESTS
+    is_big = is_job = False
+    # What is to be found at the end.
+    files = batches = most_executions = 1
+    requests = rows = REQUESTS
 
     def __init__(self, components: Components, name: str, wait: str, folder: Path) -> None:
         self.components, self.name, self.wait = components, name, wait
@@ -84,9 +97,9 @@ class Crash:
         self.exit_signal = "unknown"
 
     @property
-    def dag_arguments(self) -> tuple[str, str, bool]:
+    def dag_arguments(self) -> tuple[str, str, bool, bool]:
         """What the DAG file has of it."""
-        return self.name, str(self._source.parent), self.wait == "deferred"
+        return self.name, str(self._source.parent), self.wait == "deferred", self.is_job
 
     def task_instance(self, task_id: str) -> TaskInstance:
         """One of the run's task instances."""
@@ -103,7 +116,7 @@ class Crash:
 
     def outcome(self) -> Outcome:
         """Kill, let Airflow go on, and look at what came of it."""
-        self._source.write_text("".join(map(self._request, range(REQUESTS))))
+        self._source.write_text("".join(map(self._request, range(self.requests))))
         with self.emulator:
             self.components.api.create_connection(self.name, f"{self.emulator.origin}/v1", API_KEY)
             try:
@@ -143,7 +156,7 @@ class Crash:
             "most_executions": self.emulator.control("GET", "/executions")["most"],
             "rows": len({each["custom_id"] for each in answers if each["status"] == "succeeded"}),
         }
-        wanted = {"exit_signal": "SIGKILL", "files": 1, "batches": 1, "most_executions": 1, "rows": self.wanted_rows}
+        wanted = {"exit_signal": "SIGKILL"} | {name: getattr(self, name) for name in found if name != "exit_signal"}
         problems += [f"{name} is {found[name]}, not {wanted[name]}" for name in found if found[name] != wanted[name]]
         return Outcome(self.title, self.wait, end=end, problems=tuple(problems), **found)
 
@@ -160,7 +173,13 @@ class TaskKill(Crash):
         name = f"{point.name}_{wait}"
         super().__init__(components, name, wait, folder / name)
         self.point, self.title, self.is_big = point, point.title, point.big
-        self.wanted_rows = 0 if point.is_verdict else REQUESTS
+        self.is_job, self.most_executions = point.is_job, point.executions
+        if self.is_job:
+            self.requests = self.rows = JOB_REQUESTS
+            # What a second round sends again is a part more.
+            self.files = self.batches = PARTS + point.executions - 1
+        elif point.is_verdict:
+            self.rows = 0
         self.process: psutil.Process
         self.killed_try: int
 
@@ -179,7 +198,7 @@ class TaskKill(Crash):
         self._until(self.point.near or self.point.reached, pause=0.02)
         task = self.task_instance(self.point.task_id)
         self.process, self.killed_try = task.process(), task.try_number
-        self._until(self.point.reached, pause=0.002)
+        self._until(self.point.reached, pause=0.0002)
         self.process.suspend()
         self._until(self.point.settled, pause=0.05)
         if self.point.passed(self):
