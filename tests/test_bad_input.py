@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
+import tempfile
 import threading
+from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,8 +27,11 @@ from siliconflow_provider.api.models import Batch, File
 from siliconflow_provider.emulator.checks import check_input
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.jobs.answers import ResultRow, parse_answer
+from siliconflow_provider.jobs.collection import Answers
 from siliconflow_provider.jobs.manifest import Tally, build_manifest
 from siliconflow_provider.jobs.merge import rows_of_batch
+from siliconflow_provider.jobs.preparation import prepare
+from siliconflow_provider.jobs.recipe import Recipe
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError, RequestFileReport, check_request_file
 from siliconflow_provider.jobs.waiting import (
     BatchWait,
@@ -250,6 +257,48 @@ def test_a_file_is_uploaded_as_it_is_or_refused(upload: Callable[[bytes], bytes]
         assert upload(content) == content
 
 
+RECIPES = one_of(Recipe(), Recipe(model="m"), Recipe(model="m", system_prompt="s", request_params={"n": 1}))
+ROWS = fields(id=one_of("a", "b", "c", "é", "") | JSON, q=TEXTS | JSON, other=JSON)
+
+
+def prepared(content: bytes, recipe: Recipe) -> tuple[list[bytes], list[bytes]]:
+    """The requests and the rows that a job makes of a file; both empty when it is refused."""
+    requests, rows = io.BytesIO(), io.BytesIO()
+    try:
+        done = prepare(lines_in(content), recipe, requests, rows, name="a.jsonl", most_lines=2)
+    except InvalidRequestFileError:
+        return [], []
+    lines = lines_in(requests.getvalue())
+    assert [each.lines for each in done.parts] == [len(lines[i : i + 2]) for i in range(0, len(lines), 2)]
+    assert [each.sha256 for each in done.parts] == [
+        hashlib.sha256(b"".join(lines[i : i + 2])).hexdigest() for i in range(0, len(lines), 2)
+    ]
+    return lines, lines_in(rows.getvalue())
+
+
+@given(REQUEST_FILES, RECIPES)
+def test_a_jobs_requests_are_what_the_service_takes_or_the_file_is_refused(content: bytes, recipe: Recipe) -> None:
+    lines, rows = prepared(content, recipe)
+    if lines:
+        assert len(lines) == sum(bool(each.removeprefix(BOM_UTF8).strip()) for each in lines_in(content))
+        read = check_input(lines, ENDPOINT, None)
+        requests = [msgspec.json.decode(line) for line in lines]
+        limited = [index for index, each in enumerate(requests) if {"n", "max_tokens"} & each["body"].keys()]
+        assert (read.total, read.errors, set(read.bad) - set(limited), rows) == (len(lines), (), set(), [])
+
+
+@given(files_of(texts_of(ROWS)))
+def test_rows_become_requests_with_the_row_beside_them_or_the_file_is_refused(content: bytes) -> None:
+    lines, rows = prepared(content, Recipe(prompt="Q: {q} {none}", id_column="id", model="m"))
+    assert len(lines) == len(rows)
+    if lines:
+        read = check_input(lines, ENDPOINT, None)
+        assert (read.errors, list(read.bad)) == ((), [])
+    for line, row in zip(map(msgspec.json.decode, lines), map(msgspec.json.decode, rows), strict=True):
+        asked = row["q"] if isinstance(row["q"], str) else msgspec.json.encode(row["q"]).decode()
+        assert line["body"]["messages"] == [{"role": "user", "content": f"Q: {asked} {{none}}"}]
+
+
 # --- files of answers
 
 BODIES = fields(
@@ -297,6 +346,33 @@ def test_each_answer_line_is_a_row_a_repetition_or_counted_as_unreadable(output:
     assert tally.unreadable_lines <= len(filled) - len(named)
     manifest = build_manifest([Batch("b", "completed")], tally, {})
     assert json.loads(msgspec.json.encode(manifest))["rows"] == len(rows)
+
+
+@given(ANSWER_FILES, ANSWER_FILES)
+def test_each_request_of_a_job_has_one_row_whatever_its_batch_answers(output: bytes, errors: bytes) -> None:
+    indexes = {"a": 0, "b": 1, "c": 2, "é": 3}
+    results = io.BytesIO()
+    with tempfile.TemporaryFile() as collected:
+        answers = Answers(len(indexes), collected)
+        answers.begin_batch()
+        for name, content in (("output", output), ("error", errors)):
+            answers.take_file(lines_in(content), indexes, "b", 1, name)
+        for custom_id, index in indexes.items():
+            if not answers.is_mentioned(index):
+                answers.assume(index, ResultRow(custom_id=custom_id, status="missing"))
+        answers.write(results, iter([b'{"row": 1}'] * len(indexes)))
+    rows = [json.loads(each) for each in lines_in(results.getvalue())]
+    assert [(each["index"], each["custom_id"], each["input"]) for each in rows] == [
+        (index, custom_id, {"row": 1}) for custom_id, index in indexes.items()
+    ]
+    read = [msgspec.json.decode(each, type=ResultRow) for each in lines_in(results.getvalue())]
+    assert answers.counts() == Counter(each.status for each in read)
+    tally = Tally()
+    alone = {each.custom_id: each for each in rows_of_batch("b", lines_in(output), lines_in(errors), tally)}
+    for row in read:
+        # A good answer is never lost to a bad one.
+        assert (row.status == "missing") == (row.custom_id not in alone)
+        assert row.status == "succeeded" or row.custom_id not in alone or alone[row.custom_id].status != "succeeded"
 
 
 def custom_id_of(line: bytes) -> str | None:
