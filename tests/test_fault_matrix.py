@@ -108,7 +108,7 @@ class Cell:
             return (error,)
         if not error or (self.times == 1 and error not in REFUSED.values()):
             return ()
-        if self.call.name in ("GET /batches/{id}, while waiting", "GET /batches, of a job that waits"):
+        if self.call.name == "GET /batches/{id}, while waiting":
             return ("BatchWaitError",)
         if self.call.endpoint == "POST /batches" and error not in (*REFUSED.values(), "RateLimitError"):
             return ("CreateUncertainError",)
