@@ -23,6 +23,7 @@ class Workspace:
     def __init__(self, directory: ObjectStoragePath, local: Path) -> None:
         self.directory = directory
         self.local = local
+        self._versions: dict[str, int | None] = {}
 
     def url(self, name: str) -> str:
         """Return where a file is published."""
@@ -44,6 +45,13 @@ class Workspace:
     def publish(self, name: str) -> None:
         """Bring a local file to its place, where it appears whole."""
         publish(self.local / name, self.directory / name)
+        self._versions[name] = self._version(name)
+
+    def restore(self, *names: str) -> None:
+        """Publish these files once more where another attempt has put its own in their place since."""
+        for name in names:
+            if self._version(name) != self._versions[name]:
+                self.publish(name)
 
     def publish_json(self, name: str, value: Any) -> None:
         """Write a value as JSON, to be looked at, and publish it."""
@@ -62,3 +70,10 @@ class Workspace:
             return msgspec.json.decode(path.read_bytes(), type=kind)
         except msgspec.DecodeError as error:
             raise ValueError(f"{self.url(name)} cannot be read as {kind.__name__}: {error}") from None
+
+    def _version(self, name: str) -> int | None:
+        """Return what changes whenever the published file is written, such as an ETag's or a time's hash."""
+        path = self.directory / name
+        path.fs.invalidate_cache()
+        version: int | None = path.fs.checksum(path.path) if path.fs.exists(path.path) else None
+        return version

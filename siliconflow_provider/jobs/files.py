@@ -22,6 +22,10 @@ class JobFilesError(ValueError):
     """The files of a job do not fit together."""
 
 
+class RequestsLostError(ValueError):
+    """The file of a job's requests is gone or another one; nothing was submitted, and a retry looks again."""
+
+
 class Files(Protocol):
     """The job's files, as `siliconflow_provider.workspace.Workspace` has them."""
 
@@ -30,6 +34,7 @@ class Files(Protocol):
     def fetch(self, name: str) -> Path | None: ...
     def discard(self, name: str) -> None: ...
     def publish(self, name: str) -> None: ...
+    def restore(self, *names: str) -> None: ...
     def publish_json(self, name: str, value: Any) -> None: ...
     def read_json(self, name: str, kind: type[T]) -> T | None: ...
 
@@ -44,17 +49,17 @@ class RequestFiles:
     def path(self, round_: Round) -> Path:
         """Return the file of a round.
 
-        :raises JobFilesError: when it is gone or was changed
+        :raises RequestsLostError: when it is gone or was changed
         """
         name = requests_name(round_.number)
         path = self._files.fetch(name)
         if path is None:
-            raise JobFilesError(
+            raise RequestsLostError(
                 f"{self._files.url(name)} is gone: put it back, or start a new job in another output_path"
             )
         if round_.number not in self._checked:
             if not all(map(partial(_is_unchanged, path), round_.parts)):
-                raise JobFilesError(
+                raise RequestsLostError(
                     f"{self._files.url(name)} of this job was changed: put back what it was, or start a new job in "
                     "another output_path"
                 )

@@ -16,7 +16,7 @@ from siliconflow_provider.jobs.files import JOB, REQUESTS, ROWS, Files, JobFiles
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.preparation import Prepared, prepare
 from siliconflow_provider.jobs.recipe import Recipe
-from siliconflow_provider.jobs.submission import Submission, batches_of_key, settle
+from siliconflow_provider.jobs.submission import SETTLING_SECONDS, Submission, batches_of_key, settle
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def open_job(
     :param make: gives the source's name, its items and what is filled in; called for a new job only
     :raises JobFilesError: when the files are another job's, or those of one that has batches are gone
     """
-    job = files.read_json(JOB, Job)
+    job = _settled_job(files)
     if job is None:
         _check_nothing_was_submitted(client, files, submission)
         return _prepare(files, submission, definition, make)
@@ -53,6 +53,16 @@ def open_job(
     _warn_of_running_batches(client, replace(submission, key=job.key), changes)
     files.discard(JOB)
     return _prepare(files, submission, definition, make, replaced=job)
+
+
+def _settled_job(files: Files) -> Job | None:
+    """Return the job that is there, once no attempt at the same time can replace it any more."""
+    job = files.read_json(JOB, Job)
+    if job is None or clock.now().timestamp() - job.first_round.planned_at > SETTLING_SECONDS:
+        return job
+    settle()
+    files.discard(JOB)
+    return files.read_json(JOB, Job)
 
 
 def _changes(files: Files, job: Job, submission: Submission, definition: dict[str, str]) -> list[str]:
@@ -88,7 +98,9 @@ def _prepare(
         files.publish_json(JOB, job)
         settle()
         other = _other_job(files, job)
-    if other is not None:
+    if other is None:
+        files.restore(REQUESTS, *[ROWS] * prepared.has_rows)
+    else:
         log.warning("another attempt of this task has prepared the job at the same time: it is taken over")
         for each in (REQUESTS, ROWS):
             files.discard(each)

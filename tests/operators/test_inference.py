@@ -27,6 +27,7 @@ from siliconflow_provider.exceptions import (
     JobDefinitionError,
     MissedSuccessRateError,
 )
+from siliconflow_provider.jobs.files import RequestsLostError
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.jobs.submission import SETTLING_SECONDS
@@ -330,6 +331,15 @@ class TestContinue:
         assert "another attempt of this task has prepared the job at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
+    def test_the_requests_of_the_job_that_stands_are_put_back_where_another_attempt_wrote_its_own(
+        self, infer: Infer, run: Run, rows: Rows, clock: Any, tmp_path: Path
+    ) -> None:
+        items = [{"q": each} for each in sums(3)]
+        for name in ("requests.jsonl", "rows.jsonl"):
+            clock.after(SETTLING_SECONDS - 1, lambda name=name: (tmp_path / "out" / name).write_text("another's\n"))
+        run(lambda: infer(requests=items, prompt="{q}", deferrable=True))
+        assert [each["input"] for each in rows()] == items
+
     def test_requests_that_are_not_those_of_the_job_are_never_sent_nor_taken_for_its_own(
         self, infer: Infer, run: Run, control: Control, tmp_path: Path, kill: Any, clock: Any
     ) -> None:
@@ -339,11 +349,11 @@ class TestContinue:
         requests = tmp_path / "out" / "requests.jsonl"
         requests.write_bytes(requests.read_bytes().replace(b"2 + 1", b"5 + 1"))
         clock.advance(200)
-        with pytest.raises(JobDefinitionError, match=r"requests\.jsonl of this job was changed: put back what it was"):
+        with pytest.raises(RequestsLostError, match=r"requests\.jsonl of this job was changed: put back what it was"):
             run(lambda: infer(requests=sums(3)))
         assert not (tmp_path / "out" / "results.jsonl").exists()
         requests.unlink()
-        with pytest.raises(JobDefinitionError, match=r"requests\.jsonl is gone: put it back"):
+        with pytest.raises(RequestsLostError, match=r"requests\.jsonl is gone: put it back"):
             run(lambda: infer(requests=sums(3)))
         assert control.batches_created() == 1
 
