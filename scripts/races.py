@@ -1,4 +1,4 @@
-"""Ten processes that run one task instance's attempt at once, over many rounds: one batch has to be left.
+"""Ten processes that run one task instance's attempt at once, over many rounds: one batch a file has to be left.
 
 Airflow is imported once, here; each attempt is a process that is forked from this one. In every other round the
 attempts start together, in the others within three seconds. Writes the page that is named, or prints it.
@@ -27,17 +27,25 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.jobs import opening, runner  # noqa: F401, before the fork
+from siliconflow_provider.jobs.files import RequestsLostError
+from siliconflow_provider.jobs.parts import PartWriter
 from siliconflow_provider.jobs.submission import SETTLING_SECONDS
 from siliconflow_provider.operators import identity  # noqa: F401, before the fork
 from siliconflow_provider.operators.batches import CreateBatchOperator
+from siliconflow_provider.operators.inference import BatchInferenceOperator
 from siliconflow_provider.triggers.batches import BatchTrigger  # noqa: F401, before the fork
 
 PROCESSES = 10
 ROUNDS = 50
+JOB_ROUNDS = 20
+PARTS = 3
+PART_LINES = 4
 SIDE_BY_SIDE = 10
 LONGEST_LAG = 3.0
 LATEST_START = 3.0
 API_KEY = "sk-races"
+RETRIED = "a retry heals it"
 PAGE = """# Attempts at once
 
 `make races` writes this page. Each round is one task instance whose attempt runs in {processes} processes at once, up
@@ -50,12 +58,28 @@ has to be left, the others have to be cancelled, and every attempt has to wait f
 | --- | --- | --- | --- | --- | --- |
 {table}
 
+## A whole job
+
+The same with `BatchInferenceOperator` and a source that gives each process something else, in {parts} parts. One job
+has to be left, whole, and every other attempt has to go on with it, or to end with an error that a retry heals: it
+found the requests of another attempt in the job's place.
+
+{job_rounds} rounds took {job_seconds:.0f} s. {job_summary}
+
+| round | list lags, s | attempts start | batches created | left | attempts that wait for them | that are retried |
+| --- | --- | --- | --- | --- | --- | --- |
+{job_table}
+
 ## The rule
 
 An attempt lists the batches, and takes the oldest of its own over or creates one. {settling:.0f} s later it looks
 again, and once more when its wait is over. Of the batches of one submission the oldest by `created_at` (whole seconds)
 and id is kept. Whoever sees two that run cancels the younger one, whoever created it, and waits for the older one. So
 no lock is needed: the oldest has nobody who could cancel it, and a batch whose attempt died is cancelled by the next.
+
+A job is agreed on before anything is submitted: {settling:.0f} s after an attempt has written `job.json` it reads it
+again. The last one written stands, and its attempt puts its own requests back where another has replaced them; nobody
+goes on with a job that is younger. Before they are used, requests are compared with the hashes in `job.json`.
 
 ## What it cannot rule out
 
@@ -94,29 +118,39 @@ class Round:
     number: int
     lag: float
     is_staggered: bool
+    is_job: bool = False
     base_url: str = ""
-    file_id: str = ""
+    folder: Path = Path()
+
+    @property
+    def files(self) -> int:
+        """How many batches there have to be."""
+        return PARTS if self.is_job else 1
 
 
 @dataclass
 class Result:
-    """What a round came to; `agreeing` counts attempts that wait for the one batch that is left."""
+    """What a round came to.
+
+    :param agreeing: attempts that wait for what is left
+    :param retried: attempts that a retry heals
+    """
 
     round: Round
     created: int
     left: int
     agreeing: int
+    retried: int
 
     @property
     def is_violation(self) -> bool:
         """Whether something was paid twice, or lost."""
-        return (self.left, self.agreeing) != (1, PROCESSES)
+        return (self.left, self.agreeing + self.retried) != (self.round.files, PROCESSES)
 
     def __str__(self) -> str:
         start = f"within {LATEST_START:.0f} s" if self.round.is_staggered else "at once"
-        return (
-            f"| {self.round.number} | {self.round.lag:.1f} | {start} | {self.created} | {self.left} | {self.agreeing} |"
-        )
+        row = [self.round.number, f"{self.round.lag:.1f}", start, self.created, self.left, self.agreeing]
+        return f"| {' | '.join(map(str, row + [self.retried] * self.round.is_job))} |"
 
 
 class TaskInstance:
@@ -155,15 +189,32 @@ def attempt(one: Round, barrier: Any, ends: Any) -> None:
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     ti = TaskInstance()
+    task = job(one) if one.is_job else batch(one)
     barrier.wait()
     if one.is_staggered:
         time.sleep(random.Random(os.getpid()).uniform(0, LATEST_START))
     try:
-        CreateBatchOperator(task_id="create", input_file_id=one.file_id).execute({"ti": ti})
+        task.execute({"ti": ti})
     except TaskDeferred as deferral:
-        ends.put((one.number, deferral.trigger.batch_ids, ti.xcoms["batch_id"]))
+        waits = sorted(deferral.trigger.batch_ids)
+        ends.put((one.number, waits if one.is_job or waits == [ti.xcoms["batch_id"]] else ["another in XCom"]))
+    except RequestsLostError:
+        ends.put((one.number, RETRIED))
     except Exception as error:
-        ends.put((one.number, [repr(error)], None))
+        ends.put((one.number, [repr(error)]))
+
+
+def batch(one: Round) -> CreateBatchOperator:
+    """Return a task that submits the round's file."""
+    file = SiliconFlowClient(API_KEY, one.base_url).list_files()[0]
+    return CreateBatchOperator(task_id="create", input_file_id=file.id)
+
+
+def job(one: Round) -> BatchInferenceOperator:
+    """Return a task whose source gives this process something else than the others."""
+    PartWriter.__init__.__kwdefaults__["most_lines"] = PART_LINES
+    prompts = [f"{os.getpid()}: {number}" for number in range(PARTS * PART_LINES)]
+    return BatchInferenceOperator(task_id="create", requests=prompts, model="m", output_path=str(one.folder))
 
 
 def run(rounds: list[Round], directory: Path) -> Iterator[Result]:
@@ -173,10 +224,10 @@ def run(rounds: list[Round], directory: Path) -> Iterator[Result]:
     server.start()
     try:
         for each in rounds:
-            each.base_url = addresses.recv()
+            each.base_url, each.folder = addresses.recv(), directory / f"job-{each.number}"
             source = directory / f"{each.number}.jsonl"
             source.write_text('{"custom_id": "a", "body": {"model": "m", "messages": []}}\n')
-            each.file_id = SiliconFlowClient(API_KEY, each.base_url).upload_file(source).id
+            SiliconFlowClient(API_KEY, each.base_url).upload_file(source)
         barrier, ends = fork.Barrier(PROCESSES * len(rounds)), fork.Queue()
         attempts = [fork.Process(target=attempt, args=(each, barrier, ends)) for each in rounds * PROCESSES]
         for process in attempts:
@@ -187,36 +238,49 @@ def run(rounds: list[Round], directory: Path) -> Iterator[Result]:
         time.sleep(LONGEST_LAG)
         for each in rounds:
             created = list(SiliconFlowClient(API_KEY, each.base_url).list_batches())
-            left = [batch.id for batch in created if batch.status == "in_queue"]
-            agreeing = sum(wait == (each.number, left, left[0]) for wait in waits) if left else 0
-            yield Result(each, len(created), len(left), agreeing)
+            left = sorted(batch.id for batch in created if batch.status == "in_queue")
+            ends_here = [end for number, end in waits if number == each.number]
+            yield Result(each, len(created), len(left), ends_here.count(left), ends_here.count(RETRIED))
     finally:
         server.terminate()
         server.join()
 
 
-def main() -> int:
-    """Write the page, and return 1 when a round left more or less than one batch, or attempts that disagree."""
-    started = time.monotonic()
-    rounds = [Round(number, random.uniform(0, LONGEST_LAG), number % 2 == 0) for number in range(1, ROUNDS + 1)]
-    results: list[Result] = []
+def all_rounds(count: int, *, is_job: bool) -> tuple[list[Result], dict[str, Any]]:
+    """Run so many rounds; return what they came to, and what the page says of them."""
+    started, results = time.monotonic(), []
+    rounds = [Round(number, random.uniform(0, LONGEST_LAG), number % 2 == 0, is_job) for number in range(1, count + 1)]
     with tempfile.TemporaryDirectory(prefix="races-") as directory:
-        for first in range(0, ROUNDS, SIDE_BY_SIDE):
+        for first in range(0, count, SIDE_BY_SIDE):
             results += run(rounds[first : first + SIDE_BY_SIDE], Path(directory))
-            print(f"{len(results)} of {ROUNDS} rounds", file=sys.stderr, flush=True)
+            print(f"{len(results)} of {count} rounds", file=sys.stderr, flush=True)
+    failed = sum(each.is_violation for each in results)
+    created, left = (sum(getattr(each, name) for each in results) for name in ("created", "left"))
+    return results, {
+        "seconds": time.monotonic() - started,
+        "summary": f"**{failed} rounds broke the rule.**"
+        if failed
+        else f"{created} batches were created and {left} left.",
+        "table": "\n".join(map(str, results)),
+    }
+
+
+def main() -> int:
+    """Write the page, and return 1 when a round left more or less than it has to, or attempts that disagree."""
+    batches, of_batches = all_rounds(ROUNDS, is_job=False)
+    jobs, of_jobs = all_rounds(JOB_ROUNDS, is_job=True)
     shutil.rmtree(os.environ["AIRFLOW_HOME"])
-    failed = [each for each in results if each.is_violation]
+    failed = [each for each in batches + jobs if each.is_violation]
     page = PAGE.format(
         processes=PROCESSES,
         rounds=ROUNDS,
-        seconds=time.monotonic() - started,
+        parts=PARTS,
+        job_rounds=JOB_ROUNDS,
         side_by_side=SIDE_BY_SIDE,
         settling=SETTLING_SECONDS,
         lag_of_one_look=SETTLING_SECONDS - 1,
-        summary=f"{sum(each.created for each in results)} batches were created and {ROUNDS} left."
-        if not failed
-        else f"**{len(failed)} rounds broke the rule.**",
-        table="\n".join(map(str, results)),
+        **of_batches,
+        **{f"job_{name}": value for name, value in of_jobs.items()},
     )
     if sys.argv[1:]:
         Path(sys.argv[1]).write_text(page)

@@ -5,12 +5,15 @@ import re
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pendulum
 import pytest
 
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.operators.batches import CreateBatchOperator
+from siliconflow_provider.operators.inference import BatchInferenceOperator
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -20,11 +23,19 @@ def block(containing: str) -> str:
     return next(each for each in re.findall(r"```\w*\n(.*?)```", README, re.DOTALL) if containing in each)
 
 
-def test_the_first_dag_runs_as_it_is_printed(dags_folder, load_dag_file, connection: str, tmp_path: Path) -> None:
-    (tmp_path / "requests.jsonl").write_text(block('"custom_id": "q1", "body"'))
+def first_dag(dags_folder: Path, load_dag_file, tmp_path: Path) -> ModuleType:
+    """The DAG of the first five minutes, with its rows."""
+    (tmp_path / "qa.jsonl").write_text(block('"id": "q1", "question": "12'))
     (dags_folder / "first_batch.py").write_text(block("def first_batch").replace("/tmp/", f"{tmp_path}/"))
-    module = load_dag_file("first_batch.py")
+    return load_dag_file("first_batch.py")
+
+
+def test_the_first_dag_runs_as_it_is_printed(
+    dags_folder, load_dag_file, connection: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = first_dag(dags_folder, load_dag_file, tmp_path)
     assert str(module.first_batch().test().state).endswith("success")
+    assert "12 + 30 = 42" in capsys.readouterr().out
     (results,) = (tmp_path / "results").glob("*/results.jsonl")
     rows = {row["custom_id"]: row for row in map(json.loads, results.read_text().splitlines())}
     assert {custom_id: row["content"] for custom_id, row in rows.items()} == {"q1": "42", "q2": "42"}
@@ -45,13 +56,12 @@ class TestQuickBatches:
         """All of the section's examples together are a DAG."""
         section = README.split("## Operators")[1].split("## The client")[0]
         examples = "".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
-        head = (
-            block("def first_batch")
-            .partition("@dag")[0]
-            .replace("import CreateBatch", "import CancelBatchOperator, CreateBatch")
-        )
         lines = [
-            head,
+            block("def first_batch").partition("@dag")[0],
+            "from typing import Literal",
+            "from pydantic import BaseModel",
+            "from siliconflow_provider.operators.batches import *",
+            "from siliconflow_provider.operators.files import UploadFileOperator",
             "from siliconflow_provider.sensors.batches import BatchSensor",
             "@dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1))",
             "def operators():",
@@ -64,31 +74,39 @@ class TestQuickBatches:
         logical_date = pendulum.datetime(2026, 11, 23, tz="UTC")
         (tmp_path / "requests").mkdir()
         (tmp_path / "requests" / "2026-11-23.jsonl").write_bytes(sums(3))
+        (tmp_path / "qa.jsonl").write_text(block('"id": "q1", "question": "12'))
         run = load_dag_file("operators.py").operators().test(logical_date)
         assert str(run.state).endswith("success")
-        assert [each.status for each in client.list_batches()] == ["completed", "completed"]
-        (results,) = (tmp_path / "out").glob("*/results.jsonl")
-        assert len(results.read_text().splitlines()) == 3
+        assert {each.status for each in client.list_batches()} == {"completed"}
+        for name, count in {"out": 3, "eval": 2, "rated": 2, "sums": 3}.items():
+            (results,) = (tmp_path / name).glob("*/results.jsonl")
+            assert len(results.read_text().splitlines()) == count
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_tests_of_ones_own_dags_run_as_they_are_printed(
     dags_folder, load_dag_file, siliconflow_emulator: Emulator, tmp_path: Path, monkeypatch, number: int
 ) -> None:
-    (tmp_path / "requests.jsonl").write_text(block('"custom_id": "q1", "body"'))
-    (dags_folder / "first_batch.py").write_text(block("def first_batch").replace("/tmp/", f"{tmp_path}/"))
-    monkeypatch.setitem(sys.modules, "first_batch", load_dag_file("first_batch.py"))
+    monkeypatch.setitem(sys.modules, "first_batch", first_dag(dags_folder, load_dag_file, tmp_path))
     names: dict[str, Any] = {}
-    exec(block("def test_a_failed_batch"), names)
+    exec(block("def test_only_what_fails"), names)
     tests = [each for name, each in names.items() if name.startswith("test_")]
     assert len(tests) == 2
     tests[number](siliconflow_emulator)
 
 
-def test_the_arguments_and_their_defaults_are_those_of_the_operator() -> None:
-    from siliconflow_provider.operators.batches import CreateBatchOperator
-
-    operator = CreateBatchOperator(task_id="create", input_file_id="file-x")
-    documented = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README, re.MULTILINE)
-    assert len(documented) == 7
-    assert {name: str(getattr(operator, name)) for name, _ in documented} == dict(documented)
+@pytest.mark.parametrize(
+    ("operator", "required", "count"),
+    [
+        (CreateBatchOperator, {"input_file_id": "file-x"}, 7),
+        (BatchInferenceOperator, {"input_path": "a", "output_path": "b"}, 8),
+    ],
+)
+def test_the_arguments_and_their_defaults_are_those_of_the_operator(
+    operator: type[Any], required: dict[str, str], count: int
+) -> None:
+    section = README.split(f"### {operator.__name__}")[1].partition("\n### ")[0]
+    made = operator(task_id="task", **required)
+    documented = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \|", section, re.MULTILINE)
+    assert len(documented) == count
+    assert {name: str(getattr(made, name)) for name, _ in documented} == dict(documented)

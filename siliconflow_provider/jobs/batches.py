@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pendulum
 
+from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.files import FilePart
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.jobs.submission import (
+    SETTLING_SECONDS,
     Submission,
     batches_of_key,
     best_batch,
@@ -38,6 +41,15 @@ class JobBatches:
         self._submission = submission
         self._ended = {each.id: each for each in ended}
         self._found: dict[tuple[int, str], Batch] = {}
+
+    def look_until_settled(self, rounds: Sequence[Round]) -> None:
+        """List them, and again where an attempt at the same time may have created older ones than those found."""
+        self.look(rounds)
+        # Batches of one second are told apart by their ids.
+        newest = clock.now() - timedelta(seconds=SETTLING_SECONDS + 1)
+        if any(not each.is_terminal and (each.timing.created_at or newest) > newest for each in self._found.values()):
+            settle()
+            self.look(rounds)
 
     def look(self, rounds: Sequence[Round]) -> None:
         """List them anew; what two attempts at once have created twice is cancelled."""

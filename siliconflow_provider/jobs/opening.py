@@ -105,7 +105,7 @@ def _prepare(
         for each in (REQUESTS, ROWS):
             files.discard(each)
         return other
-    log.info("%d requests of %s in %d parts, in %s", job.requests, name, len(prepared.parts), files.url(REQUESTS))
+    log.info("%d requests of %s, parts: %d, in %s", job.requests, name, len(prepared.parts), files.url(REQUESTS))
     return job
 
 
@@ -129,7 +129,7 @@ def _job(prepared: Prepared, submission: Submission, definition: dict[str, str])
 
 def _log_continuation(job: Job) -> None:
     log.info(
-        "going on with the job of %s UTC: %d requests in %d parts; its source is not read again",
+        "going on with the job of %s UTC: %d requests, parts: %d; its source is not read again",
         pendulum.from_timestamp(job.first_round.planned_at).to_datetime_string(),
         job.requests, len(job.first_round.parts),
     )  # fmt: skip

@@ -60,7 +60,7 @@ class JobRunner:
         self._answers: Answers | None = None
         self._collected: IO[bytes] | None = None
         self._batches = JobBatches(client, settings.submission, ended)
-        self._batches.look(self.rounds)
+        self._batches.look_until_settled(self.rounds)
 
     def close(self) -> None:
         """Close what was opened."""

@@ -218,7 +218,7 @@ class TestContinue:
             run(lambda: infer(input_path=str(path), prompt="{q}"))
         path.write_text('{"q": "3 + 1"}\n')
         assert run(lambda: infer(input_path=str(path), prompt="{q}"))["rows"] == 2
-        assert "going on with the job of 2027-01-15 08:00:00 UTC: 2 requests in 1 parts" in logged()
+        assert "going on with the job of 2027-01-15 08:00:00 UTC: 2 requests, parts: 1;" in logged()
         assert_nothing_was_bought_twice(control, 2)
 
     def test_another_definition_stops_a_retry_and_names_what_changed(
