@@ -10,6 +10,7 @@ from tests.system.components import Components
 from tests.system.dag_runs import DagRun
 
 EXAMPLES = sorted(path.stem for path in (Path(__file__).parent.parent.parent / "example_dags").glob("*.py"))
+PLAIN = ("nightly_eval", "nightly_eval_one_task")
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +20,7 @@ def example_run(components: Components) -> Callable[[str], DagRun]:
 
 
 @pytest.mark.parametrize(
-    "dag_id", [pytest.param(each, marks=[] if each == "nightly_eval" else pytest.mark.slow) for each in EXAMPLES]
+    "dag_id", [pytest.param(each, marks=[] if each in PLAIN else pytest.mark.slow) for each in EXAMPLES]
 )
 def test_every_example_succeeds_on_real_components(dag_id: str, example_run: Callable[[str], DagRun]) -> None:
     """A file is named for its DAG."""
