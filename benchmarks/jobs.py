@@ -217,10 +217,11 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
 
 def check_and_cut(path: Path, recipe: Any) -> None:
     """Read a job's source and write its requests."""
+    from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
     from siliconflow_provider.jobs.preparation import prepare
 
-    with path.open("rb") as lines, tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
-        prepare(lines, recipe, requests, rows, name=path.name)
+    with path.open("rb") as file, tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
+        prepare(blocks_of(pieces_of(file)), recipe, requests, rows, name=path.name)
 
 
 def merge(path: Path) -> None:

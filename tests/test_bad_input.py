@@ -25,6 +25,8 @@ from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.jobs.answers import ResultRow, parse_answer
 from siliconflow_provider.jobs.manifest import Tally, build_manifest
 from siliconflow_provider.jobs.merge import rows_of_batch
+from siliconflow_provider.jobs.preparation import prepare
+from siliconflow_provider.jobs.recipe import Recipe
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError, RequestFileReport, check_request_file
 from siliconflow_provider.jobs.waiting import (
     BatchWait,
@@ -248,6 +250,20 @@ def test_a_file_is_uploaded_as_it_is_or_refused(upload: Callable[[bytes], bytes]
             upload(content)
     else:
         assert upload(content) == content
+
+
+@given(REQUEST_FILES, st.sampled_from([{}, {"model": "m"}, {"prompt": "{custom_id} {a}"}]))
+def test_lines_are_prepared_together_as_each_by_itself(content: bytes, recipe: dict[str, str]) -> None:
+    def outcome(items: list[bytes]) -> Any:
+        requests, rows = io.BytesIO(), io.BytesIO()
+        try:
+            done = prepare(items, Recipe(**recipe), requests, rows, name="it", most_lines=2)
+        except InvalidRequestFileError as error:
+            return str(error)
+        return done, requests.getvalue(), rows.getvalue()
+
+    lines = lines_in(content)
+    assert outcome([content] if content else []) == outcome([each.removesuffix(b"\n") for each in lines])
 
 
 # --- files of answers

@@ -12,8 +12,8 @@ from typing import IO, Any
 import msgspec
 
 from siliconflow_provider.jobs.answers import AnswerError, ResultRow, parse_answer
+from siliconflow_provider.jobs.blocks import BlockWriter
 from siliconflow_provider.jobs.manifest import DISTINCT_ERRORS, REPORTED_ERRORS
-from siliconflow_provider.jobs.parts import BlockWriter
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class Answers:
         for offset, length in zip(self._offsets, self._lengths, strict=True):
             row = read(descriptor, length, offset)
             line = row + b"\n" if inputs is None else row[: -len(_END)] + next(inputs).strip() + b"}\n"
-            blocks.write(line, size=len(line))
+            blocks.write(line)
         blocks.flush()
 
     def counts(self) -> dict[str, int]:
@@ -190,7 +190,7 @@ class Answers:
     def _keep(self, index: int, row: ResultRow) -> None:
         row.input = None
         encoded = _encode(row)
-        self._rows.write(encoded, size=len(encoded))
+        self._rows.write(encoded)
         self._offsets[index], self._lengths[index] = self._end, len(encoded)
         self._end += len(encoded)
         self._statuses[index] = _STATUS_CODES[row.status]
