@@ -22,6 +22,7 @@ from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.models import Batch, File
 from siliconflow_provider.emulator.checks import check_input
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.jobs.answer_files import rows_of_file
 from siliconflow_provider.jobs.answers import ResultRow, parse_answer
 from siliconflow_provider.jobs.manifest import Tally, build_manifest
 from siliconflow_provider.jobs.merge import rows_of_batch
@@ -313,6 +314,15 @@ def test_each_answer_line_is_a_row_a_repetition_or_counted_as_unreadable(output:
     assert tally.unreadable_lines <= len(filled) - len(named)
     manifest = build_manifest([Batch("b", "completed")], tally, {})
     assert json.loads(msgspec.json.encode(manifest))["rows"] == len(rows)
+
+
+@given(ANSWER_FILES)
+def test_answer_lines_are_read_together_as_each_by_itself(content: bytes) -> None:
+    def outcome(blocks: list[bytes]) -> tuple[bytes, int]:
+        tally = Tally()
+        return msgspec.json.Encoder().encode_lines(rows_of_file(blocks, "b", "output", tally)), tally.unreadable_lines
+
+    assert outcome([content]) == outcome([each.removesuffix(b"\n") for each in lines_in(content)])
 
 
 def custom_id_of(line: bytes) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import operator
 import os
 from array import array
 from collections import Counter
@@ -11,19 +11,21 @@ from typing import IO, Any
 
 import msgspec
 
-from siliconflow_provider.jobs.answers import AnswerError, ResultRow, parse_answer
+from siliconflow_provider.api.limits import MAXIMUM_FILE_LINES
+from siliconflow_provider.jobs.answer_files import rows_of_file
+from siliconflow_provider.jobs.answers import AnswerError, ResultRow
 from siliconflow_provider.jobs.blocks import BlockWriter
 from siliconflow_provider.jobs.manifest import DISTINCT_ERRORS, REPORTED_ERRORS
-
-log = logging.getLogger(__name__)
 
 STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
 _STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
 SUCCEEDED = STATUSES.index("succeeded")
-SHOWN_LINES = 10
 # What a request's own content caused comes again; codes of the service and of OpenAI's form.
 LASTING_CODES = frozenset({"400", "20012", "invalid_request", "invalid_request_error", "context_length_exceeded"})
-_WORTH = {"succeeded": 2, "invalid": 1}
+# Of an answer, by its status's code.
+_WORTH = bytes({"succeeded": 2, "invalid": 1}.get(each, 0) for each in STATUSES)
+_BEST = _WORTH[SUCCEEDED]
+WINDOW_BYTES = 1 << 23
 _END = b"null}"
 _encode = msgspec.json.Encoder().encode
 
@@ -59,23 +61,15 @@ class Answers:
         self.unreadable_lines = 0
 
     def take_file(
-        self, lines: Iterable[bytes], indexes: dict[str, int], batch_id: str, round_number: int, name: str
+        self, blocks: Iterable[bytes], indexes: dict[str, int], batch_id: str, round_number: int, name: str
     ) -> None:
         """Take in an output or error file of a batch.
 
+        :param blocks: its lines, one or several at a time
         :param indexes: the position of each request of the batch, by its custom id
         :param name: the file in messages
         """
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = parse_answer(line, batch_id)
-            except msgspec.DecodeError as error:
-                self.unreadable_lines += 1
-                if self.unreadable_lines <= SHOWN_LINES:
-                    log.warning("line %d of the %s file of %s is unreadable: %s", number, name, batch_id, error)
-                continue
+        for row in rows_of_file(blocks, batch_id, name, self):
             index = indexes.get(row.custom_id)
             if index is None:
                 self.strangers += 1
@@ -140,12 +134,22 @@ class Answers:
         """
         self._rows.flush()
         self._file.flush()
-        descriptor, read, blocks = self._file.fileno(), os.pread, BlockWriter(results)
-        for offset, length in zip(self._offsets, self._lengths, strict=True):
-            row = read(descriptor, length, offset)
-            line = row + b"\n" if inputs is None else row[: -len(_END)] + next(inputs).strip() + b"}\n"
-            blocks.write(line)
+        blocks = BlockWriter(results)
+        for row in self._in_order():
+            blocks.write(row + b"\n" if inputs is None else row[: -len(_END)] + next(inputs).strip() + b"}\n")
         blocks.flush()
+
+    def _in_order(self) -> Iterator[bytes]:
+        """Yield the rows; those of a part, which lie together, are read at once."""
+        descriptor = self._file.fileno()
+        for first in range(0, len(self._offsets), MAXIMUM_FILE_LINES):
+            offsets, lengths = (each[first : first + MAXIMUM_FILE_LINES] for each in (self._offsets, self._lengths))
+            start, end = min(offsets), max(map(operator.add, offsets, lengths))
+            if end - start <= WINDOW_BYTES:
+                window = os.pread(descriptor, end - start, start)
+                yield from (window[o - start : o - start + n] for o, n in zip(offsets, lengths, strict=True))
+            else:
+                yield from (os.pread(descriptor, n, o) for o, n in zip(offsets, lengths, strict=True))
 
     def counts(self) -> dict[str, int]:
         """Return how many requests have each status."""
@@ -176,9 +180,9 @@ class Answers:
     def _take(self, index: int, row: ResultRow) -> None:
         if row.status == "succeeded" and self._validate is not None:
             self._validate(row)
-        known, new = (_WORTH.get(each, 0) for each in (STATUSES[self._statuses[index]], row.status))
-        is_repeated = self.is_mentioned(index)
-        is_better = new > known or (new == known < _WORTH["succeeded"] and not is_repeated)
+        known, new = _WORTH[self._statuses[index]], _WORTH[_STATUS_CODES[row.status]]
+        is_repeated = self._offsets[index] >= self._start
+        is_better = new > known or (new == known < _BEST and not is_repeated)
         self.duplicates += is_repeated
         if is_better or not is_repeated:
             self.prompt_tokens += row.prompt_tokens or 0

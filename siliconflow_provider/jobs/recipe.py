@@ -102,7 +102,7 @@ class Recipe:
             return self._of_messages(generated, [{"role": "user", "content": item}])
         if isinstance(item, Mapping):
             if self.prompt is not None:
-                return self._of_row(item, encoded or encode(item), generated)
+                return self._of_row(item, encoded or encode(item), index)
             if not isinstance(item.get("body"), Mapping):
                 raise UnfitItemError(
                     f"it is neither a request line (custom_id, body) nor can it become one: give prompt=, which names "
@@ -118,17 +118,17 @@ class Recipe:
             raise UnfitItemError("prompt= names columns of a row, and this is none: leave prompt= out")
         return self._filled({"custom_id": custom_id, "body": {"messages": messages}})
 
-    def _of_row(self, row: Mapping[str, Any], encoded: bytes, generated: str) -> Request:
-        custom_id, line = self._line_of(row, generated)
+    def _of_row(self, row: Mapping[str, Any], encoded: bytes, index: int) -> Request:
+        custom_id, line = self._line_of(row, index)
         return Request(custom_id, line, self._frame[-1], encoded)
 
     def _of_rows(self, rows: list[dict[str, Any]], block: bytes, index: int) -> Requests:
-        made = [self._line_of(row, _generated(number)) for number, row in enumerate(rows, start=index)]
+        made = [self._line_of(row, number) for number, row in enumerate(rows, start=index)]
         custom_ids, lines = zip(*made, strict=True)
         return Requests(list(custom_ids), b"".join(lines), [self._frame[-1]] * len(rows), block)
 
-    def _line_of(self, row: Mapping[str, Any], generated: str) -> tuple[str, bytes]:
-        custom_id = generated if self.id_column is None else text_of(row, self.id_column)
+    def _line_of(self, row: Mapping[str, Any], index: int) -> tuple[str, bytes]:
+        custom_id = _generated(index) if self.id_column is None else text_of(row, self.id_column)
         if not custom_id:
             raise UnfitItemError("custom_id is empty")
         content = self._prompt.fill(row)
