@@ -12,7 +12,7 @@ from typing import IO
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-PIECE_BYTES = 1 << 18
+PIECE_BYTES = 1 << 17
 
 
 def storage_path(path: str | os.PathLike[str]) -> ObjectStoragePath:

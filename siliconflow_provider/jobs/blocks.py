@@ -9,7 +9,7 @@ from typing import IO, TypeVar
 
 import msgspec
 
-READ_BYTES = 1 << 18
+READ_BYTES = 1 << 17
 WRITTEN_BYTES = 1 << 16
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ import msgspec
 from siliconflow_provider.api.limits import MAXIMUM_FILE_LINES
 from siliconflow_provider.jobs.answer_files import rows_of_file
 from siliconflow_provider.jobs.answers import AnswerError, ResultRow
-from siliconflow_provider.jobs.blocks import BlockWriter
+from siliconflow_provider.jobs.blocks import WRITTEN_BYTES
 from siliconflow_provider.jobs.manifest import DISTINCT_ERRORS, REPORTED_ERRORS
 
 STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
@@ -27,7 +27,7 @@ _WORTH = bytes({"succeeded": 2, "invalid": 1}.get(each, 0) for each in STATUSES)
 _BEST = _WORTH[SUCCEEDED]
 WINDOW_BYTES = 1 << 23
 _END = b"null}"
-_encode = msgspec.json.Encoder().encode
+_encode_into = msgspec.json.Encoder().encode_into
 
 Validate = Callable[[ResultRow], None]
 
@@ -42,7 +42,7 @@ class Answers:
 
     def __init__(self, requests: int, rows: IO[bytes], validate: Validate | None = None) -> None:
         self._file = rows
-        self._rows = BlockWriter(rows)
+        self._block = bytearray()
         self._validate = validate
         self._end = self._start = 0
         self._offsets = array("q", [-1]) * requests
@@ -99,7 +99,6 @@ class Answers:
         status = STATUSES[self._statuses[index]]
         # An invalid answer keeps its text, unless it is asked for once more.
         if status != "succeeded" and (status != "invalid" or row.status == "unfinished"):
-            row.index = index
             self._keep(index, row)
 
     def is_good(self, index: int) -> bool:
@@ -132,12 +131,21 @@ class Answers:
 
         :param inputs: the row that each request was made of, as JSON; None when there are none
         """
-        self._rows.flush()
+        self._write_block()
         self._file.flush()
-        blocks = BlockWriter(results)
+        block = bytearray()
         for row in self._in_order():
-            blocks.write(row + b"\n" if inputs is None else row[: -len(_END)] + next(inputs).strip() + b"}\n")
-        blocks.flush()
+            if inputs is None:
+                block += row
+            else:
+                block += row[: -len(_END)]
+                block += next(inputs).strip()
+                block += b"}"
+            block += b"\n"
+            if len(block) >= WRITTEN_BYTES:
+                results.write(block)
+                block.clear()
+        results.write(block)
 
     def _in_order(self) -> Iterator[bytes]:
         """Yield the rows; those of a part, which lie together, are read at once."""
@@ -178,7 +186,7 @@ class Answers:
         ]
 
     def _take(self, index: int, row: ResultRow) -> None:
-        if row.status == "succeeded" and self._validate is not None:
+        if self._validate is not None and row.status == "succeeded":
             self._validate(row)
         known, new = _WORTH[self._statuses[index]], _WORTH[_STATUS_CODES[row.status]]
         is_repeated = self._offsets[index] >= self._start
@@ -188,18 +196,24 @@ class Answers:
             self.prompt_tokens += row.prompt_tokens or 0
             self.completion_tokens += row.completion_tokens or 0
         if is_better:
-            row.index = index
             self._keep(index, row)
 
     def _keep(self, index: int, row: ResultRow) -> None:
-        row.input = None
-        encoded = _encode(row)
-        self._rows.write(encoded)
-        self._offsets[index], self._lengths[index] = self._end, len(encoded)
-        self._end += len(encoded)
+        row.index, row.input = index, None
+        written = len(self._block)
+        _encode_into(row, self._block, written)
+        length = len(self._block) - written
+        self._offsets[index], self._lengths[index] = self._end, length
+        self._end += length
+        if written >= WRITTEN_BYTES:
+            self._write_block()
         self._statuses[index] = _STATUS_CODES[row.status]
         self._reasons[index] = self._reason_code(row.finish_reason)
-        self._errors[index] = self._error_code(row.error)
+        self._errors[index] = 0 if row.error is None else self._error_code(row.error)
+
+    def _write_block(self) -> None:
+        self._file.write(self._block)
+        self._block.clear()
 
     def _reason_code(self, reason: str | None) -> int:
         code = self._reason_codes.get(reason)
@@ -210,9 +224,7 @@ class Answers:
             self._reason_names.append(reason)
         return code
 
-    def _error_code(self, error: AnswerError | None) -> int:
-        if error is None:
-            return 0
+    def _error_code(self, error: AnswerError) -> int:
         code = self._error_codes.get((error.code, error.message))
         if code is None:
             if len(self._error_names) > DISTINCT_ERRORS:
