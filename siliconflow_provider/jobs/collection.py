@@ -148,16 +148,19 @@ class Answers:
         results.write(block)
 
     def _in_order(self) -> Iterator[bytes]:
-        """Yield the rows; those of a part, which lie together, are read at once."""
-        descriptor = self._file.fileno()
+        """Yield the rows."""
         for first in range(0, len(self._offsets), MAXIMUM_FILE_LINES):
-            offsets, lengths = (each[first : first + MAXIMUM_FILE_LINES] for each in (self._offsets, self._lengths))
-            start, end = min(offsets), max(map(operator.add, offsets, lengths))
-            if end - start <= WINDOW_BYTES:
-                window = os.pread(descriptor, end - start, start)
-                yield from (window[o - start : o - start + n] for o, n in zip(offsets, lengths, strict=True))
-            else:
-                yield from (os.pread(descriptor, n, o) for o, n in zip(offsets, lengths, strict=True))
+            yield from self._of_part(slice(first, first + MAXIMUM_FILE_LINES))
+
+    def _of_part(self, part: slice) -> Iterator[bytes]:
+        """Yield the rows of a part, which are read at once where they lie together."""
+        descriptor, offsets, lengths = self._file.fileno(), self._offsets[part], self._lengths[part]
+        start, end = min(offsets), max(map(operator.add, offsets, lengths))
+        if end - start <= WINDOW_BYTES:
+            window = os.pread(descriptor, end - start, start)
+            yield from (window[o - start : o - start + n] for o, n in zip(offsets, lengths, strict=True))
+        else:
+            yield from (os.pread(descriptor, n, o) for o, n in zip(offsets, lengths, strict=True))
 
     def counts(self) -> dict[str, int]:
         """Return how many requests have each status."""
