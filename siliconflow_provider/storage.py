@@ -39,7 +39,7 @@ def open_for_reading(path: ObjectStoragePath) -> IO[bytes]:
 def pieces_of(path: ObjectStoragePath) -> Iterator[bytes]:
     """Yield the bytes of a file, some at a time, unpacked where its name ends in `.gz`."""
     with open_for_reading(path) as stored:
-        file = gzip.GzipFile(fileobj=stored) if path.name.endswith(".gz") else stored
+        file = gzip.GzipFile(fileobj=stored, mode="rb") if path.name.endswith(".gz") else stored
         while piece := file.read(PIECE_BYTES):
             yield piece
 

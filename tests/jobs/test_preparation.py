@@ -143,6 +143,13 @@ def test_many_lines_are_not_taken_one_by_one(recipe: dict[str, Any], monkeypatch
     assert [each["custom_id"] for each in lines] == ["a", "b"]
 
 
+def test_ids_are_counted_through_all_blocks() -> None:
+    row = b'{"q": "a"}\n'
+    _, lines, rows = prepared([row * 3, b"\n", row * 2, {"q": "a"}], prompt="{q}")
+    assert [each["custom_id"] for each in lines] == [f"request-{i:06d}" for i in range(1, 7)]
+    assert rows == row * 5 + b'{"q":"a"}\n'
+
+
 def test_an_item_of_several_lines_is_several_items() -> None:
     """A value over two lines would be two lines of the requests."""
     assert problems([b'{"q":\n"a"}'], prompt="{q}")[0].startswith("it: 2 of 2 items are bad")
