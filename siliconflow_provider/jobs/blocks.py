@@ -51,7 +51,7 @@ def decode_lines(decoder: msgspec.json.Decoder[T], block: bytes) -> list[T] | No
         if {*map(_first, lines)} != {ord("{")} or {*map(_last_but_one, lines)} != {ord("}")} or block[-1:] != b"\n":
             return None
         values = decoder.decode_lines(block)
-    except (IndexError, ValueError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, IndexError, RecursionError):
         return None
     return values if len(values) == len(lines) else None
 

@@ -168,7 +168,7 @@ def _id_of(item: Any, recipe: Recipe) -> str | None:
     name = recipe.id_column or "custom_id"
     try:
         value = (msgspec.json.decode(item) if isinstance(item, bytes) else item)[name]
-    except (ValueError, RecursionError, LookupError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         return None
     return str(value)
 
