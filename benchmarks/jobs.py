@@ -16,8 +16,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -211,29 +211,43 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
         "rows: check and cut": (rows, lambda path: check_and_cut(path, recipe)),
         "answers: json.loads": (answers, each_line(json.loads)),
         "answers: msgspec, typed": (answers, each_line(msgspec.json.Decoder(_Line).decode)),
-        "answers: merge": (answers, merge),
+        "answers: merge": (answers, partial(merge, parts=parts_of(answers))),
     }
 
 
 def check_and_cut(path: Path, recipe: Any) -> None:
     """Read a job's source and write its requests."""
+    from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
     from siliconflow_provider.jobs.preparation import prepare
 
-    with path.open("rb") as lines, tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
-        prepare(lines, recipe, requests, rows, name=path.name)
+    with path.open("rb") as file, tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
+        prepare(blocks_of(pieces_of(file)), recipe, requests, rows, name=path.name)
 
 
-def merge(path: Path) -> None:
+def parts_of(path: Path) -> list[Any]:
+    """Return the answers of each part as a part of the file."""
+    from siliconflow_provider.jobs.parts import PartWriter
+
+    with path.open("rb") as lines, Path(os.devnull).open("wb") as nowhere:
+        writer = PartWriter(nowhere, most_lines=PART)
+        for line in lines:
+            writer.write(line)
+        return writer.finish()
+
+
+def merge(path: Path, parts: Sequence[Any]) -> None:
     """Collect the answers of each part, and write the results."""
+    from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
     from siliconflow_provider.jobs.collection import Answers
+    from siliconflow_provider.jobs.files import FilePart
 
-    with path.open("rb") as file:
-        count = sum(1 for _ in file)
-    with path.open("rb") as lines, tempfile.TemporaryFile() as collected, tempfile.TemporaryFile() as results:
+    count = sum(part.lines for part in parts)
+    with tempfile.TemporaryFile() as collected, tempfile.TemporaryFile() as results:
         answers = Answers(count, collected)
-        for first in range(0, count, PART):
-            indexes = {f"r{index}": index for index in range(first, min(first + PART, count))}
-            answers.take_file(islice(lines, PART), indexes, "batch_benchmark", 1, "output")
+        for part in parts:
+            indexes = {f"r{index}": index for index in range(part.first, part.first + part.lines)}
+            with FilePart(path, part) as file:
+                answers.take_file(blocks_of(pieces_of(file)), indexes, "batch_benchmark", 1, "output")
         answers.write(results, None)
 
 

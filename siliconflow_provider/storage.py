@@ -12,6 +12,8 @@ from typing import IO
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+PIECE_BYTES = 1 << 17
+
 
 def storage_path(path: str | os.PathLike[str]) -> ObjectStoragePath:
     """Return the path as Airflow's object storage takes it; a relative local one is made absolute.
@@ -34,14 +36,12 @@ def open_for_reading(path: ObjectStoragePath) -> IO[bytes]:
     return fileobj
 
 
-def lines_of(path: ObjectStoragePath) -> Iterator[bytes]:
-    """Yield the lines of a file, unpacked where its name ends in `.gz`."""
+def pieces_of(path: ObjectStoragePath) -> Iterator[bytes]:
+    """Yield the bytes of a file, some at a time, unpacked where its name ends in `.gz`."""
     with open_for_reading(path) as stored:
-        if path.name.endswith(".gz"):
-            with gzip.open(stored) as unpacked:
-                yield from unpacked
-        else:
-            yield from stored
+        file = gzip.GzipFile(fileobj=stored, mode="rb") if path.name.endswith(".gz") else stored
+        while piece := file.read(PIECE_BYTES):
+            yield piece
 
 
 def publish(source: Path, target: ObjectStoragePath) -> None:

@@ -26,6 +26,7 @@ from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.models import Batch, File
 from siliconflow_provider.emulator.checks import check_input
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.jobs.answer_files import rows_of_file
 from siliconflow_provider.jobs.answers import ResultRow, parse_answer
 from siliconflow_provider.jobs.collection import Answers
 from siliconflow_provider.jobs.manifest import Tally, build_manifest
@@ -299,6 +300,20 @@ def test_rows_become_requests_with_the_row_beside_them_or_the_file_is_refused(co
         assert line["body"]["messages"] == [{"role": "user", "content": f"Q: {asked} {{none}}"}]
 
 
+@given(REQUEST_FILES, st.sampled_from([{}, {"model": "m"}, {"prompt": "{custom_id} {a}"}]))
+def test_lines_are_prepared_together_as_each_by_itself(content: bytes, recipe: dict[str, str]) -> None:
+    def outcome(items: list[bytes]) -> Any:
+        requests, rows = io.BytesIO(), io.BytesIO()
+        try:
+            done = prepare(items, Recipe(**recipe), requests, rows, name="it", most_lines=2)
+        except InvalidRequestFileError as error:
+            return str(error)
+        return done, requests.getvalue(), rows.getvalue()
+
+    lines = lines_in(content)
+    assert outcome([content] if content else []) == outcome([each.removesuffix(b"\n") for each in lines])
+
+
 # --- files of answers
 
 BODIES = fields(
@@ -373,6 +388,15 @@ def test_each_request_of_a_job_has_one_row_whatever_its_batch_answers(output: by
         # A good answer is never lost to a bad one.
         assert (row.status == "missing") == (row.custom_id not in alone)
         assert row.status == "succeeded" or row.custom_id not in alone or alone[row.custom_id].status != "succeeded"
+
+
+@given(ANSWER_FILES)
+def test_answer_lines_are_read_together_as_each_by_itself(content: bytes) -> None:
+    def outcome(blocks: list[bytes]) -> tuple[bytes, int]:
+        tally = Tally()
+        return msgspec.json.Encoder().encode_lines(rows_of_file(blocks, "b", "output", tally)), tally.unreadable_lines
+
+    assert outcome([content]) == outcome([each.removesuffix(b"\n") for each in lines_in(content)])
 
 
 def custom_id_of(line: bytes) -> str | None:

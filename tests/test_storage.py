@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from siliconflow_provider.storage import open_for_reading, publish, storage_path
+from siliconflow_provider.storage import open_for_reading, pieces_of, publish, storage_path
 
 
 @pytest.fixture
@@ -45,3 +46,16 @@ def test_a_copy_that_fails_leaves_no_part_behind(tmp_path: Path, source: Path) -
         publish(source, target)
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["results.jsonl"]
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_files_are_read_in_pieces_and_unpacked(tmp_path: Path, object_store: str, suffix: str) -> None:
+    content = bytes(range(256)) * 3000
+    path = tmp_path / f"in.jsonl{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    stored = ObjectStoragePath(f"{object_store}/{path.name}")
+    publish(path, stored)
+    for each in (storage_path(path), stored):
+        pieces = list(pieces_of(each))
+        assert b"".join(pieces) == content
+        assert len(pieces) > 1

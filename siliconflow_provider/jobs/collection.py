@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import operator
 import os
 from array import array
 from collections import Counter
@@ -11,21 +11,23 @@ from typing import IO, Any
 
 import msgspec
 
-from siliconflow_provider.jobs.answers import AnswerError, ResultRow, parse_answer
+from siliconflow_provider.api.limits import MAXIMUM_FILE_LINES
+from siliconflow_provider.jobs.answer_files import rows_of_file
+from siliconflow_provider.jobs.answers import AnswerError, ResultRow
+from siliconflow_provider.jobs.blocks import WRITTEN_BYTES
 from siliconflow_provider.jobs.manifest import DISTINCT_ERRORS, REPORTED_ERRORS
-from siliconflow_provider.jobs.parts import BlockWriter
-
-log = logging.getLogger(__name__)
 
 STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
 _STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
 SUCCEEDED = STATUSES.index("succeeded")
-SHOWN_LINES = 10
 # What a request's own content caused comes again; codes of the service and of OpenAI's form.
 LASTING_CODES = frozenset({"400", "20012", "invalid_request", "invalid_request_error", "context_length_exceeded"})
-_WORTH = {"succeeded": 2, "invalid": 1}
+# Of an answer, by its status's code.
+_WORTH = bytes({"succeeded": 2, "invalid": 1}.get(each, 0) for each in STATUSES)
+_BEST = _WORTH[SUCCEEDED]
+WINDOW_BYTES = 1 << 23
 _END = b"null}"
-_encode = msgspec.json.Encoder().encode
+_encode_into = msgspec.json.Encoder().encode_into
 
 Validate = Callable[[ResultRow], None]
 
@@ -40,7 +42,7 @@ class Answers:
 
     def __init__(self, requests: int, rows: IO[bytes], validate: Validate | None = None) -> None:
         self._file = rows
-        self._rows = BlockWriter(rows)
+        self._block = bytearray()
         self._validate = validate
         self._end = self._start = 0
         self._offsets = array("q", [-1]) * requests
@@ -59,23 +61,15 @@ class Answers:
         self.unreadable_lines = 0
 
     def take_file(
-        self, lines: Iterable[bytes], indexes: dict[str, int], batch_id: str, round_number: int, name: str
+        self, blocks: Iterable[bytes], indexes: dict[str, int], batch_id: str, round_number: int, name: str
     ) -> None:
         """Take in an output or error file of a batch.
 
+        :param blocks: its lines, one or several at a time
         :param indexes: the position of each request of the batch, by its custom id
         :param name: the file in messages
         """
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = parse_answer(line, batch_id)
-            except msgspec.DecodeError as error:
-                self.unreadable_lines += 1
-                if self.unreadable_lines <= SHOWN_LINES:
-                    log.warning("line %d of the %s file of %s is unreadable: %s", number, name, batch_id, error)
-                continue
+        for row in rows_of_file(blocks, batch_id, name, self):
             index = indexes.get(row.custom_id)
             if index is None:
                 self.strangers += 1
@@ -105,7 +99,6 @@ class Answers:
         status = STATUSES[self._statuses[index]]
         # An invalid answer keeps its text, unless it is asked for once more.
         if status != "succeeded" and (status != "invalid" or row.status == "unfinished"):
-            row.index = index
             self._keep(index, row)
 
     def is_good(self, index: int) -> bool:
@@ -138,14 +131,36 @@ class Answers:
 
         :param inputs: the row that each request was made of, as JSON; None when there are none
         """
-        self._rows.flush()
+        self._write_block()
         self._file.flush()
-        descriptor, read, blocks = self._file.fileno(), os.pread, BlockWriter(results)
-        for offset, length in zip(self._offsets, self._lengths, strict=True):
-            row = read(descriptor, length, offset)
-            line = row + b"\n" if inputs is None else row[: -len(_END)] + next(inputs).strip() + b"}\n"
-            blocks.write(line, size=len(line))
-        blocks.flush()
+        block = bytearray()
+        for row in self._in_order():
+            if inputs is None:
+                block += row
+            else:
+                block += row[: -len(_END)]
+                block += next(inputs).strip()
+                block += b"}"
+            block += b"\n"
+            if len(block) >= WRITTEN_BYTES:
+                results.write(block)
+                block.clear()
+        results.write(block)
+
+    def _in_order(self) -> Iterator[bytes]:
+        """Yield the rows."""
+        for first in range(0, len(self._offsets), MAXIMUM_FILE_LINES):
+            yield from self._of_part(slice(first, first + MAXIMUM_FILE_LINES))
+
+    def _of_part(self, part: slice) -> Iterator[bytes]:
+        """Yield the rows of a part, which are read at once where they lie together."""
+        descriptor, offsets, lengths = self._file.fileno(), self._offsets[part], self._lengths[part]
+        start, end = min(offsets), max(map(operator.add, offsets, lengths))
+        if end - start <= WINDOW_BYTES:
+            window = os.pread(descriptor, end - start, start)
+            yield from (window[o - start : o - start + n] for o, n in zip(offsets, lengths, strict=True))
+        else:
+            yield from (os.pread(descriptor, n, o) for o, n in zip(offsets, lengths, strict=True))
 
     def counts(self) -> dict[str, int]:
         """Return how many requests have each status."""
@@ -174,28 +189,34 @@ class Answers:
         ]
 
     def _take(self, index: int, row: ResultRow) -> None:
-        if row.status == "succeeded" and self._validate is not None:
+        if self._validate is not None and row.status == "succeeded":
             self._validate(row)
-        known, new = (_WORTH.get(each, 0) for each in (STATUSES[self._statuses[index]], row.status))
-        is_repeated = self.is_mentioned(index)
-        is_better = new > known or (new == known < _WORTH["succeeded"] and not is_repeated)
+        known, new = _WORTH[self._statuses[index]], _WORTH[_STATUS_CODES[row.status]]
+        is_repeated = self._offsets[index] >= self._start
+        is_better = new > known or (new == known < _BEST and not is_repeated)
         self.duplicates += is_repeated
         if is_better or not is_repeated:
             self.prompt_tokens += row.prompt_tokens or 0
             self.completion_tokens += row.completion_tokens or 0
         if is_better:
-            row.index = index
             self._keep(index, row)
 
     def _keep(self, index: int, row: ResultRow) -> None:
-        row.input = None
-        encoded = _encode(row)
-        self._rows.write(encoded, size=len(encoded))
-        self._offsets[index], self._lengths[index] = self._end, len(encoded)
-        self._end += len(encoded)
+        row.index, row.input = index, None
+        written = len(self._block)
+        _encode_into(row, self._block, written)
+        length = len(self._block) - written
+        self._offsets[index], self._lengths[index] = self._end, length
+        self._end += length
+        if written >= WRITTEN_BYTES:
+            self._write_block()
         self._statuses[index] = _STATUS_CODES[row.status]
         self._reasons[index] = self._reason_code(row.finish_reason)
-        self._errors[index] = self._error_code(row.error)
+        self._errors[index] = 0 if row.error is None else self._error_code(row.error)
+
+    def _write_block(self) -> None:
+        self._file.write(self._block)
+        self._block.clear()
 
     def _reason_code(self, reason: str | None) -> int:
         code = self._reason_codes.get(reason)
@@ -206,9 +227,7 @@ class Answers:
             self._reason_names.append(reason)
         return code
 
-    def _error_code(self, error: AnswerError | None) -> int:
-        if error is None:
-            return 0
+    def _error_code(self, error: AnswerError) -> int:
         code = self._error_codes.get((error.code, error.message))
         if code is None:
             if len(self._error_names) > DISTINCT_ERRORS:

@@ -12,6 +12,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import parse_answer
+from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
 from siliconflow_provider.jobs.manifest import Tally, build_manifest
 from siliconflow_provider.jobs.merge import rows_of_batch
 
@@ -31,7 +32,7 @@ def stage_results(client: SiliconFlowClient, batch: Batch, directory: Path, path
     output = _fetch(client, batch.output_file_id, directory / "output.jsonl")
     errors = _fetch(client, batch.error_file_id, directory / "errors.jsonl")
     with output.open("rb") as answers, errors.open("rb") as failures, (directory / RESULTS).open("wb") as rows:
-        for row in rows_of_batch(batch.id, answers, failures, tally):
+        for row in rows_of_batch(batch.id, blocks_of(pieces_of(answers)), blocks_of(pieces_of(failures)), tally):
             rows.write(encode(row) + b"\n")
     manifest = build_manifest([batch], tally, paths)
     (directory / MANIFEST).write_bytes(msgspec.json.format(encode(manifest), indent=2))

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import operator
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import IO
 
 import msgspec
 
 from siliconflow_provider.api.limits import MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES
-
-BLOCK_BYTES = 1 << 16
+from siliconflow_provider.jobs.blocks import BlockWriter, lines_of
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -29,35 +28,6 @@ class Part(msgspec.Struct, frozen=True):
     offset: int
     bytes: int
     sha256: str
-
-
-class BlockWriter:
-    """Writes lines to a file a block at a time.
-
-    :param see: is called with each block, such as a digest's `update`
-    """
-
-    def __init__(self, file: IO[bytes], see: Callable[[bytes], object] | None = None) -> None:
-        self._file = file
-        self._see = see
-        self._lines: list[bytes] = []
-        self._size = 0
-
-    def write(self, *lines: bytes, size: int) -> None:
-        """Add lines, which have so many bytes."""
-        self._lines += lines
-        self._size += size
-        if self._size >= BLOCK_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is left."""
-        block = b"".join(self._lines)
-        if self._see is not None:
-            self._see(block)
-        self._file.write(block)
-        self._lines.clear()
-        self._size = 0
 
 
 class PartWriter:
@@ -78,18 +48,17 @@ class PartWriter:
         self._first = 0
         self._begin()
 
-    def write(self, *lines: bytes) -> None:
-        """Add lines, with their ends."""
-        size = sum(map(len, lines))
-        if self._lines + len(lines) > self._most_lines or self._bytes + size > self._most_bytes:
-            if len(lines) > 1:
-                for line in lines:
+    def write(self, block: bytes, lines: int = 1) -> None:
+        """Add a block of so many lines, with their ends."""
+        if self._lines + lines > self._most_lines or self._bytes + len(block) > self._most_bytes:
+            if lines > 1:
+                for line in lines_of(block):
                     self.write(line)
                 return
             self._end()
-        self._blocks.write(*lines, size=size)
-        self._lines += len(lines)
-        self._bytes += size
+        self._blocks.write(block)
+        self._lines += lines
+        self._bytes += len(block)
 
     def finish(self) -> list[Part]:
         """Write what is left, and return the parts."""
@@ -119,7 +88,7 @@ class RepeatedIds:
         # Floats sort faster than integers of 64 bits, and take less memory.
         self._hashes = array("d")
 
-    def add(self, *custom_ids: str) -> None:
+    def add(self, custom_ids: Iterable[str]) -> None:
         """Note ids."""
         self._hashes.extend(map(hash, custom_ids))
 

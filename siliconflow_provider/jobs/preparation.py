@@ -10,8 +10,10 @@ from typing import IO, Any
 
 import msgspec
 
-from siliconflow_provider.jobs.parts import BLOCK_BYTES, BlockWriter, Part, PartWriter, RepeatedIds, repeated_ids
-from siliconflow_provider.jobs.recipe import Recipe, UnfitItemError
+from siliconflow_provider.jobs.blocks import BlockWriter
+from siliconflow_provider.jobs.parts import Part, PartWriter, RepeatedIds, repeated_ids
+from siliconflow_provider.jobs.prompt import UnfitItemError
+from siliconflow_provider.jobs.recipe import Recipe, Requests
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError, read_request
 
 SHOWN_PROBLEMS = 10
@@ -57,15 +59,15 @@ def prepare(
 ) -> Prepared:
     """Write the request line of each item, and the row that it was made of.
 
-    :param items: consumed once and streaming; blank lines of bytes are passed over
+    :param items: consumed once and streaming; bytes are lines of JSON, the blank ones of which are passed over
     :param requests: written from its beginning, and read again; so is `rows`
     :param name: the source in messages
     :param limits: of a part, as `PartWriter` takes them
     :raises InvalidRequestFileError: with the first ten bad items, when there are any
     """
     preparation = _Preparation(recipe, PartWriter(requests, **limits), BlockWriter(rows))
-    for block in _blocks(items):
-        preparation.take(block)
+    for item in items:
+        preparation.take(item)
     return preparation.finish(requests, name)
 
 
@@ -83,21 +85,20 @@ class _Preparation:
         self._items = self._requests = 0
         self._has_rows = False
 
-    def take(self, block: list[Any]) -> None:
-        """Take in the next items."""
-        unchanged = self._recipe.unchanged(block)
-        if unchanged is None:
-            for item in block:
-                self._items += 1
-                self._take_item(item)
-            return
-        self._writer.write(*block)
-        self._ids.add(*[each.custom_id for each in unchanged])
-        for each in unchanged:
+    def take(self, item: Any) -> None:
+        """Take in the next item, or the next lines."""
+        if not isinstance(item, bytes):
             self._items += 1
-            if each.body.model not in self._models:
-                self._models[each.body.model] = self._items
-        self._requests += len(unchanged)
+            self._take_item(item)
+            return
+        found = self._recipe.requests(item, self._requests)
+        if found is not None:
+            self._items += len(found.custom_ids)
+            self._add(found)
+            return
+        for line in item.removesuffix(b"\n").split(b"\n"):
+            self._items += 1
+            self._take_line(line)
 
     def finish(self, requests: IO[bytes], name: str) -> Prepared:
         """Check what holds for all requests together, and return what there is.
@@ -115,44 +116,35 @@ class _Preparation:
         _check_models(self._models, name)
         return Prepared(self._requests, self._has_rows, parts)
 
+    def _take_line(self, line: bytes) -> None:
+        line = line.removeprefix(BOM_UTF8) if self._items == 1 else line
+        if line.strip():
+            self._take_item(line)
+        else:
+            self._passed_over.append(self._items)
+
     def _take_item(self, item: Any) -> None:
-        if isinstance(item, bytes):
-            item = item.removeprefix(BOM_UTF8) if self._items == 1 else item
-            if not item.strip():
-                self._passed_over.append(self._items)
-                return
         try:
             request = self._recipe.request(item, self._requests)
         except UnfitItemError as error:
             self._passed_over.append(self._items)
             self._problems.add(self._items, str(error), _id_of(item, self._recipe))
             return
-        if request.model not in self._models:
-            self._models[request.model] = self._items
-        self._ids.add(request.custom_id)
-        self._writer.write(request.line)
-        if request.row is not None:
-            self._rows.write(request.row, b"\n", size=len(request.row) + 1)
+        rows = None if request.row is None else request.row + b"\n"
+        self._add(Requests([request.custom_id], request.line, [request.model], rows))
+
+    def _add(self, found: Requests) -> None:
+        """Add what the last items have become."""
+        count = len(found.custom_ids)
+        if not self._models.keys() >= set(found.models):
+            for number, model in enumerate(found.models, start=self._items - count + 1):
+                self._models.setdefault(model, number)
+        self._ids.add(found.custom_ids)
+        self._writer.write(found.lines, count)
+        if found.rows is not None:
+            self._rows.write(found.rows)
             self._has_rows = True
-        self._requests += 1
-
-
-def _blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Yield lines of bytes some at a time, and anything else by itself, so that no generator is read ahead."""
-    block: list[Any] = []
-    size = 0
-    for item in items:
-        is_line = isinstance(item, bytes)
-        if block and (not is_line or size >= BLOCK_BYTES):
-            yield block
-            block, size = [], 0
-        if is_line:
-            block.append(item)
-            size += len(item)
-        else:
-            yield [item]
-    if block:
-        yield block
+        self._requests += count
 
 
 def _ids_in(requests: IO[bytes]) -> Iterator[str]:

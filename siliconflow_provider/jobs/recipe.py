@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,16 +9,13 @@ from typing import Any
 
 import msgspec
 
+from siliconflow_provider.jobs.blocks import decode_lines
+from siliconflow_provider.jobs.plain_requests import plain_requests
+from siliconflow_provider.jobs.prompt import Prompt, UnfitItemError, encode, text_of
 from siliconflow_provider.jobs.request_lines import RequestLine, check_request, read_request
 
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
-encode = msgspec.json.Encoder(enc_hook=str).encode
-_lines_decoder = msgspec.json.Decoder(RequestLine)
+_row_decoder = msgspec.json.Decoder(dict[str, Any])
 _MARK = "\0the text\0"
-
-
-class UnfitItemError(ValueError):
-    """An item that cannot become a request."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +26,16 @@ class Request:
     line: bytes
     model: str | None
     row: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Request lines that lie together, what they name, and the rows that they were made of."""
+
+    custom_ids: list[str]
+    lines: bytes
+    models: list[str | None]
+    rows: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -70,42 +76,33 @@ class Recipe:
         except (ValueError, RecursionError, TypeError) as error:
             raise UnfitItemError(str(error)) from None
 
-    def unchanged(self, items: Sequence[Any]) -> list[RequestLine] | None:
-        """Return what is in items that are sent as they are, or None: then each is to be looked at by itself.
+    def requests(self, block: bytes, index: int) -> Requests | None:
+        """Return the requests of lines of JSON, or None: then each line is to be taken by itself.
 
-        Many lines are decoded at once, and the checks of a request are made once for all that look alike.
+        :param index: the first one's position, from 0
         """
-        if not self._fills_nothing:
-            return None
-        try:
-            block = b"".join(items)
-            # Where each line begins and ends like this, as many values as there are lines are one each.
-            if not all(each[:1] == b"{" and each[-2:] == b"}\n" for each in items):
+        if self._fills_nothing:
+            plain = plain_requests(block)
+            if plain is None:
                 return None
-            # The decoder does not look into texts that it has no field for.
-            if not block.isascii():
-                block.decode()
-            requests = _lines_decoder.decode_lines(block)
-        except (TypeError, ValueError, RecursionError):
+            return Requests([each.custom_id for each in plain], block, [each.body.model for each in plain])
+        rows = decode_lines(_row_decoder, block) if self.prompt is not None else None
+        try:
+            return None if rows is None else self._of_rows(rows, block, index)
+        except (ValueError, RecursionError):
             return None
-        looks = {
-            (each.method, each.url, each.body.thinking_budget, *[one.role for one in each.body.messages]): each
-            for each in requests
-        }
-        is_fit = len(requests) == len(items) and all(each.custom_id for each in requests)
-        return requests if is_fit and all(check_request(each) is None for each in looks.values()) else None
 
     @cached_property
     def _fills_nothing(self) -> bool:
         return not (self.prompt or self.system_prompt or self.instruction or self.request_params or self.model)
 
     def _made(self, item: Any, encoded: bytes | None, index: int) -> Request:
-        generated = f"request-{index + 1:06d}"
+        generated = _generated(index)
         if isinstance(item, str):
             return self._of_messages(generated, [{"role": "user", "content": item}])
         if isinstance(item, Mapping):
             if self.prompt is not None:
-                return self._of_row(item, encoded or encode(item), generated)
+                return self._of_row(item, encoded or encode(item), index)
             if not isinstance(item.get("body"), Mapping):
                 raise UnfitItemError(
                     f"it is neither a request line (custom_id, body) nor can it become one: give prompt=, which names "
@@ -121,15 +118,26 @@ class Recipe:
             raise UnfitItemError("prompt= names columns of a row, and this is none: leave prompt= out")
         return self._filled({"custom_id": custom_id, "body": {"messages": messages}})
 
-    def _of_row(self, row: Mapping[str, Any], encoded: bytes, generated: str) -> Request:
-        custom_id = generated if self.id_column is None else _text(row, self.id_column)
+    def _of_row(self, row: Mapping[str, Any], encoded: bytes, index: int) -> Request:
+        custom_id, line = self._line_of(row, index)
+        return Request(custom_id, line, self._frame[-1], encoded)
+
+    def _of_rows(self, rows: list[dict[str, Any]], block: bytes, index: int) -> Requests:
+        made = [self._line_of(row, number) for number, row in enumerate(rows, start=index)]
+        custom_ids, lines = zip(*made, strict=True)
+        return Requests(list(custom_ids), b"".join(lines), [self._frame[-1]] * len(rows), block)
+
+    def _line_of(self, row: Mapping[str, Any], index: int) -> tuple[str, bytes]:
+        custom_id = _generated(index) if self.id_column is None else text_of(row, self.id_column)
         if not custom_id:
             raise UnfitItemError("custom_id is empty")
-        self.columns_of(row)
-        content = _PLACEHOLDER.sub(lambda each: self._value(row, each), self.prompt or "")
-        start, middle, end, model = self._frame
-        line = b"".join((start, encode(custom_id), middle, encode(content), end))
-        return Request(custom_id, line, model, encoded)
+        content = self._prompt.fill(row)
+        start, middle, end, _ = self._frame
+        return custom_id, b"".join((start, encode(custom_id), middle, encode(content), end))
+
+    @cached_property
+    def _prompt(self) -> Prompt:
+        return Prompt(self.prompt or "")
 
     @cached_property
     def _frame(self) -> tuple[bytes, bytes, bytes, str | None]:
@@ -137,29 +145,6 @@ class Recipe:
         request = self._filled({"custom_id": _MARK, "body": {"messages": [{"role": "user", "content": _MARK}]}})
         start, middle, end = request.line.split(encode(_MARK))
         return start, middle, end, request.model
-
-    def _value(self, row: Mapping[str, Any], placeholder: re.Match[str]) -> str:
-        name = placeholder[1]
-        if name in self.columns_of(row):
-            return _text(row, name)
-        if name in row:
-            raise UnfitItemError(
-                f"column {name!r}, which prompt names, is not in the first row: give all rows the same"
-            )
-        return placeholder[0]
-
-    def columns_of(self, row: Mapping[str, Any]) -> frozenset[str]:
-        """Return what the prompt names of a job's columns, which are those of its first row."""
-        columns = self.__dict__.get("_columns")
-        if columns is None:
-            named = _PLACEHOLDER.findall(self.prompt or "")
-            columns = frozenset(named) & frozenset(row)
-            if not columns:
-                shown = ", ".join(f"{{{each}}}" for each in named) or "none"
-                has = ", ".join(map(repr, row)) or "nothing"
-                raise UnfitItemError(f"prompt names no column of the row: it has {shown}, the row has {has}")
-            self.__dict__["_columns"] = columns
-        return columns
 
     def _filled(self, line: dict[str, Any]) -> Request:
         body = dict(line["body"])
@@ -199,10 +184,5 @@ def _decoded(line: bytes) -> Any:
         raise UnfitItemError(f"not JSON in UTF-8: {error}") from None
 
 
-def _text(row: Mapping[str, Any], column: str) -> str:
-    value = row.get(column)
-    if value is None:
-        has = "is null" if column in row else f"is missing, the row has {', '.join(map(repr, row)) or 'nothing'}"
-        raise UnfitItemError(f"column {column!r} {has}")
-    plain = msgspec.to_builtins(value, enc_hook=str)
-    return plain if isinstance(plain, str) else encode(plain).decode()
+def _generated(index: int) -> str:
+    return f"request-{index + 1:06d}"

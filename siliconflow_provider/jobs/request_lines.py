@@ -141,8 +141,8 @@ def read_request(line: bytes) -> RequestLine:
         line.decode()
         request = _decoder.decode(line)
         _any_decoder.decode(line)
-    except msgspec.ValidationError:
-        raise
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
     except RecursionError:
         raise ValueError("it is nested too deeply to be read") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

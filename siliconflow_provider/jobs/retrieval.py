@@ -9,6 +9,7 @@ from siliconflow_provider.api.errors import UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import AnswerError, ResultRow
 from siliconflow_provider.jobs.batches import JobBatches
+from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
 from siliconflow_provider.jobs.collection import Answers
 from siliconflow_provider.jobs.delivery import fetch_result_file
 from siliconflow_provider.jobs.files import Files, JobFilesError, RequestFiles, ids_of_part
@@ -62,7 +63,7 @@ class Retrieval:
                 continue
             with self.files.create("fetched") as fetched:
                 fetch_result_file(self.client, file_ref, fetched, f"the {name} file of {batch.id}")
-                answers.take_file(fetched, indexes, batch.id, round_.number, name)
+                answers.take_file(blocks_of(pieces_of(fetched)), indexes, batch.id, round_.number, name)
         status, error = _without_line(batch)
         for custom_id, index in indexes.items():
             if not answers.is_mentioned(index):

@@ -12,7 +12,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.jobs.manifest import Tally
 from siliconflow_provider.jobs.merge import rows_of_batch
 
-LOGGER = "siliconflow_provider.jobs.merge"
+LOGGER = "siliconflow_provider.jobs.answer_files"
 
 
 def answer(custom_id: str, content: str = "4") -> bytes:

@@ -64,7 +64,7 @@ def test_hashes_that_meet_are_no_repeated_ids() -> None:
     ids = RepeatedIds()
     names = [Text("a"), Text("b"), Text("a")]
     for each in names:
-        ids.add(each)
+        ids.add([each])
     assert ids.repeated_hashes() == {7}
     assert list(repeated_ids(names, ids.repeated_hashes())) == [(2, "a", 0)]
 
@@ -115,29 +115,78 @@ OTHER = GOOD.replace(b'"a"', b'"b"')
         [GOOD, OTHER.replace(b'"body"', b'"url": "/elsewhere", "body"')],
         [GOOD, b'{"custom_id": "b",\n', OTHER.removeprefix(b'{"custom_id": "b",')],
         [GOOD, b"[1]\n"],
-        [GOOD, json.loads(OTHER)],
-        [GOOD, 5],
-        [b"", GOOD],
+        [GOOD, OTHER.replace(b'"model"', b'"temperature": 1e999, "model"')],
+        [GOOD, OTHER.replace(b'"model"', b'"own": 1e999, "model"')],
+        [GOOD, OTHER.replace(b'"model"', b'"own": "\xff", "model"')],
+        [GOOD, OTHER.replace(b'"model"', b'"thinking_budget": 1, "model"')],
+        [GOOD, OTHER.replace(b'"x"', b"null")],
+        [GOOD, OTHER.replace(b'"x"', b'[{"type": "text", "text": "x"}]')],
+        [b"\n", GOOD],
+        [GOOD, b'{"custom_id": "c"}' + OTHER, b"\n"],
     ],
 )
-def test_lines_together_are_judged_as_each_by_itself(lines: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def outcome() -> Any:
+@pytest.mark.parametrize("recipe", [{"model": None}, {"prompt": "{custom_id}"}], ids=["lines", "rows"])
+def test_lines_together_are_judged_as_each_by_itself(lines: list[bytes], recipe: dict[str, Any]) -> None:
+    def outcome(items: list[bytes]) -> Any:
         try:
-            return prepared(lines, model=None)
+            return prepared(items, **recipe)
         except InvalidRequestFileError as error:
             return str(error)
 
-    together = outcome()
-    monkeypatch.setattr(Recipe, "unchanged", lambda self, items: None)
-    assert outcome() == together
+    assert outcome([b"".join(lines)]) == outcome([each.rstrip(b"\n") for each in lines])
 
 
-def test_many_lines_are_not_decoded_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("recipe", [{"model": None}, {"prompt": "{custom_id}", "id_column": "custom_id"}])
+def test_many_lines_are_not_taken_one_by_one(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recipe, "request", None)
-    _, lines, _ = prepared([GOOD, OTHER], model=None)
+    _, lines, _ = prepared([GOOD + OTHER], **recipe)
     assert [each["custom_id"] for each in lines] == ["a", "b"]
+
+
+def test_ids_are_counted_through_all_blocks() -> None:
+    row = b'{"q": "a"}\n'
+    _, lines, rows = prepared([row * 3, b"\n", row * 2, {"q": "a"}], prompt="{q}")
+    assert [each["custom_id"] for each in lines] == [f"request-{i:06d}" for i in range(1, 7)]
+    assert rows == row * 5 + b'{"q":"a"}\n'
+
+
+def test_an_item_of_several_lines_is_several_items() -> None:
+    """A value over two lines would be two lines of the requests."""
+    assert problems([b'{"q":\n"a"}'], prompt="{q}")[0].startswith("it: 2 of 2 items are bad")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": "b", "q": 7},
+        {"id": 7, "q": ["é", None]},
+        {"id": "b", "q": None},
+        {"id": "", "q": "x"},
+        {"q": "x"},
+        {"id": "b", "q": "x", "r": "y"},
+        {"id": "b", "q": "{q} %s {id}"},
+    ],
+)
+@pytest.mark.parametrize("prompt", ["{q}", "100% {q} {r} {id}"])
+@pytest.mark.parametrize("id_column", ["id", None])
+def test_rows_together_are_filled_in_as_each_by_itself(row: dict[str, Any], prompt: str, id_column: str | None) -> None:
+    def outcome(items: list[Any]) -> Any:
+        try:
+            return prepared(items, prompt=prompt, id_column=id_column)
+        except InvalidRequestFileError as error:
+            return str(error)
+
+    rows = [{"id": "a", "q": "x"}, row, {"id": "c", "q": "z"}]
+    assert outcome([b"".join(json.dumps(each).encode() + b"\n" for each in rows)]) == outcome(
+        [json.dumps(each).encode() for each in rows]
+    )
 
 
 def test_what_the_service_refuses_in_every_row_is_found_though_rows_share_their_frame() -> None:
     found = problems([{"q": "a"}, {"q": "b"}], prompt="{q}", request_params={"thinking_budget": 1})
     assert [each.partition("body.")[2][:15] for each in found[1:]] == ["thinking_budget"] * 2
+
+
+@pytest.mark.parametrize("recipe", [{}, {"model": None}, {"prompt": "{q}"}])
+def test_a_line_that_is_nested_too_deeply_is_named_too(recipe: dict[str, Any]) -> None:
+    assert problems([b'{"q": "a"}\n' + b"[" * 100_000], **recipe)[-1].startswith("  item 2: ")

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import datetime
-import decimal
 import json
-import uuid
 from typing import Any
 
 import pytest
 
-from siliconflow_provider.jobs.recipe import Recipe, UnfitItemError
+from siliconflow_provider.jobs.prompt import UnfitItemError
+from siliconflow_provider.jobs.recipe import Recipe
 
 USER = [{"role": "user", "content": "hi"}]
 SYSTEM = {"role": "system", "content": "s"}
@@ -17,10 +15,6 @@ LINE = {"custom_id": "a", "body": {"model": "m", "messages": USER}}
 
 def made(item: Any, **recipe: Any) -> dict[str, Any]:
     return json.loads(Recipe(**{"model": "m", **recipe}).request(item, 0).line)
-
-
-def prompt_of(row: dict[str, Any], prompt: str) -> str:
-    return made(row, prompt=prompt)["body"]["messages"][-1]["content"]
 
 
 @pytest.mark.parametrize(
@@ -52,39 +46,6 @@ def test_a_system_message_of_the_request_s_own_stands_and_the_instruction_follow
 
 
 @pytest.mark.parametrize(
-    ("prompt", "text"),
-    [
-        ("Q: {q}?", "Q: hi?"),
-        ('{q} {"json": {q}} {{ q }} {other} {} {q', 'hi {"json": hi} {{ q }} {other} {} {q'),
-        ("{q}{{q}}", "hi{hi}"),
-        ("{% if %} {q}", "{% if %} hi"),
-    ],
-)
-def test_only_columns_are_replaced_and_other_braces_stand(prompt: str, text: str) -> None:
-    assert prompt_of({"q": "hi"}, prompt) == text
-
-
-def test_a_value_that_looks_like_a_column_is_not_replaced_again() -> None:
-    assert prompt_of({"q": "{r}", "r": "no"}, "{q}") == "{r}"
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (7, "7"),
-        (True, "true"),
-        (1.5, "1.5"),
-        ({"a": [1]}, '{"a":[1]}'),
-        (datetime.date(2026, 1, 2), "2026-01-02"),
-        (decimal.Decimal("1.50"), "1.50"),
-        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-    ],
-)
-def test_values_as_a_cursor_gives_them_read_as_people_write_them(value: Any, text: str) -> None:
-    assert prompt_of({"q": value}, "{q}") == text
-
-
-@pytest.mark.parametrize(
     ("item", "recipe", "reason"),
     [
         ({"q": None}, {"prompt": "{q}"}, "column 'q' is null"),
@@ -107,13 +68,3 @@ def test_what_cannot_become_a_request_says_why(item: Any, recipe: dict[str, Any]
     with pytest.raises(UnfitItemError) as caught:
         made(item, **recipe)
     assert str(caught.value).startswith(reason)
-
-
-def test_the_first_row_says_what_the_braces_mean() -> None:
-    """A placeholder that stands in some requests and is replaced in others would be bought unseen."""
-    recipe = Recipe(prompt="{q} {hint}", model="m")
-    recipe.request({"q": "a"}, 0)
-    with pytest.raises(UnfitItemError, match="column 'hint', which prompt names, is not in the first row"):
-        recipe.request({"q": "b", "hint": "c"}, 1)
-    with pytest.raises(UnfitItemError, match="column 'q' is missing"):
-        recipe.request({"hint": "c"}, 2)

@@ -1,0 +1,85 @@
+"""Lines of JSON, read and written many at a time."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+from typing import IO, TypeVar
+
+import msgspec
+
+READ_BYTES = 1 << 17
+WRITTEN_BYTES = 1 << 16
+T = TypeVar("T")
+
+_first, _last_but_one = itemgetter(0), itemgetter(-2)
+
+
+def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield what is left of a file, some of it at a time."""
+    while piece := file.read(READ_BYTES):
+        yield piece
+
+
+def blocks_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in blocks of whole lines; only the last block may lack its end of line."""
+    begun: list[bytes] = []
+    for piece in pieces:
+        end = piece.rfind(b"\n") + 1
+        if end:
+            yield b"".join((*begun, piece[:end]))
+            begun.clear()
+        begun.append(piece[end:])
+    if any(begun):
+        yield b"".join(begun)
+
+
+def lines_of(block: bytes) -> list[bytes]:
+    """Return the lines of a block, with their ends."""
+    return io.BytesIO(block).readlines()
+
+
+def decode_lines(decoder: msgspec.json.Decoder[T], block: bytes) -> list[T] | None:
+    """Return the value of each line, or None: then each line is to be looked at by itself.
+
+    :param decoder: of objects
+    """
+    lines = lines_of(block)
+    try:
+        # Between `}` and `{` an end of line ends a value, so as many values as lines are one a line.
+        if {*map(_first, lines)} != {ord("{")} or {*map(_last_but_one, lines)} != {ord("}")} or block[-1:] != b"\n":
+            return None
+        values = decoder.decode_lines(block)
+    except (msgspec.DecodeError, UnicodeDecodeError, IndexError, RecursionError):
+        return None
+    return values if len(values) == len(lines) else None
+
+
+class BlockWriter:
+    """Writes lines to a file a block at a time.
+
+    :param see: is called with each block, such as a digest's `update`
+    """
+
+    def __init__(self, file: IO[bytes], see: Callable[[bytes], object] | None = None) -> None:
+        self._file = file
+        self._see = see
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def write(self, lines: bytes) -> None:
+        """Add lines."""
+        self._lines.append(lines)
+        self._size += len(lines)
+        if self._size >= WRITTEN_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is left."""
+        block = b"".join(self._lines)
+        if self._see is not None:
+            self._see(block)
+        self._file.write(block)
+        self._lines.clear()
+        self._size = 0
