@@ -60,5 +60,5 @@ class Workspace:
             return None
         try:
             return msgspec.json.decode(path.read_bytes(), type=kind)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{self.url(name)} cannot be read as {kind.__name__}: {error}") from None

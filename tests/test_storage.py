@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from siliconflow_provider.storage import open_for_reading, publish, storage_path
+from siliconflow_provider.storage import fetch, lines_of, open_for_reading, publish, storage_path
 
 
 @pytest.fixture
@@ -45,3 +46,39 @@ def test_a_copy_that_fails_leaves_no_part_behind(tmp_path: Path, source: Path) -
         publish(source, target)
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["results.jsonl"]
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == b"one\ntwo\n"
+
+
+def test_a_reader_keeps_the_file_that_it_has_opened(tmp_path: Path, source: Path) -> None:
+    target = storage_path(tmp_path / "out" / "results.jsonl")
+    publish(source, target)
+    with open_for_reading(target) as lines:
+        source.write_bytes(b"three\n")
+        publish(source, target)
+        assert lines.read() == b"one\ntwo\n"
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == b"three\n"
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.gz"])
+def test_lines_are_unpacked_where_the_name_says_so(tmp_path: Path, object_store: str, name: str) -> None:
+    content = b"one\r\n\ntwo"
+    stored = gzip.compress(content[:4]) + gzip.compress(content[4:]) if name.endswith(".gz") else content
+    (tmp_path / name).write_bytes(stored)
+    publish(tmp_path / name, storage_path(f"{object_store}/{tmp_path.name}/{name}"))
+    for path in (tmp_path / name, f"{object_store}/{tmp_path.name}/{name}"):
+        assert list(lines_of(storage_path(path))) == [b"one\r\n", b"\n", b"two"]
+
+
+def test_lines_of_a_file_that_breaks_off_are_no_end(tmp_path: Path) -> None:
+    (tmp_path / "rows.gz").write_bytes(gzip.compress(b"one\n" * 1000)[:-12])
+    with pytest.raises(EOFError):
+        list(lines_of(storage_path(tmp_path / "rows.gz")))
+
+
+def test_a_file_is_fetched_or_known_to_be_missing(tmp_path: Path, source: Path, object_store: str) -> None:
+    stored, missing = (ObjectStoragePath(f"{object_store}/{tmp_path.name}") / each for each in ("a", "b"))
+    publish(source, stored)
+    for there, absent in ((stored, missing), (storage_path(source), storage_path(tmp_path / "nowhere" / "b"))):
+        assert fetch(there, tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+        assert not fetch(absent, tmp_path / "absent")
+        assert not (tmp_path / "absent").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +12,7 @@ import pendulum
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.jobs.files import FilePart, JobFilesError
+from siliconflow_provider.jobs.files import FilePart, check_content
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.jobs.submission import (
@@ -67,8 +66,7 @@ class JobBatches:
         def submit_one(part: Part) -> None:
             name = f"{part.sha256}.jsonl"
             with FilePart(path, part) as content:
-                if hashlib.file_digest(content, "sha256").hexdigest() != part.sha256:
-                    raise JobFilesError(f"{path.name} of this job was changed: put back what it was")
+                check_content(content, path, part)
                 content.seek(0)
                 file_id = uploaded.get(name) or self._client.upload_file(content, filename=name).id
             submission = replace(self._submission_of(round_, part), input_file_id=file_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -44,11 +45,22 @@ def requests_file(files: Files, round_number: int) -> Path:
 
 
 def ids_of_part(path: Path, part: Part) -> Iterator[str]:
-    """Yield the custom id of each request of a part."""
+    """Yield the custom id of each request of a part.
+
+    :raises JobFilesError: when the file is not what it was
+    """
+    with FilePart(path, part) as content:
+        check_content(content, path, part)
     with path.open("rb") as file:
         file.seek(part.offset)
         for line in islice(file, part.lines):
             yield read_request(line).custom_id
+
+
+def check_content(content: IO[bytes], path: Path, part: Part) -> None:
+    """Raise JobFilesError when a part is not what it was: other requests would be bought, or these once more."""
+    if hashlib.file_digest(content, "sha256").hexdigest() != part.sha256:
+        raise JobFilesError(f"{path.name} of this job was changed: put back what it was")
 
 
 class FilePart:
