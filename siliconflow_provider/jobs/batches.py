@@ -9,19 +9,18 @@ from pathlib import Path
 
 import pendulum
 
-from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.files import FilePart, check_content
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.jobs.submission import (
-    SETTLING_SECONDS,
     Submission,
     batches_of_key,
     best_batch,
     cancel_younger,
     create,
+    settle,
 )
 
 SUBMITTED_AT_ONCE = 4
@@ -74,7 +73,7 @@ class JobBatches:
 
         with ThreadPoolExecutor(SUBMITTED_AT_ONCE) as pool:
             list(pool.map(submit_one, parts))
-        clock.sleep(SETTLING_SECONDS)
+        settle()
 
     def of_part(self, round_: Round, part: Part) -> Batch | None:
         """Return the batch of a part, None when there is none."""

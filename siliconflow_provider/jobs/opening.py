@@ -16,7 +16,7 @@ from siliconflow_provider.jobs.files import JOB, REQUESTS, ROWS, Files, JobFiles
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.preparation import Prepared, prepare
 from siliconflow_provider.jobs.recipe import Recipe
-from siliconflow_provider.jobs.submission import Submission, batches_of_key
+from siliconflow_provider.jobs.submission import Submission, batches_of_key, settle
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,8 @@ def open_job(
         _log_continuation(job)
         return job
     if submission.max_tries <= job.first_round.max_tries:
-        raise JobFilesError(
-            f"{files.url(JOB)} was made with another {', '.join(changes)}, and a retry must not buy anything "
-            "else: clear the task to start a new job, or undo the change"
-        )
+        raise _refusal(files, changes)
     _warn_of_running_batches(client, replace(submission, key=job.key), changes)
-    files.discard(JOB)
     return _prepare(files, submission, definition, make, replaced=job)
 
 
@@ -66,6 +62,13 @@ def _changes(files: Files, job: Job, submission: Submission, definition: dict[st
     return other_key + job.changes(definition)
 
 
+def _refusal(files: Files, changes: list[str]) -> JobFilesError:
+    return JobFilesError(
+        f"{files.url(JOB)} was made with another {', '.join(changes)}, and a retry must not buy anything else: clear "
+        "the task to start a new job, or undo the change"
+    )
+
+
 def _prepare(
     files: Files,
     submission: Submission,
@@ -76,21 +79,34 @@ def _prepare(
     name, items, recipe = make()
     with files.create(REQUESTS) as requests, files.create(ROWS) as rows:
         prepared = prepare(items, recipe, requests, rows, name=name)
-    other = files.read_json(JOB, Job)
-    if other is not None and (replaced is None or other.id != replaced.id):
-        log.warning("another attempt of this task has prepared the job at the same time: it is taken over")
-        for each in (REQUESTS, ROWS):
-            files.discard(each)
-        return other
+    other = _other_job(files, replaced)
+    if other is None:
+        job = _job(prepared, submission, definition)
+        files.publish(REQUESTS)
+        if prepared.has_rows:
+            files.publish(ROWS)
+        # The job comes last: where it is, its requests are.
+        files.publish_json(JOB, job)
+        log.info("%d requests of %s in %d parts, in %s", job.requests, name, len(prepared.parts), files.url(REQUESTS))
+        # Two at once may both have found none: the last one to write has it.
+        settle()
+        other = _other_job(files, job)
+        if other is None:
+            return job
+    changes = _changes(files, other, submission, definition)
+    if changes:
+        raise _refusal(files, changes)
+    log.warning("another attempt of this task has prepared the job at the same time: it is taken over")
+    for each in (REQUESTS, ROWS):
+        files.discard(each)
+    return other
+
+
+def _other_job(files: Files, known: Job | None) -> Job | None:
+    """Return the job that is there by now, unless it is the one that is known."""
     files.discard(JOB)
-    job = _job(prepared, submission, definition)
-    files.publish(REQUESTS)
-    if prepared.has_rows:
-        files.publish(ROWS)
-    # The job comes last: where it is, its requests are.
-    files.publish_json(JOB, job)
-    log.info("%d requests of %s in %d parts, in %s", job.requests, name, len(prepared.parts), files.url(REQUESTS))
-    return job
+    job = files.read_json(JOB, Job)
+    return None if job is not None and known is not None and job.id == known.id else job
 
 
 def _job(prepared: Prepared, submission: Submission, definition: dict[str, str]) -> Job:

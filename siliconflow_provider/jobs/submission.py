@@ -138,11 +138,16 @@ def submit(client: SiliconFlowClient, submission: Submission, announce: Callable
         batch = create(client, submission)
     announce(batch)
     # Also for one that was found: its own attempt may give it up for an older one.
-    clock.sleep(SETTLING_SECONDS)
+    settle()
     older = keep_oldest(client, submission, batch.id)
     if older is not None:
         announce(older)
     return older or batch
+
+
+def settle() -> None:
+    """Wait until a list shows what others have created at the same time."""
+    clock.sleep(SETTLING_SECONDS)
 
 
 def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | None:
