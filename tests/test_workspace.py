@@ -19,7 +19,9 @@ class Point(msgspec.Struct):
 @pytest.fixture(params=["local", "object store"])
 def directory(request: pytest.FixtureRequest, tmp_path: Path, object_store: str) -> ObjectStoragePath:
     """Where the files are published: nobody has made it yet."""
-    return storage_path(tmp_path / "out") if request.param == "local" else storage_path(f"{object_store}/{tmp_path.name}")
+    return (
+        storage_path(tmp_path / "out") if request.param == "local" else storage_path(f"{object_store}/{tmp_path.name}")
+    )
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -38,20 +38,27 @@ def stage_results(client: SiliconFlowClient, batch: Batch, directory: Path, path
     return manifest
 
 
-def _fetch(client: SiliconFlowClient, file_ref: str | None, target: Path) -> Path:
-    """Download a result file; a batch without one has no such lines.
+def download_answers(client: SiliconFlowClient, file_ref: str, fileobj: IO[bytes], name: str) -> None:
+    """Download a result file and go back to its beginning.
 
+    :param name: the file in messages
     :raises UnreadableAnswerError: when what came is no result file, such as a proxy's page
     """
+    client.download(file_ref, fileobj)
+    fileobj.seek(0)
+    lines = [line for line in islice(fileobj, SAMPLED_LINES) if line.strip()]
+    if lines and not any(map(_is_answer, lines)):
+        raise UnreadableAnswerError(
+            f"what came as {name} has no line of a result file: nothing was written, a retry asks again"
+        )
+    fileobj.seek(0)
+
+
+def _fetch(client: SiliconFlowClient, file_ref: str | None, target: Path) -> Path:
+    """Download a result file; a batch without one has no such lines."""
     with target.open("w+b") as fileobj:
         if file_ref is not None:
-            client.download(file_ref, fileobj)
-            fileobj.seek(0)
-            lines = [line for line in islice(fileobj, SAMPLED_LINES) if line.strip()]
-            if lines and not any(map(_is_answer, lines)):
-                raise UnreadableAnswerError(
-                    f"what came as {target.name} has no line of a result file: nothing was written, a retry asks again"
-                )
+            download_answers(client, file_ref, fileobj, target.name)
     return target
 
 

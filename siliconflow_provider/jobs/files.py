@@ -57,7 +57,7 @@ def ids_of_part(path: Path, part: Part) -> Iterator[str]:
             yield read_request(line).custom_id
 
 
-def check_content(content: IO[bytes], path: Path, part: Part) -> None:
+def check_content(content: FilePart, path: Path, part: Part) -> None:
     """Raise JobFilesError when a part is not what it was: other requests would be bought, or these once more."""
     if hashlib.file_digest(content, "sha256").hexdigest() != part.sha256:
         raise JobFilesError(f"{path.name} of this job was changed: put back what it was")

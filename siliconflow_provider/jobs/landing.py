@@ -11,7 +11,7 @@ import msgspec
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import ResultRow
 from siliconflow_provider.jobs.collection import Answers
-from siliconflow_provider.jobs.files import MANIFEST, RESULTS, ROWS, Files
+from siliconflow_provider.jobs.files import MANIFEST, RESULTS, ROWS, Files, JobFilesError
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.manifest import build_job_manifest
 from siliconflow_provider.jobs.parts import Part
@@ -64,8 +64,11 @@ def land(
 
     :param batches: that the service shows, each with its round and part
     :param landed: what was written before: the manifest keeps the batches that the service has forgotten
+    :raises JobFilesError: when the rows that the requests were made of are gone
     """
     rows = files.fetch(ROWS) if job.has_rows else None
+    if job.has_rows and rows is None:
+        raise JobFilesError(f"{files.url(ROWS)} is gone: put it back, or results would lack what was asked")
     with files.create(RESULTS) as results:
         if rows is None:
             answers.write(results, None)

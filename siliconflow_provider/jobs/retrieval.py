@@ -10,6 +10,7 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import AnswerError, ResultRow
 from siliconflow_provider.jobs.batches import JobBatches
 from siliconflow_provider.jobs.collection import Answers
+from siliconflow_provider.jobs.delivery import download_answers
 from siliconflow_provider.jobs.files import Files, JobFilesError, ids_of_part, requests_file
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.landing import Landed
@@ -59,8 +60,7 @@ class Retrieval:
             if file_ref is None:
                 continue
             with self.files.create("fetched") as fetched:
-                self.client.download(file_ref, fetched)
-                fetched.seek(0)
+                download_answers(self.client, file_ref, fetched, f"the {name} file of {batch.id}")
                 answers.take_file(fetched, indexes, batch.id, round_.number, name)
         status, error = _without_line(batch)
         for custom_id, index in indexes.items():

@@ -140,7 +140,12 @@ def attempt(
     with ExitStack() as stack:
 
         def make(
-            requests: int = 3, *, submission: Submission = wanted, max_rounds: int = 2, ended: Any = (), validate: Any = None
+            requests: int = 3,
+            *,
+            submission: Submission = wanted,
+            max_rounds: int = 2,
+            ended: Any = (),
+            validate: Any = None,
         ) -> JobRunner:
             items = [f"What is {i} + 1?" for i in range(requests)]
             files = workspace()

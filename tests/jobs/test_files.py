@@ -103,7 +103,9 @@ def test_the_ids_of_a_part_that_was_changed_are_not_believed(
 
 
 @pytest.mark.parametrize(("number", "name"), [(1, "requests.jsonl"), (2, "round-2.jsonl"), (12, "round-12.jsonl")])
-def test_each_round_has_a_file_of_requests(workspace: Callable[[], Any], tmp_path: Path, number: int, name: str) -> None:
+def test_each_round_has_a_file_of_requests(
+    workspace: Callable[[], Any], tmp_path: Path, number: int, name: str
+) -> None:
     files = workspace()
     with pytest.raises(JobFilesError, match=rf"out/{name} is gone: put it back, or start a new job in another"):
         requests_file(files, number)

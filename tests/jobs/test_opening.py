@@ -22,6 +22,8 @@ Files = Callable[[], Workspace]
 DEFINITION = {"model": "1", "prompt": "2"}
 DAY = 24 * 3600
 CREATED = 1_800_000_000
+SOME_COMPLETED = {"total": 3, "completed": 1, "failed": 2}
+NONE_COMPLETED = {"total": 3, "completed": 0, "failed": 3}
 
 
 def texts(count: int = 3) -> tuple[str, Any, Recipe]:
@@ -131,7 +133,9 @@ def test_a_new_job_whose_source_is_bad_leaves_the_one_that_is_there(opened: Open
 @pytest.mark.parametrize("max_tries", [2, 9])
 def test_the_job_of_another_task_is_never_replaced(opened: Open, max_tries: int) -> None:
     job = opened()
-    with pytest.raises(JobFilesError, match=r"another task instance \(dag/task/run/-1\): give each its own output_path"):
+    with pytest.raises(
+        JobFilesError, match=r"another task instance \(dag/task/run/-1\): give each its own output_path"
+    ):
         opened(nothing, key="key-2", label="dag/task/run/0", max_tries=max_tries)
     assert opened(nothing) == job
 
@@ -198,7 +202,9 @@ class TestAtTheSameTime:
         assert requests is not None
         assert (len(requests.read_text().splitlines()), others[0].has_rows) == (5, False)
 
-    def test_of_two_tasks_that_found_none_the_first_to_write_stops(self, opened: Open, tmp_path: Path, clock: Any) -> None:
+    def test_of_two_tasks_that_found_none_the_first_to_write_stops(
+        self, opened: Open, tmp_path: Path, clock: Any
+    ) -> None:
         def meanwhile() -> None:
             (tmp_path / "out" / "job.json").unlink()
             opened(key="key-2", label="dag/task/run/0")
@@ -218,9 +224,6 @@ class TestAtTheSameTime:
 class TestLostFiles:
     """What the service has of a task whose job is gone."""
 
-    COUNTS: dict[str, Any] = {"total": 3, "completed": 1, "failed": 2}
-    NONE_COMPLETED: dict[str, Any] = {"total": 3, "completed": 0, "failed": 3}
-
     @pytest.fixture
     def taken_up(self, service: Any, account: SiliconFlowClient, workspace: Files, wanted: Submission) -> Any:
         return lambda: open_job(account, workspace(), wanted, DEFINITION, texts)
@@ -233,11 +236,11 @@ class TestLostFiles:
             ("a new word", None, True),
             ("completed", None, True),
             ("completed", {}, True),
-            ("completed", COUNTS, True),
+            ("completed", SOME_COMPLETED, True),
             ("completed", NONE_COMPLETED, False),
-            ("expired", COUNTS, True),
+            ("expired", SOME_COMPLETED, True),
             ("expired", NONE_COMPLETED, False),
-            ("cancelled", COUNTS, True),
+            ("cancelled", SOME_COMPLETED, True),
             ("failed", None, False),
         ],
     )
