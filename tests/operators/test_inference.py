@@ -36,6 +36,7 @@ Infer = Callable[..., Any]
 Run = Callable[..., Any]
 Rows = Callable[[], list[dict[str, Any]]]
 DAY = 24 * 3600
+HALF_A_DAY = DAY / 2
 
 
 @pytest.fixture
@@ -382,7 +383,15 @@ class TestForgotten:
         for _ in range(3):
             control.plan(failing={"positions": [0]}, run_seconds=13.5 * DAY, times=1)
         control.plan(failing={"positions": [0]}, run_seconds=13.5 * DAY, times=3)
-        summary = run(lambda: infer(requests=sums(6), max_rounds=4, completion_window="336h", min_success_rate=None))
+        summary = run(
+            lambda: infer(
+                requests=sums(6),
+                max_rounds=4,
+                completion_window="336h",
+                min_success_rate=None,
+                poll_interval=HALF_A_DAY,
+            )
+        )
         assert summary["rounds"] == 4
         assert Counter(statuses(rows()))["succeeded"] >= 4
 
