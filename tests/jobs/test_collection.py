@@ -32,7 +32,7 @@ def row(number: int, status: str, **fields: Any) -> ResultRow:
     return ResultRow(index=number, custom_id=f"r{number}", status=status, **fields)
 
 
-def take(answers: Answers, *lines: bytes, batch_id: str = "b1", round_number: int = 1, among: int = 100) -> None:
+def take_batch(answers: Answers, *lines: bytes, batch_id: str = "b1", round_number: int = 1, among: int = 100) -> None:
     """Take in the files of another batch."""
     answers.begin_batch()
     indexes = {f"r{i}": i for i in range(among)}
@@ -40,7 +40,7 @@ def take(answers: Answers, *lines: bytes, batch_id: str = "b1", round_number: in
 
 
 @pytest.fixture
-def collected(tmp_path: Path) -> Iterator[Make]:
+def collecting(tmp_path: Path) -> Iterator[Make]:
     with (tmp_path / "rows").open("w+b") as file:
         yield lambda requests, validate=None: Answers(requests, file, validate)
 
@@ -63,9 +63,9 @@ def invalid_unless_yes(answer: ResultRow) -> None:
 
 
 class TestLines:
-    def test_rows_come_in_the_order_of_the_requests(self, collected: Make, written: Rows) -> None:
-        answers = collected(3)
-        take(answers, good(2, "c"), b"", b"  \r\n", good(0, "a"), bad(1))
+    def test_rows_come_in_the_order_of_the_requests(self, collecting: Make, written: Rows) -> None:
+        answers = collecting(3)
+        take_batch(answers, good(2, "c"), b"", b"  \r\n", good(0, "a"), bad(1))
         rows = written(answers)
         assert [(each["index"], each["custom_id"], each["content"]) for each in rows] == [
             (0, "r0", "a"), (1, "r1", None), (2, "r2", "c"),
@@ -74,18 +74,18 @@ class TestLines:
         assert {(each["batch_id"], each["round"]) for each in rows} == {("b1", 1)}
         assert (answers.counts(), answers.prompt_tokens) == ({"succeeded": 2, "failed": 1}, 20)
 
-    def test_what_each_was_made_of_comes_back_with_it(self, collected: Make, written: Rows) -> None:
-        answers = collected(2)
-        take(answers, good(1, 'a "null}" text'), good(0))
+    def test_what_each_was_made_of_comes_back_with_it(self, collecting: Make, written: Rows) -> None:
+        answers = collecting(2)
+        take_batch(answers, good(1, 'a "null}" text'), good(0))
         inputs = [b'{"q":"null}"}\n', b"[1, null]\r\n"]
         assert [each["input"] for each in written(answers, inputs)] == [{"q": "null}"}, [1, None]]
         assert [each["input"] for each in written(answers)] == [None, None]
 
     def test_unreadable_lines_and_strangers_are_counted_and_the_first_named(
-        self, collected: Make, caplog: pytest.LogCaptureFixture
+        self, collecting: Make, caplog: pytest.LogCaptureFixture
     ) -> None:
-        answers = collected(1)
-        take(answers, good(0), *[b"<html>"] * 12, good(7), good(99), among=1)
+        answers = collecting(1)
+        take_batch(answers, good(0), *[b"<html>"] * 12, good(7), good(99), among=1)
         assert (answers.unreadable_lines, answers.strangers, answers.duplicates) == (12, 2, 0)
         said = [each.getMessage() for each in caplog.records]
         assert len(said) == 10
@@ -102,7 +102,7 @@ class TestLines:
     )
     def test_of_lines_that_repeat_a_request_the_best_is_kept(
         self,
-        collected: Make,
+        collecting: Make,
         written: Rows,
         lines: tuple[bytes, ...],
         status: str,
@@ -110,8 +110,8 @@ class TestLines:
         tokens: int,
         duplicates: int,
     ) -> None:
-        answers = collected(1)
-        take(answers, *lines)
+        answers = collecting(1)
+        take_batch(answers, *lines)
         (one,) = written(answers)
         assert (one["status"], one["content"]) == (status, content)
         assert (answers.completion_tokens, answers.duplicates) == (tokens, duplicates)
@@ -131,23 +131,23 @@ class TestLines:
         ],
     )
     def test_of_two_rounds_the_better_answer_is_kept_and_of_equal_ones_the_newer(
-        self, collected: Make, written: Rows, first: bytes, second: bytes, status: str, round_number: int
+        self, collecting: Make, written: Rows, first: bytes, second: bytes, status: str, round_number: int
     ) -> None:
-        answers = collected(1, invalid_unless_yes)
-        take(answers, first)
-        take(answers, second, batch_id="b2", round_number=2)
+        answers = collecting(1, invalid_unless_yes)
+        take_batch(answers, first)
+        take_batch(answers, second, batch_id="b2", round_number=2)
         (one,) = written(answers)
         assert (one["status"], one["round"], one["batch_id"]) == (status, round_number, f"b{round_number}")
         assert answers.duplicates == 0
 
-    def test_every_round_s_tokens_are_billed(self, collected: Make) -> None:
-        answers = collected(1, invalid_unless_yes)
-        take(answers, good(0, "no", tokens=3))
-        take(answers, good(0, "yes", tokens=4), round_number=2)
+    def test_every_round_s_tokens_are_billed(self, collecting: Make) -> None:
+        answers = collecting(1, invalid_unless_yes)
+        take_batch(answers, good(0, "no", tokens=3))
+        take_batch(answers, good(0, "yes", tokens=4), round_number=2)
         assert (answers.prompt_tokens, answers.completion_tokens) == (70, 7)
 
-    def test_an_error_file_belongs_to_the_same_batch(self, collected: Make) -> None:
-        answers = collected(2)
+    def test_an_error_file_belongs_to_the_same_batch(self, collecting: Make) -> None:
+        answers = collecting(2)
         answers.begin_batch()
         for name, line in (("output", good(0)), ("error", bad(0))):
             answers.take_file([line], {"r0": 0}, "b1", 1, name)
@@ -171,9 +171,9 @@ class TestAssumptions:
         ],
     )
     def test_what_no_file_mentions_does_not_cost_an_answer(
-        self, collected: Make, known: str | None, assumed: str, status: str
+        self, collecting: Make, known: str | None, assumed: str, status: str
     ) -> None:
-        answers = collected(1)
+        answers = collecting(1)
         if known is not None:
             answers.take_row(row(0, known))
         answers.assume(0, row(0, assumed))
@@ -192,9 +192,9 @@ class TestAssumptions:
         ],
     )
     def test_a_landed_row_counts_where_there_is_none_or_it_is_better(
-        self, collected: Make, known: str | None, landed: str, status: str | None, tokens: int
+        self, collecting: Make, known: str | None, landed: str, status: str | None, tokens: int
     ) -> None:
-        answers = collected(1)
+        answers = collecting(1)
         if known is not None:
             answers.take_row(row(0, known, completion_tokens=2))
         answers.take_row(row(0, landed, completion_tokens=3))
@@ -202,14 +202,14 @@ class TestAssumptions:
         assert (answers.completion_tokens, answers.is_good(0)) == (tokens, status == "succeeded")
 
     @pytest.mark.parametrize("index", [None, 1, 10**9])
-    def test_a_landed_row_of_another_job_is_passed_over(self, collected: Make, index: int | None) -> None:
-        answers = collected(1)
+    def test_a_landed_row_of_another_job_is_passed_over(self, collecting: Make, index: int | None) -> None:
+        answers = collecting(1)
         answers.take_row(ResultRow(index=index, custom_id="r", status="succeeded"))
         assert not answers.has_row(0)
 
-    def test_a_landed_row_is_written_as_it_was(self, collected: Make, written: Rows) -> None:
+    def test_a_landed_row_is_written_as_it_was(self, collecting: Make, written: Rows) -> None:
         fields: dict[str, Any] = {"output": {"a": 1}, "choices": [1, 2], "model": "m", "batch_id": "b", "round": 3}
-        answers = collected(1)
+        answers = collecting(1)
         answers.take_row(row(0, "succeeded", input={"old": 1}, **fields))
         (one,) = written(answers, [b'{"q":1}\n'])
         assert {name: one[name] for name in fields} == fields
@@ -236,49 +236,49 @@ class TestRepeats:
         ],
     )
     def test_what_may_heal_is_sent_again(
-        self, collected: Make, status: str, code: str | None, is_repeated: bool, when_cleared: bool
+        self, collecting: Make, status: str, code: str | None, is_repeated: bool, when_cleared: bool
     ) -> None:
-        answers = collected(3)
+        answers = collecting(3)
         answers.take_row(row(1, status, error=None if status == "succeeded" else AnswerError(code, "why")))
         assert answers.to_repeat(is_cleared=False) == [1] * is_repeated
         assert answers.to_repeat(is_cleared=True) == [1] * when_cleared
 
-    def test_a_request_s_own_fault_is_known_among_more_messages_than_are_kept(self, collected: Make) -> None:
+    def test_a_request_s_own_fault_is_known_among_more_messages_than_are_kept(self, collecting: Make) -> None:
         count = DISTINCT_ERRORS + 20
-        answers = collected(2 * count)
+        answers = collecting(2 * count)
         lines = [bad(i, ("invalid_request", "server_error")[i % 2], f"request {i}") for i in range(2 * count)]
-        take(answers, *lines, among=2 * count)
+        take_batch(answers, *lines, among=2 * count)
         assert answers.to_repeat(is_cleared=True) == list(range(1, 2 * count, 2))
 
 
 class TestReport:
-    def test_statuses_are_counted_in_one_order(self, collected: Make) -> None:
-        answers = collected(len(STATUSES))
+    def test_statuses_are_counted_in_one_order(self, collecting: Make) -> None:
+        answers = collecting(len(STATUSES))
         for number, status in reversed(list(enumerate(STATUSES))):
             if status:
                 answers.assume(number, row(number, status))
         assert list(answers.counts().items()) == [(each, 1) for each in STATUSES]
 
     @pytest.mark.parametrize("most", [1, 253])
-    def test_finish_reasons_are_counted_the_commonest_first(self, collected: Make, most: int) -> None:
-        answers = collected(most + 2)
-        take(answers, *[good(i, reason=f"reason {i}") for i in range(most)], among=most + 2)
-        take(answers, good(most, reason="reason 0"), good(most + 1, reason=None), among=most + 2)
+    def test_finish_reasons_are_counted_the_commonest_first(self, collecting: Make, most: int) -> None:
+        answers = collecting(most + 2)
+        take_batch(answers, *[good(i, reason=f"reason {i}") for i in range(most)], among=most + 2)
+        take_batch(answers, good(most, reason="reason 0"), good(most + 1, reason=None), among=most + 2)
         found = answers.finish_reasons()
         assert (next(iter(found.items())), len(found)) == (("reason 0", 2), most)
 
-    def test_an_answer_that_is_replaced_leaves_no_trace_but_its_tokens(self, collected: Make) -> None:
-        answers = collected(1, invalid_unless_yes)
-        take(answers, good(0, "no", reason="length"))
+    def test_an_answer_that_is_replaced_leaves_no_trace_but_its_tokens(self, collecting: Make) -> None:
+        answers = collecting(1, invalid_unless_yes)
+        take_batch(answers, good(0, "no", reason="length"))
         assert answers.commonest_errors(lambda _: {0: "r0"})[0]["code"] == "invalid_output"
-        take(answers, good(0, "yes"), round_number=2)
+        take_batch(answers, good(0, "yes"), round_number=2)
         assert (answers.finish_reasons(), answers.commonest_errors(lambda _: {})) == ({"stop": 1}, [])
 
-    def test_the_ten_commonest_errors_are_named_with_their_first_request(self, collected: Make) -> None:
-        answers = collected(78)
+    def test_the_ten_commonest_errors_are_named_with_their_first_request(self, collecting: Make) -> None:
+        answers = collecting(78)
         # Of `error n` there are n: 1 + 2 + ... + 12, the rarest first.
         kinds = [kind for kind in range(1, 13) for _ in range(kind)]
-        take(answers, *[bad(i, None if kind == 12 else "x", f"error {kind}") for i, kind in enumerate(kinds)])
+        take_batch(answers, *[bad(i, None if kind == 12 else "x", f"error {kind}") for i, kind in enumerate(kinds)])
         asked: list[set[int]] = []
 
         def custom_ids(positions: set[int]) -> dict[int, str]:
@@ -292,11 +292,11 @@ class TestReport:
         assert [each["first_custom_id"] for each in found] == [f"id {kinds.index(kind)}" for kind in range(12, 2, -1)]
         assert asked == [{kinds.index(kind) for kind in range(12, 2, -1)}]
 
-    def test_messages_that_are_all_different_are_counted_as_one_of_their_code(self, collected: Make) -> None:
+    def test_messages_that_are_all_different_are_counted_as_one_of_their_code(self, collecting: Make) -> None:
         count = DISTINCT_ERRORS + 500
-        answers = collected(count + 2)
+        answers = collecting(count + 2)
         lines = [bad(i, "x", f"request {i} is bad") for i in range(count)]
-        take(answers, *lines, bad(count, "x", "request 0 is bad"), bad(count + 1, "y", "new"), among=count + 2)
+        take_batch(answers, *lines, bad(count, "x", "request 0 is bad"), bad(count + 1, "y", "new"), among=count + 2)
         found = answers.commonest_errors(lambda positions: {each: f"r{each}" for each in positions})
         assert found[:2] == [
             {"code": "x", "message": "other messages", "count": 500, "first_custom_id": f"r{DISTINCT_ERRORS}"},
@@ -304,22 +304,22 @@ class TestReport:
         ]
         assert answers.counts() == {"failed": count + 2}
 
-    def test_no_requests_are_no_rows(self, collected: Make, written: Rows) -> None:
-        answers = collected(0)
+    def test_no_requests_are_no_rows(self, collecting: Make, written: Rows) -> None:
+        answers = collecting(0)
         assert (written(answers), written(answers, [])) == ([], [])
         assert (answers.counts(), answers.finish_reasons(), answers.to_repeat(is_cleared=True)) == ({}, {}, [])
         assert answers.commonest_errors(lambda _: {}) == []
 
 
-def test_rows_larger_than_any_block_are_written_whole(collected: Make, written: Rows) -> None:
-    answers = collected(3)
-    take(answers, *[good(i, str(i) * 200_000) for i in (2, 0, 1)])
+def test_rows_larger_than_any_block_are_written_whole(collecting: Make, written: Rows) -> None:
+    answers = collecting(3)
+    take_batch(answers, *[good(i, str(i) * 200_000) for i in (2, 0, 1)])
     assert [each["content"] for each in written(answers)] == [str(i) * 200_000 for i in range(3)]
 
 
-def test_a_result_can_be_read_as_a_row(collected: Make, tmp_path: Path) -> None:
-    answers = collected(1)
-    take(answers, good(0))
+def test_a_result_can_be_read_as_a_row(collecting: Make, tmp_path: Path) -> None:
+    answers = collecting(1)
+    take_batch(answers, good(0))
     with (tmp_path / "results").open("w+b") as results:
         answers.write(results, iter([b'{"q":1}']))
     read = msgspec.json.decode((tmp_path / "results").read_bytes(), type=ResultRow)

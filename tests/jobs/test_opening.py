@@ -69,6 +69,15 @@ def test_rows_are_kept_beside_the_requests(opened: Open, tmp_path: Path) -> None
     assert (tmp_path / "out" / "rows.jsonl").read_text() == '{"q":"1 + 1"}\n'
 
 
+@pytest.mark.parametrize("name", ["requests.jsonl", "rows.jsonl"])
+def test_the_job_comes_last(opened: Open, tmp_path: Path, name: str) -> None:
+    """Where it is, its requests and their rows are."""
+    (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(OSError, match=name):
+        opened(rows)
+    assert not (tmp_path / "out" / "job.json").exists()
+
+
 @pytest.mark.parametrize("max_tries", [0, 2, 9])
 def test_a_job_that_is_there_is_continued_and_its_source_not_read(opened: Open, clock: Any, max_tries: int) -> None:
     """Whether a person has cleared the task or not."""

@@ -136,6 +136,28 @@ def test_of_two_rounds_the_newest_tells_what_became_of_a_request(
     ]
 
 
+@pytest.mark.parametrize(
+    ("second", "found"),
+    [
+        ({"failing": {"positions": [0], "code": "again"}}, ("failed", "again")),
+        ({"missing": {"positions": [0]}}, ("missing", "missing")),
+        ({"end": "expired", "run_share": 0.0}, ("expired", "batch_expired")),
+    ],
+)
+def test_what_a_later_round_has_come_to_is_the_last_that_is_known(
+    attempt: Attempt, submitted: Any, rows: Rows, control: Control, tmp_path: Path, second: Any, found: Any
+) -> None:
+    """And no repetition of what the round before said."""
+    control.plan(failing={"positions": [0]})
+    control.plan(**second)
+    submitted(2)
+    attempt().plan_round([0])
+    submitted(2, seconds=2 * DAY)
+    row = rows(attempt())[0]
+    assert (said(row), row["round"]) == (found, 2)
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["duplicates"] == 0
+
+
 def test_an_answer_of_a_later_round_has_the_place_of_its_request(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, part_lines: Any
 ) -> None:
