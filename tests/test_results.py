@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from siliconflow_provider.results import read_results
@@ -105,5 +106,5 @@ def test_results_are_read_as_they_are_asked_for(written: Path) -> None:
         file.write("<broken>\n")
     rows = read_results(written)
     assert ids(next(rows) for _ in ROWS) == "abcd"
-    with pytest.raises(ValueError, match="malformed"):
+    with pytest.raises(msgspec.DecodeError, match="malformed"):
         next(rows)
