@@ -72,10 +72,13 @@ class TestSubmit:
                 client.download(batch.input_file_id or "", back)
             assert hashlib.sha256((path.parent / "back").read_bytes()).hexdigest() == part.sha256
 
+    @pytest.mark.parametrize("is_lost", [False, True], ids=["", "its answer is lost"])
     def test_a_later_round_s_batches_are_told_from_an_earlier_one_s(
-        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control
+        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, is_lost: bool
     ) -> None:
         """Also where the requests are the same, whose file is then used again."""
+        if is_lost:
+            control.fault("POST /batches", "lost_answer", nth=2)
         again = Round(2, round_.parts, 2, CREATED, list(range(10)))
         batches = JobBatches(client, wanted)
         batches.submit(round_, round_.parts[:1], path)
