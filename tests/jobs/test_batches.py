@@ -196,21 +196,23 @@ class TestLook:
     @pytest.mark.parametrize(
         ("older", "younger", "kept", "cancels"),
         [
-            ("in_progress", "in_progress", "batch_a", ["batch_b"]),
-            ("completed", "in_progress", "batch_a", ["batch_b"]),
-            ("completed", "completed", "batch_a", []),
-            ("cancelled", "in_progress", "batch_b", []),
-            ("cancelling", "in_queue", "batch_b", []),
-            ("failed", "completed", "batch_b", []),
-            ("expired", "cancelled", "batch_a", []),
+            ("in_progress", "in_progress", "older", ["a_younger"]),
+            ("completed", "in_progress", "older", ["a_younger"]),
+            ("completed", "completed", "older", []),
+            ("cancelled", "in_progress", "a_younger", []),
+            ("cancelling", "in_queue", "a_younger", []),
+            ("failed", "completed", "a_younger", []),
+            ("expired", "cancelled", "older", []),
         ],
     )
+    @pytest.mark.parametrize("hidden", [(), ("created_at",), ("metadata",)])
     def test_of_two_batches_of_a_part_the_oldest_that_runs_or_has_completed_counts(
-        self, service: Any, has: Any, looked: Any, older: str, younger: str, kept: str, cancels: list[str]
+        self, service: Any, has: Any, looked: Any, hidden: Any, older: str, younger: str, kept: str, cancels: list[str]
     ) -> None:
         """However they ended, none is bought again; what runs beside it is cancelled."""
-        has("batch_b", status=younger, created_at=CREATED + 1)
-        has("batch_a", status=older)
+        service.hidden = hidden
+        has("a_younger", status=younger, created_at=CREATED + 1)
+        has("older", status=older)
         assert looked() == [kept, None]
         sent = [each for each in service.requests if each.startswith("POST")]
         assert sent == [f"POST /batches/{each}/cancel" for each in cancels]
