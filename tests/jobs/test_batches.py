@@ -207,15 +207,25 @@ class TestLook:
     )
     @pytest.mark.parametrize("hidden", [(), ("created_at",), ("metadata",)])
     def test_of_two_batches_of_a_part_the_oldest_that_runs_or_has_completed_counts(
-        self, service: Any, has: Any, looked: Any, hidden: Any, older: str, younger: str, kept: str, cancels: list[str]
+        self,
+        service: Any,
+        has: Any,
+        looked: Any,
+        caplog: Any,
+        hidden: Any,
+        older: str,
+        younger: str,
+        kept: str,
+        cancels: list[str],
     ) -> None:
-        """However they ended, none is bought again; what runs beside it is cancelled."""
+        """However they ended, none is bought again; what runs beside it is cancelled, and only that is told."""
         service.hidden = hidden
         has("a_younger", status=younger, created_at=CREATED + 1)
         has("older", status=older)
         assert looked() == [kept, None]
         sent = [each for each in service.requests if each.startswith("POST")]
         assert sent == [f"POST /batches/{each}/cancel" for each in cancels]
+        assert caplog.text.count("another attempt of this task has created a batch too") == len(cancels)
 
     def test_a_batch_that_was_seen_to_end_is_over_though_the_list_lags(
         self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.api.models import BatchTiming
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.exceptions import (
@@ -29,6 +30,7 @@ from siliconflow_provider.exceptions import (
 )
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
 from siliconflow_provider.jobs.runner import JobRunner
+from siliconflow_provider.jobs.submission import SETTLING_SECONDS
 from siliconflow_provider.results import read_results
 from siliconflow_provider.workspace import Workspace
 
@@ -428,6 +430,23 @@ class TestParts:
         assert sorted(each.status for each in batches(client)) == ["cancelled", "completed"]
         assert statuses(rows()) == ["succeeded"] * 3
 
+    @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
+    def test_a_list_that_lags_does_not_have_the_task_wait_again(
+        self, infer: Infer, run: Run, rows: Rows, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+    ) -> None:
+        """For a batch that its wait has seen end."""
+        list_batches, looks = SiliconFlowClient.list_batches, []
+
+        def lagging(self: SiliconFlowClient) -> Iterator[Any]:
+            looks.append(1)
+            assert len(looks) < 9
+            running = {"status": "in_progress", "timing": BatchTiming()}
+            return (replace(each, **running) for each in list_batches(self))
+
+        monkeypatch.setattr(SiliconFlowClient, "list_batches", lagging)
+        run(lambda: infer(requests=sums(3), deferrable=deferrable))
+        assert statuses(rows()) == ["succeeded"] * 3
+
     def test_a_lost_answer_to_a_create_buys_nothing_twice(
         self, infer: Infer, run: Run, control: Control, part_lines: Any
     ) -> None:
@@ -715,6 +734,23 @@ class TestOut:
             run(lambda: infer(requests=sums(6), timeout=1000, cancel_on_timeout=True))
         assert batches(client)[0].status == "cancelling"
 
+    def test_parts_that_were_not_sent_in_time_are_unfinished(
+        self, infer: Infer, run: Run, rows: Rows, kill: Any, part_lines: Any, clock: Any, manifest: Any
+    ) -> None:
+        part_lines(3)
+        kill(JobRunner, "submit")
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(6)))
+        kill(SiliconFlowClient, "create_batch", nth=2)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(6)))
+        clock.advance(2000)
+        with pytest.raises(BatchTimeoutError, match=r"3 of 6 requests succeeded in 1 round \(3 unfinished\)"):
+            run(lambda: infer(requests=sums(6), timeout=1000))
+        assert manifest()["complete"] is False
+        assert {each["error"]["code"] for each in rows() if each["error"]} == {"not_sent"}
+        assert run(lambda: infer(requests=sums(6), timeout=6000))["counts"] == {"succeeded": 6}
+
     @pytest.mark.parametrize(("rate", "fails"), [(1.0, True), (0.76, True), (0.75, False), (None, False), (0.0, False)])
     def test_the_success_rate_decides_once_everything_is_written(
         self, infer: Infer, run: Run, rows: Rows, control: Control, rate: float | None, fails: bool, logged: Any
@@ -752,6 +788,57 @@ class TestOut:
         assert "killed: The batch" in logged()
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
         assert len(batches(client)) == 1
+
+
+class TestKilled:
+    """What Airflow lets go on for some seconds after it has called `on_kill`."""
+
+    @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
+    @pytest.mark.parametrize(("cancel_on_kill", "status"), [(True, "cancelling"), (False, "in_queue")])
+    def test_while_it_submits_it_ends_as_if_it_had_waited(
+        self,
+        infer: Infer,
+        run: Run,
+        client: SiliconFlowClient,
+        clock: Any,
+        logged: Any,
+        cancel_on_kill: bool,
+        status: str,
+        deferrable: bool,
+    ) -> None:
+        task = infer(requests=sums(3), cancel_on_kill=cancel_on_kill, deferrable=deferrable)
+        # Some seconds after the batch was created, which was some after the job was prepared.
+        clock.after(2 * SETTLING_SECONDS - 1, task.on_kill)
+        with pytest.raises(BatchWaitError, match="killed while the job went on: the next attempt continues it"):
+            run(lambda: task)
+        assert [each.status for each in batches(client)] == [status]
+        assert logged().count("killed: ") == 1
+
+    def test_before_it_submits_it_buys_nothing(
+        self, infer: Infer, run: Run, client: SiliconFlowClient, clock: Any
+    ) -> None:
+        def slow() -> Iterator[str]:
+            yield from sums(3)
+            task.on_kill()
+
+        task = infer(requests=slow())
+        with pytest.raises(BatchWaitError, match="killed while the job went on"):
+            run(lambda: task)
+        assert batches(client) == []
+        assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
+
+    def test_while_it_collects_it_sends_no_further_round(self, infer: Infer, run: Run, control: Control) -> None:
+        class Killing(BaseModel):
+            @model_validator(mode="before")
+            @classmethod
+            def kill(cls, value: Any) -> Any:
+                task.on_kill()
+                raise ValueError("bad")
+
+        task = infer(requests=sums(3), output_type=Killing)
+        with pytest.raises(BatchWaitError, match="killed while the job went on"):
+            run(lambda: task)
+        assert control.batches_created() == 1
 
 
 def test_nine_parts_with_everything_that_goes_wrong_end_in_one_row_each(
