@@ -56,6 +56,7 @@ def test_a_local_copy_is_kept_until_it_is_discarded(directory: ObjectStoragePath
     store(directory, "a", b"one")
     assert files.fetch("a") == local / "a"
     store(directory, "a", b"two")
+    assert files.fetch("a") == local / "a"
     assert (local / "a").read_bytes() == b"one"
     files.discard("a")
     path = files.fetch("a")

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from pydantic import BaseModel, model_validator
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.api.errors import InvalidRequestError, SiliconFlowError
 from siliconflow_provider.api.models import BatchTiming
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
@@ -180,6 +180,14 @@ class TestIn:
         assert shown[0] == "  item 2 (q2): column 'q' is missing, the row has 'id'"
         assert (len(shown), last) == (10, "  and 5 more")
         assert not client.list_files()
+        assert not (tmp_path / "out").exists()
+
+    def test_metadata_that_the_service_would_refuse_is_refused_before_the_source_is_read(
+        self, infer: Infer, run: Run, tmp_path: Path
+    ) -> None:
+        unread = (pytest.fail("the source is read") for _ in range(1))
+        with pytest.raises(InvalidRequestError, match="keys that begin with 'airflow_'"):
+            run(lambda: infer(requests=unread, metadata={"airflow_team": "a"}))
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize("deferrable", [True, False])
@@ -440,8 +448,8 @@ class TestParts:
         def lagging(self: SiliconFlowClient) -> Iterator[Any]:
             looks.append(1)
             assert len(looks) < 9
-            running = {"status": "in_progress", "timing": BatchTiming()}
-            return (replace(each, **running) for each in list_batches(self))
+            for each in list_batches(self):
+                yield replace(each, status="in_progress", timing=BatchTiming(created_at=each.timing.created_at))
 
         monkeypatch.setattr(SiliconFlowClient, "list_batches", lagging)
         run(lambda: infer(requests=sums(3), deferrable=deferrable))
@@ -750,6 +758,17 @@ class TestOut:
         assert manifest()["complete"] is False
         assert {each["error"]["code"] for each in rows() if each["error"]} == {"not_sent"}
         assert run(lambda: infer(requests=sums(6), timeout=6000))["counts"] == {"succeeded": 6}
+
+    @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
+    def test_a_batch_that_cannot_be_asked_for_ends_the_wait_and_the_next_attempt_goes_on(
+        self, infer: Infer, run: Run, control: Control, deferrable: bool
+    ) -> None:
+        control.fault("GET /batches/{id}", status=404, times=200)
+        with pytest.raises(BatchWaitError, match=r"gave up asking for batch batch_\w+: "):
+            run(lambda: infer(requests=sums(3), deferrable=deferrable))
+        control.reset()
+        assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
+        assert_nothing_was_bought_twice(control, 3)
 
     @pytest.mark.parametrize(("rate", "fails"), [(1.0, True), (0.76, True), (0.75, False), (None, False), (0.0, False)])
     def test_the_success_rate_decides_once_everything_is_written(
