@@ -82,3 +82,10 @@ def test_a_file_is_fetched_or_known_to_be_missing(tmp_path: Path, source: Path, 
         assert (tmp_path / "copy").read_bytes() == source.read_bytes()
         assert not fetch(absent, tmp_path / "absent")
         assert not (tmp_path / "absent").exists()
+
+
+def test_a_file_that_cannot_take_its_place_leaves_no_part_behind(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "out" / "results.jsonl").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"results\.jsonl"):
+        publish(source, storage_path(tmp_path / "out" / "results.jsonl"))
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["results.jsonl"]
