@@ -831,7 +831,7 @@ class TestKilled:
         with pytest.raises(BatchWaitError, match="killed while the job went on: the next attempt continues it"):
             run(lambda: task)
         assert [each.status for each in batches(client)] == [status]
-        assert logged().count("killed: ") == 1
+        assert "killed: " in logged()
 
     def test_before_it_submits_it_buys_nothing(
         self, infer: Infer, run: Run, client: SiliconFlowClient, clock: Any
