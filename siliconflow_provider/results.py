@@ -26,9 +26,10 @@ def read_results(
     from siliconflow_provider.storage import open_for_reading, storage_path
 
     wanted = {status} if isinstance(status, str) else status
-    unknown = set(wanted or ()) - set(STATUSES)
+    # The first one stands for a row that is not there yet.
+    unknown = set(wanted or ()) - set(STATUSES[1:])
     if unknown:
-        raise ValueError(f"status {sorted(unknown)[0]!r} does not exist: there are {', '.join(filter(None, STATUSES))}")
+        raise ValueError(f"status {sorted(unknown)[0]!r} does not exist: there are {', '.join(STATUSES[1:])}")
     if isinstance(summary_or_path, Mapping):
         path = storage_path(summary_or_path["results_path"])
     else:

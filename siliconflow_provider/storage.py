@@ -6,13 +6,14 @@ import gzip
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-PIECE_BYTES = 1 << 17
+from siliconflow_provider.jobs import blocks
 
 
 def storage_path(path: str | os.PathLike[str]) -> ObjectStoragePath:
@@ -37,11 +38,18 @@ def open_for_reading(path: ObjectStoragePath) -> IO[bytes]:
 
 
 def pieces_of(path: ObjectStoragePath) -> Iterator[bytes]:
-    """Yield the bytes of a file, some at a time, unpacked where its name ends in `.gz`."""
+    """Yield the bytes of a file, some at a time, unpacked where its name ends in `.gz`.
+
+    :raises ValueError: when it cannot be unpacked
+    """
     with open_for_reading(path) as stored:
-        file = gzip.GzipFile(fileobj=stored, mode="rb") if path.name.endswith(".gz") else stored
-        while piece := file.read(PIECE_BYTES):
-            yield piece
+        if not path.name.endswith(".gz"):
+            yield from blocks.pieces_of(stored)
+            return
+        try:
+            yield from blocks.pieces_of(cast(IO[bytes], gzip.GzipFile(fileobj=stored)))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path} cannot be unpacked: {error}; nothing was submitted") from None
 
 
 def publish(source: Path, target: ObjectStoragePath) -> None:

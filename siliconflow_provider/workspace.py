@@ -68,7 +68,7 @@ class Workspace:
             return None
         try:
             return msgspec.json.decode(path.read_bytes(), type=kind)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{self.url(name)} cannot be read as {kind.__name__}: {error}") from None
 
     def _version(self, name: str) -> int | None:

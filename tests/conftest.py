@@ -35,6 +35,7 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 from siliconflow_provider.api import clock as provider_clock  # noqa: E402
 from siliconflow_provider.api.client import SiliconFlowClient  # noqa: E402
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions  # noqa: E402
+from siliconflow_provider.jobs.parts import PartWriter  # noqa: E402
 
 # The examples are the same in every run; HYPOTHESIS_PROFILE=thorough looks for new ones, for minutes.
 _slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example, HealthCheck.filter_too_much]
@@ -154,6 +155,13 @@ def jsonl() -> Callable[[list[Any]], bytes]:
 def sums(jsonl: Callable[[list[Any]], bytes]) -> Callable[[int], bytes]:
     """Makes a file of that many requests: r0 asks for 0 + 1, r1 for 1 + 1, ..."""
     return lambda number: jsonl([request_line(f"r{i}", f"What is {i} + 1?") for i in range(number)])
+
+
+@pytest.fixture
+def part_lines(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets parts have so many lines at most."""
+    defaults = PartWriter.__init__.__kwdefaults__
+    return lambda lines: monkeypatch.setitem(defaults, "most_lines", lines)
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ LASTING_CODES = frozenset({"400", "20012", "invalid_request", "invalid_request_e
 _WORTH = bytes({"succeeded": 2, "invalid": 1}.get(each, 0) for each in STATUSES)
 _BEST = _WORTH[SUCCEEDED]
 WINDOW_BYTES = 1 << 23
+# Codes of one byte, with room for `other`.
+DISTINCT_REASONS = 254
 _END = b"null}"
 _encode_into = msgspec.json.Encoder().encode_into
 
@@ -220,21 +222,21 @@ class Answers:
 
     def _reason_code(self, reason: str | None) -> int:
         code = self._reason_codes.get(reason)
+        if code is None and len(self._reason_names) >= DISTINCT_REASONS:
+            reason = "other"
+            code = self._reason_codes.get(reason)
         if code is None:
-            if len(self._reason_names) == 255:
-                return self._reason_code("other")
             code = self._reason_codes[reason] = len(self._reason_names)
             self._reason_names.append(reason)
         return code
 
     def _error_code(self, error: AnswerError) -> int:
         code = self._error_codes.get((error.code, error.message))
+        if code is None and len(self._error_names) > DISTINCT_ERRORS:
+            is_known = error.code in LASTING_CODES or len(self._error_names) <= 2 * DISTINCT_ERRORS
+            error = AnswerError(error.code if is_known else "other", "other messages")
+            code = self._error_codes.get((error.code, error.message))
         if code is None:
-            if len(self._error_names) > DISTINCT_ERRORS:
-                error = AnswerError(error.code, "other messages")
-                known = self._error_codes.get((error.code, error.message))
-                if known is not None:
-                    return known
             code = self._error_codes[error.code, error.message] = len(self._error_names)
             self._error_names.append(error)
         return code

@@ -39,16 +39,8 @@ def stage_results(client: SiliconFlowClient, batch: Batch, directory: Path, path
     return manifest
 
 
-def _fetch(client: SiliconFlowClient, file_ref: str | None, target: Path) -> Path:
-    """Download a result file; a batch without one has no such lines."""
-    with target.open("w+b") as fileobj:
-        if file_ref is not None:
-            fetch_result_file(client, file_ref, fileobj, target.name)
-    return target
-
-
-def fetch_result_file(client: SiliconFlowClient, file_ref: str, fileobj: IO[bytes], name: str) -> None:
-    """Download an output or error file into an empty local file, and go back to its beginning.
+def download_answers(client: SiliconFlowClient, file_ref: str, fileobj: IO[bytes], name: str) -> None:
+    """Download a result file and go back to its beginning.
 
     :param name: the file in messages
     :raises UnreadableAnswerError: when what came is no result file, such as a proxy's page
@@ -56,11 +48,19 @@ def fetch_result_file(client: SiliconFlowClient, file_ref: str, fileobj: IO[byte
     client.download(file_ref, fileobj)
     fileobj.seek(0)
     lines = [line for line in islice(fileobj, SAMPLED_LINES) if line.strip()]
-    fileobj.seek(0)
     if lines and not any(map(_is_answer, lines)):
         raise UnreadableAnswerError(
             f"what came as {name} has no line of a result file: nothing was written, a retry asks again"
         )
+    fileobj.seek(0)
+
+
+def _fetch(client: SiliconFlowClient, file_ref: str | None, target: Path) -> Path:
+    """Download a result file; a batch without one has no such lines."""
+    with target.open("w+b") as fileobj:
+        if file_ref is not None:
+            download_answers(client, file_ref, fileobj, target.name)
+    return target
 
 
 def _is_answer(line: bytes) -> bool:

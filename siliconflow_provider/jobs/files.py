@@ -23,7 +23,7 @@ class JobFilesError(ValueError):
 
 
 class RequestsLostError(ValueError):
-    """The file of a job's requests is gone or another one; nothing was submitted, and a retry looks again."""
+    """A file that a job needs is gone or another one. It is neither submitted nor merged; a retry looks again."""
 
 
 class Files(Protocol):

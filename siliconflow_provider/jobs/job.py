@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from siliconflow_provider.jobs.parts import Part
-
-SCHEMA_VERSION = 1
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -48,7 +46,7 @@ class Job(msgspec.Struct, frozen=True):
     requests: int
     has_rows: bool
     first_round: Round
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
 
     @property
     def id(self) -> str:

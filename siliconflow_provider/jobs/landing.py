@@ -11,7 +11,7 @@ import msgspec
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import ResultRow
 from siliconflow_provider.jobs.collection import Answers
-from siliconflow_provider.jobs.files import MANIFEST, RESULTS, ROWS, Files
+from siliconflow_provider.jobs.files import MANIFEST, RESULTS, ROWS, Files, RequestsLostError
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.manifest import build_job_manifest
 from siliconflow_provider.jobs.parts import Part
@@ -64,14 +64,11 @@ def land(
 
     :param batches: that the service shows, each with its round and part
     :param landed: what was written before: the manifest keeps the batches that the service has forgotten
+    :raises RequestsLostError: when the rows that the requests were made of are gone
     """
-    rows = files.fetch(ROWS) if job.has_rows else None
+    inputs = _inputs(files) if job.has_rows else None
     with files.create(RESULTS) as results:
-        if rows is None:
-            answers.write(results, None)
-        else:
-            with rows.open("rb") as inputs:
-                answers.write(results, inputs)
+        answers.write(results, inputs)
     shown = {(each.number, part.sha256) for each, part, _ in batches}
     manifest = build_job_manifest(
         job,
@@ -86,3 +83,17 @@ def land(
     files.publish(RESULTS)
     files.publish_json(MANIFEST, manifest)
     return manifest
+
+
+def _inputs(files: Files) -> Iterator[bytes]:
+    """Yield the rows that the requests were made of.
+
+    :raises RequestsLostError: where they end too early
+    """
+    path = files.fetch(ROWS)
+    if path is not None:
+        with path.open("rb") as lines:
+            yield from lines
+    raise RequestsLostError(
+        f"{files.url(ROWS)} is gone, or not whole: put it back, or results would lack what was asked"
+    )

@@ -46,12 +46,8 @@ def open_job(
         _log_continuation(job)
         return job
     if submission.max_tries <= job.first_round.max_tries:
-        raise JobFilesError(
-            f"{files.url(JOB)} was made with another {', '.join(changes)}, and a retry must not buy anything "
-            "else: clear the task to start a new job, or undo the change"
-        )
+        raise _refusal(files, changes)
     _warn_of_running_batches(client, replace(submission, key=job.key), changes)
-    files.discard(JOB)
     return _prepare(files, submission, definition, make, replaced=job)
 
 
@@ -74,6 +70,13 @@ def _changes(files: Files, job: Job, submission: Submission, definition: dict[st
         )
     other_key = ["submission_key"] if job.key != submission.key else []
     return other_key + job.changes(definition)
+
+
+def _refusal(files: Files, changes: list[str]) -> JobFilesError:
+    return JobFilesError(
+        f"{files.url(JOB)} was made with another {', '.join(changes)}, and a retry must not buy anything else: clear "
+        "the task to start a new job, or undo the change"
+    )
 
 
 def _prepare(
@@ -101,6 +104,9 @@ def _prepare(
     if other is None:
         files.restore(REQUESTS, *[ROWS] * prepared.has_rows)
     else:
+        changes = _changes(files, other, submission, definition)
+        if changes:
+            raise _refusal(files, changes)
         log.warning("another attempt of this task has prepared the job at the same time: it is taken over")
         for each in (REQUESTS, ROWS):
             files.discard(each)

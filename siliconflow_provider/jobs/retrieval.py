@@ -11,7 +11,7 @@ from siliconflow_provider.jobs.answers import AnswerError, ResultRow
 from siliconflow_provider.jobs.batches import JobBatches
 from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
 from siliconflow_provider.jobs.collection import Answers
-from siliconflow_provider.jobs.delivery import fetch_result_file
+from siliconflow_provider.jobs.delivery import download_answers
 from siliconflow_provider.jobs.files import Files, JobFilesError, RequestFiles, ids_of_part
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.landing import Landed
@@ -62,7 +62,7 @@ class Retrieval:
             if file_ref is None:
                 continue
             with self.files.create("fetched") as fetched:
-                fetch_result_file(self.client, file_ref, fetched, f"the {name} file of {batch.id}")
+                download_answers(self.client, file_ref, fetched, f"the {name} file of {batch.id}")
                 answers.take_file(blocks_of(pieces_of(fetched)), indexes, batch.id, round_.number, name)
         status, error = _without_line(batch)
         for custom_id, index in indexes.items():

@@ -137,6 +137,8 @@ class JobRunner:
     def plan_round(self, indexes: Sequence[int]) -> None:
         """Write the file of a further round, with these requests of the job."""
         number = self.rounds[-1].number + 1
+        # An older job's was there when this attempt began.
+        self._files.discard(f"round-{number}.json")
         planned = self._planned(number)
         if planned is None:
             self._land_before_it_is_forgotten()

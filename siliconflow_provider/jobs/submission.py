@@ -146,7 +146,7 @@ def submit(client: SiliconFlowClient, submission: Submission, announce: Callable
 
 
 def settle() -> None:
-    """Wait until what another attempt at the same time has done can be seen."""
+    """Wait until a list shows what others have created at the same time."""
     clock.sleep(SETTLING_SECONDS)
 
 

@@ -159,6 +159,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
     def _go_on(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
         with self._attempt(context, ended) as runner:
             while True:
+                self._stop_if_killed(runner)
                 deadline = self._deadline(runner)
                 step = self._next_step(runner, deadline)
                 if step.action == "submit":
@@ -171,7 +172,6 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                     return self._finish(runner, step, deadline)
                 else:
                     break
-                self._stop_if_killed(runner)
         assert deadline is not None
         summary: dict[str, Any] = self.wait_until(context, [each.id for each in step.batches], deadline)
         return summary

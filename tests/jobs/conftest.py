@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pendulum
@@ -11,6 +14,12 @@ import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.opening import open_job
+from siliconflow_provider.jobs.recipe import Recipe
+from siliconflow_provider.jobs.runner import JobRunner, Settings
+from siliconflow_provider.jobs.submission import Submission
+from siliconflow_provider.storage import storage_path
+from siliconflow_provider.workspace import Workspace
 
 DAY = 24 * 3600
 CREATED = 1_800_000_000
@@ -102,3 +111,47 @@ def batch() -> Callable[..., Batch]:
 def at() -> Callable[[float], pendulum.DateTime]:
     """Makes a moment: seconds after the creation of `batch`."""
     return lambda seconds: pendulum.from_timestamp(CREATED + seconds)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Callable[[], Workspace]:
+    """Makes the files of a job as another attempt has them: published in `tmp_path / "out"`, an empty local disk."""
+    numbers = count(1)
+
+    def make() -> Workspace:
+        local = tmp_path / f"attempt-{next(numbers)}"
+        local.mkdir()
+        return Workspace(storage_path(tmp_path / "out"), local)
+
+    return make
+
+
+@pytest.fixture
+def wanted() -> Submission:
+    """Whose the job is."""
+    return Submission(key="key-1", input_file_id="", run="run-1", label="dag/task/run/-1", round=1, max_tries=2)
+
+
+@pytest.fixture
+def attempt(
+    client: SiliconFlowClient, workspace: Callable[[], Workspace], wanted: Submission
+) -> Iterator[Callable[..., JobRunner]]:
+    """Goes on with the job as another attempt does; a new one asks for 0 + 1, 1 + 1, ..."""
+    with ExitStack() as stack:
+
+        def make(
+            requests: int = 3,
+            *,
+            submission: Submission = wanted,
+            max_rounds: int = 2,
+            ended: Any = (),
+            validate: Any = None,
+        ) -> JobRunner:
+            items = [f"What is {i} + 1?" for i in range(requests)]
+            files = workspace()
+            job = open_job(client, files, submission, {}, lambda: ("requests", items, Recipe(model="m")))
+            runner = JobRunner(client, files, job, Settings(submission, max_rounds, validate), ended)
+            stack.callback(runner.close)
+            return runner
+
+        yield make

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.jobs.parts import PartWriter
 from siliconflow_provider.operators.inference import BatchInferenceOperator
 
 
@@ -46,10 +45,3 @@ def rows(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
 def manifest(tmp_path: Path) -> Callable[[], dict[str, Any]]:
     """Reads its manifest."""
     return lambda: json.loads((tmp_path / "out" / "manifest.json").read_text())
-
-
-@pytest.fixture
-def part_lines(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Lets parts have so many lines at most."""
-    defaults = PartWriter.__init__.__kwdefaults__
-    return lambda lines: monkeypatch.setitem(defaults, "most_lines", lines)

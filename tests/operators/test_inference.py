@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.api.errors import InvalidRequestError, SiliconFlowError
+from siliconflow_provider.api.models import BatchTiming
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.exceptions import (
@@ -38,6 +39,7 @@ Infer = Callable[..., Any]
 Run = Callable[..., Any]
 Rows = Callable[[], list[dict[str, Any]]]
 DAY = 24 * 3600
+HALF_A_DAY = DAY / 2
 
 
 @pytest.fixture
@@ -179,6 +181,14 @@ class TestIn:
         assert shown[0] == "  item 2 (q2): column 'q' is missing, the row has 'id'"
         assert (len(shown), last) == (10, "  and 5 more")
         assert not client.list_files()
+        assert not (tmp_path / "out").exists()
+
+    def test_metadata_that_the_service_would_refuse_is_refused_before_the_source_is_read(
+        self, infer: Infer, run: Run, tmp_path: Path
+    ) -> None:
+        unread = (pytest.fail("the source is read") for _ in range(1))
+        with pytest.raises(InvalidRequestError, match="keys that begin with 'airflow_'"):
+            run(lambda: infer(requests=unread, metadata={"airflow_team": "a"}))
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize("deferrable", [True, False])
@@ -426,8 +436,15 @@ class TestForgotten:
         for _ in range(3):
             control.plan(failing={"positions": [0]}, run_seconds=13.5 * DAY, times=1)
         control.plan(failing={"positions": [0]}, run_seconds=13.5 * DAY, times=3)
-        long = {"completion_window": "336h", "poll_interval": DAY / 4}
-        summary = run(lambda: infer(requests=sums(6), max_rounds=4, min_success_rate=None, **long))
+        summary = run(
+            lambda: infer(
+                requests=sums(6),
+                max_rounds=4,
+                completion_window="336h",
+                min_success_rate=None,
+                poll_interval=HALF_A_DAY,
+            )
+        )
         assert summary["rounds"] == 4
         assert Counter(statuses(rows()))["succeeded"] >= 4
 
@@ -462,6 +479,23 @@ class TestParts:
         monkeypatch.setattr(SiliconFlowClient, "create_batch", twice)
         run(lambda: infer(requests=sums(3)))
         assert sorted(each.status for each in batches(client)) == ["cancelled", "completed"]
+        assert statuses(rows()) == ["succeeded"] * 3
+
+    @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
+    def test_a_list_that_lags_does_not_have_the_task_wait_again(
+        self, infer: Infer, run: Run, rows: Rows, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+    ) -> None:
+        """For a batch that its wait has seen end."""
+        list_batches, looks = SiliconFlowClient.list_batches, []
+
+        def lagging(self: SiliconFlowClient) -> Iterator[Any]:
+            looks.append(1)
+            assert len(looks) < 9
+            for each in list_batches(self):
+                yield replace(each, status="in_progress", timing=BatchTiming(created_at=each.timing.created_at))
+
+        monkeypatch.setattr(SiliconFlowClient, "list_batches", lagging)
+        run(lambda: infer(requests=sums(3), deferrable=deferrable))
         assert statuses(rows()) == ["succeeded"] * 3
 
     def test_a_lost_answer_to_a_create_buys_nothing_twice(
@@ -751,6 +785,34 @@ class TestOut:
             run(lambda: infer(requests=sums(6), timeout=1000, cancel_on_timeout=True))
         assert batches(client)[0].status == "cancelling"
 
+    def test_parts_that_were_not_sent_in_time_are_unfinished(
+        self, infer: Infer, run: Run, rows: Rows, kill: Any, part_lines: Any, clock: Any, manifest: Any
+    ) -> None:
+        part_lines(3)
+        kill(JobRunner, "submit")
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(6)))
+        kill(SiliconFlowClient, "create_batch", nth=2)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(6)))
+        clock.advance(2000)
+        with pytest.raises(BatchTimeoutError, match=r"3 of 6 requests succeeded in 1 round \(3 unfinished\)"):
+            run(lambda: infer(requests=sums(6), timeout=1000))
+        assert manifest()["complete"] is False
+        assert {each["error"]["code"] for each in rows() if each["error"]} == {"not_sent"}
+        assert run(lambda: infer(requests=sums(6), timeout=6000))["counts"] == {"succeeded": 6}
+
+    @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
+    def test_a_batch_that_cannot_be_asked_for_ends_the_wait_and_the_next_attempt_goes_on(
+        self, infer: Infer, run: Run, control: Control, deferrable: bool
+    ) -> None:
+        control.fault("GET /batches/{id}", status=404, times=200)
+        with pytest.raises(BatchWaitError, match=r"gave up asking for batch batch_\w+: "):
+            run(lambda: infer(requests=sums(3), deferrable=deferrable))
+        control.reset()
+        assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
+        assert_nothing_was_bought_twice(control, 3)
+
     @pytest.mark.parametrize(("rate", "fails"), [(1.0, True), (0.76, True), (0.75, False), (None, False), (0.0, False)])
     def test_the_success_rate_decides_once_everything_is_written(
         self, infer: Infer, run: Run, rows: Rows, control: Control, rate: float | None, fails: bool, logged: Any
@@ -788,6 +850,57 @@ class TestOut:
         assert "killed: The batch" in logged()
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
         assert len(batches(client)) == 1
+
+
+class TestKilled:
+    """What Airflow lets go on for some seconds after it has called `on_kill`."""
+
+    @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
+    @pytest.mark.parametrize(("cancel_on_kill", "status"), [(True, "cancelling"), (False, "in_queue")])
+    def test_while_it_submits_it_ends_as_if_it_had_waited(
+        self,
+        infer: Infer,
+        run: Run,
+        client: SiliconFlowClient,
+        clock: Any,
+        logged: Any,
+        cancel_on_kill: bool,
+        status: str,
+        deferrable: bool,
+    ) -> None:
+        task = infer(requests=sums(3), cancel_on_kill=cancel_on_kill, deferrable=deferrable)
+        # Some seconds after the batch was created, which was some after the job was prepared.
+        clock.after(2 * SETTLING_SECONDS - 1, task.on_kill)
+        with pytest.raises(BatchWaitError, match="killed while the job went on: the next attempt continues it"):
+            run(lambda: task)
+        assert [each.status for each in batches(client)] == [status]
+        assert "killed: " in logged()
+
+    def test_before_it_submits_it_buys_nothing(
+        self, infer: Infer, run: Run, client: SiliconFlowClient, clock: Any
+    ) -> None:
+        def slow() -> Iterator[str]:
+            yield from sums(3)
+            task.on_kill()
+
+        task = infer(requests=slow())
+        with pytest.raises(BatchWaitError, match="killed while the job went on"):
+            run(lambda: task)
+        assert batches(client) == []
+        assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
+
+    def test_while_it_collects_it_sends_no_further_round(self, infer: Infer, run: Run, control: Control) -> None:
+        class Killing(BaseModel):
+            @model_validator(mode="before")
+            @classmethod
+            def kill(cls, value: Any) -> Any:
+                task.on_kill()
+                raise ValueError("bad")
+
+        task = infer(requests=sums(3), output_type=Killing)
+        with pytest.raises(BatchWaitError, match="killed while the job went on"):
+            run(lambda: task)
+        assert control.batches_created() == 1
 
 
 def test_nine_parts_with_everything_that_goes_wrong_end_in_one_row_each(

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from siliconflow_provider.jobs.job import Job, Round, fingerprint
+from siliconflow_provider.jobs.parts import Part
+
+FIRST = Part(first=0, lines=4, offset=0, bytes=40, sha256="a")
+LAST = Part(first=4, lines=1, offset=40, bytes=10, sha256="b")
+FIELDS: dict[str, Any] = {
+    "key": "key-1",
+    "task": "dag/task/run/-1",
+    "definition": {"model": "1", "prompt": "2"},
+    "requests": 5,
+    "has_rows": False,
+    "first_round": Round(1, [FIRST, LAST], 0, 1_800_000_000),
+}
+
+
+@pytest.mark.parametrize(
+    ("number", "indexes", "first", "last"),
+    [(1, [], [0, 1, 2, 3], [4]), (2, [3, 5, 7, 9, 11], [3, 5, 7, 9], [11])],
+)
+def test_each_line_of_a_part_has_its_position_in_the_job(
+    number: int, indexes: list[int], first: list[int], last: list[int]
+) -> None:
+    round_ = Round(number, [FIRST, LAST], 0, 0, indexes)
+    assert [list(round_.indexes_of(each)) for each in round_.parts] == [first, last]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"key": "key-2"},
+        {"definition": {"model": "1", "prompt": "3"}},
+        {"requests": 6},
+        {"first_round": Round(1, [FIRST], 0, 1_800_000_000)},
+        {"first_round": Round(1, [FIRST, LAST], 1, 1_800_000_000)},
+        {"first_round": Round(1, [FIRST, LAST], 0, 1_800_000_001)},
+    ],
+)
+def test_another_job_has_another_id(other: dict[str, Any]) -> None:
+    """Also one with the same requests that was made later, since its further rounds are others."""
+    assert Job(**FIELDS).id != Job(**{**FIELDS, **other}).id
+
+
+def test_a_job_that_was_written_and_read_is_the_same() -> None:
+    job = Job(**FIELDS)
+    read = msgspec.json.decode(msgspec.json.format(msgspec.json.encode(job), indent=2), type=Job)
+    assert (read, read.id) == (job, job.id)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_a_job_of_another_schema_is_not_taken_for_one_of_this(version: Any) -> None:
+    written = msgspec.json.encode({**msgspec.to_builtins(Job(**FIELDS)), "schema_version": version})
+    with pytest.raises(msgspec.ValidationError, match="schema_version"):
+        msgspec.json.decode(written, type=Job)
+
+
+@pytest.mark.parametrize(
+    ("definition", "changes"),
+    [
+        ({"model": "1", "prompt": "2"}, []),
+        ({"prompt": "3", "model": "0"}, ["prompt", "model"]),
+        ({"model": "1", "prompt": "2", "seed": "4"}, ["seed"]),
+        ({"model": "1"}, []),
+    ],
+)
+def test_what_is_defined_otherwise_is_named(definition: dict[str, str], changes: list[str]) -> None:
+    """Also what the job does not know; what only the job knows, nobody asks for any more."""
+    assert Job(**FIELDS).changes(definition) == changes
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}),
+        ({"b", "a", "c"}, {"c", "b", "a"}),
+        ((1, 2), [1, 2]),
+        (datetime.date(2026, 1, 2), datetime.date(2026, 1, 2)),
+        (1 + 2j, 1 + 2j),
+    ],
+)
+def test_equal_values_have_the_same_fingerprint(one: Any, other: Any) -> None:
+    assert fingerprint(one) == fingerprint(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, "1"), (None, ""), ([1, 2], [2, 1]), ({}, []), (1 + 2j, 2 + 1j)])
+def test_other_values_have_another_one(one: Any, other: Any) -> None:
+    assert fingerprint(one) != fingerprint(other)
+    assert len(fingerprint(one)) == 16

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.jobs.files import JobFilesError
+from siliconflow_provider.jobs.job import Job
+from siliconflow_provider.jobs.opening import open_job
+from siliconflow_provider.jobs.recipe import Recipe
+from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
+from siliconflow_provider.jobs.submission import Submission
+from siliconflow_provider.workspace import Workspace
+
+Open = Callable[..., Job]
+Files = Callable[[], Workspace]
+DEFINITION = {"model": "1", "prompt": "2"}
+DAY = 24 * 3600
+CREATED = 1_800_000_000
+SOME_COMPLETED = {"total": 3, "completed": 1, "failed": 2}
+NONE_COMPLETED = {"total": 3, "completed": 0, "failed": 3}
+
+
+def texts(count: int = 3) -> tuple[str, Any, Recipe]:
+    return "requests", [f"What is {i} + 1?" for i in range(count)], Recipe(model="m")
+
+
+def rows() -> tuple[str, Any, Recipe]:
+    return "rows.jsonl", [{"q": "1 + 1"}], Recipe(model="m", prompt="{q}")
+
+
+def nothing() -> Any:
+    raise AssertionError("the source is read")
+
+
+@pytest.fixture
+def opened(client: SiliconFlowClient, workspace: Files, wanted: Submission) -> Open:
+    """Opens the job as another attempt does."""
+
+    def open_(make: Any = texts, *, definition: dict[str, str] = DEFINITION, **whose: Any) -> Job:
+        return open_job(client, workspace(), replace(wanted, **whose), definition, make)
+
+    return open_
+
+
+def names(tmp_path: Path) -> list[str]:
+    return sorted(each.name for each in (tmp_path / "out").iterdir())
+
+
+def test_a_new_job_is_prepared_and_written_before_anything_is_sent(
+    opened: Open, client: SiliconFlowClient, tmp_path: Path
+) -> None:
+    job = opened()
+    assert (job.key, job.task, job.definition) == ("key-1", "dag/task/run/-1", DEFINITION)
+    assert (job.requests, job.has_rows, job.first_round.max_tries) == (3, False, 2)
+    assert job.first_round.planned_at == CREATED
+    assert names(tmp_path) == ["job.json", "requests.jsonl"]
+    assert (client.list_files(), list(client.list_batches())) == ([], [])
+
+
+def test_rows_are_kept_beside_the_requests(opened: Open, tmp_path: Path) -> None:
+    assert opened(rows).has_rows
+    assert names(tmp_path) == ["job.json", "requests.jsonl", "rows.jsonl"]
+    assert (tmp_path / "out" / "rows.jsonl").read_text() == '{"q":"1 + 1"}\n'
+
+
+@pytest.mark.parametrize("name", ["requests.jsonl", "rows.jsonl"])
+def test_the_job_comes_last(opened: Open, tmp_path: Path, name: str) -> None:
+    """Where it is, its requests and their rows are."""
+    (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(OSError, match=name):
+        opened(rows)
+    assert not (tmp_path / "out" / "job.json").exists()
+
+
+@pytest.mark.parametrize("max_tries", [0, 2, 9])
+def test_a_job_that_is_there_is_continued_and_its_source_not_read(opened: Open, clock: Any, max_tries: int) -> None:
+    """Whether a person has cleared the task or not."""
+    job = opened()
+    clock.advance(40 * DAY)
+    assert opened(nothing, max_tries=max_tries) == job
+
+
+@pytest.mark.parametrize("content", ["", "<html>", "[]", "{}", '{"schema_version": 2}', '{"key": 7}'])
+def test_a_job_that_cannot_be_read_is_named_and_left_alone(opened: Open, tmp_path: Path, content: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "job.json").write_text(content)
+    with pytest.raises(ValueError, match=r"out/job\.json cannot be read as Job"):
+        opened(nothing, max_tries=9)
+    assert (tmp_path / "out" / "job.json").read_text() == content
+
+
+def test_a_job_of_a_later_schema_is_left_alone(opened: Open, tmp_path: Path) -> None:
+    opened()
+    path = tmp_path / "out" / "job.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
+    with pytest.raises(ValueError, match="schema_version"):
+        opened(nothing)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"definition": {"model": "0", "prompt": "0"}}, "model, prompt"),
+        ({"definition": {**DEFINITION, "new": "3"}}, "new"),
+        ({"key": "key-2"}, "submission_key"),
+        ({"key": "key-2", "definition": {**DEFINITION, "model": "0"}}, "submission_key, model"),
+    ],
+)
+@pytest.mark.parametrize("max_tries", [1, 2])
+def test_a_retry_that_asks_for_something_else_is_told_what(
+    opened: Open, change: dict[str, Any], named: str, max_tries: int, tmp_path: Path
+) -> None:
+    job = opened()
+    with pytest.raises(JobFilesError, match=rf"job\.json was made with another {named}, and a retry must not buy"):
+        opened(nothing, max_tries=max_tries, **change)
+    assert opened(nothing) == job
+
+
+@pytest.mark.parametrize("change", [{"definition": {"model": "0", "prompt": "0"}}, {"key": "key-2"}])
+def test_a_cleared_task_that_asks_for_something_else_begins_a_new_job(opened: Open, change: dict[str, Any]) -> None:
+    before = opened(rows)
+    job = opened(max_tries=3, **change)
+    assert (job.requests, job.has_rows, job.first_round.max_tries) == (3, False, 3)
+    assert job.id != before.id
+    assert opened(nothing, max_tries=3, **change) == job
+
+
+def test_a_new_job_whose_source_is_bad_leaves_the_one_that_is_there(opened: Open, tmp_path: Path) -> None:
+    job = opened(rows)
+    with pytest.raises(InvalidRequestFileError):
+        opened(lambda: ("requests", [7], Recipe(model="m")), max_tries=3, definition={"model": "0"})
+    assert opened(nothing) == job
+    assert (tmp_path / "out" / "rows.jsonl").read_text() == '{"q":"1 + 1"}\n'
+
+
+@pytest.mark.parametrize("max_tries", [2, 9])
+def test_the_job_of_another_task_is_never_replaced(opened: Open, max_tries: int) -> None:
+    job = opened()
+    with pytest.raises(
+        JobFilesError, match=r"another task instance \(dag/task/run/-1\): give each its own output_path"
+    ):
+        opened(nothing, key="key-2", label="dag/task/run/0", max_tries=max_tries)
+    assert opened(nothing) == job
+
+
+class TestAtTheSameTime:
+    """Another attempt or task writes its job while this one still reads its source."""
+
+    @staticmethod
+    def slowly(meanwhile: Callable[[], Any], made: Any = texts) -> Any:
+        name, items, recipe = made()
+
+        def source() -> Any:
+            yield from items
+            meanwhile()
+
+        return lambda: (name, source(), recipe)
+
+    def test_the_job_that_was_first_is_taken_with_its_own_requests(
+        self, opened: Open, client: SiliconFlowClient, workspace: Files, wanted: Submission
+    ) -> None:
+        others: list[Job] = []
+        files = workspace()
+        make = self.slowly(lambda: others.append(opened(lambda: texts(5))), rows)
+        assert open_job(client, files, wanted, DEFINITION, make) == others[0]
+        requests, kept = files.fetch("requests.jsonl"), files.fetch("rows.jsonl")
+        assert requests is not None
+        assert (len(requests.read_text().splitlines()), kept) == (5, None)
+
+    @pytest.mark.parametrize("max_tries", [2, 9])
+    def test_two_tasks_in_one_directory_do_not_take_each_others_job(self, opened: Open, max_tries: int) -> None:
+        """As mapped ones do whose path lacks the map index: its requests would be bought by both."""
+
+        def meanwhile() -> None:
+            opened(key="key-2", label="dag/task/run/0")
+
+        with pytest.raises(JobFilesError, match=r"the job of another task instance \(dag/task/run/0\).*map_index"):
+            opened(self.slowly(meanwhile), max_tries=max_tries)
+
+    @pytest.mark.parametrize(
+        ("change", "named"), [({"definition": {"model": "0"}}, "prompt"), ({"key": "key-2"}, "submission_key")]
+    )
+    def test_a_job_of_another_definition_is_not_taken_over(
+        self, opened: Open, change: dict[str, Any], named: str
+    ) -> None:
+        others: list[Job] = []
+        with pytest.raises(JobFilesError, match=rf"was made with another .*{named}"):
+            opened(self.slowly(lambda: others.append(opened(max_tries=9, **change))), max_tries=9)
+        assert opened(nothing, **change) == others[0]
+
+    def test_of_two_that_found_none_the_last_to_write_has_the_job(
+        self, opened: Open, client: SiliconFlowClient, workspace: Files, wanted: Submission, clock: Any
+    ) -> None:
+        """Both look again before anything is bought."""
+        others: list[Job] = []
+
+        def meanwhile() -> None:
+            (Path(files.directory.path) / "job.json").unlink()
+            others.append(opened(lambda: texts(5)))
+
+        files = workspace()
+        clock.after(2, meanwhile)
+        assert open_job(client, files, wanted, DEFINITION, rows) == others[0]
+        requests = files.fetch("requests.jsonl")
+        assert requests is not None
+        assert (len(requests.read_text().splitlines()), others[0].has_rows) == (5, False)
+
+    def test_of_two_tasks_that_found_none_the_first_to_write_stops(
+        self, opened: Open, tmp_path: Path, clock: Any
+    ) -> None:
+        def meanwhile() -> None:
+            (tmp_path / "out" / "job.json").unlink()
+            opened(key="key-2", label="dag/task/run/0")
+
+        clock.after(2, meanwhile)
+        with pytest.raises(JobFilesError, match=r"the job of another task instance \(dag/task/run/0\)"):
+            opened()
+
+    def test_of_two_cleared_attempts_one_replaces_the_job(self, opened: Open) -> None:
+        opened()
+        again: dict[str, Any] = {"definition": {"model": "0"}, "max_tries": 3}
+        others: list[Job] = []
+        job = opened(self.slowly(lambda: others.append(opened(lambda: texts(5), **again))), **again)
+        assert [job] == others
+
+
+class TestLostFiles:
+    """What the service has of a task whose job is gone."""
+
+    @pytest.fixture
+    def taken_up(self, service: Any, account: SiliconFlowClient, workspace: Files, wanted: Submission) -> Any:
+        return lambda: open_job(account, workspace(), wanted, DEFINITION, texts)
+
+    @pytest.mark.parametrize(
+        ("status", "counts", "stops"),
+        [
+            ("in_queue", None, True),
+            ("cancelling", NONE_COMPLETED, True),
+            ("a new word", None, True),
+            ("completed", None, True),
+            ("completed", {}, True),
+            ("completed", SOME_COMPLETED, True),
+            ("completed", NONE_COMPLETED, False),
+            ("expired", SOME_COMPLETED, True),
+            ("expired", NONE_COMPLETED, False),
+            ("cancelled", SOME_COMPLETED, True),
+            ("failed", None, False),
+        ],
+    )
+    def test_what_runs_or_has_answered_stops_a_new_job(
+        self, service: Any, taken_up: Any, status: str, counts: Any, stops: bool
+    ) -> None:
+        """Of any part and round: they are bought already."""
+        metadata = {"airflow_key": "key-1", "airflow_input": "of a part", "airflow_round": "2"}
+        service.has(id="batch_1", status=status, request_counts=counts, metadata=metadata)
+        if stops:
+            with pytest.raises(JobFilesError, match=r"is gone, but 1 batches .* \(batch_1\): put the job's files back"):
+                taken_up()
+        else:
+            assert taken_up().requests == 3
+
+    def test_others_are_no_hindrance(self, service: Any, taken_up: Any) -> None:
+        service.has(id="batch_1", metadata={"airflow_key": "key-2"})
+        service.has(id="batch_2", metadata={"airflow_key": "key-1"}, created_at=CREATED - 31 * DAY)
+        assert taken_up().requests == 3
+
+    @pytest.mark.parametrize(("count", "named"), [(3, "(batch_0, batch_1, batch_2)"), (4, "batch_1, batch_2, ...)")])
+    def test_the_first_three_are_named(self, service: Any, taken_up: Any, count: int, named: str) -> None:
+        for number in range(count):
+            service.has(id=f"batch_{number}", metadata={"airflow_key": "key-1"}, created_at=CREATED - number)
+        with pytest.raises(JobFilesError) as caught:
+            taken_up()
+        assert f"{count} batches" in str(caught.value)
+        assert named in str(caught.value)
+
+    def test_items_without_metadata_are_asked_for(self, service: Any, taken_up: Any) -> None:
+        service.hidden = ("metadata", "created_at")
+        service.has(id="batch_1", metadata={"airflow_key": "key-1"})
+        with pytest.raises(JobFilesError, match=r"1 batches .* \(batch_1\)"):
+            taken_up()
+
+
+@pytest.mark.parametrize("change", [{"definition": {"model": "0"}}, {"key": "key-2"}])
+def test_only_what_still_runs_of_the_job_before_is_warned_of(
+    service: Any, account: SiliconFlowClient, workspace: Files, wanted: Submission, caplog: Any, change: dict[str, Any]
+) -> None:
+    open_job(account, workspace(), wanted, DEFINITION, texts)
+    for status in ("in_progress", "cancelling", "completed", "failed"):
+        service.has(id=f"batch_{status}", status=status, metadata={"airflow_key": "key-1"})
+    service.has(id="batch_other", metadata={"airflow_key": "key-3"})
+    definition = change.pop("definition", DEFINITION)
+    open_job(account, workspace(), replace(wanted, max_tries=3, **change), definition, texts)
+    said = [each.getMessage() for each in caplog.records if "runs on and is billed" in each.getMessage()]
+    assert [each.split()[1] for each in said] == ["batch_in_progress", "batch_cancelling"]
+    assert "to cancel it: client.cancel_batch('batch_in_progress')" in said[0]

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.emulator.control import Control
+from siliconflow_provider.emulator.forms import Forms
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.jobs.files import JobFilesError, RequestsLostError
+from siliconflow_provider.jobs.job import PlannedRound, Round
+from siliconflow_provider.jobs.runner import JobRunner
+from siliconflow_provider.jobs.submission import Submission
+from siliconflow_provider.workspace import Workspace
+
+Attempt = Callable[..., JobRunner]
+HOUR, DAY = 3600, 24 * 3600
+
+
+@pytest.fixture
+def options(options: EmulatorOptions) -> EmulatorOptions:
+    return replace(options, control=True, forms=Forms(result_ids=True))
+
+
+@pytest.fixture
+def control(emulator: Emulator) -> Control:
+    return emulator.control
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def cleared(wanted: Submission) -> Submission:
+    return replace(wanted, max_tries=wanted.max_tries + 1)
+
+
+@pytest.fixture
+def answered(attempt: Attempt, clock: Any) -> Callable[..., JobRunner]:
+    """Goes on with the job once its newest round is over."""
+
+    def make(*arguments: Any, **options: Any) -> JobRunner:
+        runner = attempt(*arguments, **options)
+        runner.submit(runner.parts)
+        clock.advance(200)
+        return attempt(*arguments, **options)
+
+    return make
+
+
+def sent(out: Path, number: int) -> list[str]:
+    return [json.loads(each)["custom_id"] for each in (out / f"round-{number}.jsonl").read_text().splitlines()]
+
+
+def plan(files: Workspace, job_id: str, number: int, max_tries: int = 2) -> None:
+    files.publish_json(f"round-{number}.json", PlannedRound(job_id, Round(number, [], max_tries, 1_800_000_000)))
+
+
+class TestPlans:
+    """Rounds as they are in the files; the account has no batches."""
+
+    @pytest.fixture
+    def client(self, account: SiliconFlowClient) -> SiliconFlowClient:
+        return account
+
+    @pytest.mark.parametrize(
+        ("tries", "now", "max_rounds", "left", "is_cleared"),
+        [
+            ([2], 2, 1, 0, False),
+            ([2], 2, 2, 1, False),
+            ([2, 2], 2, 2, 0, False),
+            ([2, 2], 2, 1, -1, False),
+            # Clearing grants all rounds anew, once.
+            ([2], 3, 1, 1, True),
+            ([2, 2], 3, 2, 2, True),
+            ([2, 2, 3], 3, 2, 1, False),
+            ([2, 2, 3, 3], 3, 2, 0, False),
+            ([2, 3, 3], 9, 1, 1, True),
+            # An older attempt of the same task that still lives.
+            ([3], 2, 2, 1, False),
+        ],
+    )
+    def test_rounds_are_counted_since_a_person_has_cleared_the_task(
+        self,
+        attempt: Attempt,
+        workspace: Callable[[], Workspace],
+        wanted: Submission,
+        tries: list[int],
+        now: int,
+        max_rounds: int,
+        left: int,
+        is_cleared: bool,
+    ) -> None:
+        first, *later = tries
+        job = attempt(submission=replace(wanted, max_tries=first))._job
+        for number, each in enumerate(later, start=2):
+            plan(workspace(), job.id, number, each)
+        runner = attempt(submission=replace(wanted, max_tries=now), max_rounds=max_rounds)
+        assert len(runner.rounds) == len(tries)
+        assert (runner.rounds_left, runner.is_cleared) == (left, is_cleared)
+
+    def test_rounds_of_another_job_and_after_a_gap_are_none_of_ours(
+        self, attempt: Attempt, workspace: Callable[[], Workspace]
+    ) -> None:
+        job = attempt()._job
+        plan(workspace(), "of another", 2)
+        plan(workspace(), job.id, 3)
+        assert [each.number for each in attempt().rounds] == [1]
+
+    def test_a_plan_of_another_attempt_is_seen_where_one_of_another_job_was_before(
+        self, attempt: Attempt, workspace: Callable[[], Workspace], out: Path
+    ) -> None:
+        """As in the directory of a task that was cleared with another definition."""
+        attempt()
+        plan(workspace(), "of another", 2)
+        one, other = attempt(), attempt()
+        other.plan_round([0])
+        one.plan_round([0, 1])
+        assert (one.rounds, sent(out, 2)) == (other.rounds, ["request-000001"])
+
+    def test_the_plan_comes_last(self, attempt: Attempt, out: Path) -> None:
+        """Where it is, its requests are."""
+        runner = attempt()
+        (out / "round-2.jsonl").mkdir()
+        with pytest.raises(OSError, match=r"round-2\.jsonl"):
+            runner.plan_round([0])
+        assert not (out / "round-2.json").exists()
+        assert len(attempt().rounds) == 1
+
+
+class TestRounds:
+    def test_a_round_sends_what_has_no_good_answer_and_nothing_else(
+        self, answered: Any, attempt: Attempt, control: Control, out: Path, part_lines: Any
+    ) -> None:
+        part_lines(2)
+        control.plan(failing={"custom_ids": ["request-000002", "request-000004", "request-000005"]}, times=3)
+        runner = answered(6)
+        assert runner.to_repeat is None
+        runner.collect()
+        assert runner.to_repeat == [1, 3, 4]
+        runner.plan_round(runner.to_repeat)
+        assert runner.to_repeat is None
+        lines = (out / "requests.jsonl").read_bytes().splitlines()
+        assert (out / "round-2.jsonl").read_bytes().splitlines() == [lines[each] for each in (1, 3, 4)]
+        (planned,) = (each.rounds[1] for each in (attempt(),))
+        assert (planned.number, planned.indexes, [each.lines for each in planned.parts]) == (2, [1, 3, 4], [2, 1])
+        assert runner.rounds == attempt().rounds
+
+    def test_a_round_that_another_attempt_has_planned_is_taken_over(
+        self, answered: Any, attempt: Attempt, control: Control, out: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        control.plan(failing={"positions": [0, 1]})
+        one, other = answered(), attempt()
+        other.plan_round([0])
+        other.submit(other.parts)
+        one.collect()
+        one.plan_round([0, 1])
+        assert (one.rounds, sent(out, 2)) == (other.rounds, ["request-000001"])
+        assert (len(one.batches), one.parts) == (1, other.parts)
+        assert "round 2 was planned by another attempt at the same time: it is taken over" in caplog.text
+
+    def test_the_requests_of_a_round_that_are_gone_are_not_made_up(self, answered: Any, out: Path) -> None:
+        runner = answered()
+        runner.plan_round([0])
+        (out / "round-2.jsonl").unlink()
+        with pytest.raises(RequestsLostError, match=r"out/round-2\.jsonl is gone"):
+            answered()
+
+
+class TestSubmit:
+    @pytest.mark.parametrize(
+        ("age", "is_cleared", "stops"),
+        [(30 * DAY, False, False), (30 * DAY + 60, False, True), (30 * DAY + 60, True, False), (99 * DAY, True, False)],
+    )
+    def test_what_may_have_been_run_and_forgotten_is_not_bought_again_unless_a_person_says_so(
+        self,
+        attempt: Attempt,
+        clock: Any,
+        cleared: Submission,
+        wanted: Submission,
+        age: int,
+        is_cleared: bool,
+        stops: bool,
+    ) -> None:
+        attempt()
+        # The round is planned at a full second.
+        clock.advance(age - 5.25)
+        runner = attempt(submission=cleared if is_cleared else wanted)
+        if stops:
+            with pytest.raises(JobFilesError, match=r"round 1 of .*job\.json is 30 days old, and the service forgets"):
+                runner.submit(runner.parts)
+        else:
+            runner.submit(runner.parts)
+        assert len(runner.batches) == (0 if stops else 1)
+
+    def test_the_age_is_that_of_the_round(self, answered: Any, attempt: Attempt, clock: Any) -> None:
+        runner = answered()
+        clock.advance(25 * DAY)
+        runner.plan_round([0])
+        clock.advance(25 * DAY)
+        again = attempt()
+        again.submit(again.parts)
+        assert len(again.batches) == 1
+
+    def test_a_twin_that_shows_up_meanwhile_is_cancelled_before_the_wait(
+        self, attempt: Attempt, client: SiliconFlowClient, clock: Any
+    ) -> None:
+        one, other = attempt(), attempt()
+
+        def meanwhile() -> None:
+            other.submit(other.parts)
+
+        clock.after(4, meanwhile)
+        one.submit(one.parts)
+        running = [each.id for each in client.list_batches() if each.status == "in_progress"]
+        assert [each.id for each in one.batches.values()] == [each.id for each in other.batches.values()] == running
+
+    def test_the_time_counts_from_the_first_batch(self, attempt: Attempt, clock: Any, part_lines: Any) -> None:
+        part_lines(1)
+        runner = attempt()
+        assert runner.started_at is None
+        started = int(clock.now)
+        runner.submit(runner.parts[:1])
+        clock.advance(HOUR)
+        runner = attempt()
+        runner.submit(runner.parts[1:])
+        assert runner.started_at is not None
+        assert runner.started_at.int_timestamp == started
+
+
+class TestFinish:
+    def test_what_is_written_is_what_was_collected(self, answered: Any, control: Control, out: Path) -> None:
+        control.plan(failing={"positions": [1], "message": "try later"})
+        runner = answered()
+        runner.collect()
+        downloads = control.answers()["GET /files/{id}/content"].total()
+        manifest = runner.finish(complete=True)
+        assert manifest["errors"] == [
+            {"code": "server_error", "message": "try later", "count": 1, "first_custom_id": "request-000002"}
+        ]
+        assert (manifest["counts"], manifest["rounds"]) == ({"succeeded": 2, "failed": 1}, 1)
+        assert runner.repeated_when_cleared == 1
+        assert runner.finish(complete=True) == manifest
+        assert control.answers()["GET /files/{id}/content"].total() == downloads == 2
+        rows = [json.loads(each) for each in (out / "results.jsonl").read_text().splitlines()]
+        assert [each["content"] for each in rows] == ["1", None, "3"]
+
+    def test_what_was_left_out_is_told(self, answered: Any, control: Control, caplog: pytest.LogCaptureFixture) -> None:
+        control.plan(duplicated={"positions": [0]}, unknown_ids=2)
+        answered().collect()
+        assert "1 lines that repeat a request, 2 of requests that nobody sent" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("age", "window", "lands"),
+        [
+            (DAY, "24h", False),
+            (29 * DAY - 2 * HOUR, "24h", False),
+            (29 * DAY - HOUR, "24h", True),
+            (16 * DAY - 2 * HOUR, "336h", False),
+            (16 * DAY - HOUR, "336h", True),
+        ],
+    )
+    def test_answers_are_written_before_a_round_that_they_may_not_outlive(
+        self,
+        answered: Any,
+        attempt: Attempt,
+        wanted: Submission,
+        clock: Any,
+        out: Path,
+        age: int,
+        window: str,
+        lands: bool,
+    ) -> None:
+        """The service keeps them for 30 days; a round takes its window, and an hour."""
+        submission = replace(wanted, completion_window=window)
+        started = clock.now
+        answered(submission=submission)
+        # The first round was created once the job had settled.
+        clock.advance(started + 5 + age - clock.now)
+        runner = attempt(submission=submission)
+        runner.plan_round([0])
+        assert (out / "manifest.json").exists() == lands
+        if lands:
+            written = json.loads((out / "manifest.json").read_text())
+            assert (written["complete"], written["counts"]) == (False, {"succeeded": 3})
+
+    def test_they_are_written_before_the_plan(self, answered: Any, attempt: Attempt, clock: Any, out: Path) -> None:
+        """An attempt that dies in between plans the round again; the other way round it would lose them."""
+        answered()
+        clock.advance(29 * DAY)
+        runner = attempt()
+        (out / "results.jsonl").mkdir()
+        with pytest.raises(OSError, match=r"results\.jsonl"):
+            runner.plan_round([0])
+        assert not (out / "round-2.json").exists()
+
+    def test_a_batch_that_a_wait_has_seen_end_is_over(
+        self, attempt: Attempt, client: SiliconFlowClient, clock: Any
+    ) -> None:
+        runner = attempt()
+        runner.submit(runner.parts)
+        (running,) = runner.batches.values()
+        clock.advance(200)
+        ended = client.get_batch(running.id)
+        assert list(attempt(ended=[ended]).batches.values()) == [ended]
+
+    def test_what_was_opened_is_closed(self, answered: Any) -> None:
+        runner = answered()
+        runner.close()
+        runner.collect()
+        collected = runner._collected
+        runner.collect()
+        assert collected is not None
+        assert collected.closed
+        runner.close()
+        assert runner._collected is not None
+        assert runner._collected.closed

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from siliconflow_provider.jobs.submission import digest
+from siliconflow_provider.operators.definition import definition_of, recipe_of, schema_of, submission_of
+from siliconflow_provider.operators.inference import BatchInferenceOperator
+
+Task = Callable[..., BatchInferenceOperator]
+NAMES = [
+    "input_path",
+    "prompt",
+    "id_column",
+    "system_prompt",
+    "request_params",
+    "model",
+    "output_type",
+    "completion_window",
+    "connection",
+]
+
+
+class Answer(BaseModel):
+    answer: int
+
+
+class Other(BaseModel):
+    answer: str
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, conn_id: str = "siliconflow_default", **fields: Any) -> None:
+    value = {"conn_type": "siliconflow", "password": "sk-secret", "host": "https://one.example/v1"} | fields
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
+
+
+@pytest.fixture
+def task(monkeypatch: pytest.MonkeyPatch) -> Task:
+    """Makes an operator; nothing is sent anywhere."""
+    connect(monkeypatch)
+    usual: dict[str, Any] = {"task_id": "ask", "output_path": "/out", "input_path": "/in.jsonl", "prompt": "{q}"}
+    return lambda **arguments: BatchInferenceOperator(**{**usual, **arguments})
+
+
+def defined(task: BatchInferenceOperator) -> dict[str, str]:
+    return definition_of(task, schema_of(task))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("input_path", {"input_path": "/other.jsonl"}),
+        ("prompt", {"prompt": "{q}?"}),
+        ("id_column", {"id_column": "id"}),
+        ("system_prompt", {"system_prompt": "Be brief."}),
+        ("request_params", {"request_params": {"max_tokens": 9}}),
+        ("model", {"model": "m"}),
+        ("output_type", {"output_type": Answer}),
+        ("completion_window", {"completion_window": "48h"}),
+        ("connection", {"siliconflow_conn_id": "other"}),
+    ],
+)
+def test_what_makes_another_job_has_its_own_hash(
+    task: Task, monkeypatch: pytest.MonkeyPatch, name: str, change: dict[str, Any]
+) -> None:
+    connect(monkeypatch, "other", host="https://two.example/v1")
+    one, other = defined(task()), defined(task(**change))
+    assert [each for each in NAMES if one[each] != other[each]] == [name]
+    assert (list(one), list(other)) == (NAMES, NAMES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"output_path": "/elsewhere"},
+        {"metadata": {"team": "a"}},
+        {"max_rounds": 9},
+        {"min_success_rate": None},
+        {"deferrable": False, "poll_interval": 60, "timeout": 60},
+        {"cancel_on_kill": True, "cancel_on_timeout": True},
+        {"submission_key": "again"},
+        {"request_params": {}},
+        {"completion_window": timedelta(hours=24)},
+        {"completion_window": "24h"},
+        {"siliconflow_conn_id": "same"},
+    ],
+)
+def test_what_does_not_change_the_requests_makes_no_other_job(
+    task: Task, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    """Nor does another connection, or key, of the same service."""
+    connect(monkeypatch, "same", password="sk-other", host="one.example")
+    assert defined(task(**change)) == defined(task())
+
+
+def test_items_that_are_given_are_not_looked_at(task: Task) -> None:
+    one, other = (task(input_path=None, requests=iter(each)) for each in (["a"], ["b", "c"]))
+    assert defined(one) == defined(other)
+    assert list(one.source({})) == ["a"]  # type: ignore[arg-type]
+
+
+def test_the_order_of_parameters_does_not_matter_and_that_of_a_list_does(task: Task) -> None:
+    def hashed(**params: Any) -> str:
+        return defined(task(request_params=params))["request_params"]
+
+    assert hashed(n=1, stop=["a", "b"]) == hashed(stop=["a", "b"], n=1)
+    assert hashed(stop=["a", "b"]) != hashed(stop=["b", "a"])
+
+
+def test_another_schema_is_told_from_another_by_what_it_asks_for(task: Task) -> None:
+    assert defined(task(output_type=Answer)) != defined(task(output_type=Other))
+    assert defined(task(output_type=list[int])) == defined(task(output_type=list[int]))
+
+
+def test_a_definition_has_no_secret(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(len(each) == 16 for each in defined(task(output_type=Answer)).values())
+    assert "sk-secret" not in json.dumps(defined(task()))
+
+
+def test_what_is_filled_in_is_what_the_task_says(task: Task) -> None:
+    made = task(id_column="id", system_prompt="s", request_params={"n": 1}, model="m")
+    recipe = recipe_of(made, None)
+    assert (recipe.prompt, recipe.id_column, recipe.system_prompt, recipe.model) == ("{q}", "id", "s", "m")
+    assert (recipe.instruction, recipe.request_params) == (None, {"n": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (None, {"response_format": {"type": "json_object"}}),
+        ({"n": 1}, {"n": 1, "response_format": {"type": "json_object"}}),
+        ({"response_format": {"type": "text"}}, {"response_format": {"type": "text"}}),
+    ],
+)
+def test_a_schema_asks_for_json_unless_the_task_asks_for_something_else(task: Task, given: Any, sent: Any) -> None:
+    before = dict(given or {})
+    made = task(request_params=given, output_type=Answer)
+    schema = schema_of(made)
+    assert schema is not None
+    recipe = recipe_of(made, schema)
+    assert (recipe.request_params, recipe.instruction) == (sent, schema.instruction)
+    assert dict(given or {}) == before
+    assert schema_of(task()) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({"dag_id": "other"}, False),
+        ({"task_id": "other"}, False),
+        ({"run_id": "other"}, False),
+        ({"map_index": 3}, False),
+        ({"try_number": 2}, True),
+        ({"max_tries": 9}, True),
+    ],
+)
+def test_a_submission_is_that_of_the_task_instance_in_all_its_tries(
+    task: Task, context: dict[str, Any], change: dict[str, Any], is_same: bool
+) -> None:
+    one = submission_of(task(), context)  # type: ignore[arg-type]
+    for name, value in change.items():
+        setattr(context["ti"], name, value)
+    other = submission_of(task(), context)  # type: ignore[arg-type]
+    assert (one.key == other.key) is is_same
+    assert other.max_tries == context["ti"].max_tries
+
+
+def test_a_submission_says_whose_it_is(task: Task, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, extra=json.dumps({"deployment": "staging"}))
+    ti = context["ti"]
+    made = task(submission_key="again", metadata={"team": "a"}, completion_window=timedelta(hours=48))
+    found = submission_of(made, context)  # type: ignore[arg-type]
+    assert found.key == digest("staging", ti.dag_id, ti.task_id, ti.run_id, "-1", "again")
+    assert found.run == digest("staging", ti.dag_id, ti.run_id)
+    assert found.label == f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/-1"
+    assert (found.metadata, found.round, found.model) == ({"team": "a"}, 1, None)
+    # Parts of a job have no file yet, and the model is on each line.
+    assert (found.input_file_id, found.completion_window) == ("", timedelta(hours=48))
+    assert submission_of(task(), context).key != found.key  # type: ignore[arg-type]

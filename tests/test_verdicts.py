@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.verdicts import describe_job, describe_running
+
+KEPT = "Clearing the task buys nothing"
+
+
+def described(running: Sequence[str] = (), repeated: int = 0, **fields: Any) -> str:
+    usual = {"counts": {"succeeded": 3}, "rows": 3, "rounds": 1, "errors": [], "tokens": {"prompt": 0, "completion": 0}}
+    return describe_job({**usual, **fields}, running, repeated, "my_conn")
+
+
+def error(count: int, code: str | None, message: str) -> dict[str, Any]:
+    return {"count": count, "code": code, "message": message, "first_custom_id": "r0"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "begin"),
+    [
+        ({}, "3 of 3 requests succeeded in 1 round. Billed: 0 prompt and 0 completion tokens. Nothing runs any more. "),
+        ({"counts": {}, "rows": 0, "rounds": 0}, "0 of 0 requests succeeded in 0 rounds. Billed: "),
+        (
+            {"counts": {"succeeded": 1_200_000, "failed": 3_400, "missing": 1}, "rows": 1_203_401, "rounds": 2},
+            "1,200,000 of 1,203,401 requests succeeded in 2 rounds (3,400 failed, 1 missing). Billed: ",
+        ),
+        ({"counts": {"expired": 2}, "rows": 2}, "0 of 2 requests succeeded in 1 round (2 expired). Billed: "),
+        (
+            {"errors": [error(7, "503", "busy.")]},
+            "3 of 3 requests succeeded in 1 round; most often: 7 x 503: busy. Bil",
+        ),
+        (
+            {"errors": [error(7, None, "busy")]},
+            "3 of 3 requests succeeded in 1 round; most often: 7 x error: busy. Bil",
+        ),
+        (
+            {
+                "errors": [
+                    error(4_000, "a", "one"),
+                    error(3, "b", "two."),
+                    error(2, "c", "three"),
+                    error(1, "d", "four"),
+                ]
+            },
+            "3 of 3 requests succeeded in 1 round; most often: 4,000 x a: one; 3 x b: two; 2 x c: three. Billed: ",
+        ),
+    ],
+)
+def test_a_job_is_told_by_how_many_of_how_many_and_why_the_rest_not(fields: dict[str, Any], begin: str) -> None:
+    assert described(**fields).startswith(begin)
+
+
+def test_tokens_are_told_as_they_are_billed() -> None:
+    said = described(tokens={"prompt": 1_234_567, "completion": 89})
+    assert ". Billed: 1,234,567 prompt and 89 completion tokens. " in said
+
+
+@pytest.mark.parametrize(
+    ("running", "repeated", "end"),
+    [
+        ([], 0, f". Nothing runs any more. {KEPT}"),
+        ([], 1_500, "any more. Clearing the task sends again what has no good answer (1,500) and keeps the rest"),
+        (["batch_1"], 0, f"client.cancel_batch('batch_1'). {KEPT}"),
+        (["batch_1", "batch_2"], 2, "(2) and keeps the rest"),
+    ],
+)
+def test_what_still_costs_and_what_clearing_does_comes_last(running: list[str], repeated: int, end: str) -> None:
+    said = described(running, repeated)
+    assert said.endswith(end)
+    assert ("Nothing runs any more" in said) is not bool(running)
+    if running:
+        assert f". {describe_running(running, 'my_conn')}. " in said
+
+
+@pytest.mark.parametrize(
+    ("batch_ids", "begin", "end"),
+    [
+        (["batch_1"], "The batch batch_1 runs on, ", "; client.cancel_batch('batch_1')"),
+        (
+            ["batch_1", "batch_2"],
+            "The batches batch_1, batch_2 run on, ",
+            "; client.cancel_batch('batch_1'); client.cancel_batch('batch_2')",
+        ),
+    ],
+)
+def test_what_runs_on_is_named_with_how_to_end_it(batch_ids: list[str], begin: str, end: str) -> None:
+    said = describe_running(batch_ids, "my_conn")
+    assert said.startswith(begin)
+    assert said.endswith("To cancel: client = SiliconFlowHook('my_conn').get_conn()" + end)
+    assert "what is answered is billed" in said
