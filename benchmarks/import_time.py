@@ -9,6 +9,8 @@ from peers import installed
 
 MODULES = {
     "siliconflow": (
+        "siliconflow_provider.operators.inference",
+        "siliconflow_provider.decorators.inference",
         "siliconflow_provider.operators.batches",
         "siliconflow_provider.operators.files",
         "siliconflow_provider.sensors.batches",

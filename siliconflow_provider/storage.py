@@ -15,6 +15,9 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.jobs import blocks
 
+# s3fs reads ten chunks at a time, of 50 MiB each unless it is told otherwise.
+S3_CHUNK_BYTES = 1 << 23
+
 
 def storage_path(path: str | os.PathLike[str]) -> ObjectStoragePath:
     """Return the path as Airflow's object storage takes it; a relative local one is made absolute.
@@ -58,7 +61,8 @@ def publish(source: Path, target: ObjectStoragePath) -> None:
     Not written through `open()`: a file object that is closed by an error is published all the same, half.
     """
     if target.protocol not in ("file", "local"):
-        target.fs.put_file(str(source), target.path)
+        options = {"chunksize": S3_CHUNK_BYTES} if target.protocol.startswith("s3") else {}
+        target.fs.put_file(str(source), target.path, **options)
         return
     final = Path(target.path)
     final.parent.mkdir(parents=True, exist_ok=True)

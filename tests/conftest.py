@@ -34,6 +34,8 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 
 from siliconflow_provider.api import clock as provider_clock  # noqa: E402
 from siliconflow_provider.api.client import SiliconFlowClient  # noqa: E402
+from siliconflow_provider.emulator.control import Control  # noqa: E402
+from siliconflow_provider.emulator.forms import Forms  # noqa: E402
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions  # noqa: E402
 from siliconflow_provider.jobs.parts import PartWriter  # noqa: E402
 
@@ -78,7 +80,12 @@ def clock() -> HeldClock:
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> EmulatorOptions:
+def forms() -> Forms:
+    return Forms()
+
+
+@pytest.fixture
+def options(tmp_path: Path, forms: Forms) -> EmulatorOptions:
     """Phases of round lengths: queue 10 s, run 100 s, finalize 5 s, cancel 20 s."""
     return EmulatorOptions(
         data_dir=tmp_path / "data",
@@ -87,7 +94,14 @@ def options(tmp_path: Path) -> EmulatorOptions:
         finalize_seconds=5,
         cancel_seconds=20,
         url_seconds=60,
+        forms=forms,
+        control=True,
     )
+
+
+@pytest.fixture
+def control(emulator: Emulator) -> Control:
+    return emulator.control
 
 
 @pytest.fixture

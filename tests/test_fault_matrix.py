@@ -169,7 +169,6 @@ def options(options: EmulatorOptions, cell: Cell) -> EmulatorOptions:
     lag = 6.0 if cell.call.has_rival else 0.0
     return replace(
         options,
-        control=True,
         url_seconds=3600,
         queue_seconds=3600 if cell.call.has_rival else options.queue_seconds,
         forms=Forms(result_ids=cell.call.result_ids, list_lag_seconds=lag),

@@ -15,7 +15,7 @@ ALLOWED = {
     "jobs": {"api", "jobs"},
     "emulator": {"emulator"},
     "exceptions": set(),
-    "storage": set(),
+    "storage": {"jobs"},
     "hooks": {"api", "exceptions", "hooks"},
     "links": set(),
     "verdicts": {"exceptions", "jobs", "api"},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     DecoratedOperator,
+    context_merge,
     determine_kwargs,
     task_decorator_factory,
 )
@@ -44,8 +45,8 @@ class BatchInferenceDecoratedOperator(DecoratedOperator, BatchInferenceOperator)
 
     def source(self, context: Context) -> Iterable[Any]:
         """Call the function."""
-        arguments: dict[str, Any] = {**context, **self.op_kwargs}
-        kwargs = determine_kwargs(self.python_callable, self.op_args, arguments)
+        context_merge(context, self.op_kwargs)
+        kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         return items_of(self.python_callable(*self.op_args, **kwargs))
 
 

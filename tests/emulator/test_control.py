@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +10,16 @@ from siliconflow_provider.emulator.errors import ControlError
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 
 
-def test_it_is_off_unless_asked_for(emulator: Emulator) -> None:
-    with pytest.raises(ControlError, match=r"EmulatorOptions\(control=True\)"):
+def test_it_is_off_unless_asked_for(tmp_path: Path) -> None:
+    with (
+        Emulator(EmulatorOptions(tmp_path)) as emulator,
+        pytest.raises(ControlError, match=r"EmulatorOptions\(control=True\)"),
+    ):
         _ = emulator.control
 
 
 def test_what_needs_a_running_emulator_says_so(options: EmulatorOptions) -> None:
-    new, stopped = (Emulator(replace(options, control=True)) for _ in range(2))
+    new, stopped = (Emulator(options) for _ in range(2))
     with stopped:
         assert stopped.control.batches_created() == 0
     for emulator in (new, stopped):
@@ -28,7 +31,7 @@ def test_what_needs_a_running_emulator_says_so(options: EmulatorOptions) -> None
 def test_plans_may_be_made_before_the_start(
     options: EmulatorOptions, clock: Any, new_api: Any, sums: Callable[[int], bytes]
 ) -> None:
-    emulator = Emulator(replace(options, control=True), clock=clock)
+    emulator = Emulator(options, clock=clock)
     emulator.control.plan(end="failed", queue_seconds=0)
     with emulator:
         api = new_api(emulator)
@@ -39,7 +42,7 @@ def test_plans_may_be_made_before_the_start(
 def test_the_held_clock_moves_batches_urls_and_the_log(
     options: EmulatorOptions, clock: Any, new_api: Any, sums: Callable[[int], bytes]
 ) -> None:
-    with Emulator(replace(options, control=True), clock=clock) as emulator:
+    with Emulator(options, clock=clock) as emulator:
         emulator.control.clock.hold(1_900_000_000)
         api = new_api(emulator)
         batch_id = api.create(sums(1))

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import requests
 
-from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.emulator.server import Emulator
 
 Call = Callable[..., requests.Response]
-
-
-@pytest.fixture
-def options(options: EmulatorOptions) -> EmulatorOptions:
-    return replace(options, control=True)
 
 
 @pytest.fixture

@@ -1,17 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import pytest
 import requests
 
-from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
-
-
-@pytest.fixture
-def options(options: EmulatorOptions) -> EmulatorOptions:
-    return replace(options, control=True)
+from siliconflow_provider.emulator.server import Emulator
 
 
 def test_answers_are_counted_by_endpoint_and_status(api: Any, emulator: Emulator) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,11 +14,6 @@ from siliconflow_provider.emulator.executions import Executions, request_digest
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 
 Sums = Callable[[int], bytes]
-
-
-@pytest.fixture
-def options(options: EmulatorOptions) -> EmulatorOptions:
-    return replace(options, control=True)
 
 
 def totals(emulator: Emulator, by: Any = "body") -> tuple[int, int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,14 +12,9 @@ import requests
 
 from siliconflow_provider.emulator.errors import ControlError
 from siliconflow_provider.emulator.faults import TRANSPORT
-from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.emulator.server import Emulator
 
 Sums = Callable[[int], bytes]
-
-
-@pytest.fixture
-def options(options: EmulatorOptions) -> EmulatorOptions:
-    return replace(options, control=True)
 
 
 @pytest.fixture

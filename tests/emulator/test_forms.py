@@ -21,7 +21,7 @@ Sums = Callable[[int], bytes]
 @pytest.fixture
 def options(options: EmulatorOptions, request: pytest.FixtureRequest) -> EmulatorOptions:
     """With an indirect parameter: the names of the forms."""
-    return replace(options, forms=Forms.named(request.param), control=True)
+    return replace(options, forms=Forms.named(request.param))
 
 
 @pytest.fixture

@@ -18,11 +18,6 @@ DAY = 24 * 3600
 Sums = Callable[[int], bytes]
 
 
-@pytest.fixture
-def options(options: EmulatorOptions) -> EmulatorOptions:
-    return replace(options, control=True)
-
-
 @pytest.mark.parametrize(
     ("share", "total", "chosen"),
     [

@@ -15,7 +15,6 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import BadRequestError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.emulator.control import Control
-from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.jobs import submission as submissions
 from siliconflow_provider.jobs.batches import JobBatches
 from siliconflow_provider.jobs.job import Round
@@ -24,16 +23,6 @@ from siliconflow_provider.jobs.submission import SETTLING_SECONDS, Submission
 
 CREATED = 1_800_000_000
 DAY = 24 * 3600
-
-
-@pytest.fixture
-def options(options: EmulatorOptions) -> EmulatorOptions:
-    return replace(options, control=True)
-
-
-@pytest.fixture
-def control(emulator: Emulator) -> Control:
-    return emulator.control
 
 
 @pytest.fixture

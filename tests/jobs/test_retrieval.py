@@ -12,7 +12,6 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError, UnreadableAnswerError
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
-from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.jobs.answers import ResultRow
 from siliconflow_provider.jobs.files import JobFilesError, RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
@@ -21,21 +20,6 @@ from siliconflow_provider.jobs.submission import Submission
 Attempt = Callable[..., JobRunner]
 Rows = Callable[[JobRunner], list[dict[str, Any]]]
 DAY = 24 * 3600
-
-
-@pytest.fixture
-def forms() -> Forms:
-    return Forms()
-
-
-@pytest.fixture
-def options(options: EmulatorOptions, forms: Forms) -> EmulatorOptions:
-    return replace(options, control=True, forms=forms)
-
-
-@pytest.fixture
-def control(emulator: Emulator) -> Control:
-    return emulator.control
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
-from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.jobs.files import JobFilesError, RequestsLostError
 from siliconflow_provider.jobs.job import PlannedRound, Round
 from siliconflow_provider.jobs.runner import JobRunner
@@ -23,13 +22,8 @@ HOUR, DAY = 3600, 24 * 3600
 
 
 @pytest.fixture
-def options(options: EmulatorOptions) -> EmulatorOptions:
-    return replace(options, control=True, forms=Forms(result_ids=True))
-
-
-@pytest.fixture
-def control(emulator: Emulator) -> Control:
-    return emulator.control
+def forms() -> Forms:
+    return Forms(result_ids=True)
 
 
 @pytest.fixture

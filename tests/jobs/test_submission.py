@@ -22,7 +22,6 @@ from siliconflow_provider.api.errors import (
 )
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.emulator.forms import Forms
-from siliconflow_provider.emulator.server import EmulatorOptions
 from siliconflow_provider.jobs.submission import (
     LOOK_PAUSES,
     SETTLING_SECONDS,
@@ -39,16 +38,6 @@ DAY = 24 * 3600
 CREATED = 1_800_000_000
 WANTED = Submission(key="key-1", run="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
 OURS = ["airflow_key", "airflow_run", "airflow_input", "airflow_max_tries", "airflow_task"]
-
-
-@pytest.fixture
-def forms() -> Forms:
-    return Forms()
-
-
-@pytest.fixture
-def options(options: EmulatorOptions, forms: Forms) -> EmulatorOptions:
-    return replace(options, control=True, forms=forms)
 
 
 @pytest.fixture

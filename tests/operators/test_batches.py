@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,16 +31,6 @@ from siliconflow_provider.exceptions import (
 from siliconflow_provider.jobs.submission import SETTLING_SECONDS
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
-
-
-@pytest.fixture
-def forms() -> Forms:
-    return Forms()
-
-
-@pytest.fixture
-def options(options: EmulatorOptions, forms: Forms) -> EmulatorOptions:
-    return replace(options, control=True, forms=forms)
 
 
 @pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])

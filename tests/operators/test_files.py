@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.emulator.server import EmulatorOptions
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
 from siliconflow_provider.operators.files import UploadFileOperator
 
@@ -18,11 +16,6 @@ from siliconflow_provider.operators.files import UploadFileOperator
 def upload_path(connection: str, context: dict[str, Any]) -> Callable[[object], str]:
     """Runs the operator on a path."""
     return lambda path: UploadFileOperator(task_id="upload", file_path=str(path)).execute(context)
-
-
-@pytest.fixture
-def options(options: EmulatorOptions) -> EmulatorOptions:
-    return replace(options, control=True)
 
 
 @pytest.fixture

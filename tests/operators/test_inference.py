@@ -20,7 +20,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import InvalidRequestError, SiliconFlowError
 from siliconflow_provider.api.models import BatchTiming
 from siliconflow_provider.emulator.control import Control
-from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.emulator.server import EmulatorOptions
 from siliconflow_provider.exceptions import (
     BatchCancelledError,
     BatchTimeoutError,
@@ -40,16 +40,6 @@ Run = Callable[..., Any]
 Rows = Callable[[], list[dict[str, Any]]]
 DAY = 24 * 3600
 HALF_A_DAY = DAY / 2
-
-
-@pytest.fixture
-def options(options: EmulatorOptions) -> EmulatorOptions:
-    return replace(options, control=True)
-
-
-@pytest.fixture
-def control(emulator: Emulator) -> Control:
-    return emulator.control
 
 
 def sums(count: int, start: int = 0) -> list[str]:

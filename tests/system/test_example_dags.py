@@ -15,8 +15,11 @@ PLAIN = ("nightly_eval", "nightly_eval_one_task")
 
 @pytest.fixture(scope="session")
 def example_run(components: Components) -> Callable[[str], DagRun]:
-    """Gives the run of an example, triggered when first asked for."""
-    return functools.cache(components.trigger_dag_run)
+    """Gives the run of an example, triggered when first asked for; those of the plain run go side by side."""
+    run = functools.cache(components.trigger_dag_run)
+    for dag_id in PLAIN:
+        run(dag_id)
+    return run
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,17 +25,6 @@ from siliconflow_provider.triggers.batches import BatchTrigger
 from siliconflow_provider.triggers.watcher import watching
 
 LIST, SINGLE = "GET /batches", "GET /batches/{id}"
-
-
-@pytest.fixture
-def forms() -> Forms:
-    return Forms()
-
-
-@pytest.fixture
-def options(options: EmulatorOptions, forms: Forms) -> EmulatorOptions:
-    """A batch is over after 115 s."""
-    return replace(options, control=True, forms=forms)
 
 
 @pytest.fixture
