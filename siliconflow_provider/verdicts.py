@@ -41,13 +41,22 @@ def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
             )
 
 
+SHOWN_BATCHES = 10
+
+
 def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
     """Say what goes on, what that costs, and how to end it."""
-    which = f"batch {batch_ids[0]} runs" if len(batch_ids) == 1 else f"batches {', '.join(batch_ids)} run"
-    cancels = "; ".join(f"client.cancel_batch({each!r})" for each in batch_ids)
+    shown = ", ".join(batch_ids[:SHOWN_BATCHES])
+    if len(batch_ids) <= SHOWN_BATCHES:
+        which = f"batch {shown} runs" if len(batch_ids) == 1 else f"batches {shown} run"
+        calls = "; ".join(f"client.cancel_batch({each!r})" for each in batch_ids)
+        cancels = f"client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {calls}"
+    else:
+        which = f"{len(batch_ids):,} batches {shown}, ... run"
+        cancels = "a CancelBatchOperator without batch_id, in this DAG run"
     return (
         f"The {which} on, and what is answered is billed; the next attempt of this task takes over what runs or has "
-        f"completed. To cancel: client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {cancels}"
+        f"completed. To cancel: {cancels}"
     )
 
 

@@ -79,16 +79,26 @@ def test_what_still_costs_and_what_clearing_does_comes_last(running: list[str], 
 @pytest.mark.parametrize(
     ("batch_ids", "begin", "end"),
     [
-        (["batch_1"], "The batch batch_1 runs on, ", "; client.cancel_batch('batch_1')"),
+        (
+            ["batch_1"],
+            "The batch batch_1 runs on, ",
+            "client = SiliconFlowHook('my_conn').get_conn(); client.cancel_batch('batch_1')",
+        ),
         (
             ["batch_1", "batch_2"],
             "The batches batch_1, batch_2 run on, ",
-            "; client.cancel_batch('batch_1'); client.cancel_batch('batch_2')",
+            "client = SiliconFlowHook('my_conn').get_conn(); client.cancel_batch('batch_1'); "
+            "client.cancel_batch('batch_2')",
+        ),
+        (
+            [f"batch_{number}" for number in range(2000)],
+            f"The 2,000 batches {', '.join(f'batch_{number}' for number in range(10))}, ... run on, ",
+            "a CancelBatchOperator without batch_id, in this DAG run",
         ),
     ],
 )
 def test_what_runs_on_is_named_with_how_to_end_it(batch_ids: list[str], begin: str, end: str) -> None:
     said = describe_running(batch_ids, "my_conn")
     assert said.startswith(begin)
-    assert said.endswith("To cancel: client = SiliconFlowHook('my_conn').get_conn()" + end)
+    assert said.endswith(f"To cancel: {end}")
     assert "what is answered is billed" in said

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
+import msgspec
+
+from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.parts import Part
-from siliconflow_provider.jobs.request_lines import read_request
 
 JOB, REQUESTS, ROWS = "job.json", "requests.jsonl", "rows.jsonl"
 RESULTS, MANIFEST = "results.jsonl", "manifest.json"
@@ -77,12 +78,18 @@ def _is_unchanged(path: Path, part: Part) -> bool:
         return hashlib.file_digest(content, "sha256").hexdigest() == part.sha256
 
 
+class _Identity(msgspec.Struct, gc=False):
+    custom_id: str
+
+
+_decoder = msgspec.json.Decoder(_Identity)
+
+
 def ids_of_part(path: Path, part: Part) -> Iterator[str]:
     """Yield the custom id of each request of a part."""
-    with path.open("rb") as file:
-        file.seek(part.offset)
-        for line in islice(file, part.lines):
-            yield read_request(line).custom_id
+    with FilePart(path, part) as content:
+        for block in blocks_of(pieces_of(content)):
+            yield from (each.custom_id for each in _decoder.decode_lines(block))
 
 
 class FilePart:
