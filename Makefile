@@ -50,7 +50,7 @@ wheel: $(CLEAN)/ready build ## Build the wheel and try it alone in a clean Airfl
 system: $(READY) ## Run the tests on real Airflow components, some of which are killed
 	$(VENV)/bin/python -m pytest -m system tests/system
 
-crash-matrix: $(READY) ## Kill a task or a component at each step, and write docs/crash-matrix.md; takes ten minutes
+crash-matrix: $(READY) ## Kill a task or a component at each step, and write docs/crash-matrix.md; takes six minutes
 	$(VENV)/bin/python -m tests.system.crash_matrix docs/crash-matrix.md
 
 demo: $(READY) ## Run the nightly eval end to end against the emulator
@@ -62,11 +62,11 @@ ui: $(READY) ## Open Airflow's UI with the examples and the emulator; Ctrl-C sto
 emulator: $(READY) ## Start the emulator on port 8900, to develop DAGs against
 	$(VENV)/bin/python -m siliconflow_provider.emulator --port 8900
 
-fault-matrix: $(READY) ## Break each call in every way, and write docs/fault-matrix.md; takes two minutes
+fault-matrix: $(READY) ## Break each call in every way, and write docs/fault-matrix.md; takes five minutes
 	FAULT_MATRIX=docs/fault-matrix.md $(VENV)/bin/python -m pytest --tb=line --show-capture=no tests/test_fault_matrix.py
 	@cat docs/fault-matrix.md
 
-races: $(READY) ## Run one task instance in ten processes at once, and write docs/races.md; takes a minute
+races: $(READY) ## Run one task instance in ten processes at once, and write docs/races.md; takes three minutes
 	$(VENV)/bin/python scripts/races.py docs/races.md
 
 clean: ## Remove environments and what the demo left
