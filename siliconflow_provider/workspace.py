@@ -48,9 +48,9 @@ class Workspace:
         self._versions[name] = self._version(name)
 
     def restore(self, *names: str) -> None:
-        """Publish these files once more where another attempt has put its own in their place since."""
+        """Publish once more what this attempt has published of these, where another has put its own in their place."""
         for name in names:
-            if self._version(name) != self._versions[name]:
+            if name in self._versions and self._version(name) != self._versions[name]:
                 self.publish(name)
 
     def publish_json(self, name: str, value: Any) -> None:

@@ -41,6 +41,7 @@ class JobBatches:
         self._submission = submission
         self._ended = {each.id: each for each in ended}
         self._found: dict[tuple[int, str], Batch] = {}
+        self._others: list[Batch] = []
 
     def look_until_settled(self, rounds: Sequence[Round]) -> None:
         """List them, and again where an attempt at the same time may have created older ones than those found."""
@@ -60,7 +61,7 @@ class JobBatches:
         for each in rounds:
             for part in each.parts:
                 submission = self._submission_of(each, part)
-                group = groups.get((str(each.number), submission.input_key), [])
+                group = groups.pop((str(each.number), submission.input_key), [])
                 own = self.of_part(each, part)
                 # A list that lags must not hide what this attempt has created.
                 if own is not None and all(batch.id != own.id for batch in group):
@@ -69,6 +70,13 @@ class JobBatches:
                 best = best_batch(group, submission)
                 if best is not None:
                     self._found[each.number, part.sha256] = best
+        rest = [batch for group in groups.values() for batch in group if self._submission.is_same_grant(batch)]
+        self._others = [each for each in rest if runs_or_has_answered(each)]
+
+    @property
+    def rivals(self) -> list[Batch]:
+        """What another attempt at the same time has submitted for a job of its own, where this one has no batch."""
+        return [] if self._found else self._others
 
     def submit(self, round_: Round, parts: Sequence[Part], path: Path) -> None:
         """Upload parts of a round's file and create their batches, a few at a time."""
@@ -116,3 +124,11 @@ class JobBatches:
 
     def _submission_of(self, round_: Round, part: Part) -> Submission:
         return replace(self._submission, content=part.sha256, round=round_.number)
+
+
+def runs_or_has_answered(batch: Batch) -> bool:
+    """Whether a batch has cost something, or may."""
+    if not batch.is_terminal:
+        return True
+    counts = batch.request_counts
+    return bool(counts.completed) if counts is not None else batch.final_status == "completed"

@@ -11,7 +11,7 @@ import pendulum
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.batches import runs_or_has_answered
 from siliconflow_provider.jobs.files import JOB, REQUESTS, ROWS, Files, JobFilesError
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.preparation import Prepared, prepare
@@ -102,7 +102,7 @@ def _prepare(
         settle()
         other = _other_job(files, job)
     if other is None:
-        files.restore(REQUESTS, *[ROWS] * prepared.has_rows)
+        files.restore(REQUESTS, ROWS)
     else:
         changes = _changes(files, other, submission, definition)
         if changes:
@@ -142,18 +142,13 @@ def _log_continuation(job: Job) -> None:
 
 
 def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submission: Submission) -> None:
-    lost = [each.id for each in batches_of_key(client, submission) if not each.is_terminal or _has_answered(each)]
+    lost = [each.id for each in batches_of_key(client, submission) if runs_or_has_answered(each)]
     if lost:
         raise JobFilesError(
             f"{files.url(JOB)} is gone, but {len(lost):,} batches of this task instance run or have answered "
             f"({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''}): put the job's files back, or buy everything "
             "again with another submission_key"
         )
-
-
-def _has_answered(batch: Batch) -> bool:
-    counts = batch.request_counts
-    return bool(counts.completed) if counts is not None else batch.final_status == "completed"
 
 
 def _warn_of_running_batches(client: SiliconFlowClient, submission: Submission, changes: list[str]) -> None:

@@ -15,7 +15,16 @@ from siliconflow_provider.api.durations import parse_completion_window
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.batches import JobBatches
 from siliconflow_provider.jobs.collection import Answers, Validate
-from siliconflow_provider.jobs.files import JOB, Files, JobFilesError, RequestFiles, requests_name
+from siliconflow_provider.jobs.files import (
+    JOB,
+    REQUESTS,
+    ROWS,
+    Files,
+    JobFilesError,
+    RequestFiles,
+    RequestsLostError,
+    requests_name,
+)
 from siliconflow_provider.jobs.job import Job, PlannedRound, Round
 from siliconflow_provider.jobs.landing import Landed, land
 from siliconflow_provider.jobs.parts import Part, PartWriter
@@ -108,8 +117,15 @@ class JobRunner:
         """Submit these parts of the newest round.
 
         :raises JobFilesError: when the service may have run and forgotten them
+        :raises RequestsLostError: when another attempt has submitted other requests
         """
         newest = self.rounds[-1]
+        if self._batches.rivals:
+            raise RequestsLostError(
+                f"another attempt of this task has submitted other requests ({self._batches.rivals[0].id} and others), "
+                f"and puts its {JOB} back: a retry goes on with it. If none does, cancel these, or let them end, and "
+                "begin anew with another submission_key"
+            )
         age = clock.now() - pendulum.from_timestamp(newest.planned_at)
         if age > RETENTION and not self.is_cleared:
             raise JobFilesError(
@@ -119,6 +135,8 @@ class JobRunner:
             )
         self._batches.submit(newest, parts, self._requests.path(newest))
         self._batches.look(self.rounds)
+        # An attempt that was late may have written its own job meanwhile; it finds these batches and stops.
+        self._files.restore(JOB, REQUESTS, ROWS)
 
     def collect(self) -> Answers:
         """Fetch what all batches that are over have answered."""

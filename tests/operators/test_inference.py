@@ -340,6 +340,36 @@ class TestContinue:
         run(lambda: infer(requests=items, prompt="{q}", deferrable=True))
         assert [each["input"] for each in rows()] == items
 
+    def test_an_attempt_that_is_late_buys_nothing_beside_what_another_has_submitted(
+        self, infer: Infer, run: Run, control: Control, monkeypatch: pytest.MonkeyPatch, kill: Any
+    ) -> None:
+        """It writes its own job when the other's is submitted, since it was held up after it had looked."""
+        publish_json = Workspace.publish_json
+
+        def late(self: Workspace, name: str, value: Any) -> None:
+            monkeypatch.setattr(Workspace, "publish_json", publish_json)
+            kill(JobRunner, "submit", after=True)
+            with pytest.raises(Killed):
+                run(lambda: infer(requests=sums(3)))
+            publish_json(self, name, value)
+
+        monkeypatch.setattr(Workspace, "publish_json", late)
+        with pytest.raises(
+            RequestsLostError, match=r"another attempt of this task has submitted other requests \(batch"
+        ):
+            run(lambda: infer(requests=sums(2)))
+        assert control.batches_created() == 1
+
+    def test_an_attempt_that_has_submitted_puts_its_job_back(
+        self, infer: Infer, run: Run, rows: Rows, clock: Any, tmp_path: Path, control: Control
+    ) -> None:
+        for name in ("requests.jsonl", "job.json"):
+            path = tmp_path / "out" / name
+            clock.after(2 * SETTLING_SECONDS - 1, lambda path=path: path.write_text("another's\n"))
+        run(lambda: infer(requests=sums(3), deferrable=True))
+        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert_nothing_was_bought_twice(control, 3)
+
     def test_requests_that_are_not_those_of_the_job_are_never_sent_nor_taken_for_its_own(
         self, infer: Infer, run: Run, control: Control, tmp_path: Path, kill: Any, clock: Any
     ) -> None:
