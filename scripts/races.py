@@ -80,8 +80,8 @@ no lock is needed: the oldest has nobody who could cancel it, and a batch whose 
 A job is agreed on before anything is submitted: {settling:.0f} s after an attempt has written `job.json` it reads it
 again. The last one written stands, and its attempt puts its own requests back where another has replaced them; nobody
 goes on with a job that is younger. Before they are used, requests are compared with the hashes in `job.json`.
-An attempt that was held up between its look and its write finds the other's batches before it creates any, and ends with
-an error that a retry heals; the other one puts its job back once it has submitted.
+An attempt that was held up between its look and its write finds the other's batches before it creates any, and ends
+with an error that a retry heals; the other one puts its job back once it has submitted.
 
 ## What it cannot rule out
 
