@@ -15,7 +15,9 @@ from siliconflow_provider.api.download import Download
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.errors import (
     AnswerLostError,
+    BadRequestError,
     CreateUncertainError,
+    IncompleteListError,
     InvalidRequestError,
     ServerError,
     UnreadableAnswerError,
@@ -27,6 +29,10 @@ from siliconflow_provider.api.transport import Transport
 
 DEFAULT_BASE_URL = "https://api.siliconflow.com/v1"
 PAGE_SIZE = 100
+# What a service shows at least that has more: ten files, where nothing else is asked for.
+SHORTEST_PAGE = 10
+# A list that has no end must have one here.
+MOST_PAGES = 2_000
 
 T = TypeVar("T")
 
@@ -89,9 +95,15 @@ class SiliconFlowClient:
             return self._read(File.from_json, self._transport.retry(send, repeatable=True), "POST /files")
 
     def list_files(self) -> list[File]:
-        """List the files that the account keeps."""
+        """List some of the files that the account keeps: the service may leave out any, and documents no order."""
+        query = {"purpose": "batch", "limit": PAGE_SIZE}
+        try:
+            answer = self._get("/files", params=query)
+        except BadRequestError:
+            # A service that does not know these parameters.
+            answer = self._get("/files")
         # One that cannot be named can at worst be uploaded again, which costs nothing.
-        found = (_parsed(File.from_json, each) for each in self._items(self._get("/files"), "GET /files"))
+        found = (_parsed(File.from_json, each) for each in self._items(answer, "GET /files") or [])
         return [each for each in found if each is not None]
 
     def download(self, file_ref: str, fileobj: IO[bytes]) -> int:
@@ -160,25 +172,51 @@ class SiliconFlowClient:
         path = _batch_path(batch_id)
         return self._read(Batch.from_json, self._get(path), f"GET {path}")
 
-    def list_batches(self) -> Iterator[Batch]:
-        """Yield the account's batches, newest first, page by page where the service pages."""
+    def list_batches(self, *, may_be_empty: bool = False) -> Iterator[Batch]:
+        """Yield the account's batches in the service's order, page by page, as long as a page shows new ones.
+
+        :param may_be_empty: take `null` in place of a list for an empty one
+        :raises IncompleteListError: after all others, when the service says that there are more
+        """
         seen: set[str] = set()
         after: str | None = None
-        while True:
-            page, after = self.batch_page(after)
+        longest = SHORTEST_PAGE
+        for _ in range(MOST_PAGES):
+            page, has_more = self._page(after, may_be_empty=may_be_empty)
             fresh = [each for each in page if each.id not in seen]
             seen.update(each.id for each in fresh)
             yield from fresh
-            # A service that ignores paging sends everything again; then nothing is new.
-            if not fresh or after is None:
+            # A short page is the last one. A long one need not be, even where the service says nothing of others.
+            if not has_more and (not fresh or len(page) < longest or len(page) > PAGE_SIZE):
                 return
+            longest = max(longest, len(page))
+            if not fresh:
+                break
+            after = page[-1].id
+        raise IncompleteListError(
+            f"GET /batches at {self._host} says that there are more batches than the {len(seen):,} that it shows: "
+            "try again later, and show this to the service's support if it stays"
+        )
 
     def batch_page(self, after: str | None = None) -> tuple[list[Batch], str | None]:
         """Return one page of `list_batches`, and what to ask for the next one with; None when there is none."""
+        page, has_more = self._page(after)
+        may_have_next = len(page) >= PAGE_SIZE if has_more is None else has_more
+        return page, page[-1].id if page and may_have_next else None
+
+    def _page(self, after: str | None, *, may_be_empty: bool = False) -> tuple[list[Batch], bool | None]:
+        """Return one page, and whether the service says that there are more; None when it does not say."""
         query = {"limit": PAGE_SIZE, **({"after": after} if after else {})}
-        answer = self._get("/batches", params=query)
-        page = [self._listed_batch(each) for each in self._items(answer, "GET /batches")]
-        return page, page[-1].id if page and _has_more(answer, len(page)) else None
+
+        def ask() -> tuple[list[Any], bool | None]:
+            answer = self._transport.call("GET", "/batches", params=query)
+            items = self._items(answer, "GET /batches")
+            if items is None and not may_be_empty:
+                raise self._no_list("GET /batches")
+            return items or [], _has_more(answer)
+
+        items, has_more = self._transport.retry(ask, repeatable=True)
+        return [self._listed_batch(each) for each in items], has_more
 
     def cancel_batch(self, batch_id: str) -> Batch:
         """Ask the service to cancel a batch; what has already been answered is still billed."""
@@ -198,13 +236,16 @@ class SiliconFlowClient:
             raise UnreadableAnswerError(f"{what} at {self._host} was answered without an id: check the base URL")
         return found
 
-    def _items(self, answer: Any, what: str) -> list[Any]:
-        """Return the items of a list that may be wrapped once more; null is an empty list."""
+    def _items(self, answer: Any, what: str) -> list[Any] | None:
+        """Return the items of a list that may be wrapped once more; None when null stands in its place."""
         while isinstance(answer, dict) and "data" in answer:
             answer = answer["data"]
         if answer is not None and not isinstance(answer, list):
-            raise UnreadableAnswerError(f"{what} at {self._host} was answered without a list: check the base URL")
-        return answer or []
+            raise self._no_list(what)
+        return answer
+
+    def _no_list(self, what: str) -> UnreadableAnswerError:
+        return UnreadableAnswerError(f"{what} at {self._host} was answered without a list: check the base URL")
 
     def _listed_batch(self, item: Any) -> Batch:
         found = _parsed(Batch.from_json, item)
@@ -234,13 +275,12 @@ def _parsed(parse: Callable[[Mapping[str, Any]], T], data: Any) -> T | None:
         return None
 
 
-def _has_more(answer: Any, length: int) -> bool:
-    """Say whether a page may have a next one; where the service does not tell, a full page may."""
+def _has_more(answer: Any) -> bool | None:
     while isinstance(answer, dict):
         if answer.get("has_more") is not None:
             return bool(answer["has_more"])
         answer = answer.get("data")
-    return length >= PAGE_SIZE
+    return None
 
 
 def _name_of(fileobj: IO[bytes]) -> str:

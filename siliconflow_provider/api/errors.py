@@ -13,7 +13,8 @@ SiliconFlowError
 │   └── CertificateError         the server could not prove who it is
 ├── AnswerLostError              the request was sent; whether it was carried out is not known
 │   ├── IncompleteBodyError      the answer's body was shorter than promised
-│   └── UnreadableAnswerError    the answer is not what the service documents
+│   ├── UnreadableAnswerError    the answer is not what the service documents
+│   └── IncompleteListError      the service has more batches than it lists
 └── CreateUncertainError         a batch may or may not have been created
 """
 
@@ -108,6 +109,10 @@ class IncompleteBodyError(AnswerLostError):
 
 class UnreadableAnswerError(AnswerLostError):
     """The answer has a form that the service does not document."""
+
+
+class IncompleteListError(AnswerLostError):
+    """The service says that it has more batches, and does not list them."""
 
 
 class CreateUncertainError(SiliconFlowError):

@@ -134,6 +134,7 @@ class Batch:
     request_counts: RequestCounts | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     timing: BatchTiming = field(default_factory=BatchTiming)
+    file_name: str | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Batch:
@@ -153,6 +154,7 @@ class Batch:
             request_counts=RequestCounts.from_json(data.get("request_counts")),
             metadata=_pairs(data.get("metadata")),
             timing=BatchTiming.from_json(data),
+            file_name=_text(data.get("file_name")),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from siliconflow_provider.emulator.presentation import (
 from siliconflow_provider.emulator.signing import Signer
 
 UPLOAD_BLOCK = 1 << 20
+FILES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,20 @@ async def upload_file(request: Request, service: Served) -> Response:
 
 
 @router.get("/files")
-def list_files(service: Served) -> Response:
-    """The uploaded files."""
-    return JSONResponse(file_list(service.files.list(), service.forms))
+def list_files(request: Request, service: Served) -> Response:
+    """Some of the uploaded files: there is no way to ask for the others."""
+    files, query = service.files.list(), request.query_params
+    if service.forms.files_oldest_first:
+        files.reverse()
+    if service.forms.files_without_query:
+        if query:
+            raise bad_request(next(iter(query)), "is not known")
+        return JSONResponse(file_list(files, service.forms))
+    if service.forms.files_query_ignored:
+        return JSONResponse(file_list(files[:FILES_SHOWN], service.forms))
+    if query.get("purpose") != "batch":
+        raise bad_request("purpose", "is required, and must be 'batch'")
+    return JSONResponse(file_list(files[: _limit(query.get("limit")) or FILES_SHOWN], service.forms))
 
 
 @router.get("/files/{file_id}/content")
@@ -126,10 +138,7 @@ async def create_batch(request: Request, service: Served, reference: Referenced)
 def list_batches(request: Request, service: Served, reference: Referenced) -> Response:
     """A page of batches, newest first."""
     query = {} if service.forms.unpaged else request.query_params
-    limit = query.get("limit")
-    if limit is not None and not re.fullmatch(r"[1-9][0-9]{0,8}", limit):
-        raise bad_request("limit", "must be an integer of at least 1")
-    page, has_more = service.batches.list(query.get("after"), int(limit) if limit else None)
+    page, has_more = service.batches.list(query.get("after"), _limit(query.get("limit")))
     return JSONResponse(batch_list(page, has_more, reference, service.forms))
 
 
@@ -143,6 +152,12 @@ def get_batch(batch_id: str, service: Served, reference: Referenced) -> Response
 def cancel_batch(batch_id: str, service: Served, reference: Referenced) -> Response:
     """Begin to cancel a batch."""
     return JSONResponse(batch_object(service.batches.cancel(batch_id), reference, service.forms))
+
+
+def _limit(text: str | None) -> int | None:
+    if text is not None and not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise bad_request("limit", "must be an integer of at least 1")
+    return int(text) if text else None
 
 
 async def _blocks(request: Request) -> AsyncIterator[bytes]:

@@ -17,6 +17,7 @@ from siliconflow_provider.emulator.execution import Kind, result_lines
 from siliconflow_provider.emulator.executions import Identity, executed_body, executed_requests, request_digest
 from siliconflow_provider.emulator.files import RETENTION_SECONDS, FileStore, new_id
 from siliconflow_provider.emulator.forms import Forms
+from siliconflow_provider.emulator.paging import page_of
 from siliconflow_provider.emulator.plans import Failing, Plan
 from siliconflow_provider.emulator.state import (
     Batch,
@@ -114,11 +115,12 @@ class BatchStore:
         """Batches, newest first, and whether there are more; without a limit all (not documented)."""
         if after is not None and self._database.batch(after) is None:
             raise bad_request("after", f"there is no batch {after!r}")
-        now = self._clock()
-        lag = self._behaviour.forms.list_lag_seconds
-        shown_by = now - lag if lag else math.inf
-        batches = self._database.batches(after, -1 if limit is None else limit + 1, shown_by)
-        return [self._snapshot(batch, now) for batch in batches[:limit]], len(batches) > len(batches[:limit])
+        now, forms = self._clock(), self._behaviour.forms
+        shown_by = now - forms.list_lag_seconds if forms.list_lag_seconds else math.inf
+        batches, has_more = page_of(
+            lambda start, count: self._database.batches(start, count, shown_by), after, limit, forms
+        )
+        return [self._snapshot(batch, now) for batch in batches], has_more
 
     def cancel(self, batch_id: str) -> Snapshot:
         """Begin to cancel. Again is no error, a batch that is over is a 400 (both not documented)."""

@@ -13,6 +13,7 @@ from siliconflow_provider.emulator.database import UploadedFile
 from siliconflow_provider.emulator.forms import Forms
 
 Reference = Callable[[str], str]
+CUT_METADATA = 32
 NUMBERED = re.compile(r"line (\d+): (.*)", re.DOTALL)
 
 
@@ -54,7 +55,7 @@ def batch_object(snapshot: Snapshot, reference: Reference, forms: Forms) -> dict
         "cancelling_at": _seconds(state.cancelling_at),
         "cancelled_at": _seconds(state.cancelled_at),
         "request_counts": asdict(snapshot.counts) if snapshot.counts else None,
-        "metadata": batch.metadata,
+        "metadata": _metadata(batch.metadata, forms),
     }
 
 
@@ -69,7 +70,7 @@ def batch_list(snapshots: list[Snapshot], has_more: bool, reference: Reference, 
         "data": items,
         "first_id": items[0]["id"] if items else None,
         "last_id": items[-1]["id"] if items else None,
-        "has_more": has_more,
+        **({} if forms.without_has_more else {"has_more": has_more}),
     }
 
 
@@ -81,6 +82,16 @@ def _listed(item: dict[str, Any], forms: Forms) -> dict[str, Any]:
         return (field == "metadata" and forms.list_without_metadata) or (is_time_or_result and forms.list_without_times)
 
     return {field: value for field, value in item.items() if not is_left_out(field)}
+
+
+def _metadata(metadata: dict[str, str] | None, forms: Forms) -> dict[str, str] | None:
+    if metadata is None or forms.metadata_dropped:
+        return None
+    if forms.metadata_users_only:
+        return {key: value for key, value in metadata.items() if not key.startswith("airflow_")}
+    if forms.metadata_cut:
+        return {key: value[:CUT_METADATA] for key, value in metadata.items()}
+    return metadata
 
 
 def _error_objects(errors: tuple[str, ...]) -> dict[str, Any]:

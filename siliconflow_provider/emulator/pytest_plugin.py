@@ -33,8 +33,8 @@ def siliconflow_emulator(
 
     with Emulator(options) as emulator:
         monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(emulator.airflow_connection))
-        monkeypatch.setattr("siliconflow_provider.jobs.submission.SETTLING_SECONDS", 0)
-        monkeypatch.setattr("siliconflow_provider.jobs.submission.LOOK_PAUSES", (0, 0, 0))
+        monkeypatch.setattr("siliconflow_provider.jobs.creation.SETTLING_SECONDS", 0)
+        monkeypatch.setattr("siliconflow_provider.jobs.creation.LOOK_PAUSES", ((0,), (0,)))
         yield emulator
 
 

@@ -13,6 +13,7 @@ import pendulum
 import pytest
 
 from siliconflow_provider.api.client import PAGE_SIZE, SiliconFlowClient
+from siliconflow_provider.api.errors import IncompleteListError, UnreadableAnswerError
 from siliconflow_provider.api.models import BatchTiming, File, RequestCounts
 
 MakeBatch = Callable[..., dict[str, Any]]
@@ -182,13 +183,12 @@ LISTS: list[tuple[str, list[Any], list[str], list[str]]] = [
     (REFERENCE, [page("c", "b", **MORE), page("a", **LAST)], ["c", "b", "a"], ["b"]),
     (REFERENCE, [page("b", "a", **MORE), page(**LAST)], ["b", "a"], ["a"]),
     (GUIDE, [page("b", "a", **LAST)], ["b", "a"], []),
-    (GUIDE, [page("b", "a", **MORE), page("b", "a", **MORE)], ["b", "a"], ["a"]),
     (GUIDE, [page("b", "a")], ["b", "a"], []),
-    (GUIDE, [page(*FULL, "a", "z"), page(*FULL, "a", "z")], [*FULL, "a", "z"], ["z"]),
+    (GUIDE, [page(*FULL, "a", "z")], [*FULL, "a", "z"], []),
+    (NOBODY, [page(*FULL[:20]), page(*FULL[20:40]), page(*FULL[40:45])], FULL[:45], [FULL[19], FULL[39]]),
+    (NOBODY, [page(*FULL[:20], **LAST), page(*FULL[:20], **LAST)], FULL[:20], [FULL[19]]),
     (OPENAI, [page(*FULL, has_more=None), page("a")], [*FULL, "a"], [FULL[-1]]),
-    (OPENAI, [page(*FULL, **LAST)], FULL, []),
-    (OPENAI, [page(**MORE)], [], []),
-    (OPENAI, [{"object": "list", "data": None}], [], []),
+    (OPENAI, [page(*FULL, **LAST), page(**LAST)], FULL, [FULL[-1]]),
     (NOBODY, [page("c", "b", **MORE), page("b", "a", **LAST)], ["c", "b", "a"], ["b"]),
     (NOBODY, [OK | {"data": page("b", **MORE)}, OK | {"data": page("a", **LAST)}], ["b", "a"], ["b"]),
     (NOBODY, [OK | {"data": [item("a")]}], ["a"], []),
@@ -207,6 +207,36 @@ def test_batches_are_listed_whole_in_every_form(
     assert [each.id for each in caller.list_batches()] == ids
     pages = ["", *(f"&after={each}" for each in asked_on)]
     assert [each.target for each in server.received] == [f"/v1/batches?limit=100{each}" for each in pages]
+
+
+@pytest.mark.parametrize("answers", [[page("b", "a", **MORE)] * 2, [page(**MORE)]], ids=["again", "empty"])
+def test_a_list_that_is_not_whole_is_an_error(server: Any, caller: SiliconFlowClient, answers: list[Any]) -> None:
+    """What the service says that it has and does not show may be the batch that is looked for."""
+    for answer in answers:
+        server.json(answer)
+    batches, shown = caller.list_batches(), []
+    with pytest.raises(IncompleteListError, match=r"more batches than the \d that it shows: try again later"):
+        shown.extend(iter(batches))
+    assert [each.id for each in shown] == [each["id"] for each in answers[0]["data"]][: len(shown)]
+
+
+def test_a_list_without_an_end_has_one(server: Any, caller: SiliconFlowClient, monkeypatch: Any) -> None:
+    monkeypatch.setattr("siliconflow_provider.api.client.MOST_PAGES", 3)
+    for number in range(3):
+        server.json(page(f"b{number}", **MORE))
+    with pytest.raises(IncompleteListError, match="than the 3 that it shows"):
+        list(caller.list_batches())
+
+
+@pytest.mark.parametrize("answer", [{"object": "list", "data": None}, {"data": None, **LAST}])
+def test_null_is_a_list_only_where_it_may_be_empty(
+    server: Any, caller: SiliconFlowClient, answer: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("siliconflow_provider.api.clock.sleep", lambda seconds: None)
+    server.always = server.json(answer).script.pop()
+    assert list(caller.list_batches(may_be_empty=True)) == []
+    with pytest.raises(UnreadableAnswerError, match="was answered without a list"):
+        list(caller.list_batches())
 
 
 ITEMS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [

@@ -41,7 +41,7 @@ def body_id(answer: requests.Response) -> str:
 
 def test_uploaded_files_are_listed_and_served(api: Any) -> None:
     first, second = api.upload(b"{}\n", "a.jsonl"), api.upload(b"[]\n", "b.jsonl")
-    listed = api.call("GET", "/files").json()
+    listed = api.call("GET", "/files?purpose=batch").json()
     assert listed["object"] == "list"
     assert [(item["id"], item["filename"], item["created_at"]) for item in listed["data"]] == [
         (second, "b.jsonl", SECOND),

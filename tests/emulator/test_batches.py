@@ -189,7 +189,7 @@ def test_files_and_results_are_gone_after_30_days(api: Any, clock: Any, sums: Su
     batch_id = api.create(sums(1), input_file_id=file_id)
     clock.advance(DAY)
     assert api.call("GET", f"/files/{file_id}/content").status_code == 404
-    assert api.call("GET", "/files").json()["data"] != []
+    assert api.call("GET", "/files?purpose=batch").json()["data"] != []
     with pytest.raises(Exception, match="400"):
         api.create(sums(1), input_file_id=file_id)
     # The results are kept for 30 days of their own, and are made of an input that is gone by now.

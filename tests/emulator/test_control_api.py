@@ -38,7 +38,7 @@ def test_plans_and_faults_are_given_listed_and_forgotten(
     plan = {"metadata": {"team": "a"}, "failing": {"positions": [1]}}
     ask("POST", "/plans", plan).raise_for_status()
     ask("POST", "/faults", {"endpoint": "GET /files", "kind": "status", "status": 502}).raise_for_status()
-    assert api.call("GET", "/files").status_code == 502
+    assert api.call("GET", "/files?purpose=batch").status_code == 502
     batch_id = api.create(sums(2), metadata={"team": "a"})
     clock.advance(200)
     assert api.batch(batch_id)["request_counts"] == {"total": 2, "completed": 1, "failed": 1}

@@ -9,9 +9,9 @@ from siliconflow_provider.emulator.server import Emulator
 
 def test_answers_are_counted_by_endpoint_and_status(api: Any, emulator: Emulator) -> None:
     api.upload(b"{}\n")
-    for path in ("/files", "/batches/batch_a", "/batches/batch_b", "/nothing"):
+    for path in ("/files?purpose=batch", "/batches/batch_a", "/batches/batch_b", "/nothing"):
         api.call("GET", path)
-    requests.get(emulator.base_url + "/files", timeout=10)
+    requests.get(emulator.base_url + "/files?purpose=batch", timeout=10)
     requests.get(emulator.storage_url + "/results/file-x", timeout=10)
     answers = emulator.control.answers()
     assert {endpoint: counts for endpoint, counts in answers.items() if counts} == {
@@ -24,9 +24,9 @@ def test_answers_are_counted_by_endpoint_and_status(api: Any, emulator: Emulator
 
 
 def test_counts_go_on_after_a_stop_and_a_reset(api: Any, emulator: Emulator, new_api: Any) -> None:
-    api.call("GET", "/files")
+    api.call("GET", "/files?purpose=batch")
     emulator.control.reset()
     emulator.stop()
     emulator.start()
-    new_api(emulator).call("GET", "/files")
+    new_api(emulator).call("GET", "/files?purpose=batch")
     assert emulator.control.answers()["GET /files"] == {200: 2}

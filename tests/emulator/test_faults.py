@@ -56,7 +56,7 @@ def test_the_body_is_the_services_or_as_it_was_given(
     api: Any, emulator: Emulator, fields: Any, content_type: str, content: bytes
 ) -> None:
     emulator.control.fault("GET /files", **fields)
-    answer = api.call("GET", "/files")
+    answer = api.call("GET", "/files?purpose=batch")
     assert answer.status_code == fields.get("status", 503)
     assert answer.headers["Content-Type"].startswith(content_type)
     assert answer.content.startswith(content)
@@ -84,7 +84,7 @@ def test_an_upload_can_be_reset_while_it_is_sent(api: Any, emulator: Emulator) -
     emulator.control.fault("POST /files", "reset")
     with pytest.raises(requests.ConnectionError):
         api.upload(b"x" * 5_000_000)
-    assert api.call("GET", "/files").json()["data"] == []
+    assert api.call("GET", "/files?purpose=batch").json()["data"] == []
 
 
 @pytest.mark.parametrize("after_bytes", [0, 10])
@@ -136,7 +136,7 @@ def test_a_client_that_does_not_wait_for_a_late_answer_may_have_asked(
 def test_a_late_answer_is_whole(api: Any, emulator: Emulator) -> None:
     emulator.control.fault("GET /files", "delay", seconds=0.05)
     started = time.monotonic()
-    assert api.call("GET", "/files").json()["data"] == []
+    assert api.call("GET", "/files?purpose=batch").json()["data"] == []
     assert time.monotonic() - started >= 0.05
 
 
@@ -150,7 +150,7 @@ def test_a_slow_body_drips_and_is_whole(emulator: Emulator, url: str) -> None:
 
 def test_a_fault_comes_before_the_key_is_checked(emulator: Emulator) -> None:
     emulator.control.fault("GET /files")
-    assert requests.get(emulator.base_url + "/files", timeout=10).status_code == 503
+    assert requests.get(emulator.base_url + "/files?purpose=batch", timeout=10).status_code == 503
 
 
 def test_a_fault_can_be_for_one_object(api: Any, emulator: Emulator) -> None:
@@ -161,9 +161,9 @@ def test_a_fault_can_be_for_one_object(api: Any, emulator: Emulator) -> None:
 def test_faults_take_turns_and_can_be_forgotten(api: Any, emulator: Emulator) -> None:
     emulator.control.fault("GET /files", status=500)
     emulator.control.fault("GET /files", status=502, times=5)
-    assert [api.call("GET", "/files").status_code for _ in range(3)] == [500, 502, 502]
+    assert [api.call("GET", "/files?purpose=batch").status_code for _ in range(3)] == [500, 502, 502]
     emulator.control.reset()
-    assert api.call("GET", "/files").status_code == 200
+    assert api.call("GET", "/files?purpose=batch").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_bad_fault_is_named_with_what_is_allowed(emulator: Emulator, arguments
 
 def test_a_fault_is_listed_as_it_was_given(api: Any, emulator: Emulator) -> None:
     emulator.control.fault("GET /files", "delay", seconds=0, nth=2)
-    api.call("GET", "/files")
+    api.call("GET", "/files?purpose=batch")
     assert emulator.control.faults() == [
         {"kind": "delay", "endpoint": "GET /files", "seconds": 0, "nth": 2, "seen": 1, "used": 0}
     ]

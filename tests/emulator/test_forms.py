@@ -63,7 +63,7 @@ def test_an_upload_can_answer_without_a_wrapping(api: Any) -> None:
 @named("wrapped-file-list")
 def test_files_can_be_listed_in_a_wrapping(api: Any) -> None:
     file_id = api.upload(b"{}\n")
-    listed = api.call("GET", "/files").json()
+    listed = api.call("GET", "/files?purpose=batch").json()
     assert (listed["code"], listed["status"]) == (20000, True)
     assert [(item["id"], item["createdAt"]) for item in listed["data"]] == [(file_id, SECOND)]
 
@@ -71,7 +71,7 @@ def test_files_can_be_listed_in_a_wrapping(api: Any) -> None:
 @named("nested-file-list")
 def test_files_can_be_listed_in_two_wrappings(api: Any) -> None:
     file_id = api.upload(b"{}\n")
-    listed = api.call("GET", "/files").json()
+    listed = api.call("GET", "/files?purpose=batch").json()
     assert (listed["code"], listed["data"]["object"]) == (20000, "file")
     assert [item["id"] for item in listed["data"]["data"]] == [file_id]
 
@@ -184,3 +184,101 @@ def test_every_form_has_a_name_and_a_meaning() -> None:
 def test_two_forms_of_one_answer_are_refused() -> None:
     with pytest.raises(EmulatorError, match=r"wrapped-file-list and nested-file-list .*; choose one"):
         Forms.named(["wrapped-file-list", "nested-file-list"])
+
+
+@pytest.fixture
+def listed(api: Any, clock: Any, sums: Any) -> list[str]:
+    """The ids of 45 batches, the newest first."""
+    ids = []
+    for _ in range(45):
+        ids.append(api.create(sums(1)))
+        clock.advance(1)
+    return ids[::-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "query", "shown", "has_more"),
+    [
+        ([], "", slice(None), False),
+        (["list-oldest-first"], "?limit=3", slice(-1, -4, -1), True),
+        (["pages-of-twenty"], "?limit=100", slice(20), True),
+        (["pages-of-twenty"], "", slice(20), True),
+        (["pages-of-twenty", "without-has-more"], "?limit=100", slice(20), None),
+        (["second-page-missing"], "?limit=10", slice(10), True),
+    ],
+    indirect=["options"],
+)
+def test_batches_can_be_listed_otherwise(
+    api: Any, listed: list[str], query: str, shown: slice, has_more: bool | None
+) -> None:
+    answer = api.call("GET", f"/batches{query}").json()
+    assert [each["id"] for each in answer["data"]] == listed[shown]
+    assert answer.get("has_more") == has_more
+
+
+@pytest.mark.parametrize(
+    ("options", "second"),
+    [
+        (["list-oldest-first"], slice(34, 24, -1)),
+        (["second-page-missing"], slice(20, 30)),
+        (["after-ignored"], slice(10)),
+    ],
+    indirect=["options"],
+)
+def test_a_second_page_can_be_another_one(api: Any, listed: list[str], second: slice) -> None:
+    first = api.call("GET", "/batches?limit=10").json()["data"]
+    answer = api.call("GET", f"/batches?limit=10&after={first[-1]['id']}").json()
+    assert [each["id"] for each in answer["data"]] == listed[second]
+
+
+@pytest.mark.parametrize("options", [["list-unordered"]], indirect=True)
+def test_batches_can_be_listed_in_no_order(api: Any, listed: list[str]) -> None:
+    ids = [each["id"] for each in api.call("GET", "/batches").json()["data"]]
+    assert sorted(ids) == sorted(listed)
+    assert ids not in (listed, listed[::-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "metadata"),
+    [
+        (["metadata-dropped"], None),
+        (["metadata-users-only"], {"team": "n" * 40}),
+        (["metadata-cut"], {"team": "n" * 32, "airflow_key": "k" * 32}),
+    ],
+    indirect=["options"],
+)
+def test_metadata_can_be_lost(api: Any, sums: Any, metadata: Any) -> None:
+    created = api.create(sums(1), metadata={"team": "n" * 40, "airflow_key": "k" * 40})
+    assert api.call("GET", f"/batches/{created}").json()["metadata"] == metadata
+    assert api.call("GET", "/batches").json()["data"][0]["metadata"] == metadata
+
+
+@pytest.mark.parametrize(
+    ("options", "query", "shown"),
+    [
+        ([], "?purpose=batch", slice(10)),
+        ([], "?purpose=batch&limit=12", slice(12)),
+        (["files-oldest-first"], "?purpose=batch&limit=3", slice(-1, -4, -1)),
+        (["files-without-query"], "", slice(None)),
+        (["files-query-ignored"], "?purpose=x&limit=12", slice(10)),
+    ],
+    indirect=["options"],
+)
+def test_some_files_are_listed(api: Any, query: str, shown: slice) -> None:
+    ids = [api.upload(b"{}\n") for _ in range(14)][::-1]
+    assert [each["id"] for each in api.call("GET", f"/files{query}").json()["data"]] == ids[shown]
+
+
+@pytest.mark.parametrize(
+    ("options", "query"),
+    [
+        ([], ""),
+        ([], "?limit=5"),
+        ([], "?purpose=x"),
+        ([], "?purpose=batch&limit=0"),
+        (["files-without-query"], "?purpose=batch"),
+    ],
+    indirect=["options"],
+)
+def test_a_list_of_files_can_be_refused(api: Any, query: str) -> None:
+    assert api.call("GET", f"/files{query}").status_code == 400

@@ -56,11 +56,11 @@ def test_the_start_says_what_to_do_and_the_end_is_clean(tmp_path: Path) -> None:
         assert str(tmp_path / "data") in printed
         assert "queue 0.5 s, run 5 s, finalize 1 s" in printed
         assert "WARNING" not in printed
-        assert requests.get(base_url + "/files", headers=AUTHORIZED, timeout=10).status_code == 200
+        assert requests.get(base_url + "/files?purpose=batch", headers=AUTHORIZED, timeout=10).status_code == 200
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=5)
     assert (process.returncode, errors) == (0, "")
-    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v1/files 200 \d+ ms\nstopped\n", output)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v1/files\S* 200 \d+ ms\nstopped\n", output)
 
 
 def test_a_killed_process_goes_on_where_it_was(tmp_path: Path, sums: Callable[[int], bytes]) -> None:
@@ -153,7 +153,7 @@ def test_forms_and_control_are_offered_by_option(tmp_path: Path) -> None:
             headers=AUTHORIZED,
             timeout=10,
         ).json()
-        listed = requests.get(base_url + "/files", headers=AUTHORIZED, timeout=10).json()
+        listed = requests.get(base_url + "/files?purpose=batch", headers=AUTHORIZED, timeout=10).json()
         assert [item["id"] for item in listed["data"]] == [uploaded["id"]]
         assert listed["code"] == 20000
 

@@ -37,7 +37,7 @@ def test_the_services_own_forms(sdk: openai.OpenAI, clock: Any, sums: Sums) -> N
     uploaded = sdk.files.create(file=("requests.jsonl", sums(3)), purpose="batch")
     file_id = uploaded.data["id"]  # type: ignore[attr-defined]  # as the user guide does
     # Not iterated over: the list of files is not paged, and without has_more the SDK would ask for pages for ever.
-    assert [file.id for file in sdk.files.list().data] == [file_id]
+    assert [file.id for file in sdk.files.list(purpose="batch").data] == [file_id]
     assert sdk.files.content(file_id).read() == sums(3)
     batch = create(
         sdk, file_id, metadata={"description": "nightly"}, extra_body={"replace": {"model": "deepseek-ai/DeepSeek-R1"}}

@@ -16,7 +16,7 @@ from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 
 
 def test_both_origins_answer_as_soon_as_it_has_started(emulator: Emulator) -> None:
-    assert requests.get(emulator.base_url + "/files", timeout=10).status_code == 401
+    assert requests.get(emulator.base_url + "/files?purpose=batch", timeout=10).status_code == 401
     assert requests.get(emulator.storage_url, timeout=10).status_code == 404
 
 
@@ -25,7 +25,7 @@ def test_nothing_answers_after_it_has_stopped(options: EmulatorOptions) -> None:
     emulator.start()
     emulator.stop()
     with pytest.raises(requests.ConnectionError):
-        requests.get(emulator.base_url + "/files", timeout=10)
+        requests.get(emulator.base_url + "/files?purpose=batch", timeout=10)
     emulator.stop()
 
 
@@ -56,7 +56,7 @@ def test_two_run_side_by_side(tmp_path: Path, clock: Any, new_api: Any) -> None:
         Emulator(EmulatorOptions(tmp_path / "b", api_key="sk-b"), clock=clock) as second,
     ):
         new_api(first).upload(b"{}\n")
-        assert new_api(second).call("GET", "/files").json()["data"] == []
+        assert new_api(second).call("GET", "/files?purpose=batch").json()["data"] == []
 
 
 @pytest.mark.parametrize("option", ["port", "storage_port"])

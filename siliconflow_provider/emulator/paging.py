@@ -1,0 +1,35 @@
+"""Pages of the list of batches, as the forms say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from siliconflow_provider.emulator.forms import Forms
+from siliconflow_provider.emulator.state import Batch
+
+PAGE_OF_TWENTY = 20
+
+# Batches, newest first: those older than one of them, and so many at most; a negative number stands for all.
+Newest = Callable[[str | None, int], list[Batch]]
+
+
+def page_of(newest: Newest, after: str | None, limit: int | None, forms: Forms) -> tuple[list[Batch], bool]:
+    """The page after a batch, and whether there are more."""
+    if forms.pages_of_twenty:
+        limit = min(limit or PAGE_OF_TWENTY, PAGE_OF_TWENTY)
+    if forms.after_ignored:
+        after = None
+    if not (forms.list_oldest_first or forms.list_unordered or forms.second_page_missing):
+        batches = newest(after, -1 if limit is None else limit + 1)
+        return batches[:limit], len(batches) > len(batches[:limit])
+    batches = newest(None, -1)
+    if forms.list_oldest_first:
+        batches.reverse()
+    if forms.list_unordered:
+        batches.sort(key=lambda each: hashlib.sha256(each.id.encode()).digest())
+    if forms.second_page_missing and limit is not None:
+        batches = batches[:limit] + batches[2 * limit :]
+    start = next((number for number, each in enumerate(batches, 1) if each.id == after), 0)
+    page = batches[start : None if limit is None else start + limit]
+    return page, start + len(page) < len(batches)
