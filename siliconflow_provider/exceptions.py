@@ -6,6 +6,7 @@ BatchVerdictError (AirflowFailException)    the service is through with the batc
 └── BatchCancelledError
 MissedSuccessRateError (AirflowFailException)   a job is over, and too few requests have a good answer
 JobDefinitionError (AirflowFailException)   the job in the directory is another one than the task asks for
+SubmissionStoppedError (AirflowFailException)   a batch may be there already, and is not submitted again
 BatchWaitError (AirflowException)           the wait ended before the batch did; a retry takes the batch over
 └── BatchTimeoutError
 InvalidConnectionError (AirflowException)   a field of the Airflow connection cannot be used
@@ -38,6 +39,10 @@ class MissedSuccessRateError(AirflowFailException):
 
 class JobDefinitionError(AirflowFailException):
     """The directory holds a job that this task must not continue; nothing was submitted."""
+
+
+class SubmissionStoppedError(AirflowFailException):
+    """A retry would submit something else than the task's batch, or one that may be there already."""
 
 
 class BatchWaitError(AirflowException):

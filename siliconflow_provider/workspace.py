@@ -31,11 +31,20 @@ class Workspace:
 
     def create(self, name: str) -> IO[bytes]:
         """Open a new local file for writing and reading."""
-        return (self.local / name).open("w+b")
+        return self._local_path(name).open("w+b")
+
+    def names(self, directory: str) -> list[str]:
+        """Return the names of the files that are published in a directory; none where there is no such directory."""
+        path = self.directory / directory
+        path.fs.invalidate_cache()
+        try:
+            return sorted(each.rpartition("/")[2] for each in path.fs.ls(path.path, detail=False))
+        except FileNotFoundError:
+            return []
 
     def fetch(self, name: str) -> Path | None:
         """Return the local copy of a file, which is made where there is none; None when it is not published."""
-        path = self.local / name
+        path = self._local_path(name)
         return path if path.exists() or fetch(self.directory / name, path) else None
 
     def discard(self, name: str) -> None:
@@ -55,7 +64,7 @@ class Workspace:
 
     def publish_json(self, name: str, value: Any) -> None:
         """Write a value as JSON, to be looked at, and publish it."""
-        (self.local / name).write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2))
+        self._local_path(name).write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2))
         self.publish(name)
 
     def read_json(self, name: str, kind: type[T]) -> T | None:
@@ -70,6 +79,11 @@ class Workspace:
             return msgspec.json.decode(path.read_bytes(), type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{self.url(name)} cannot be read as {kind.__name__}: {error}") from None
+
+    def _local_path(self, name: str) -> Path:
+        path = self.local / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def _version(self, name: str) -> int | None:
         """Return what changes whenever the published file is written, such as an ETag's or a time's hash."""

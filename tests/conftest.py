@@ -241,6 +241,11 @@ class TaskInstance:
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value
 
+    def clear(self, retries: int = 0) -> None:
+        """Begin the next try as Airflow does when a person has cleared the task."""
+        self.max_tries = self.try_number + retries
+        self.try_number += 1
+
 
 @pytest.fixture
 def context() -> dict[str, Any]:

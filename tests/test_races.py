@@ -13,7 +13,9 @@ import pytest
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
-from siliconflow_provider.jobs.submission import Submission, submit
+from siliconflow_provider.jobs.creation import submit
+from siliconflow_provider.jobs.records import MemoryRecords
+from siliconflow_provider.jobs.submission import Submission
 
 ATTEMPTS = 6
 LAG = 0.4
@@ -23,14 +25,16 @@ SETTLING = LAG + 1.2
 
 def test_attempts_at_once_agree_on_one_batch(sums, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = EmulatorOptions(tmp_path / "data", queue_seconds=3600, forms=Forms(list_lag_seconds=LAG))
-    monkeypatch.setattr("siliconflow_provider.jobs.submission.SETTLING_SECONDS", SETTLING)
+    monkeypatch.setattr("siliconflow_provider.jobs.creation.SETTLING_SECONDS", SETTLING)
     barrier = Barrier(ATTEMPTS)
 
     def attempt(number: int) -> tuple[str, str]:
         client, announced = SiliconFlowClient(emulator.api_key, emulator.base_url), []
         barrier.wait()
         time.sleep(LAG * (number % 3))
-        return submit(client, Submission("key", file_id), lambda batch: announced.append(batch.id)).id, announced[-1]
+        return submit(
+            client, Submission("key", file_id), MemoryRecords(), lambda batch: announced.append(batch.id)
+        ).id, announced[-1]
 
     with Emulator(options) as emulator, ThreadPoolExecutor(ATTEMPTS) as threads:
         client = SiliconFlowClient(emulator.api_key, emulator.base_url)

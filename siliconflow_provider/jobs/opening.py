@@ -11,12 +11,15 @@ import pendulum
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.jobs.batches import runs_or_has_answered
+from siliconflow_provider.jobs import creation
+from siliconflow_provider.jobs.batches import may_be_of_job, runs_or_has_answered
 from siliconflow_provider.jobs.files import JOB, REQUESTS, ROWS, Files, JobFilesError
 from siliconflow_provider.jobs.job import Job, Round
+from siliconflow_provider.jobs.own_batches import BatchFinder, OwnBatches
 from siliconflow_provider.jobs.preparation import Prepared, prepare
 from siliconflow_provider.jobs.recipe import Recipe
-from siliconflow_provider.jobs.submission import SETTLING_SECONDS, Submission, batches_of_key, settle
+from siliconflow_provider.jobs.records import FileRecords
+from siliconflow_provider.jobs.submission import Submission
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +48,20 @@ def open_job(
     if not changes:
         _log_continuation(job)
         return job
-    if submission.max_tries <= job.first_round.max_tries:
+    planned_at = pendulum.from_timestamp(job.first_round.planned_at)
+    is_cleared = submission.is_cleared_since(job.first_round.max_tries, planned_at)
+    if not (is_cleared and submission.may_start_over(planned_at)):
         raise _refusal(files, changes)
-    _warn_of_running_batches(client, replace(submission, key=job.key), changes)
+    _warn_of_running_batches(_own_batches(client, files, replace(submission, key=job.key)), changes)
     return _prepare(files, submission, definition, make, replaced=job)
 
 
 def _settled_job(files: Files) -> Job | None:
     """Return the job that is there, once no attempt at the same time can replace it any more."""
     job = files.read_json(JOB, Job)
-    if job is None or clock.now().timestamp() - job.first_round.planned_at > SETTLING_SECONDS:
+    if job is None or clock.now().timestamp() - job.first_round.planned_at > creation.SETTLING_SECONDS:
         return job
-    settle()
+    creation.wait_for_list()
     files.discard(JOB)
     return files.read_json(JOB, Job)
 
@@ -99,7 +104,7 @@ def _prepare(
     if other is None:
         # The job comes last: where it is, its requests are.
         files.publish_json(JOB, job)
-        settle()
+        creation.wait_for_list()
         other = _other_job(files, job)
     if other is None:
         files.restore(REQUESTS, ROWS)
@@ -142,17 +147,26 @@ def _log_continuation(job: Job) -> None:
 
 
 def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submission: Submission) -> None:
-    lost = [each.id for each in batches_of_key(client, submission) if runs_or_has_answered(each)]
+    found = _own_batches(client, files, submission)
+    lost = [each.id for each in found.batches if runs_or_has_answered(each)]
     if lost:
         raise JobFilesError(
             f"{files.url(JOB)} is gone, but {len(lost):,} batches of this task instance run or have answered "
             f"({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''}): put the job's files back, or buy everything "
             "again with another submission_key"
         )
+    if found.error is not None:
+        raise found.error
 
 
-def _warn_of_running_batches(client: SiliconFlowClient, submission: Submission, changes: list[str]) -> None:
-    for each in batches_of_key(client, submission):
+def _own_batches(client: SiliconFlowClient, files: Files, submission: Submission) -> OwnBatches:
+    return BatchFinder(client, submission, FileRecords(files), may_be_ours=may_be_of_job).look()
+
+
+def _warn_of_running_batches(found: OwnBatches, changes: list[str]) -> None:
+    if found.error is not None:
+        log.warning("could not list all batches of the job before: %s", found.error)
+    for each in found.batches:
         if not each.is_terminal:
             log.warning(
                 "batch %s (%s) of the job before runs on and is billed, while a new one with another %s begins; to "

@@ -27,10 +27,12 @@ from siliconflow_provider.jobs.files import (
 )
 from siliconflow_provider.jobs.job import Job, PlannedRound, Round
 from siliconflow_provider.jobs.landing import Landed, land
+from siliconflow_provider.jobs.listing import RETENTION
 from siliconflow_provider.jobs.parts import Part, PartWriter
+from siliconflow_provider.jobs.records import FileRecords
 from siliconflow_provider.jobs.request_lines import read_request
 from siliconflow_provider.jobs.retrieval import Retrieval
-from siliconflow_provider.jobs.submission import RETENTION, Submission
+from siliconflow_provider.jobs.submission import Submission
 from siliconflow_provider.jobs.waiting import GRACE
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class JobRunner:
         self._landed = Landed.read(files, job)
         self._answers: Answers | None = None
         self._collected: IO[bytes] | None = None
-        self._batches = JobBatches(client, settings.submission, ended)
+        self._batches = JobBatches(client, settings.submission, FileRecords(files), ended)
         self._batches.look_until_settled(self.rounds)
 
     def close(self) -> None:
@@ -90,13 +92,21 @@ class JobRunner:
     @property
     def is_cleared(self) -> bool:
         """Whether a person has let the task start over since the newest round was planned."""
-        return self._settings.submission.max_tries > self.rounds[-1].max_tries
+        newest, submission = self.rounds[-1], self._settings.submission
+        ends = [each.timing.ended_at for each in self.batches.values()]
+        planned_at = pendulum.from_timestamp(newest.planned_at)
+        ended_at = None if None in ends else max(filter(None, ends), default=planned_at)
+        return submission.is_cleared_since(newest.max_tries, planned_at) and submission.may_start_over(ended_at)
 
     @property
     def rounds_left(self) -> int:
         """How many rounds may still be planned."""
-        used = sum(each.max_tries >= self._settings.submission.max_tries for each in self.rounds)
-        return self._settings.max_rounds - used
+        is_cleared_since = self._settings.submission.is_cleared_since
+        used = [
+            each for each in self.rounds
+            if not is_cleared_since(each.max_tries, pendulum.from_timestamp(each.planned_at))
+        ]  # fmt: skip
+        return self._settings.max_rounds - len(used)
 
     @property
     def started_at(self) -> pendulum.DateTime | None:
@@ -120,9 +130,10 @@ class JobRunner:
         :raises RequestsLostError: when another attempt has submitted other requests
         """
         newest = self.rounds[-1]
-        if self._batches.rivals:
+        if self._batches.foreign_batches:
             raise RequestsLostError(
-                f"another attempt of this task has submitted other requests ({self._batches.rivals[0].id} and others), "
+                "another attempt of this task has submitted other requests "
+                f"({self._batches.foreign_batches[0].id} and others), "
                 f"and puts its {JOB} back: a retry goes on with it. If none does, cancel these, or let them end, and "
                 "begin anew with another submission_key"
             )
@@ -133,7 +144,7 @@ class JobRunner:
                 f"after {RETENTION.days}: whether its batches were paid for is not known. Clear the task to submit "
                 "what has no answer"
             )
-        self._batches.submit(newest, parts, self._requests.path(newest))
+        self._batches.submit(self.rounds, parts, self._requests.path(newest))
         self._batches.look(self.rounds)
         # An attempt that was late may have written its own job meanwhile; it finds these batches and stops.
         self._files.restore(JOB, REQUESTS, ROWS)

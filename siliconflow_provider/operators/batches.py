@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from siliconflow_provider.exceptions import BatchWaitError
+from siliconflow_provider.exceptions import BatchWaitError, SubmissionStoppedError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.connection import ConnectionMixin
@@ -20,6 +20,7 @@ from siliconflow_provider.verdicts import raise_for_ends
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from siliconflow_provider.api.client import SiliconFlowClient
     from siliconflow_provider.api.models import Batch
     from siliconflow_provider.jobs.submission import Submission
     from siliconflow_provider.jobs.waiting import WaitEnd
@@ -79,6 +80,7 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
         super().__init__(**kwargs)
         check_poll_interval(poll_interval)
         check_timeout(timeout)
+        self._content: str | None = None
         self.input_file_id = input_file_id
         self.endpoint = endpoint
         self.completion_window = completion_window
@@ -95,15 +97,25 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Submit or take over the batch, and wait unless told not to."""
-        from siliconflow_provider.jobs.submission import submit
-
         client = self.hook.get_conn()
         BatchesLink.persist(context, client.base_url)
-        batch = submit(client, self._submission(context), lambda each: self._announce(context, each))
+        batch = self._submit(context, client)
         if not self.wait_for_completion:
+            self._raise_if_changed(context, batch)
             return batch.id
         result: str = self.wait_for_batches(context, [batch])
         return result
+
+    def _submit(self, context: Context, client: SiliconFlowClient) -> Batch:
+        from siliconflow_provider.jobs.creation import submit
+        from siliconflow_provider.jobs.own_batches import UnsafeSubmitError
+        from siliconflow_provider.operators.state_store import records_of
+
+        submission = self._submission(context)
+        try:
+            return submit(client, submission, records_of(context), lambda each: self._announce(context, each))
+        except UnsafeSubmitError as error:
+            raise SubmissionStoppedError(str(error)) from None
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> str:
         """Return the id of the completed batch, or raise what its end stands for."""
@@ -119,7 +131,19 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
             self.log.info("%s", describe_end(end.batch))
             context["ti"].xcom_push(key="timing", value=end.batch.timing.to_report())
         raise_for_ends(ends, self.siliconflow_conn_id)
+        if end.batch is not None:
+            self._raise_if_changed(context, end.batch)
         return end.batch_id
+
+    def _raise_if_changed(self, context: Context, batch: Batch) -> None:
+        """Raise SubmissionStoppedError when the batch was taken over although the task asks for something else."""
+        submission = self._submission(context)
+        if submission.is_owner(batch) and not submission.matches(batch):
+            raise SubmissionStoppedError(
+                f"the task's {' and '.join(submission.changes_since(batch))} changed since batch {batch.id} "
+                f"({batch.status}) was created, and a retry submits no second one. Clear the task to submit what it "
+                "asks for now, or undo the change"
+            )
 
     def _announce(self, context: Context, batch: Batch) -> None:
         context["ti"].xcom_push(key="batch_id", value=batch.id)
@@ -127,17 +151,30 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
     def _older_batch(self, context: Context, batch_id: str) -> Batch | None:
         """Look once more for the batch of an attempt that ran at the same time."""
         from siliconflow_provider.api.errors import SiliconFlowError
-        from siliconflow_provider.jobs.submission import keep_oldest
+        from siliconflow_provider.jobs.creation import older_batch
+        from siliconflow_provider.operators.state_store import records_of
 
+        client = self.hook.get_conn()
         try:
-            return keep_oldest(self.hook.get_conn(), self._submission(context), batch_id)
+            batch = client.get_batch(batch_id)
         except SiliconFlowError as error:
             self.log.warning("could not look for an older batch of this task: %s", error)
             return None
+        older: Batch | None = older_batch(client, self._submission(context), records_of(context), batch)
+        return older
 
     def _submission(self, context: Context) -> Submission:
+        from siliconflow_provider.jobs.content import content_of
         from siliconflow_provider.jobs.submission import Submission, digest
-        from siliconflow_provider.operators.identity import identity_label, identity_parts, run_parts
+        from siliconflow_provider.operators.identity import (
+            attempt_fields,
+            identity_label,
+            identity_parts,
+            run_parts,
+        )
+
+        if self._content is None:
+            self._content = content_of(self.hook.get_conn(), self.input_file_id)
 
         return Submission(
             key=digest(*identity_parts(context, self.hook.deployment, self.submission_key)),
@@ -147,8 +184,9 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
             completion_window=self.completion_window,
             model=self.model,
             metadata=self.metadata or {},
+            content=self._content,
             label=identity_label(context),
-            max_tries=context["ti"].max_tries,
+            **attempt_fields(context, int(self.retries or 0)),
         )
 
 
@@ -193,7 +231,8 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
 
     def _batch_ids(self, context: Context) -> list[str]:
         from siliconflow_provider.api.errors import InvalidRequestError
-        from siliconflow_provider.jobs.submission import digest, running_batches_of_run
+        from siliconflow_provider.jobs.creation import running_batches_of_run
+        from siliconflow_provider.jobs.submission import digest
         from siliconflow_provider.operators.identity import run_parts
 
         if self.batch_id:

@@ -9,7 +9,7 @@ from siliconflow_provider.jobs.job import fingerprint
 from siliconflow_provider.jobs.recipe import Recipe
 from siliconflow_provider.jobs.structured import RESPONSE_FORMAT, OutputSchema
 from siliconflow_provider.jobs.submission import Submission, digest
-from siliconflow_provider.operators.identity import identity_label, identity_parts, run_parts
+from siliconflow_provider.operators.identity import attempt_fields, identity_label, identity_parts, run_parts
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -48,7 +48,7 @@ def submission_of(task: BatchInferenceOperator, context: Context) -> Submission:
         round=1,
         run=digest(*run_parts(context, deployment)),
         label=identity_label(context),
-        max_tries=context["ti"].max_tries,
+        **attempt_fields(context, int(task.retries or 0)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
@@ -51,14 +51,14 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
             return self._upload_once(self.hook.get_conn(), checked, report)
 
     def _upload_once(self, client: SiliconFlowClient, checked: IO[bytes], report: RequestFileReport) -> str:
-        name = f"{report.sha256}.jsonl"
-        found = _oldest(client.list_files(), name, report.bytes)
+        from siliconflow_provider.jobs.content import file_name
+
+        name = file_name(report.sha256)
+        found = self._uploaded(client, name, report.bytes)
         if found is not None:
             self.log.info("%s is already at the service, as file %s", self.file_path, found.id)
             return found.id
-        uploaded = client.upload_file(checked, filename=name)
-        # Where an upload's answer was lost there are two by now, and a batch is found again by the id of its file.
-        file = _oldest(client.list_files(), name, report.bytes) or uploaded
+        file = client.upload_file(checked, filename=name)
         self.log.info(
             "uploaded %s as file %s: %d requests, %d bytes",
             self.file_path,
@@ -68,6 +68,17 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
         )
         return file.id
 
+    def _uploaded(self, client: SiliconFlowClient, name: str, size: int) -> File | None:
+        """Return the file with this content, if the service lists one: it may be there all the same."""
+        from siliconflow_provider.api.errors import SiliconFlowError
+
+        try:
+            same = [each for each in client.list_files() if each.filename == name and each.bytes in (None, size)]
+        except SiliconFlowError as error:
+            self.log.warning("could not list the uploaded files, so it is uploaded: %s", error)
+            return None
+        return min(same, key=lambda each: (str(each.created_at), each.id), default=None)
+
     def _log_models(self, report: RequestFileReport) -> None:
         """Name what the service would refuse unless the batch sets its own model."""
         if len(report.models) > 1 or None in report.models:
@@ -76,9 +87,3 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
                 "%s does not name one model on all lines: %s. The service takes that only with model= on the batch",
                 self.file_path, named,
             )  # fmt: skip
-
-
-def _oldest(files: Iterable[File], name: str, size: int) -> File | None:
-    """Return the file that every attempt agrees on among those with this content."""
-    same = [each for each in files if each.filename == name and each.bytes in (None, size)]
-    return min(same, key=lambda each: (str(each.created_at), each.id), default=None)

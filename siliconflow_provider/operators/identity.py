@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -28,3 +28,23 @@ def identity_label(context: Context) -> str:
     """Return the task instance for people, as `dag/task/run/index`."""
     ti = context["ti"]
     return f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{ti.map_index}"
+
+
+def attempt_fields(context: Context, retries: int) -> dict[str, Any]:
+    """Return what a `Submission` has to know of the attempt: whether a person has started it, or Airflow.
+
+    Clearing a task that does not run sets `max_tries` to the number of its last try plus `retries`; an automatic retry
+    leaves it. Clearing one of a run that is over also starts the run again.
+
+    :param retries: of the task
+    """
+    import pendulum
+
+    ti, dag_run = context["ti"], context.get("dag_run")
+    started_at = None if dag_run is None else dag_run.start_date
+    return {
+        "max_tries": ti.max_tries,
+        "is_first_try": ti.try_number == 1,
+        "is_cleared_try": ti.try_number > 1 and ti.try_number == ti.max_tries - retries + 1,
+        "run_started_at": None if started_at is None else pendulum.instance(started_at),
+    }

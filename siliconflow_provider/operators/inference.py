@@ -17,6 +17,7 @@ from siliconflow_provider.exceptions import (
     BatchWaitError,
     JobDefinitionError,
     MissedSuccessRateError,
+    SubmissionStoppedError,
 )
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
@@ -180,6 +181,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
     def _attempt(self, context: Context, ended: Sequence[Batch]) -> Iterator[JobRunner]:
         from siliconflow_provider.jobs.files import JobFilesError
         from siliconflow_provider.jobs.opening import open_job
+        from siliconflow_provider.jobs.own_batches import UnsafeSubmitError
         from siliconflow_provider.jobs.runner import JobRunner, Settings
         from siliconflow_provider.operators.definition import definition_of, recipe_of, schema_of, submission_of
         from siliconflow_provider.storage import storage_path
@@ -203,6 +205,8 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                     yield runner
             except JobFilesError as error:
                 raise JobDefinitionError(str(error)) from None
+            except UnsafeSubmitError as error:
+                raise SubmissionStoppedError(str(error)) from None
 
     def _next_step(self, runner: JobRunner, deadline: pendulum.DateTime | None) -> Step:
         from siliconflow_provider.api import clock

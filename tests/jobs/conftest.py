@@ -46,8 +46,9 @@ class ListingService:
             def _answer(self) -> None:
                 path = self.path.partition("?")[0].removeprefix("/v1")
                 outer.requests.append(f"{self.command} {path}")
-                body = json.dumps(outer.answer(self.command, path)).encode()
-                self.send_response(200)
+                found = outer.answer(self.command, path)
+                body = json.dumps(found).encode()
+                self.send_response(404 if found is None else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -69,7 +70,7 @@ class ListingService:
         if method == "POST":
             return {"id": "batch_new", "status": "in_queue"}
         if path != "/batches":
-            return self.batches[path.removeprefix("/batches/")]
+            return self.batches.get(path.removeprefix("/batches/"))
         listed = [each for each in self.batches.values() if each["id"] not in self.unlisted]
         newest_first = sorted(listed, key=lambda each: -each["created_at"])
         shown = [{name: each[name] for name in each if name not in self.hidden} for each in newest_first]

@@ -12,14 +12,16 @@ import msgspec
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import BadRequestError
+from siliconflow_provider.api.errors import PermissionDeniedError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.emulator.control import Control
-from siliconflow_provider.jobs import submission as submissions
+from siliconflow_provider.jobs import creation
 from siliconflow_provider.jobs.batches import JobBatches
+from siliconflow_provider.jobs.creation import SETTLING_SECONDS
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.parts import PartWriter
-from siliconflow_provider.jobs.submission import SETTLING_SECONDS, Submission
+from siliconflow_provider.jobs.records import MemoryRecords
+from siliconflow_provider.jobs.submission import Submission
 
 CREATED = 1_800_000_000
 DAY = 24 * 3600
@@ -46,8 +48,8 @@ class TestSubmit:
     def test_each_part_becomes_a_batch_of_a_file_of_its_own(
         self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path
     ) -> None:
-        batches = JobBatches(client, wanted)
-        batches.submit(round_, round_.parts, path)
+        batches = JobBatches(client, wanted, MemoryRecords())
+        batches.submit([round_], round_.parts, path)
         assert sorted(batches.of_round(round_)) == sorted(each.sha256 for each in round_.parts)
         files = {each.id: each.filename for each in client.list_files()}
         for part in round_.parts:
@@ -68,9 +70,9 @@ class TestSubmit:
         if is_lost:
             control.fault("POST /batches", "lost_answer", nth=2)
         again = Round(2, round_.parts, 2, CREATED, list(range(10)))
-        batches = JobBatches(client, wanted)
-        batches.submit(round_, round_.parts[:1], path)
-        batches.submit(again, round_.parts[:1], path)
+        batches = JobBatches(client, wanted, MemoryRecords())
+        batches.submit([round_], round_.parts[:1], path)
+        batches.submit([again], round_.parts[:1], path)
         first, second = (batches.of_part(each, round_.parts[0]) for each in (round_, again))
         assert first is not None
         assert second is not None
@@ -84,25 +86,41 @@ class TestSubmit:
         part = round_.parts[0]
         content = path.read_bytes()[: part.bytes]
         known = client.upload_file(io.BytesIO(content), filename=f"{part.sha256}.jsonl")
-        batches = JobBatches(client, wanted)
-        batches.submit(round_, [part], path)
+        batches = JobBatches(client, wanted, MemoryRecords())
+        batches.submit([round_], [part], path)
         batch = batches.of_part(round_, part)
         assert batch is not None
         assert batch.input_file_id == known.id
         assert control.answers()["POST /files"].total() == 1
 
-    def test_parts_that_were_bought_before_one_failed_are_found_by_the_next_attempt(
-        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control
+    def test_a_part_that_fails_is_tried_again(
+        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, clock: Any
     ) -> None:
-        control.fault("POST /batches", status=400, nth=5)
-        with pytest.raises(BadRequestError):
-            JobBatches(client, wanted).submit(round_, round_.parts, path)
-        batches = JobBatches(client, wanted)
-        batches.look([round_])
-        missing = [each for each in round_.parts if batches.of_part(round_, each) is None]
-        assert len(missing) == 1
-        batches.submit(round_, missing, path)
-        assert control.batches_created() == 5
+        """The others are paid for: whatever heals within an hour must not fail the task."""
+        control.fault("POST /batches", status=403, nth=5, times=3)
+        batches, started = JobBatches(client, wanted, MemoryRecords()), clock.now
+        batches.submit([round_], round_.parts, path)
+        assert len(batches.of_round(round_)) == control.batches_created() == 5
+        assert clock.now - started < 3600
+
+    def test_a_part_that_fails_for_an_hour_is_an_error(
+        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, clock: Any
+    ) -> None:
+        control.fault("POST /batches", status=403, nth=5, every=1)
+        batches, started = JobBatches(client, wanted, MemoryRecords()), clock.now
+        with pytest.raises(PermissionDeniedError):
+            batches.submit([round_], round_.parts, path)
+        assert 3600 <= clock.now - started < 3600 + 600
+        assert len(batches.of_round(round_)) == control.batches_created() == 4
+
+    def test_the_first_part_that_fails_is_an_error_at_once(
+        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, clock: Any
+    ) -> None:
+        control.fault("POST /batches", status=403, every=1)
+        started = clock.now
+        with pytest.raises(PermissionDeniedError):
+            JobBatches(client, wanted, MemoryRecords()).submit([round_], round_.parts, path)
+        assert clock.now == started
 
     @pytest.mark.parametrize("seconds", [SETTLING_SECONDS, 0.0])
     def test_others_are_given_time_to_show_once_and_not_for_each_part(
@@ -116,9 +134,9 @@ class TestSubmit:
         seconds: float,
     ) -> None:
         """As long as everywhere else: the fixture for users' tests sets it to nothing."""
-        monkeypatch.setattr(submissions, "SETTLING_SECONDS", seconds)
+        monkeypatch.setattr(creation, "SETTLING_SECONDS", seconds)
         started = clock.now
-        JobBatches(client, wanted).submit(round_, round_.parts, path)
+        JobBatches(client, wanted, MemoryRecords()).submit([round_], round_.parts, path)
         assert clock.now - started == seconds
 
 
@@ -145,7 +163,7 @@ class TestLook:
         """Looks, and gives the ids of what there is of each part."""
 
         def look(*rounds: Round, ended: Any = ()) -> list[str | None]:
-            batches = JobBatches(account, wanted, ended)
+            batches = JobBatches(account, wanted, MemoryRecords(), ended)
             batches.look(rounds or [round_])
             found = [batches.of_part(each, part) for each in rounds or [round_] for part in each.parts]
             return [None if each is None else each.id for each in found]
@@ -208,7 +226,7 @@ class TestLook:
     ) -> None:
         has("batch_a")
         ended = Batch.from_json({**service.batches["batch_a"], "status": "completed"})
-        batches = JobBatches(account, wanted, [ended])
+        batches = JobBatches(account, wanted, MemoryRecords(), [ended])
         batches.look([round_])
         assert batches.of_round(round_) == {round_.parts[0].sha256: ended}
 
@@ -216,7 +234,7 @@ class TestLook:
         self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any
     ) -> None:
         has("batch_a")
-        batches = JobBatches(account, wanted)
+        batches = JobBatches(account, wanted, MemoryRecords())
         batches.look([round_])
         service.unlisted = {"batch_a"}
         batches.look([round_])
@@ -228,7 +246,7 @@ class TestLook:
         """Its results may be signed URLs, and some lists show none."""
         has("batch_a", status="completed", output_file_id="file-1")
         service.hidden = ("output_file_id",)
-        batches = JobBatches(account, wanted)
+        batches = JobBatches(account, wanted, MemoryRecords())
         batches.look([round_])
         assert batches.of_round(round_)[round_.parts[0].sha256].output_file_id is None
         assert batches.refresh(round_, round_.parts[0]).output_file_id == "file-1"
@@ -245,8 +263,8 @@ class TestLook:
             # What still runs is, whoever created it.
             ([("in_progress", 1, 100), ("completed", 2, 200)], 100),
             ([("cancelling", 1, 100), ("completed", 2, 200)], 100),
-            # Tries that only another attempt of the same task has, later than this one.
-            ([("completed", 3, 100), ("completed", 2, 200)], 100),
+            # A clear that this attempt, which is about to be ended, does not know of.
+            ([("completed", 3, 100), ("completed", 2, 200)], 200),
         ],
     )
     def test_the_time_of_a_task_begins_with_the_first_batch_since_it_was_cleared(
@@ -260,7 +278,7 @@ class TestLook:
     ) -> None:
         for number, (status, tries, after) in enumerate(shown):
             has(f"batch_{number}", number, tries=tries, status=status, created_at=CREATED + after)
-        batches = JobBatches(account, wanted)
+        batches = JobBatches(account, wanted, MemoryRecords())
         batches.look([round_])
         found = batches.started_at
         assert (None if found is None else found.int_timestamp - CREATED) == started

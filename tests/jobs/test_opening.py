@@ -125,7 +125,7 @@ def test_a_retry_that_asks_for_something_else_is_told_what(
 @pytest.mark.parametrize("change", [{"definition": {"model": "0", "prompt": "0"}}, {"key": "key-2"}])
 def test_a_cleared_task_that_asks_for_something_else_begins_a_new_job(opened: Open, change: dict[str, Any]) -> None:
     before = opened(rows)
-    job = opened(max_tries=3, **change)
+    job = opened(max_tries=3, is_cleared_try=True, **change)
     assert (job.requests, job.has_rows, job.first_round.max_tries) == (3, False, 3)
     assert job.id != before.id
     assert opened(nothing, max_tries=3, **change) == job
@@ -134,7 +134,9 @@ def test_a_cleared_task_that_asks_for_something_else_begins_a_new_job(opened: Op
 def test_a_new_job_whose_source_is_bad_leaves_the_one_that_is_there(opened: Open, tmp_path: Path) -> None:
     job = opened(rows)
     with pytest.raises(InvalidRequestFileError):
-        opened(lambda: ("requests", [7], Recipe(model="m")), max_tries=3, definition={"model": "0"})
+        opened(
+            lambda: ("requests", [7], Recipe(model="m")), max_tries=3, is_cleared_try=True, definition={"model": "0"}
+        )
     assert opened(nothing) == job
     assert (tmp_path / "out" / "rows.jsonl").read_text() == '{"q":"1 + 1"}\n'
 
@@ -191,7 +193,11 @@ class TestAtTheSameTime:
     ) -> None:
         others: list[Job] = []
         with pytest.raises(JobFilesError, match=rf"was made with another .*{named}"):
-            opened(self.slowly(lambda: others.append(opened(max_tries=9, **change))), max_tries=9)
+            opened(
+                self.slowly(lambda: others.append(opened(max_tries=9, is_cleared_try=True, **change))),
+                max_tries=9,
+                is_cleared_try=True,
+            )
         assert opened(nothing, **change) == others[0]
 
     def test_of_two_that_found_none_the_last_to_write_has_the_job(
@@ -224,7 +230,7 @@ class TestAtTheSameTime:
 
     def test_of_two_cleared_attempts_one_replaces_the_job(self, opened: Open) -> None:
         opened()
-        again: dict[str, Any] = {"definition": {"model": "0"}, "max_tries": 3}
+        again: dict[str, Any] = {"definition": {"model": "0"}, "max_tries": 3, "is_cleared_try": True}
         others: list[Job] = []
         job = opened(self.slowly(lambda: others.append(opened(lambda: texts(5), **again))), **again)
         assert [job] == others
@@ -295,7 +301,7 @@ def test_only_what_still_runs_of_the_job_before_is_warned_of(
         service.has(id=f"batch_{status}", status=status, metadata={"airflow_key": "key-1"})
     service.has(id="batch_other", metadata={"airflow_key": "key-3"})
     definition = change.pop("definition", DEFINITION)
-    open_job(account, workspace(), replace(wanted, max_tries=3, **change), definition, texts)
+    open_job(account, workspace(), replace(wanted, max_tries=3, is_cleared_try=True, **change), definition, texts)
     said = [each.getMessage() for each in caplog.records if "runs on and is billed" in each.getMessage()]
     assert [each.split()[1] for each in said] == ["batch_in_progress", "batch_cancelling"]
     assert "to cancel it: client.cancel_batch('batch_in_progress')" in said[0]

@@ -47,7 +47,7 @@ def submitted(attempt: Attempt, clock: Any) -> Callable[..., None]:
 
 @pytest.fixture
 def cleared(wanted: Submission) -> Submission:
-    return replace(wanted, max_tries=wanted.max_tries + 1)
+    return replace(wanted, max_tries=wanted.max_tries + 1, is_cleared_try=True)
 
 
 def said(row: dict[str, Any]) -> tuple[str, str | None]:

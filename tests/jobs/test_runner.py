@@ -11,6 +11,7 @@ import pytest
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
+from siliconflow_provider.jobs.creation import SETTLING_SECONDS
 from siliconflow_provider.jobs.files import JobFilesError, RequestsLostError
 from siliconflow_provider.jobs.job import PlannedRound, Round
 from siliconflow_provider.jobs.runner import JobRunner
@@ -33,7 +34,7 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cleared(wanted: Submission) -> Submission:
-    return replace(wanted, max_tries=wanted.max_tries + 1)
+    return replace(wanted, max_tries=wanted.max_tries + 1, is_cleared_try=True)
 
 
 @pytest.fixture
@@ -77,8 +78,8 @@ class TestPlans:
             ([2, 2, 3], 3, 2, 1, False),
             ([2, 2, 3, 3], 3, 2, 0, False),
             ([2, 3, 3], 9, 1, 1, True),
-            # An older attempt of the same task that still lives.
-            ([3], 2, 2, 1, False),
+            # A clear that this attempt, which is about to be ended, does not know of.
+            ([3], 2, 2, 2, False),
         ],
     )
     def test_rounds_are_counted_since_a_person_has_cleared_the_task(
@@ -96,7 +97,7 @@ class TestPlans:
         job = attempt(submission=replace(wanted, max_tries=first))._job
         for number, each in enumerate(later, start=2):
             plan(workspace(), job.id, number, each)
-        runner = attempt(submission=replace(wanted, max_tries=now), max_rounds=max_rounds)
+        runner = attempt(submission=replace(wanted, max_tries=now, is_cleared_try=is_cleared), max_rounds=max_rounds)
         assert len(runner.rounds) == len(tries)
         assert (runner.rounds_left, runner.is_cleared) == (left, is_cleared)
 
@@ -185,7 +186,7 @@ class TestSubmit:
     ) -> None:
         attempt()
         # The round is planned at a full second.
-        clock.advance(age - 5.25)
+        clock.advance(age - SETTLING_SECONDS - 0.25)
         runner = attempt(submission=cleared if is_cleared else wanted)
         if stops:
             with pytest.raises(JobFilesError, match=r"round 1 of .*job\.json is 30 days old, and the service forgets"):
@@ -277,7 +278,7 @@ class TestFinish:
         started = clock.now
         answered(submission=submission)
         # The first round was created once the job had settled.
-        clock.advance(started + 5 + age - clock.now)
+        clock.advance(started + SETTLING_SECONDS + age - clock.now)
         runner = attempt(submission=submission)
         runner.plan_round([0])
         assert (out / "manifest.json").exists() == lands

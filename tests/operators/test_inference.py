@@ -28,10 +28,10 @@ from siliconflow_provider.exceptions import (
     JobDefinitionError,
     MissedSuccessRateError,
 )
+from siliconflow_provider.jobs.creation import SETTLING_SECONDS
 from siliconflow_provider.jobs.files import RequestsLostError
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
 from siliconflow_provider.jobs.runner import JobRunner
-from siliconflow_provider.jobs.submission import SETTLING_SECONDS
 from siliconflow_provider.results import read_results
 from siliconflow_provider.workspace import Workspace
 
@@ -239,7 +239,7 @@ class TestContinue:
         kill(JobRunner, "submit", after=True)
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(3)))
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         run(lambda: infer(requests=sums(3), **change))
         assert control.batches_created() == 2
         assert f"of the job before runs on and is billed, while a new one with another {next(iter(change))}" in logged()
@@ -249,7 +249,7 @@ class TestContinue:
     ) -> None:
         part_lines(3)
         run(lambda: infer(requests=sums(6), prompt=None))
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         run(lambda: infer(requests=[*sums(5), "6 + 6"], id_column="id"))
         assert (control.batches_created(), control.executions().total) == (3, 6 + 3)
 
@@ -262,7 +262,7 @@ class TestContinue:
             run(lambda: infer(requests=sums(3)))
         clock.advance(200 if is_over else 20)
         (tmp_path / "out" / "job.json").unlink()
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         with pytest.raises(
             JobDefinitionError, match=r"job\.json is gone, but 1 batches .* run or have answered \(batch_"
         ):
@@ -282,7 +282,7 @@ class TestContinue:
     ) -> None:
         run(lambda: infer(requests=sums(3)))
         context["ti"].run_id = "another"
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         with pytest.raises(
             JobDefinitionError, match=r"the job of another task instance \(nightly/create/manual.*run_id }}"
         ):
@@ -410,7 +410,7 @@ class TestForgotten:
             run(lambda: infer(requests=sums(6)))
         assert rows() == before
         assert control.batches_created() == 3
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
         assert [each["content"] for each in rows()] == ["1", "2", "3", "4", "5", "6"]
         assert (len(manifest()["batches"]), manifest()["rounds"]) == (4, 3)
@@ -431,7 +431,7 @@ class TestForgotten:
         ):
             run(lambda: infer(requests=sums(3)))
         assert control.batches_created() == 1
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
 
     def test_what_was_unfinished_when_it_landed_is_an_error_unless_cleared(
@@ -445,7 +445,7 @@ class TestForgotten:
         with pytest.raises(JobDefinitionError, match=r"forgotten a batch of round 1, after 30 days.*clear the task"):
             run(lambda: infer(requests=sums(6)))
         assert control.batches_created() == 2
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
         assert control.batches_created() == 3
 
@@ -572,7 +572,7 @@ class TestRounds:
             MissedSuccessRateError, match=r"1 x invalid_request: too long.*Clearing the task buys nothing"
         ):
             run(lambda: infer(requests=sums(3)))
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         with pytest.raises(MissedSuccessRateError):
             run(lambda: infer(requests=sums(3)))
         assert statuses(rows()) == ["succeeded", "failed", "succeeded"]
@@ -607,14 +607,14 @@ class TestRounds:
                 run(lambda: infer(requests=sums(3), timeout=timedelta(hours=2)))
         assert control.batches_created() == 2
         clock.advance(3 * DAY)
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         with pytest.raises(MissedSuccessRateError, match="in 4 rounds"):
             run(lambda: infer(requests=sums(3), timeout=timedelta(hours=2)))
         assert control.batches_created() == 4
         with pytest.raises(MissedSuccessRateError):
             run(lambda: infer(requests=sums(3), timeout=timedelta(hours=2)))
         assert control.batches_created() == 4
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
         assert [each["round"] for each in rows()] == [1, 5, 1]
 
@@ -622,7 +622,7 @@ class TestRounds:
         control.plan(end="cancelled", run_share=0.5)
         with pytest.raises(MissedSuccessRateError, match=r"Clearing the task sends again .* \(3\)"):
             run(lambda: infer(requests=sums(6)))
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
         assert_nothing_was_bought_twice(control, 6)
 
@@ -789,7 +789,7 @@ class TestOut:
             match=r"1 of 6 .*5 cancelled.*Clearing the task sends again what has no good answer \(5\)",
         ):
             run(make)
-        context["ti"].max_tries += 4
+        context["ti"].clear()
         assert run(make)["counts"] == {"succeeded": 6}
         assert_nothing_was_bought_twice(control, 6)
 

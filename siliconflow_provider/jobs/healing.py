@@ -1,0 +1,26 @@
+"""Trying again once a batch is paid for: what heals within an hour must not fail the task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from siliconflow_provider.api import clock
+from siliconflow_provider.api.errors import CreateUncertainError, InvalidRequestError, SiliconFlowError
+
+HEALING_TIME = timedelta(hours=1)
+SHORTEST_PAUSE, LONGEST_PAUSE = 30.0, 300.0
+
+
+def pauses_while_healing() -> Iterator[float | None]:
+    """Yield the seconds to wait after each failure; None once it has lasted an hour, after which the failure counts."""
+    started, pause = clock.now(), SHORTEST_PAUSE
+    while clock.now() - started < HEALING_TIME:
+        yield pause
+        pause = min(2 * pause, LONGEST_PAUSE)
+    yield None
+
+
+def may_be_tried_again(error: Exception) -> bool:
+    """Whether what failed may go well later, without harm: also a refused key, or an account to be charged."""
+    return isinstance(error, SiliconFlowError) and not isinstance(error, (CreateUncertainError, InvalidRequestError))

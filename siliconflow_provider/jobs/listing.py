@@ -1,0 +1,121 @@
+"""The account's batches that may be a submitter's, as the list shows them and as single requests complete them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pendulum
+
+from siliconflow_provider.api import clock
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.api.models import Batch
+
+RETENTION = timedelta(days=30)
+# A clock of the worker may be hours off.
+MARGIN = timedelta(days=1)
+ITEMS_BEYOND = 300
+OUR_KEY = "airflow_key"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One look at the account's list.
+
+    :param batches: those that were looked for
+    :param unidentified: those that may be, and show no metadata even when they are asked for singly
+    :param error: why others may be missing; None when the list is whole
+    """
+
+    batches: list[Batch] = field(default_factory=list)
+    unidentified: list[Batch] = field(default_factory=list)
+    error: SiliconFlowError | None = None
+
+    def raise_unless_whole(self) -> None:
+        """Raise what kept the list from being whole."""
+        if self.error is not None:
+            raise self.error
+
+
+class BatchLister:
+    """Lists an account's batches for one attempt, which asks for none of them singly more than once.
+
+    :param may_be_empty: take `null` in place of the list for an account without batches
+    """
+
+    def __init__(self, client: SiliconFlowClient, *, may_be_empty: bool = False) -> None:
+        self._client = client
+        self._may_be_empty = may_be_empty
+        # Ids of others' batches, and our own that show no metadata, as they were when they were asked for.
+        self._asked: dict[str, Batch | None] = {}
+
+    def look(
+        self,
+        is_ours: Callable[[Batch], bool],
+        may_be_ours: Callable[[Batch], bool] = lambda item: True,
+        since: pendulum.DateTime | None = None,
+    ) -> Listing:
+        """Look through the list, which fails by no exception.
+
+        :param is_ours: whether a batch with its metadata is one of those looked for
+        :param may_be_ours: whether a batch without its metadata may be
+        :param since: nothing older is looked for; by default the time for which the service keeps batches
+        """
+        found: list[Batch] = []
+        candidates: list[Batch] = []
+        shows_metadata = False
+        error: SiliconFlowError | None = None
+        try:
+            for item in self._recent(since):
+                if OUR_KEY in item.metadata:
+                    shows_metadata = True
+                    if is_ours(item):
+                        found.append(self._with_times(item))
+                elif not shows_metadata and may_be_ours(item):
+                    candidates.append(item)
+            if not shows_metadata:
+                found += filter(is_ours, self._ask_for(candidates, is_ours))
+        except SiliconFlowError as failure:
+            error = failure
+        asked = map(self._asked.get, () if shows_metadata else (each.id for each in candidates))
+        return Listing(found, [each for each in asked if each is not None], error)
+
+    def _with_times(self, item: Batch) -> Batch:
+        # Which one is the oldest is told by its time, and some list items come without.
+        return self._client.get_batch(item.id) if item.timing.created_at is None else item
+
+    def _ask_for(self, candidates: Iterable[Batch], is_ours: Callable[[Batch], bool]) -> Iterator[Batch]:
+        for item in candidates:
+            if item.id in self._asked:
+                continue
+            batch = self._client.get_batch(item.id)
+            if is_ours(batch):
+                yield batch
+            else:
+                shown = replace(batch, file_name=item.file_name or batch.file_name)
+                self._asked[item.id] = None if OUR_KEY in batch.metadata else shown
+
+    def _recent(self, since: pendulum.DateTime | None) -> Iterator[Batch]:
+        """Yield the batches since a moment, whatever the order of the list."""
+        oldest = clock.now() - RETENTION
+        if since is not None:
+            oldest = max(oldest, since - MARGIN)
+        previous: pendulum.DateTime | None = None
+        is_newest_first, beyond = True, 0
+        for item in self._client.list_batches(may_be_empty=self._may_be_empty):
+            created_at = item.timing.created_at
+            if created_at is None:
+                is_newest_first = False
+            elif created_at >= oldest:
+                beyond = 0
+            is_newest_first &= previous is None or created_at is None or created_at <= previous
+            previous = created_at
+            if created_at is None or created_at >= oldest:
+                yield item
+                continue
+            beyond += 1
+            # So many in a row that are older, in a list that has been in order so far, are the end of what is recent.
+            if is_newest_first and beyond >= ITEMS_BEYOND:
+                return

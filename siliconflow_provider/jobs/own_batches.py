@@ -1,0 +1,147 @@
+"""The batches of one submitter, by two witnesses: what the service lists, and what is written down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pendulum
+
+from siliconflow_provider.api import clock
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import IncompleteListError, NotFoundError, SiliconFlowError
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.listing import RETENTION, BatchLister
+from siliconflow_provider.jobs.records import CreateRecord, Records, with_metadata
+from siliconflow_provider.jobs.submission import Submission
+
+log = logging.getLogger(__name__)
+
+# A list that does not show a batch of this age is not whole.
+LONGEST_LAG = timedelta(minutes=2)
+SHOWN_IDS = 5
+
+
+class UnsafeSubmitError(ValueError):
+    """A batch may be there already, and nothing that heals would tell: a person has to look."""
+
+
+@dataclass(frozen=True)
+class OwnBatches:
+    """What one look has found.
+
+    :param batches: of the submitter, for whatever input, with the metadata that they were created with
+    :param unidentified: batches of the same file that show no metadata
+    :param gone: ids that are written down, and that the service does not know
+    :param open_records: of creates whose outcome is not known
+    :param error: why others may be missing
+    """
+
+    batches: list[Batch] = field(default_factory=list)
+    unidentified: list[Batch] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    open_records: list[CreateRecord] = field(default_factory=list)
+    error: SiliconFlowError | None = None
+
+    def check_creatable(self, submission: Submission) -> None:
+        """Raise unless it is known that this submission has no batch.
+
+        :raises SiliconFlowError: when the list is not whole
+        :raises UnsafeSubmitError: when what was created is not to be found, and no person has cleared the task since
+        """
+        if self.error is not None:
+            raise self.error
+        problem = None
+        if self.gone and not self.batches:
+            problem = (
+                f"the batches that this task created ({_shown(self.gone)}) are not in the account of the connection's "
+                "key: use the key of the account that has them"
+            )
+        elif not submission.is_first_try and any(map(submission.is_of_same_file, self.unidentified)):
+            ids = _shown([each.id for each in self.unidentified if submission.is_of_same_file(each)])
+            problem = (
+                "the service shows no metadata, and an earlier attempt of this task may have created one of these "
+                f"batches of the same file: {ids}. Look at them in the console; DownloadResultsOperator fetches results"
+            )
+        if problem is None:
+            return
+        if not submission.is_cleared_try:
+            raise UnsafeSubmitError(f"{problem}; or clear the task to submit everything again")
+        log.warning("%s. The task was cleared, so it is submitted again", problem)
+
+
+class BatchFinder:
+    """Finds the batches of one submitter, as often as an attempt wants to look.
+
+    :param submission: of the submitter; input and round are of no account
+    :param records: where creates are written down
+    :param known: batches that this attempt waits for, whatever the list shows
+    :param may_be_ours: whether a listed batch without metadata may be the submitter's; by default one of its file
+    """
+
+    def __init__(
+        self,
+        client: SiliconFlowClient,
+        submission: Submission,
+        records: Records,
+        known: Iterable[Batch] = (),
+        may_be_ours: Callable[[Batch], bool] | None = None,
+    ) -> None:
+        self._client = client
+        self._submission = submission
+        self._records = records
+        self._known = {each.id: each for each in known}
+        self._may_be_ours = may_be_ours or submission.may_be_of_same_file
+        self._lister = BatchLister(client, may_be_empty=submission.is_first_try)
+
+    def look(self, since: pendulum.DateTime | None = None) -> OwnBatches:
+        """List the batches, and ask singly for those that are known and not listed.
+
+        Fails by no exception of the service.
+
+        :param since: nothing older is looked for in the list
+        """
+        listing = self._lister.look(self._submission.is_owner, self._may_be_ours, since)
+        listed = {each.id: each for each in listing.batches}
+        records = [
+            each
+            for each in self._records.read()
+            if each.metadata.get("airflow_key") == self._submission.key and not _is_forgotten(each)
+        ]
+        created = {each.batch_id: each for each in records if each.batch_id is not None}
+        found, gone, error = dict(listed), [], listing.error
+        for batch_id in {**created, **self._known}:
+            try:
+                batch = listed.get(batch_id) or self._client.get_batch(batch_id)
+            except NotFoundError:
+                gone.append(batch_id)
+                continue
+            except SiliconFlowError as failure:
+                error = error or failure
+                continue
+            found[batch_id] = with_metadata(batch, created[batch_id]) if batch_id in created else batch
+            if error is None and batch_id not in listed and _is_overdue(batch):
+                error = IncompleteListError(
+                    f"GET /batches does not list batch {batch_id}, which is there: which others there are is not known"
+                )
+        return OwnBatches(
+            batches=list(found.values()),
+            unidentified=[each for each in listing.unidentified if each.id not in found],
+            gone=gone,
+            open_records=[each for each in records if each.state == "sent"],
+            error=error,
+        )
+
+
+def _is_forgotten(record: CreateRecord) -> bool:
+    return clock.now() - pendulum.from_timestamp(record.sent_at) > RETENTION
+
+
+def _is_overdue(batch: Batch) -> bool:
+    return batch.timing.created_at is not None and clock.now() - batch.timing.created_at > LONGEST_LAG
+
+
+def _shown(ids: list[str]) -> str:
+    return ", ".join(ids[:SHOWN_IDS]) + (f" and {len(ids) - SHOWN_IDS:,} more" if len(ids) > SHOWN_IDS else "")
