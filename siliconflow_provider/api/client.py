@@ -182,17 +182,22 @@ class SiliconFlowClient:
         after: str | None = None
         longest = SHORTEST_PAGE
         for _ in range(MOST_PAGES):
-            page, has_more = self._page(after, may_be_empty=may_be_empty)
-            fresh = [each for each in page if each.id not in seen]
-            seen.update(each.id for each in fresh)
-            yield from fresh
+            items, has_more = self._page(after, may_be_empty=may_be_empty)
+            known = len(seen)
+            for item in items:
+                # One at a time: where the service does not page, this is all that the account has.
+                batch = self._listed_batch(item)
+                after = batch.id
+                if batch.id not in seen:
+                    seen.add(batch.id)
+                    yield batch
+            is_new = len(seen) > known
             # A short page is the last one. A long one need not be, even where the service says nothing of others.
-            if not has_more and (not fresh or len(page) < longest or len(page) > PAGE_SIZE):
+            if not has_more and (not is_new or len(items) < longest or len(items) > PAGE_SIZE):
                 return
-            longest = max(longest, len(page))
-            if not fresh:
+            if not is_new:
                 break
-            after = page[-1].id
+            longest = max(longest, len(items))
         raise IncompleteListError(
             f"GET /batches at {self._host} says that there are more batches than the {len(seen):,} that it shows: "
             "try again later, and show this to the service's support if it stays"
@@ -200,12 +205,13 @@ class SiliconFlowClient:
 
     def batch_page(self, after: str | None = None) -> tuple[list[Batch], str | None]:
         """Return one page of `list_batches`, and what to ask for the next one with; None when there is none."""
-        page, has_more = self._page(after)
+        items, has_more = self._page(after)
+        page = list(map(self._listed_batch, items))
         may_have_next = len(page) >= PAGE_SIZE if has_more is None else has_more
         return page, page[-1].id if page and may_have_next else None
 
-    def _page(self, after: str | None, *, may_be_empty: bool = False) -> tuple[list[Batch], bool | None]:
-        """Return one page, and whether the service says that there are more; None when it does not say."""
+    def _page(self, after: str | None, *, may_be_empty: bool = False) -> tuple[list[Any], bool | None]:
+        """Return the items of one page, and whether the service says that there are more; None when it does not say."""
         query = {"limit": PAGE_SIZE, **({"after": after} if after else {})}
 
         def ask() -> tuple[list[Any], bool | None]:
@@ -215,8 +221,7 @@ class SiliconFlowClient:
                 raise self._no_list("GET /batches")
             return items or [], _has_more(answer)
 
-        items, has_more = self._transport.retry(ask, repeatable=True)
-        return [self._listed_batch(each) for each in items], has_more
+        return self._transport.retry(ask, repeatable=True)
 
     def cancel_batch(self, batch_id: str) -> Batch:
         """Ask the service to cancel a batch; what has already been answered is still billed."""

@@ -85,8 +85,9 @@ def older_batch(client: SiliconFlowClient, submission: Submission, records: Reco
         if found.error is not None:
             log.warning("could not list all batches, to look for one of another attempt: %s", found.error)
         oldest = cancel_younger(client, filter(submission.matches, found.batches), batch.id)
-    except SiliconFlowError as error:
-        log.warning("could not cancel the batch of another attempt: %s", error)
+    except Exception as error:
+        # Also of Airflow, or of a storage, where creates are written down.
+        log.warning("could not look for, or cancel, the batch of another attempt: %s", error)
         return None
     return None if oldest is None or oldest.id == batch.id else oldest
 

@@ -95,6 +95,7 @@ class BatchFinder:
         self._known = {each.id: each for each in known}
         self._may_be_ours = may_be_ours or submission.may_be_of_same_file
         self._lister = BatchLister(client, may_be_empty=submission.is_first_try)
+        self._last_read: list[CreateRecord] | None = None
 
     def look(self, since: pendulum.DateTime | None = None) -> OwnBatches:
         """List the batches, and ask singly for those that are known and not listed.
@@ -105,11 +106,7 @@ class BatchFinder:
         """
         listing = self._lister.look(self._submission.is_owner, self._may_be_ours, since)
         listed = {each.id: each for each in listing.batches}
-        records = [
-            each
-            for each in self._records.read()
-            if each.metadata.get("airflow_key") == self._submission.key and not _is_forgotten(each)
-        ]
+        records = self._read_records()
         created = {each.batch_id: each for each in records if each.batch_id is not None}
         found, gone, error = dict(listed), [], listing.error
         for batch_id in {**created, **self._known}:
@@ -133,6 +130,16 @@ class BatchFinder:
             open_records=[each for each in records if each.state == "sent"],
             error=error,
         )
+
+    def _read_records(self) -> list[CreateRecord]:
+        try:
+            self._last_read = self._records.read()
+        except Exception as error:
+            if self._last_read is None:
+                raise
+            log.warning("could not read again what was created, so what was read before counts: %s", error)
+        recent = [each for each in self._last_read or () if not _is_forgotten(each)]
+        return [each for each in recent if each.metadata.get("airflow_key") == self._submission.key]
 
 
 def _is_forgotten(record: CreateRecord) -> bool:

@@ -508,10 +508,10 @@ class TestParts:
         """For a batch that its wait has seen end."""
         list_batches, looks = SiliconFlowClient.list_batches, []
 
-        def lagging(self: SiliconFlowClient) -> Iterator[Any]:
+        def lagging(self: SiliconFlowClient, **options: Any) -> Iterator[Any]:
             looks.append(1)
             assert len(looks) < 9
-            for each in list_batches(self):
+            for each in list_batches(self, **options):
                 yield replace(each, status="in_progress", timing=BatchTiming(created_at=each.timing.created_at))
 
         monkeypatch.setattr(SiliconFlowClient, "list_batches", lagging)
