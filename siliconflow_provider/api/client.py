@@ -23,7 +23,7 @@ from siliconflow_provider.api.errors import (
     UnreadableAnswerError,
 )
 from siliconflow_provider.api.limits import check_endpoint, check_file_size, check_id, check_metadata
-from siliconflow_provider.api.models import Batch, File
+from siliconflow_provider.api.models import Account, Batch, File
 from siliconflow_provider.api.session import address
 from siliconflow_provider.api.transport import Transport
 
@@ -33,6 +33,8 @@ PAGE_SIZE = 100
 SHORTEST_PAGE = 10
 # A list that has no end must have one here.
 MOST_PAGES = 2_000
+# The code of a bad request, an unknown model included.
+MODEL_OR_REQUEST_CODE = "20012"
 
 T = TypeVar("T")
 
@@ -47,6 +49,7 @@ class SiliconFlowClient:
     :param base_url: where the API is, with its version
     :param timeout: seconds without a byte after which a request is given up
     :param max_retries: how often a request is sent again
+    :param label: names where key and base URL are set, such as `connection 'siliconflow_default'`, for messages
     :raises InvalidRequestError: when no request could be sent with these
     """
 
@@ -57,8 +60,9 @@ class SiliconFlowClient:
         *,
         timeout: float = 60.0,
         max_retries: int = 5,
+        label: str | None = None,
     ) -> None:
-        self._transport = Transport(api_key, base_url, timeout=timeout, max_retries=max_retries)
+        self._transport = Transport(api_key, base_url, timeout=timeout, max_retries=max_retries, label=label)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
@@ -67,6 +71,10 @@ class SiliconFlowClient:
     def base_url(self) -> str:
         """Where the API is."""
         return self._transport.base_url
+
+    def get_account(self) -> Account:
+        """Return the account that the key belongs to, with its balance."""
+        return self._read(Account.from_json, self._get("/user/info"), "GET /user/info", "an account")
 
     def upload_file(self, path_or_fileobj: str | Path | IO[bytes], *, filename: str | None = None) -> File:
         """Upload a request file, streaming.
@@ -158,6 +166,11 @@ class SiliconFlowClient:
                 lambda: self._transport.call("POST", "/batches", json=body), repeatable=False
             )
             return self._read(Batch.from_json, answer, "POST /batches")
+        except BadRequestError as error:
+            if str(error.code) != MODEL_OR_REQUEST_CODE:
+                raise
+            named = f"model {model!r}" if model is not None else "the model on the lines"
+            raise error.reworded(f"{error.message}: the service may not know {named}") from None
         except (AnswerLostError, ServerError) as error:
             raise CreateUncertainError(
                 f"whether a batch of file {input_file_id} was created is not known, since the answer was lost: "
@@ -232,13 +245,13 @@ class SiliconFlowClient:
     def _get(self, path: str, **arguments: Any) -> Any:
         return self._transport.retry(lambda: self._transport.call("GET", path, **arguments), repeatable=True)
 
-    def _read(self, parse: Callable[[Mapping[str, Any]], T], answer: Any, what: str) -> T:
+    def _read(self, parse: Callable[[Mapping[str, Any]], T], answer: Any, what: str, expected: str = "an id") -> T:
         """Parse an object that may be wrapped as `{"code": 20000, "data": {...}}`."""
         if isinstance(answer, dict) and "id" not in answer and isinstance(answer.get("data"), dict):
             answer = answer["data"]
         found = _parsed(parse, answer)
         if found is None:
-            raise UnreadableAnswerError(f"{what} at {self._host} was answered without an id: check the base URL")
+            raise UnreadableAnswerError(f"{what} at {self._host} was answered without {expected}: check the base URL")
         return found
 
     def _items(self, answer: Any, what: str) -> list[Any] | None:
@@ -273,7 +286,7 @@ def _batch_path(batch_id: str) -> str:
 
 
 def _parsed(parse: Callable[[Mapping[str, Any]], T], data: Any) -> T | None:
-    """Parse an object; what is none, or has no id, gives None."""
+    """Parse an object; what is none, or lacks what identifies it, gives None."""
     try:
         return parse(data) if isinstance(data, dict) else None
     except KeyError:

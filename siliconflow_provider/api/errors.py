@@ -8,7 +8,7 @@ SiliconFlowError
 │   ├── PermissionDeniedError    403
 │   ├── NotFoundError            404
 │   ├── RateLimitError           429
-│   └── ServerError              5xx
+│   └── ServerError              5xx, 408, 425
 ├── ConnectionFailedError        the request never reached the service
 │   └── CertificateError         the server could not prove who it is
 ├── AnswerLostError              the request was sent; whether it was carried out is not known
@@ -20,7 +20,7 @@ SiliconFlowError
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 
 class SiliconFlowError(Exception):
@@ -48,6 +48,12 @@ class SiliconFlowError(Exception):
         self.code = code
         self.request_id = request_id
         self.retry_after = retry_after
+
+    def reworded(self, message: str) -> Self:
+        """Return this error with another message."""
+        self.message = message
+        self.args = (message,)
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments do not survive the default pickling, and errors cross processes.
@@ -88,7 +94,7 @@ class RateLimitError(ServiceError):
 
 
 class ServerError(ServiceError):
-    """The service failed; the request may have been carried out all the same."""
+    """The service failed, or gave up waiting; the request may have been carried out all the same."""
 
 
 class ConnectionFailedError(SiliconFlowError):
@@ -124,6 +130,8 @@ ERROR_OF_STATUS: dict[int, type[ServiceError]] = {
     401: AuthenticationError,
     403: PermissionDeniedError,
     404: NotFoundError,
+    408: ServerError,
+    425: ServerError,
     429: RateLimitError,
 }
 

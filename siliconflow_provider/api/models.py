@@ -35,6 +35,35 @@ class RequestCounts:
 
 
 @dataclass(frozen=True)
+class Account:
+    """The account that a key belongs to; batches are paid from its charged balance.
+
+    Amounts are the service's own texts, in the account's currency.
+    """
+
+    status: str | None = None
+    balance: str | None = None
+    charge_balance: str | None = None
+    total_balance: str | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Account:
+        """Read an account.
+
+        :raises KeyError: when it has none of the fields
+        """
+        account = cls(
+            status=_text(data.get("status")),
+            balance=_amount(data.get("balance")),
+            charge_balance=_amount(data.get("chargeBalance")),
+            total_balance=_amount(data.get("totalBalance")),
+        )
+        if account == cls() and "id" not in data:
+            raise KeyError("id")
+        return account
+
+
+@dataclass(frozen=True)
 class File:
     """A file that the service keeps."""
 
@@ -201,6 +230,10 @@ def _id(data: Mapping[str, Any]) -> str:
 def _text(value: Any) -> str | None:
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if is_number or isinstance(value, str) else None
+
+
+def _amount(value: Any) -> str | None:
+    return str(value) if isinstance(value, float) else _text(value)
 
 
 def _reference(value: Any) -> Any:

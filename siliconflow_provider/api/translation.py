@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Mapping
 from http.client import IncompleteRead
 from typing import Any
 
@@ -28,42 +29,40 @@ REQUEST_ID_HEADERS = ("x-siliconcloud-trace-id", "x-request-id")
 LONGEST_MESSAGE = 500
 LARGEST_ERROR_BODY = 65_536
 
-_REMEDIES = {
-    **dict.fromkeys((301, 302, 307, 308), "the base URL has moved: set the new one"),
-    401: "check the API key; keys of api.siliconflow.cn and api.siliconflow.com are not interchangeable",
-    403: "check what the API key may do; a link to a result file may have expired: try again",
-    404: "check the id and that the base URL ends in /v1; results are deleted after 30 days",
-}
 
-
-def from_exception(error: Exception, what: str) -> SiliconFlowError:
+def from_exception(error: Exception, what: str, place: str = "the base URL") -> SiliconFlowError:
     """Return our error for an exception of requests or urllib3.
 
     :param what: the request and its host, without a query
+    :param place: where the host is set, for the remedy
     """
     reason = _root_reason(error)
     chain = _chain(error)
     if any(isinstance(each, ssl.SSLCertVerificationError) for each in chain):
         return CertificateError(
-            f"{what}: the TLS certificate was not accepted ({reason}): check the base URL, "
+            f"{what}: the TLS certificate was not accepted ({reason}): check {place}, "
             "or name your own authority's certificates in REQUESTS_CA_BUNDLE"
         )
     if _was_never_sent(error):
-        return ConnectionFailedError(f"{what}: no connection ({reason}): check host and network")
+        return ConnectionFailedError(f"{what}: no connection ({reason}): check {place} and the network")
     kind = IncompleteBodyError if any(isinstance(each, IncompleteRead) for each in chain) else AnswerLostError
     return kind(f"{what}: sent, but no whole answer came back ({reason})")
 
 
-def from_response(response: requests.Response, what: str) -> SiliconFlowError:
-    """Return our error for an answer that is not a success; reads its body."""
+def from_response(response: requests.Response, what: str, remedies: Mapping[int, str]) -> SiliconFlowError:
+    """Return our error for an answer that is not a success; reads its body.
+
+    :param remedies: by HTTP status
+    """
     body = _decoded_body(response)
-    return refusal(response, what, body, error_class(response.status_code))
+    return refusal(response, what, body, error_class(response.status_code), remedies.get(response.status_code))
 
 
-def refusal(response: requests.Response, what: str, body: Any, kind: type[SiliconFlowError]) -> SiliconFlowError:
+def refusal(
+    response: requests.Response, what: str, body: Any, kind: type[SiliconFlowError], remedy: str | None = None
+) -> SiliconFlowError:
     """Return an error of this kind with what the answer's body and headers say."""
     said = _message(body) or without_queries(response.reason or "") or "no reason given"
-    remedy = _REMEDIES.get(response.status_code)
     return kind(
         f"{what} was refused: {said}{f': {remedy}' if remedy else ''}",
         status=response.status_code,

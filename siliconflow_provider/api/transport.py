@@ -19,6 +19,7 @@ from siliconflow_provider.api.errors import (
 )
 from siliconflow_provider.api.lenient_json import decode_any
 from siliconflow_provider.api.redaction import SHORTEST_SECRET, query_secrets, quiet_urls
+from siliconflow_provider.api.remedies import LINK_REMEDIES, api_remedies
 from siliconflow_provider.api.retry import pause_before_retry, should_retry
 from siliconflow_provider.api.session import BearerAuth, NoAuth, Session, address, checked_base_url, checked_key
 from siliconflow_provider.api.translation import from_exception, from_response, refusal, request_id
@@ -36,15 +37,20 @@ class Transport:
 
     :param timeout: seconds without a byte after which a request is given up; at most 10 to connect
     :param max_retries: how often a request is sent again
+    :param label: names where key and base URL are set, for messages
     """
 
-    def __init__(self, api_key: str, base_url: str, *, timeout: float, max_retries: int) -> None:
+    def __init__(
+        self, api_key: str, base_url: str, *, timeout: float, max_retries: int, label: str | None = None
+    ) -> None:
         self._api_key = checked_key(api_key)
         self.base_url = checked_base_url(base_url)
         if not timeout > 0:
             raise InvalidRequestError(f"timeout is {timeout}: give a positive number of seconds")
         self._timeout = (min(timeout, LONGEST_CONNECT_TIMEOUT), timeout)
         self._max_retries = max_retries
+        self._remedies = api_remedies(self.base_url, label)
+        self._place = f"the base URL of {label}" if label else "the base URL"
         self._session = Session(BearerAuth(self._api_key, self.base_url))
 
     def retry(self, action: Callable[[], T], *, repeatable: bool, progressed: Callable[[], bool] = lambda: False) -> T:
@@ -97,9 +103,9 @@ class Transport:
             with quiet_urls(), self._session.request(method, url, **arguments) as response:
                 if 200 <= response.status_code < 300:
                     return read(response)
-                failure = from_response(response, what)
+                failure = from_response(response, what, self._remedies if with_key else LINK_REMEDIES)
         except requests.exceptions.RequestException as error:
-            failure = from_exception(error, what)
+            failure = from_exception(error, what, self._place if with_key else "the link")
         except SiliconFlowError as error:
             failure = error
         # Raised outside of the handlers: as context, a foreign error could show a signed URL.
@@ -119,9 +125,8 @@ class Transport:
                 value = value.replace(secret, "***") if isinstance(value, str) else value
             return value
 
-        error.message, error.code, error.request_id = map(hidden, (error.message, error.code, error.request_id))
-        error.args = (error.message,)
-        return error
+        error.code, error.request_id = hidden(error.code), hidden(error.request_id)
+        return error.reworded(hidden(error.message))
 
 
 def _decoded(response: requests.Response, body: bytes, what: str) -> Any:

@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import threading
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from siliconflow_provider.emulator.errors import EmulatorError, MissingExtraError
@@ -70,6 +71,13 @@ def _parser(defaults: EmulatorOptions) -> argparse.ArgumentParser:
         "--data-dir", type=Path, default=defaults.data_dir, help="where everything is kept (./%(default)s)"
     )
     place.add_argument("--api-key", default=defaults.api_key, help="the key that clients must send (%(default)s)")
+    place.add_argument(
+        "--charge-balance",
+        type=amount,
+        default=defaults.charge_balance,
+        metavar="AMOUNT",
+        help="the account's charged balance; 0 refuses batches (%(default)s)",
+    )
     times = parser.add_argument_group("how long, in seconds")
     for name, meaning in {
         "queue": "a batch waits",
@@ -109,6 +117,17 @@ def seconds(text: str) -> float:
     number = float(text)
     if not (math.isfinite(number) and number >= 0):
         raise argparse.ArgumentTypeError("must be 0 or more")
+    return number
+
+
+def amount(text: str) -> Decimal:
+    """An amount of money."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise argparse.ArgumentTypeError("must be a number") from None
+    if not number.is_finite():
+        raise argparse.ArgumentTypeError("must be a number")
     return number
 
 

@@ -6,6 +6,7 @@ import hmac
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
@@ -21,6 +22,7 @@ from siliconflow_provider.emulator.errors import (
     INTERNAL,
     ApiError,
     bad_request,
+    insufficient_balance,
     invalid_token,
     unknown_path,
 )
@@ -28,6 +30,7 @@ from siliconflow_provider.emulator.files import FileStore
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.presentation import (
     Reference,
+    account,
     batch_list,
     batch_object,
     file_list,
@@ -49,6 +52,7 @@ class Service:
     signer: Signer
     storage_port: int
     forms: Forms
+    charge_balance: Decimal
 
 
 async def _service(request: Request) -> Service:
@@ -87,6 +91,12 @@ def api_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, unknown_path_error)
     app.add_exception_handler(Exception, _internal_error)
     return app
+
+
+@router.get("/user/info")
+def user_info(service: Served) -> Response:
+    """The account."""
+    return JSONResponse(account(service.charge_balance))
 
 
 @router.post("/files")
@@ -130,6 +140,8 @@ def file_content(file_id: str, service: Served) -> Response:
 async def create_batch(request: Request, service: Served, reference: Referenced) -> Response:
     """Create a batch."""
     checked = create_request(await json_object(request))
+    if service.charge_balance <= 0:
+        raise insufficient_balance()
     snapshot = await run_in_threadpool(service.batches.create, checked)
     return JSONResponse(batch_object(snapshot, reference, service.forms))
 

@@ -15,6 +15,7 @@ ENDPOINTS = (
     "GET /batches",
     "GET /batches/{id}",
     "POST /batches/{id}/cancel",
+    "GET /user/info",
     "GET /results/{id}",
 )
 

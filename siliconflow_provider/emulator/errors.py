@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 BAD_REQUEST = 20012
+NO_BALANCE = 30001  # not documented
 NOT_FOUND = 20404  # not documented
 INTERNAL = 50000  # not documented
 
@@ -45,6 +46,11 @@ def bad_request(field: str, message: str) -> ApiError:
 def not_found(kind: str, object_id: str) -> ApiError:
     """A 404 for an id of a batch or file that does not exist, or does no longer."""
     return ApiError(404, {"code": NOT_FOUND, "message": f"no {kind} has the id {object_id!r}", "data": None})
+
+
+def insufficient_balance() -> ApiError:
+    """The 403 of a batch that the account cannot pay."""
+    return ApiError(403, {"code": NO_BALANCE, "message": "Sorry, your account balance is insufficient", "data": None})
 
 
 def invalid_token() -> ApiError:

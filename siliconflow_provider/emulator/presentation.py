@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Any
 
 from siliconflow_provider.emulator.batches import Snapshot
@@ -14,7 +15,15 @@ from siliconflow_provider.emulator.forms import Forms
 
 Reference = Callable[[str], str]
 CUT_METADATA = 32
+BALANCE = Decimal("0.88")
 NUMBERED = re.compile(r"line (\d+): (.*)", re.DOTALL)
+
+
+def account(charge_balance: Decimal) -> dict[str, Any]:
+    """The account, whose balance that is no charged one is 0.88."""
+    amounts = {"balance": BALANCE, "chargeBalance": charge_balance, "totalBalance": BALANCE + charge_balance}
+    texts = {name: f"{amount:.2f}" for name, amount in amounts.items()}
+    return _wrapped({"id": "user-emulator", "name": "emulator", "status": "normal", **texts})
 
 
 def uploaded_file(file: UploadedFile, forms: Forms) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,7 +50,8 @@ class EmulatorOptions:
     """How an emulator runs; the timings hold for batches created from now on.
 
     A port of 0 is a free one; `storage_port` None is the port after `port`, or a free one when that is 0.
-    `control` offers the control interface, in Python as `Emulator.control` and over HTTP at `Emulator.control_url`.
+    A batch is refused when `charge_balance` is not above 0. `control` offers the control interface, in Python as
+    `Emulator.control` and over HTTP at `Emulator.control_url`.
     """
 
     data_dir: Path = Path("siliconflow-emulator")
@@ -62,6 +64,7 @@ class EmulatorOptions:
     finalize_seconds: float = 1.0
     cancel_seconds: float = 1.0
     url_seconds: float = 3600.0
+    charge_balance: Decimal = Decimal("88.00")
     print_requests: bool = False
     forms: Forms = field(default_factory=Forms)
     control: bool = False
@@ -164,7 +167,7 @@ class Emulator:
         behaviour = Behaviour(timings, options.forms, self._control.plan_for)
         batches = BatchStore(self._database, files, self.data_dir / "results", behaviour, clock)
         signer = Signer(self._database.secret("url signing"), options.url_seconds, clock)
-        service = Service(options.api_key, files, batches, signer, storage_port, options.forms)
+        service = Service(options.api_key, files, batches, signer, storage_port, options.forms, options.charge_balance)
         apps: list[ASGIApp] = [api_app(service), storage_app(batches, signer)]
         if options.control:
             self._control.attach(batches)

@@ -747,7 +747,7 @@ def test_an_expired_signed_url_says_what_to_do(client: SiliconFlowClient, clock:
     clock.advance(61)
     with pytest.raises(errors.PermissionDeniedError) as caught:
         client.download(done.output_file_id or "", io.BytesIO())
-    assert "Request has expired.: check what the API key may do; a link to a result file may" in caught.value.message
+    assert "Request has expired.: the link to the result file may have expired: try again" in caught.value.message
 
 
 def test_hashes_of_what_was_sent_and_fetched_are_equal(client: SiliconFlowClient, sums: Sums) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pendulum
 import pytest
 
-from siliconflow_provider.api.models import Batch, BatchTiming, File, RequestCounts
+from siliconflow_provider.api.models import Account, Batch, BatchTiming, File, RequestCounts
 
 MakeBatch = Callable[..., dict[str, Any]]
 MOMENTS = [
@@ -143,3 +143,23 @@ def test_a_reference_that_cannot_be_one_does_not_pass_for_no_result() -> None:
 def test_a_reason_that_comes_alone_is_not_lost() -> None:
     assert Batch.from_json({"id": "b", "errors": {"code": "c", "message": "bad"}}).errors == ["c: bad"]
     assert Batch.from_json({"id": "b", "errors": {"data": None}}).errors == []
+
+
+@pytest.mark.parametrize(
+    ("data", "account"),
+    [
+        (
+            {"id": "u", "status": "normal", "balance": "0.88", "chargeBalance": "88.00", "totalBalance": "88.88"},
+            Account("normal", "0.88", "88.00", "88.88"),
+        ),
+        ({"chargeBalance": 88.5, "balance": 1, "totalBalance": True}, Account(None, "1", "88.5", None)),
+        ({"id": "u", "status": None, "chargeBalance": {"amount": "1"}, "new": []}, Account()),
+    ],
+)
+def test_an_account_is_read_leniently(data: dict[str, Any], account: Account) -> None:
+    assert Account.from_json(data) == account
+
+
+def test_an_object_without_its_fields_is_no_account() -> None:
+    with pytest.raises(KeyError):
+        Account.from_json({"hello": "world"})

@@ -34,6 +34,10 @@ def failure(caller: SiliconFlowClient) -> Callable[[], SiliconFlowError]:
     return ask
 
 
+NO_BALANCE_OR_PERMISSION = (
+    "the charged balance is too low, or the API key lacks permission: charge the account at "
+    "https://cloud.siliconflow.com/me/expensebill, or verify its identity in the console"
+)
 OVERLOADED = "Model service overloaded. Please try again later."
 DOCUMENTED: list[tuple[int, Any, type[SiliconFlowError], str, Any]] = [
     (
@@ -54,14 +58,14 @@ DOCUMENTED: list[tuple[int, Any, type[SiliconFlowError], str, Any]] = [
         403,
         "Forbidden",
         errors.PermissionDeniedError,
-        "Forbidden: check what the API key may do; a link to a result file may have expired: try again",
+        f"Forbidden: {NO_BALANCE_OR_PERMISSION}",
         None,
     ),
     (
         403,
         {"code": 30003, "message": "verify your identity"},
         errors.PermissionDeniedError,
-        "verify your identity: check what the API key may do; a link to a result file may have expired: try again",
+        f"verify your identity: {NO_BALANCE_OR_PERMISSION}",
         30003,
     ),
     (
@@ -208,7 +212,7 @@ def test_a_refused_connection_was_never_sent(refused_port: int, held_time: Any, 
     assert caught.value.message == (
         f"GET /batches/batch_1 at 127.0.0.1:{refused_port}: no connection "
         "(ConnectionRefusedError: Connection refused): "
-        "check host and network"
+        "check the base URL and the network"
     )
 
 

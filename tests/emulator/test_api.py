@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ import pytest
 import requests
 
 from siliconflow_provider.emulator.batches import BatchStore
-from siliconflow_provider.emulator.server import Emulator
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 
 SECOND = 1_800_000_000
 DAY = 24 * 3600
@@ -207,3 +208,31 @@ def test_files_are_streamed_to_the_data_directory(api: Any, emulator: Emulator) 
     (stored,) = [path for path in Path(emulator.data_dir, "files").iterdir() if path.is_file()]
     assert stored.read_bytes() == content
     assert api.call("GET", f"/files/{file_id}/content").headers["Content-Length"] == str(len(content))
+
+
+def test_the_account_shows_its_balance(api: Any) -> None:
+    assert api.call("GET", "/user/info").json() == {
+        "code": 20000,
+        "message": "Ok",
+        "status": True,
+        "data": {
+            "id": "user-emulator",
+            "name": "emulator",
+            "status": "normal",
+            "balance": "0.88",
+            "chargeBalance": "88.00",
+            "totalBalance": "88.88",
+        },
+    }
+
+
+class TestEmptyAccount:
+    @pytest.fixture
+    def options(self, tmp_path: Path) -> EmulatorOptions:
+        return EmulatorOptions(data_dir=tmp_path, charge_balance=Decimal(0))
+
+    def test_a_batch_that_cannot_be_paid_is_refused(self, api: Any, sums: Sums) -> None:
+        body = {"input_file_id": api.upload(sums(1)), "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        refused = api.call("POST", "/batches", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (403, 30001)
+        assert api.call("GET", "/batches").json()["data"] == []

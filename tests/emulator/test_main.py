@@ -117,6 +117,8 @@ def test_a_taken_port_is_one_sentence_and_exit_code_1(tmp_path: Path, capsys: An
         ["--form", "nonsense"],
         ["--form", "wrapped-file-list", "--form", "nested-file-list"],
         ["--list-lag-seconds", "-1"],
+        ["--charge-balance", "much"],
+        ["--charge-balance", "nan"],
     ],
 )
 def test_bad_arguments_are_exit_code_2(arguments: list[str], capsys: Any) -> None:

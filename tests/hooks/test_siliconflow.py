@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
+from siliconflow_provider.api.errors import AuthenticationError, ConnectionFailedError
 from siliconflow_provider.exceptions import InvalidConnectionError
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 
@@ -85,10 +86,23 @@ def test_the_key_is_in_no_repr(hook) -> None:
     assert "sk-secret" not in repr(one.get_conn()) + repr(one) + repr(vars(one.get_conn()))
 
 
-def test_a_working_connection_passes_its_test(connection) -> None:
+def test_the_connection_test_shows_host_and_balance(connection, emulator) -> None:
     passed, message = SiliconFlowHook(connection).test_connection()
     assert passed
-    assert "accepts the key" in message
+    assert message == (
+        f"{emulator.base_url.split('/')[2]} accepts the API key; account status: normal, charged balance: 88.00 "
+        "(it pays for batches; charge it at https://cloud.siliconflow.com/me/expensebill)"
+    )
+    assert not emulator.control.answers()["GET /files"]
+
+
+def test_an_unknown_account_path_falls_back_to_files(connection, emulator) -> None:
+    emulator.control.fault("GET /user/info", status=404, every=1)
+    passed, message = SiliconFlowHook(connection).test_connection()
+    assert passed
+    assert message.endswith("accepts the API key; it shows neither the account's status nor its balance")
+    emulator.control.fault("GET /files", status=401, every=1)
+    assert not SiliconFlowHook(connection).test_connection()[0]
 
 
 def test_a_refused_key_fails_the_test_with_a_sentence(hook, emulator) -> None:
@@ -96,4 +110,17 @@ def test_a_refused_key_fails_the_test_with_a_sentence(hook, emulator) -> None:
     assert not passed
     assert "Invalid token" in message
     assert "check the API key" in message
+    assert "of this connection" in message
     assert "sk-wrong" not in message
+
+
+def test_a_refused_key_names_the_connection(hook, emulator) -> None:
+    client = hook(host=emulator.base_url, password="sk-wrong").get_conn()
+    with pytest.raises(AuthenticationError, match="check the API key of connection 'sf'; keys of"):
+        client.get_batch("batch_1")
+
+
+def test_an_unreachable_host_names_the_connection(hook) -> None:
+    client = hook(host="http://127.0.0.1:9/v1", extra={"max_retries": "0"}).get_conn()
+    with pytest.raises(ConnectionFailedError, match="check the base URL of connection 'sf' and the network"):
+        client.get_batch("batch_1")

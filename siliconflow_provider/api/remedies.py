@@ -1,0 +1,39 @@
+"""What to do about a refusal, by its HTTP status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+MOVED = (301, 302, 307, 308)
+EXPIRED_LINK = "the link to the result file may have expired: try again"
+# Of requests to signed URLs, which carry no key.
+LINK_REMEDIES: Mapping[int, str] = {
+    401: EXPIRED_LINK,
+    403: EXPIRED_LINK,
+    404: "results are deleted after 30 days",
+}
+
+
+def api_remedies(base_url: str, label: str | None) -> dict[int, str]:
+    """Return the remedies for requests to an API.
+
+    :param label: names where its key and base URL are set, such as `connection 'siliconflow_default'`
+    """
+    of = f" of {label}" if label else ""
+    return {
+        **dict.fromkeys(MOVED, f"the API has moved: correct the base URL{of}"),
+        401: f"check the API key{of}; keys of api.siliconflow.cn and api.siliconflow.com are not interchangeable",
+        403: (
+            f"the charged balance is too low, or the API key{of} lacks permission: charge the account at "
+            f"{billing_page(base_url)}, or verify its identity in the console"
+        ),
+        404: f"check the id and that the base URL{of} ends in /v1; results are deleted after 30 days",
+    }
+
+
+def billing_page(base_url: str) -> str:
+    """Return the console's page for charging the account of an API: on .cn or, for everything else, .com."""
+    if (urlsplit(base_url).hostname or "").endswith(".cn"):
+        return "https://cloud.siliconflow.cn/expensebill"
+    return "https://cloud.siliconflow.com/me/expensebill"
