@@ -1,4 +1,4 @@
-"""Errors that a task ends with. What goes wrong between us and the service is in `api/errors.py`.
+"""Errors that a task ends with. Those of the service are in `api/errors.py`, those of files in `storage_errors.py`.
 
 BatchVerdictError (AirflowFailException)    the service is through with the batch; a retry would buy it again
 ├── BatchFailedError

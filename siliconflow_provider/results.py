@@ -31,13 +31,13 @@ def read_results(
     if unknown:
         raise ValueError(f"status {sorted(unknown)[0]!r} does not exist: there are {', '.join(STATUSES[1:])}")
     if isinstance(summary_or_path, Mapping):
-        path = storage_path(summary_or_path["results_path"])
+        path = storage_path(summary_or_path["results_path"], "results")
     else:
-        path = storage_path(summary_or_path)
+        path = storage_path(summary_or_path, "results")
         if path.suffix != ".jsonl":
             path = path / "results.jsonl"
     decode = msgspec.json.Decoder(ResultRow).decode
-    with open_for_reading(path) as lines:
+    with open_for_reading(path, "results") as lines:
         for line in lines:
             row = decode(line)
             if wanted is None or row.status in wanted:

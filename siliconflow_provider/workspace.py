@@ -8,7 +8,7 @@ from typing import IO, Any, TypeVar
 import msgspec
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from siliconflow_provider.storage import fetch, publish
+from siliconflow_provider.storage import fetch, names_in, publish, version_of
 
 T = TypeVar("T")
 
@@ -35,12 +35,7 @@ class Workspace:
 
     def names(self, directory: str) -> list[str]:
         """Return the names of the files that are published in a directory; none where there is no such directory."""
-        path = self.directory / directory
-        path.fs.invalidate_cache()
-        try:
-            return sorted(each.rpartition("/")[2] for each in path.fs.ls(path.path, detail=False))
-        except FileNotFoundError:
-            return []
+        return names_in(self.directory / directory)
 
     def fetch(self, name: str) -> Path | None:
         """Return the local copy of a file, which is made where there is none; None when it is not published."""
@@ -54,12 +49,12 @@ class Workspace:
     def publish(self, name: str) -> None:
         """Bring a local file to its place, where it appears whole."""
         publish(self.local / name, self.directory / name)
-        self._versions[name] = self._version(name)
+        self._versions[name] = version_of(self.directory / name)
 
     def restore(self, *names: str) -> None:
         """Publish once more what this attempt has published of these, where another has put its own in their place."""
         for name in names:
-            if name in self._versions and self._version(name) != self._versions[name]:
+            if name in self._versions and version_of(self.directory / name) != self._versions[name]:
                 self.publish(name)
 
     def publish_json(self, name: str, value: Any) -> None:
@@ -84,10 +79,3 @@ class Workspace:
         path = self.local / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
-
-    def _version(self, name: str) -> int | None:
-        """Return what changes whenever the published file is written, such as an ETag's or a time's hash."""
-        path = self.directory / name
-        path.fs.invalidate_cache()
-        version: int | None = path.fs.checksum(path.path) if path.fs.exists(path.path) else None
-        return version

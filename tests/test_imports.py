@@ -12,10 +12,11 @@ PACKAGE = Path(__file__).parent.parent / "siliconflow_provider"
 # What a layer may import of the package; a layer that is not named here may import everything but the emulator.
 ALLOWED = {
     "api": {"api"},
-    "jobs": {"api", "jobs"},
+    "jobs": {"api", "jobs", "storage_errors"},
     "emulator": {"emulator"},
     "exceptions": set(),
-    "storage": {"jobs"},
+    "storage": {"jobs", "storage_errors"},
+    "storage_errors": {"api"},
     "hooks": {"api", "exceptions", "hooks"},
     "links": set(),
     "verdicts": {"exceptions", "jobs", "api"},

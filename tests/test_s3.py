@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import s3fs
-from botocore.exceptions import BotoCoreError
 from moto.server import ThreadedMotoServer
 
 from siliconflow_provider.operators.inference import BatchInferenceOperator
 from siliconflow_provider.results import read_results
-from siliconflow_provider.storage import publish, storage_path
+from siliconflow_provider.storage import open_for_reading, publish, storage_path
+from siliconflow_provider.storage_errors import MissingFileError, StorageError
 
 try:
     from airflow.sdk.io import attach
@@ -142,8 +142,25 @@ def test_a_write_whose_connection_breaks_leaves_what_was_there(
     source.write_bytes(b"new\n" * 250_000)
     connection_to_s3.breaks_after = 300_000
     for name in ("results.jsonl", "manifest.json"):
-        with pytest.raises(BotoCoreError):
+        with pytest.raises(StorageError):
             publish(source, storage_path(f"{bucket}/out") / name)
     connection_to_s3.breaks_after = None
     assert contents(object_before) == b"as it was\n"
     assert names(f"{bucket}/out") == {"results.jsonl"}
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    with pytest.raises(StorageError, match=r"write output_path s3://nowhere/a: the bucket does not exist: create it"):
+        publish(tmp_path / "a", storage_path("s3://nowhere/a"))
+    with pytest.raises(MissingFileError, match=r"read input_path s3://nowhere/a: .* no such bucket: correct the path"):
+        open_for_reading(storage_path("s3://nowhere/a", "input_path"))
+
+
+def test_a_prefix_is_no_empty_file(bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    publish(tmp_path / "a", storage_path(f"{bucket}/rows/a"))
+    with open_for_reading(storage_path(f"{bucket}/rows/a")) as stored:
+        assert stored.read() == b""
+    with pytest.raises(StorageError, match=r"read input_path s3://.*/rows: it is a directory: give a file"):
+        open_for_reading(storage_path(f"{bucket}/rows", "input_path"))

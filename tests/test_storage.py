@@ -8,6 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.storage import fetch, open_for_reading, pieces_of, publish, storage_path
+from siliconflow_provider.storage_errors import StorageError
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_copy_that_fails_leaves_no_part_behind(tmp_path: Path, source: Path) -
     target = storage_path(str(tmp_path / "out" / "results.jsonl"))
     publish(source, target)
     source.unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StorageError):
         publish(source, target)
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["results.jsonl"]
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == b"one\ntwo\n"

@@ -41,9 +41,10 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
         """Return the id of the file at the service."""
         from siliconflow_provider.jobs.request_lines import check_request_file
         from siliconflow_provider.storage import open_for_reading, storage_path
+        from siliconflow_provider.storage_errors import temporary_disk
 
-        with TemporaryFile(prefix="siliconflow-") as checked:
-            with open_for_reading(storage_path(self.file_path)) as source:
+        with temporary_disk(), TemporaryFile(prefix="siliconflow-") as checked:
+            with open_for_reading(storage_path(self.file_path, "file_path"), "file_path") as source:
                 report = check_request_file(source, checked)
             report.raise_for_problems(self.file_path)
             self._log_models(report)

@@ -155,7 +155,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         from siliconflow_provider.jobs.blocks import blocks_of
         from siliconflow_provider.storage import pieces_of, storage_path
 
-        return blocks_of(pieces_of(storage_path(self.input_path)))
+        return blocks_of(pieces_of(storage_path(self.input_path, "input_path")))
 
     def _go_on(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
         with self._attempt(context, ended) as runner:
@@ -185,13 +185,14 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         from siliconflow_provider.jobs.runner import JobRunner, Settings
         from siliconflow_provider.operators.definition import definition_of, recipe_of, schema_of, submission_of
         from siliconflow_provider.storage import storage_path
+        from siliconflow_provider.storage_errors import temporary_disk
         from siliconflow_provider.workspace import Workspace
 
         client = self.hook.get_conn()
         schema = schema_of(self)
         settings = Settings(submission_of(self, context), self.max_rounds, None if schema is None else schema.validate)
         settings.submission.check_arguments()
-        with tempfile.TemporaryDirectory(prefix="siliconflow-") as local:
+        with temporary_disk(), tempfile.TemporaryDirectory(prefix="siliconflow-") as local:
             files = Workspace(storage_path(self.output_path), Path(local))
             try:
                 job = open_job(

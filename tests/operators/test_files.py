@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
 from siliconflow_provider.operators.files import UploadFileOperator
+from siliconflow_provider.storage_errors import MissingFileError, StorageError
 
 
 @pytest.fixture
@@ -77,8 +78,8 @@ def test_the_file_may_be_in_object_storage(upload_path, request_file, object_sto
 
 
 def test_a_missing_file_is_named(upload_path, tmp_path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nothing\.jsonl"):
-        upload_path(tmp_path / "nothing.jsonl")
+    with pytest.raises(MissingFileError, match=r"^cannot read file_path file:///.*/no\.jsonl: there is no such file"):
+        upload_path(tmp_path / "no.jsonl")
 
 
 def test_an_empty_file_is_refused(upload_path, tmp_path, client: SiliconFlowClient) -> None:
@@ -137,3 +138,10 @@ def test_what_changes_while_it_is_checked_is_uploaded_as_checked(
     with (tmp_path / "back").open("wb") as back:
         client.download(upload_path(request_file), back)
     assert (tmp_path / "back").read_bytes() == original
+
+
+def test_a_full_temporary_disk_is_named(upload_path, request_file, monkeypatch) -> None:
+    full = "siliconflow_provider.operators.files.TemporaryFile"
+    monkeypatch.setattr(full, lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
+    with pytest.raises(StorageError, match="TMPDIR"):
+        upload_path(request_file)

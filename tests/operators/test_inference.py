@@ -33,6 +33,7 @@ from siliconflow_provider.jobs.files import RequestsLostError
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.results import read_results
+from siliconflow_provider.storage_errors import StorageError
 from siliconflow_provider.workspace import Workspace
 
 Infer = Callable[..., Any]
@@ -149,6 +150,26 @@ class TestIn:
             ("request-000001", "2", None),
             ("request-000002", "3", None),
         ]
+
+    @pytest.mark.parametrize(
+        ("paths", "named"),
+        [
+            ({"input_path": "/nowhere/qa.jsonl"}, "cannot read input_path file:///nowhere/qa.jsonl: "),
+            ({"input_path": "gs://b/qa.jsonl"}, "input_path gs://b/qa.jsonl: no file system for gs:// is installed"),
+            (
+                {"output_path": "/dev/null/out"},
+                "cannot (read|write) output_path file:///dev/null/out/.*: a part of the",
+            ),
+            ({"output_path": " "}, "output_path is empty: give a path"),
+        ],
+    )
+    def test_a_path_at_fault_is_named_before_anything_is_bought(
+        self, infer: Infer, run: Run, client: SiliconFlowClient, paths: dict[str, str], named: str
+    ) -> None:
+        requests = None if "input_path" in paths else ["1 + 1"]
+        with pytest.raises(StorageError, match=named):
+            run(lambda: infer(requests=requests, prompt=None, **paths))
+        assert (batches(client), client.list_files()) == ([], [])
 
     def test_a_file_of_request_lines_is_sent_as_it_is(
         self, infer: Infer, run: Run, tmp_path: Path, sums: Callable[[int], bytes]

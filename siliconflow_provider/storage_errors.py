@@ -1,0 +1,144 @@
+"""The border to object storage and disks: what they raise, turned into errors that name the path and the remedy.
+
+StorageError (OSError)
+└── MissingFileError (FileNotFoundError)
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from siliconflow_provider.api.redaction import without_queries
+
+Action = Literal["read", "write", "use"]
+
+_PACKAGES = {
+    **dict.fromkeys(("s3", "s3a", "s3n"), "apache-airflow-providers-amazon[s3fs]"),
+    **dict.fromkeys(("gs", "gcs"), "apache-airflow-providers-google"),
+    **dict.fromkeys(("abfs", "abfss", "adl"), "apache-airflow-providers-microsoft-azure"),
+}
+# By name: which storage libraries are installed is not known here.
+_MISSING_CREDENTIALS = {
+    "ClientAuthenticationError",
+    "CredentialRetrievalError",
+    "DefaultCredentialsError",
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "TokenRetrievalError",
+}
+_UNKNOWN_SCHEME = re.compile("No filesystem registered|Unsupported filesystem")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+LONGEST_REASON = 300
+
+
+class StorageError(OSError):
+    """A file could not be read or written. A retry may find things mended."""
+
+
+class MissingFileError(StorageError, FileNotFoundError):
+    """There is no such file."""
+
+
+@contextmanager
+def storage_errors(action: Action, argument: str, path: object) -> Iterator[None]:
+    """Turn what a storage raises meanwhile into a StorageError.
+
+    :param argument: the operator's argument that the path comes from
+    :param path: the file or directory
+    """
+    try:
+        yield
+        return
+    except StorageError:
+        raise
+    except Exception as error:
+        failure = _translated(error, action, argument, path)
+    raise failure from None
+
+
+@contextmanager
+def temporary_disk() -> Iterator[None]:
+    """Turn the error of a full disk into one that names the directory of temporary files.
+
+    Any other disk that files are written to has its errors turned by `storage_errors`.
+    """
+    try:
+        yield
+        return
+    except OSError as error:
+        if isinstance(error, StorageError) or error.errno not in _FULL:
+            raise
+    raise _full_temporary_disk() from None
+
+
+def _translated(error: Exception, action: Action, argument: str, path: object) -> StorageError:
+    if action == "read" and getattr(error, "errno", None) in _FULL:
+        # Only the local copy can have met a full disk.
+        return _full_temporary_disk()
+    kind = MissingFileError if action == "read" and isinstance(error, FileNotFoundError) else StorageError
+    text = without_queries(re.sub(r"//[^/@]*:[^/@]*@", "//***@", str(path)))
+    cause, remedy = _cause_and_remedy(error, action, text.partition("://")[0] if "://" in text else "file")
+    return kind(f"cannot {action} {argument} {text}: {cause}: {remedy}")
+
+
+def _cause_and_remedy(error: Exception, action: Action, scheme: str) -> tuple[str, str]:
+    names = {each.__name__ for each in type(error).__mro__}
+    if isinstance(error, ImportError) or _UNKNOWN_SCHEME.search(str(error)):
+        package = _PACKAGES.get(scheme)
+        remedy = f"install {package}" if package else "check the scheme, or install the Airflow provider that has it"
+        return f"no file system for {scheme}:// is installed", remedy
+    if names & _MISSING_CREDENTIALS:
+        return (
+            f"there are no valid credentials ({_reason(error)})",
+            f"set them in an Airflow connection and name it, as in {scheme}://conn_id@bucket/key",
+        )
+    return (_local if scheme in ("file", "local") else _remote)(error, action)
+
+
+def _local(error: Exception, action: Action) -> tuple[str, str]:
+    reason = getattr(error, "strerror", None) or _reason(error)
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file", "correct the path, or write the file first"
+    if isinstance(error, IsADirectoryError):
+        return "it is a directory", "give a file" if action == "read" else "remove it, or choose another path"
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        return "a part of the path is a file", "remove it, or choose another path"
+    if getattr(error, "errno", None) in _FULL:
+        return f"the disk is full ({reason})", "free space, or choose a path on another disk"
+    if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+        return reason, f"let the user that runs Airflow's worker {action} there, or choose another path"
+    return reason, "correct the path, or see to the worker's disk"
+
+
+def _remote(error: Exception, action: Action) -> tuple[str, str]:
+    if isinstance(error, FileNotFoundError):
+        if action == "write":
+            return "the bucket does not exist", "create it, or correct the path"
+        return "there is no such file, or no such bucket", "correct the path, or write the file first"
+    if isinstance(error, IsADirectoryError):
+        return "it is a directory", "give a file"
+    if isinstance(error, PermissionError):
+        return (
+            f"access was refused ({_reason(error)})",
+            f"check the credentials of the Airflow connection and that they may {action} there",
+        )
+    return _reason(error), "check the storage's endpoint and the network, or try again"
+
+
+def _full_temporary_disk() -> StorageError:
+    return StorageError(
+        f"no space left on the worker's disk of temporary files, {tempfile.gettempdir()}: free space there, or set "
+        "the environment variable TMPDIR to a directory on a larger disk"
+    )
+
+
+def _reason(error: Exception) -> str:
+    text = without_queries(str(error)).strip()
+    name = type(error).__name__
+    return f"{name}: {text[:LONGEST_REASON]}" if text else name
