@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import inf
+from time import monotonic
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -11,6 +13,8 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from siliconflow_provider.api.errors import InvalidRequestError
+
+LONGEST_IDLE_SECONDS = 1.0
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
@@ -81,20 +85,41 @@ class BearerAuth(AuthBase):
         return request
 
 
+class _Connection:
+    """What is mixed into urllib3's connections. They print nothing, and are left once they were idle.
+
+    Those of `http.client` print the key when its debug level is set. A server closes an idle connection after some
+    seconds, 5 for instance; a request that is sent in that moment is lost.
+    """
+
+    debuglevel = 0
+    _answered_at = inf
+
+    def getresponse(self, *arguments: Any, **options: Any) -> Any:
+        response = super().getresponse(*arguments, **options)  # type: ignore[misc]
+        self._answered_at = monotonic()
+        return response
+
+    @property
+    def is_connected(self) -> bool:
+        is_idle = monotonic() - self._answered_at > LONGEST_IDLE_SECONDS
+        return not is_idle and super().is_connected  # type: ignore[misc]
+
+
 @lru_cache
-def _silent(connection_class: Any) -> Any:
-    if "debuglevel" in vars(connection_class):
+def _own(connection_class: Any) -> Any:
+    if issubclass(connection_class, _Connection):
         return connection_class
-    return type(connection_class.__name__, (connection_class,), {"debuglevel": 0})
+    return type(connection_class.__name__, (_Connection, connection_class), {})
 
 
-class SilentAdapter(HTTPAdapter):
-    """Sends over connections that print nothing: those of `http.client` print the key when its debug level is set."""
+class OwnAdapter(HTTPAdapter):
+    """Sends over connections that print nothing, and over none that was idle for long."""
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
         """Return the pool for a request."""
         pool: Any = super().get_connection_with_tls_context(*arguments, **options)
-        pool.ConnectionCls = _silent(pool.ConnectionCls)
+        pool.ConnectionCls = _own(pool.ConnectionCls)
         return pool
 
 
@@ -107,7 +132,7 @@ class Session(requests.Session):
     def __init__(self, auth: BearerAuth) -> None:
         super().__init__()
         for scheme in ("http://", "https://"):
-            self.mount(scheme, SilentAdapter())
+            self.mount(scheme, OwnAdapter())
         self.auth = auth
         self._api_origin = auth.origin
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import http.client
+import http.server
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -171,3 +175,40 @@ def test_the_debug_level_of_http_client_prints_nothing_of_it(
     assert capsys.readouterr().out == ""
     requests.get(f"{server.base_url}/files", timeout=5)
     assert "send: " in capsys.readouterr().out
+
+
+@pytest.fixture
+def keep_alive_server() -> Iterator[Any]:
+    """A server that keeps connections open; `peers` has the client's address at each request."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.server.peers.append(self.client_address)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads, server.peers = True, []
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("idle_seconds", "connections"), [(0.5, 1), (1.5, 2), (5, 2)])
+def test_a_connection_that_was_idle_is_not_reused(
+    keep_alive_server: Any, monkeypatch: pytest.MonkeyPatch, idle_seconds: float, connections: int
+) -> None:
+    """The server may be about to close it, which would lose the request."""
+    url = f"http://127.0.0.1:{keep_alive_server.server_port}/v1"
+    now = time.monotonic()
+    monkeypatch.setattr("siliconflow_provider.api.session.monotonic", lambda: now)
+    with Session(BearerAuth("sk-abc", url)) as session:
+        session.get(url, timeout=5)
+        now += idle_seconds
+        session.get(url, timeout=5)
+    assert len(set(keep_alive_server.peers)) == connections
