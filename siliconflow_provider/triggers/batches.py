@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pendulum
@@ -16,10 +18,14 @@ from siliconflow_provider.jobs.cancellation import cancel_unless_over
 from siliconflow_provider.jobs.sweeps import Progress
 from siliconflow_provider.jobs.waiting import BatchWait, WaitEnd, to_event, wait_ends
 from siliconflow_provider.triggers.confirmation import has_ended
+from siliconflow_provider.triggers.threads import run_in_thread
 from siliconflow_provider.triggers.watcher import watching
 from siliconflow_provider.verdicts import describe_running
 
 AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
+MOST_KILLS_AT_ONCE = 16
+# The event loop's own pool also looks up the host names of all other triggers.
+_kill_pool = ThreadPoolExecutor(MOST_KILLS_AT_ONCE, thread_name_prefix="kill-siliconflow")
 
 
 class BatchTrigger(BaseTrigger):
@@ -66,19 +72,28 @@ class BatchTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll until no wait is running any more, then yield the one event."""
         try:
-            yield TriggerEvent(to_event(await self._wait()))
+            ends = await self._wait()
         except asyncio.CancelledError:
             if not AIRFLOW_CALLS_ON_KILL:
                 await self.on_kill()
             raise
+        # Outside of the `try`: who closes this generator once it has the event has killed nothing.
+        yield TriggerEvent(to_event(ends))
 
     async def on_kill(self) -> None:
         """Cancel the batches, or say that they run on, once Airflow confirms that a person has ended the task."""
+        killing = asyncio.create_task(self._kill())
+        # Airflow cancels a stopped trigger again each second, until it has ended.
+        while not killing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([killing])
+
+    async def _kill(self) -> None:
         try:
-            if not await asyncio.to_thread(has_ended, self.task_instance):
+            if not await run_in_thread(_kill_pool, lambda: has_ended(self.task_instance)):
                 self.log.info("stopped waiting here; the task has not ended, its batches are left alone")
             else:
-                await asyncio.to_thread(self._end_killed)
+                await run_in_thread(_kill_pool, self._end_killed)
         except Exception as error:
             # An error that left here could fail a task that has gone on elsewhere.
             running = describe_running(self.batch_ids, self.siliconflow_conn_id)

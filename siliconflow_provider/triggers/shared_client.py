@@ -12,8 +12,8 @@ import pendulum
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import AuthenticationError
-from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
+from siliconflow_provider.api.errors import AuthenticationError, SiliconFlowError
+from siliconflow_provider.triggers.connection import read_client
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,13 @@ class SharedClient:
         self._read_at: pendulum.DateTime | None = None
 
     def get(self) -> SiliconFlowClient:
-        """Return the client; reads the connection when there is none yet."""
+        """Return the client; reads the connection while there is none yet.
+
+        :raises SiliconFlowError: when that fails, as `read_client` says
+        """
         with self._lock:
             if self._client is None:
-                self._client, self._read_at = SiliconFlowHook(self._conn_id).get_conn(), clock.now()
+                self._client, self._read_at = read_client(self._conn_id), clock.now()
             return self._client
 
     def ask(self, request: Callable[[SiliconFlowClient], T]) -> T:
@@ -55,7 +58,7 @@ class SharedClient:
             if refused is self._client and self._read_at is not None and now - self._read_at >= SHORTEST_AGE:
                 self._read_at = now
                 try:
-                    self._client = SiliconFlowHook(self._conn_id).get_conn()
-                except Exception as error:
-                    log.warning("connection %r could not be read anew: %s", self._conn_id, error)
+                    self._client = read_client(self._conn_id)
+                except SiliconFlowError as error:
+                    log.warning("the key is refused, and reading it again failed: %s", error)
             return self._client or refused

@@ -29,6 +29,7 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.sweeps import due_batches, is_worth_a_page, read_item, still_listed
 from siliconflow_provider.jobs.waiting import BatchWait
 from siliconflow_provider.triggers.shared_client import SharedClient
+from siliconflow_provider.triggers.threads import run_in_thread
 
 MOST_REQUESTS = 4
 # With four at a time, this is at most 40 requests a second, however fast the service answers.
@@ -161,10 +162,13 @@ class BatchWatcher:
 
     async def _sweep(self) -> None:
         """Ask once for all that is due."""
-        # An unusable connection is to be known before anything is asked.
-        await self._in_thread(self._client.get)
+        unusable = await self._connection_error()
         now, self._jitter = clock.now().timestamp(), random.random()
         due = due_batches(self._waits(), now)
+        if unusable is not None:
+            for batch_id in due:
+                self._take_in(batch_id, unusable)
+            due = []
         if is_worth_a_page(len(due), 0) and now >= self._list_again_at:
             due = await self._look_through_list(due, now)
         await self._ask_singly(due)
@@ -172,6 +176,14 @@ class BatchWatcher:
         for watch in self._told_later:
             watch.tell()
         self._told_later.clear()
+
+    async def _connection_error(self) -> SiliconFlowError | None:
+        """Return what makes the connection unusable, which is to be known before anything is asked."""
+        try:
+            await self._in_thread(self._client.get)
+        except SiliconFlowError as error:
+            return error
+        return None
 
     async def _look_through_list(self, due: Sequence[str], since: float) -> list[str]:
         """Take in what the list shows, as far as it is worth the requests; return what is left to ask singly."""
@@ -270,7 +282,7 @@ class BatchWatcher:
         return await self._in_thread(lambda: self._client.ask(request))
 
     async def _in_thread(self, action: Callable[[], T]) -> T:
-        return await self._loop.run_in_executor(self._pool, action)
+        return await run_in_thread(self._pool, action)
 
 
 # A watcher is kept by its task and its triggers; one whose loop has died is forgotten with them.

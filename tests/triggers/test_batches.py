@@ -9,9 +9,11 @@ from typing import Any
 
 import pendulum
 import pytest
+from asgiref.sync import async_to_sync
 
 from siliconflow_provider.api import clock as provider_clock
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 from siliconflow_provider.jobs.waiting import from_event
 from siliconflow_provider.triggers.batches import AIRFLOW_CALLS_ON_KILL, BatchTrigger
 
@@ -105,8 +107,6 @@ def test_the_event_loop_is_free_while_it_asks(connection, batch_ids, monkeypatch
 
 
 def test_the_connection_is_read_off_the_event_loop(connection, batch_ids, monkeypatch) -> None:
-    from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
-
     threads, get_conn = set(), SiliconFlowHook.get_conn
 
     def noting_get_conn(self: SiliconFlowHook) -> Any:
@@ -117,6 +117,16 @@ def test_the_connection_is_read_off_the_event_loop(connection, batch_ids, monkey
     events(BatchTrigger(batch_ids, connection))
     assert threads
     assert threading.main_thread() not in threads
+
+
+def test_one_who_takes_the_event_and_goes_kills_nothing(connection, batch_ids, logged) -> None:
+    """`dag.test()` before Airflow 3.3 drops the trigger there, and the loop's end cancels what is left of it."""
+
+    async def first_event() -> Any:
+        return await anext(BatchTrigger(batch_ids, connection).run())
+
+    assert asyncio.run(first_event()).payload["waits"]
+    assert "stopped" not in logged()
 
 
 class TestKill:
@@ -193,3 +203,55 @@ class TestKill:
         monkeypatch.setattr(SiliconFlowClient, "cancel_batch", lambda *each: (emulator.stop(), cancel(*each)))
         stop(ended=True, cancel_on_kill=True)
         assert "cancelled nothing (" in logged()
+
+    def test_airflow_is_asked_through_the_loop(self, connection, batch_ids, client, monkeypatch) -> None:
+        """Up to Airflow 3.2.1 a thread reaches the supervisor only over the triggerer's event loop."""
+        loops, get_conn = [], SiliconFlowHook.get_conn
+
+        async def request_to_airflow() -> None:
+            loops.append(asyncio.get_running_loop())
+
+        def has_ended(task_instance: Any) -> bool:
+            async_to_sync(request_to_airflow)()
+            return True
+
+        def asking_get_conn(self: SiliconFlowHook) -> Any:
+            async_to_sync(request_to_airflow)()
+            return get_conn(self)
+
+        monkeypatch.setattr("siliconflow_provider.triggers.batches.has_ended", has_ended)
+        trigger = BatchTrigger(batch_ids, connection, cancel_on_kill=True)
+
+        async def run() -> None:
+            monkeypatch.setattr(SiliconFlowHook, "get_conn", asking_get_conn)
+            await self.start_and_stop(trigger)
+            assert set(loops) == {asyncio.get_running_loop()}
+
+        asyncio.run(run())
+        assert len(loops) == 3
+        assert {each.status for each in client.list_batches()} == {"cancelling"}
+
+    def test_being_stopped_again_interrupts_no_kill(self, connection, batch_ids, client, monkeypatch) -> None:
+        """Airflow cancels a trigger once a second until it has ended."""
+        is_asked, may_answer = threading.Event(), threading.Event()
+
+        def has_ended(task_instance: Any) -> bool:
+            is_asked.set()
+            return may_answer.wait(10)
+
+        monkeypatch.setattr("siliconflow_provider.triggers.batches.has_ended", has_ended)
+        trigger = BatchTrigger(batch_ids, connection, cancel_on_kill=True)
+        trigger.task_instance = None
+
+        async def run() -> None:
+            killing = asyncio.create_task(trigger.on_kill())
+            while not is_asked.is_set():
+                await asyncio.sleep(0.001)
+            for _ in range(3):
+                killing.cancel()
+                await asyncio.sleep(0)
+            may_answer.set()
+            await killing
+
+        asyncio.run(run())
+        assert {each.status for each in client.list_batches()} == {"cancelling"}

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from asgiref.sync import async_to_sync
 
 from siliconflow_provider.api import client as client_module
 from siliconflow_provider.api.client import SiliconFlowClient
@@ -20,8 +20,10 @@ from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 from siliconflow_provider.jobs.waiting import BatchWait, WaitEnd, from_event
+from siliconflow_provider.triggers import connection as connection_module
 from siliconflow_provider.triggers import watcher
 from siliconflow_provider.triggers.batches import BatchTrigger
+from siliconflow_provider.triggers.connection import secrets_backends
 from siliconflow_provider.triggers.watcher import watching
 
 LIST, SINGLE = "GET /batches", "GET /batches/{id}"
@@ -54,6 +56,12 @@ def connect(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         return conn_id
 
     return set_connection
+
+
+@pytest.fixture
+def no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections come from the environment alone: on Airflow 2 a missing database is a backend that fails."""
+    monkeypatch.setattr(connection_module, "secrets_backends", lambda: secrets_backends()[:1])
 
 
 async def end_of(trigger: BatchTrigger) -> list[WaitEnd]:
@@ -246,9 +254,11 @@ class TestJoiningAndLeaving:
         loop.close()
         del loop, waiting
         gc.collect()
-        assert kept() is None
         assert not [each for each in watcher._watchers if each[1] == connection]
+        # A thread knows of the loop for which it worked last.
         assert pool_threads() == []
+        gc.collect()
+        assert kept() is None
 
 
 class TestList:
@@ -362,21 +372,75 @@ class TestFailing:
         assert {each.error for each in found} == {None}
         assert min(later - earlier for earlier, later in pairwise(reads)) >= 60
 
-    def test_without_a_connection_every_wait_fails_and_a_later_one_can_succeed(
-        self, batches, connect, emulator, held_time
+    @pytest.mark.parametrize("changed_after", [300, None])
+    @pytest.mark.parametrize(
+        ("api_key", "reason"), [(None, "connection 'late' does not exist"), ("", "connection 'late' has no password")]
+    )
+    def test_an_unusable_connection_gets_ten_minutes(
+        self, batches, connect, no_database, emulator, clock, logged, api_key, reason, changed_after
     ) -> None:
-        ids = batches(3)
+        if api_key is not None:
+            connect("late", api_key)
+        if changed_after is not None:
+            clock.after(changed_after, lambda: connect("late", emulator.api_key))
+        start = clock.now
+        found = ends(*(BatchTrigger([each], "late") for each in batches(3)))
+        assert f"failed, will go on asking: {reason}" in logged()
+        if changed_after is not None:
+            assert states(found) == {("over", "completed")}
+        else:
+            assert {(each.state, reason in str(each.error)) for each in found} == {("error", True)}
+            assert 600 <= clock.now - start <= 900
 
-        async def run() -> tuple[list[Any], list[WaitEnd]]:
-            waits = [end_of(BatchTrigger([each], "created_late")) for each in ids]
-            failures = await asyncio.gather(*waits, return_exceptions=True)
-            connect("created_late", emulator.api_key)
-            return failures, await end_of(BatchTrigger(ids, "created_late"))
+    def test_a_secrets_backend_that_fails_ends_no_wait(
+        self, batches, connect, emulator, clock, monkeypatch, logged
+    ) -> None:
+        """Airflow skips it, and says that the connection does not exist."""
+        backend = type(secrets_backends()[0])
+        get_conn_value, failing = backend.get_conn_value, ["until it heals"]
 
-        failures, found = asyncio.run(run())
-        assert [type(each) for each in failures] == [AirflowNotFoundException] * 3
-        assert "connection 'created_late' does not exist" in str(failures[0])
+        def failing_get_conn_value(self: Any, *arguments: Any, **options: Any) -> Any:
+            if failing:
+                raise OSError("no route to http://vault/kept?token=sk-in-a-query")
+            return get_conn_value(self, *arguments, **options)
+
+        monkeypatch.setattr(backend, "get_conn_value", failing_get_conn_value)
+        connect("kept", emulator.api_key)
+        clock.after(3600, failing.clear)
+        found = ends(*(BatchTrigger([each], "kept") for each in batches(3)))
         assert states(found) == {("over", "completed")}
+        lines = [each for each in logged().splitlines() if "could not be read" in each]
+        assert "connection 'kept' could not be read: EnvironmentVariablesBackend: OSError: no route" in lines[0]
+        assert "sk-in-a-query" not in "".join(lines)
+
+    def test_a_value_that_cannot_be_parsed_is_not_shown(
+        self, batches, connect, emulator, clock, monkeypatch, logged
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_GARBLED", '{"password": "sk-garbled", "port": ')
+        clock.after(3600, lambda: connect("garbled", emulator.api_key))
+        assert states(ends(BatchTrigger(batches(1), "garbled"))) == {("over", "completed")}
+        lines = [each for each in logged().splitlines() if "could not be read" in each]
+        assert "connection 'garbled' could not be read: EnvironmentVariablesBackend: JSONDecodeError" in lines[0]
+        assert "sk-garbled" not in "".join(lines)
+
+    def test_a_connection_is_read_through_the_loop(self, connection, batches, monkeypatch) -> None:
+        """Up to Airflow 3.2.1 a thread reaches the supervisor only over the triggerer's event loop."""
+        loops, get_conn = set(), SiliconFlowHook.get_conn
+
+        async def request_to_airflow() -> None:
+            loops.add(asyncio.get_running_loop())
+
+        def asking_get_conn(self: SiliconFlowHook) -> Any:
+            async_to_sync(request_to_airflow)()
+            return get_conn(self)
+
+        monkeypatch.setattr(SiliconFlowHook, "get_conn", asking_get_conn)
+
+        async def run() -> None:
+            await end_of(BatchTrigger(batches(1), connection))
+            assert loops == {asyncio.get_running_loop()}
+
+        asyncio.run(run())
 
     def test_an_answer_that_breaks_the_client_fails_only_who_waits_for_it(
         self, connection, batches, monkeypatch

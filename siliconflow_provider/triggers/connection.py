@@ -1,0 +1,69 @@
+"""Reading an Airflow connection while batches are awaited: what can heal, and what cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import InvalidRequestError, SiliconFlowError
+from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.exceptions import InvalidConnectionError
+from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
+
+LONGEST_REASON = 300
+
+
+def read_client(siliconflow_conn_id: str) -> SiliconFlowClient:
+    """Read the connection and return its client. Blocks, and asks Airflow.
+
+    :raises InvalidRequestError: when there is no such connection, or it cannot be used as it is
+    :raises SiliconFlowError: when the connection could not be read, which may heal
+    """
+    try:
+        return SiliconFlowHook(siliconflow_conn_id).get_conn()
+    except AirflowNotFoundException as error:
+        failure = _hidden_failure(siliconflow_conn_id) or InvalidRequestError(str(error))
+    except (InvalidConnectionError, InvalidRequestError) as error:
+        failure = InvalidRequestError(str(error))
+    except Exception as error:
+        failure = _unread(siliconflow_conn_id, _reason(error))
+    # Raised outside of the handlers: a backend's error, as context, could show a secret.
+    raise failure
+
+
+def _hidden_failure(conn_id: str) -> SiliconFlowError | None:
+    """Return why a secrets backend failed. Airflow skips such a backend and says that the connection does not exist."""
+    for backend in secrets_backends():
+        try:
+            found = backend.get_connection(conn_id=conn_id)
+        except Exception as error:
+            return _unread(conn_id, f"{type(backend).__name__}: {_reason(error)}")
+        if found:
+            return _unread(conn_id, f"{type(backend).__name__} had failed")
+    return None
+
+
+def secrets_backends() -> list[Any]:
+    """Return the secrets backends in the order in which Airflow asks them."""
+    if AIRFLOW_V_3_0_PLUS:
+        from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+
+        return list(ensure_secrets_backend_loaded())
+    from airflow.configuration import ensure_secrets_loaded
+
+    return list(ensure_secrets_loaded())
+
+
+def _unread(conn_id: str, reason: str) -> SiliconFlowError:
+    return SiliconFlowError(f"connection {conn_id!r} could not be read: {reason}")
+
+
+def _reason(error: Exception) -> str:
+    # A value that cannot be parsed is quoted by such an error, and may hold the key.
+    if isinstance(error, ValueError):
+        return type(error).__name__
+    first_line, *_ = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {without_queries(first_line)}"[:LONGEST_REASON]

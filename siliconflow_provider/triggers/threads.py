@@ -1,0 +1,24 @@
+"""Blocking calls beside a triggerer's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from asgiref.sync import sync_to_async
+
+T = TypeVar("T")
+
+
+async def run_in_thread(pool: ThreadPoolExecutor, action: Callable[[], T]) -> T:
+    """Run an action that blocks in a thread of a pool, and return its result.
+
+    The action may ask Airflow, such as for a connection or a task's state. Up to Airflow 3.2.1 such a request goes
+    over the only channel between triggerer and supervisor, which belongs to this event loop. asgiref tells the thread
+    about the loop; from a plain executor thread, the request would break the channel and end the triggerer.
+
+    The action goes on when the caller is cancelled: a request whose response nobody reads breaks the channel too.
+    """
+    return await asyncio.shield(sync_to_async(action, thread_sensitive=False, executor=pool)())
