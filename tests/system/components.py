@@ -20,10 +20,13 @@ from tests.system.dag_runs import DagRun
 from tests.system.emulators import free_ports, logged_requests
 from tests.system.processes import Component
 from tests.system.rest_api import AIRFLOW_3, RestApi
+from tests.system.secrets_backend import FILE as SECRETS_FILE
 
 WEB = "api-server" if AIRFLOW_3 else "webserver"
 NAMES = ("emulator", WEB, "scheduler", "triggerer", *(["dag-processor"] if AIRFLOW_3 else []))
 API_KEY = "sk-emulator"
+CONN_ID = "siliconflow_default"
+ROOT = Path(__file__).parent.parent.parent
 
 # Shorter than Airflow's defaults, so that what it notices late is noticed within a test.
 SETTINGS = {
@@ -38,6 +41,7 @@ SETTINGS = {
     "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
     "TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    "SECRETS__BACKEND": "tests.system.secrets_backend.ControlledBackend",
 }
 SETTINGS_3 = {
     "CORE__EXECUTOR": "LocalExecutor",
@@ -82,7 +86,9 @@ class Components:
             (home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
         self._port, self._emulator_port, self._storage_port = free_ports(3)
         self._emulator_arguments: Sequence[str] = ()
+        self._emulator_url = f"http://127.0.0.1:{self._emulator_port}/v1"
         self.environment = self._environment()
+        self.set_secrets_backend()
         self.api = RestApi(f"http://127.0.0.1:{self._port}")
         self._running: dict[str, Component] = {}
         self._orphaned: list[Component] = []  # main process killed, the others perhaps not
@@ -90,6 +96,7 @@ class Components:
     def __enter__(self) -> Self:
         try:
             self.heal()
+            self.api.create_connection(CONN_ID, self._emulator_url, API_KEY)
         except BaseException:
             self.stop()
             raise
@@ -156,6 +163,17 @@ class Components:
         shutil.rmtree(self.home / "emulator")
         self._emulator_arguments = arguments
         self.restart("emulator")
+
+    def set_secrets_backend(self, *, seconds: float = 0, fails: bool = False) -> None:
+        """Say how the secrets backend is from now on.
+
+        :param seconds: how long it takes for an answer
+        :param fails: whether it raises then
+        """
+        connection = {"conn_type": "siliconflow", "host": self._emulator_url, "password": API_KEY}
+        new = self.home / f"{SECRETS_FILE}.new"
+        new.write_text(json.dumps({"connection": connection, "seconds": seconds, "fails": fails}))
+        new.replace(self.home / SECRETS_FILE)
 
     def stop(self) -> None:
         """Kill everything that was started."""
@@ -225,8 +243,6 @@ class Components:
 
     def _environment(self) -> dict[str, str]:
         url = f"http://127.0.0.1:{self._port}"
-        host = f"http://127.0.0.1:{self._emulator_port}/v1"
-        connection = {"conn_type": "siliconflow", "host": host, "password": API_KEY}
         own = {
             "CORE__DAGS_FOLDER": str(self.dags_folder),
             "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
@@ -240,7 +256,8 @@ class Components:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self.home),
             "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW_CONN_SILICONFLOW_DEFAULT": json.dumps(connection),
+            # For the secrets backend, which is in the tests.
+            "PYTHONPATH": str(ROOT),
             **{f"AIRFLOW__{name}": value for name, value in settings.items()},
         }
 

@@ -30,6 +30,23 @@ def {dag_id}():
 
 {dag_id}()
 """
+TWO_BATCHES = """
+import pendulum
+from airflow.providers.common.compat.sdk import dag
+
+from siliconflow_provider.operators.batches import CreateBatchOperator
+from siliconflow_provider.operators.files import UploadFileOperator
+
+
+@dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), default_args={{"retries": 3}})
+def two_batches():
+    upload = UploadFileOperator(task_id="upload", file_path={path!r})
+    for name in ("first", "second"):
+        CreateBatchOperator(task_id=name, input_file_id=upload.output, poll_interval=1)
+
+
+two_batches()
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,6 +77,7 @@ def components(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path
 def harmed_components(components: Components) -> Iterator[Components]:
     """The same, for a test that kills or stalls components: they are healed after it."""
     yield components
+    components.set_secrets_backend()
     components.heal()
     components.renew_emulator(*QUICK)
 
@@ -80,5 +98,18 @@ def run_of_one_batch(
         dag_file = DAG_FILE.format(dag_id=dag_id, path=str(requests_path), arguments=arguments)
         (harmed_components.dags_folder / f"{dag_id}.py").write_text(dag_file)
         return harmed_components.trigger_dag_run(dag_id)
+
+    return start
+
+
+@pytest.fixture
+def two_batches(components: Components, sums: Callable[[int], bytes], tmp_path: Path) -> Callable[[], DagRun]:
+    """Triggers a run in which two tasks, `first` and `second`, wait for a batch each."""
+
+    def start() -> DagRun:
+        requests_path = tmp_path / "requests.jsonl"
+        requests_path.write_bytes(sums(12))
+        (components.dags_folder / "two_batches.py").write_text(TWO_BATCHES.format(path=str(requests_path)))
+        return components.trigger_dag_run("two_batches")
 
     return start
