@@ -20,7 +20,7 @@ ALLOWED = {
     "hooks": {"api", "exceptions", "hooks"},
     "links": set(),
     "verdicts": {"exceptions", "jobs", "api"},
-    "triggers": {"api", "jobs", "hooks", "triggers", "verdicts"},
+    "triggers": {"api", "exceptions", "hooks", "jobs", "triggers", "verdicts"},
 }
 
 
