@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def deferred_run(run_of_one_batch: Callable[..., DagRun]) -> DagRun:
-    """A DAG run whose task waits in the triggerer for a batch that runs for 40 seconds."""
-    run = run_of_one_batch(40, poll_interval=1, cancel_on_kill=True)
+    """A DAG run whose task waits in the triggerer for a batch that runs for 75 seconds."""
+    run = run_of_one_batch(75, poll_interval=1, cancel_on_kill=True)
     create = run.task_instance("create")
     what = "the triggerer has asked for the batch"
     run.components.wait_until(lambda: "is in_progress" in create.log(), what, 60, run.describe)
