@@ -39,7 +39,7 @@ def measure(module: str) -> tuple[float, float]:
 def main() -> None:
     """Print the table."""
     versions = installed()
-    print(f"{'module':<52}{'ms':>8}{'MiB':>8}")
+    print(f"\n{'module':<52}{'ms':>8}{'MiB':>8}")
     for provider, modules in MODULES.items():
         for module in modules if provider in versions or provider == "siliconflow" else ():
             milliseconds, mebibytes = min(measure(module) for _ in range(5))

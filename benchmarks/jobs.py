@@ -21,6 +21,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from peers import installed
+
 SIZES = (12, 5_000, 5_001, 100_000, 1_000_000)
 PASS_SIZES = (100_000, 1_000_000)
 PART = 5_000
@@ -312,4 +314,5 @@ if __name__ == "__main__":
         most = int(sys.argv[1]) if sys.argv[1:] else SIZES[-1]
         print_jobs([each for each in SIZES if each <= most])
         print_passes([each for each in PASS_SIZES if each <= most])
-        print_comparison()
+        if installed("common-ai"):
+            print_comparison()

@@ -15,12 +15,15 @@ INSTALL = (
 )
 
 
-def installed() -> dict[str, str]:
-    """Return the version of each that is installed, and say how to install the others."""
+def installed(*names: str) -> dict[str, str]:
+    """Return the version of each that is installed, and say how to install the others.
+
+    :param names: those to ask for; all by default
+    """
     found = {}
-    for name, package in PACKAGES.items():
+    for name in names or PACKAGES:
         try:
-            found[name] = version(package)
+            found[name] = version(PACKAGES[name])
         except PackageNotFoundError:
-            print(f"{package} is not installed and left out; to compare with it: {INSTALL}\n")
+            print(f"\n{PACKAGES[name]} is not installed and left out; to compare with it: {INSTALL}")
     return found

@@ -199,7 +199,7 @@ def main() -> None:
     """Print the tables."""
     labels = {name: f"{name} {version}" for name, version in installed().items()}
     labels |= {"siliconflow": "siliconflow", "own schedule": "siliconflow, own schedule"}
-    print(COLUMNS)
+    print(f"\n{COLUMNS}")
     with server() as port:
         for number in NUMBERS:
             for name, label in labels.items():
