@@ -12,7 +12,7 @@ export PYTHON
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .DEFAULT_GOAL := help
-.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system crash-matrix demo ui emulator fault-matrix races clean
+.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system crash-matrix demo ui emulator fault-matrix races lowest constraints clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -68,6 +68,13 @@ fault-matrix: $(READY) ## Break each call in every way, and write docs/fault-mat
 
 races: $(READY) ## Run one task instance in ten processes at once, and write docs/races.md; takes three minutes
 	$(VENV)/bin/python scripts/races.py docs/races.md
+
+lowest: ## Run the tests with Airflow 2.11.0 and the lowest version of everything else that is required
+	@$(MAKE) --no-print-directory AIRFLOW=lowest .venv-lowest/ready
+	.venv-lowest/bin/python -m pytest --ignore=tests/system
+
+constraints: ## Make the pins of the versions between the ends, and those of the lowest, anew; needs uv
+	scripts/constraints.sh
 
 clean: ## Remove environments and what the demo left
 	rm -rf .venv-* .demo siliconflow-emulator .pytest_cache .mypy_cache .ruff_cache

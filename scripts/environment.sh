@@ -6,7 +6,7 @@ set -euo pipefail
 directory=$1 airflow=$2
 shift 2
 versions="3.11 3.12 3.13"
-if [[ $airflow == 2.* ]]; then versions="3.11 3.12"; fi
+case $airflow in lowest | 2.* | 3.0) versions="3.11 3.12" ;; esac
 
 fits() {
     "$1" -c 'import ensurepip, sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' $versions 2>/dev/null

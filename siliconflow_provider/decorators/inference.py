@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    DecoratedOperator,
-    context_merge,
-    determine_kwargs,
-    task_decorator_factory,
-)
+from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge, task_decorator_factory
 
 from siliconflow_provider.operators.inference import BatchInferenceOperator
 from siliconflow_provider.operators.requests import items_of
+
+try:
+    from airflow.sdk.bases.decorator import determine_kwargs
+except ImportError:  # before Airflow 3.2
+    from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
