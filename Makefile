@@ -45,7 +45,7 @@ build: $(READY)
 
 wheel: $(CLEAN)/ready build ## Build the wheel and try it alone in a clean Airflow
 	@$(CLEAN)/bin/python -m pip install --quiet --no-index --no-deps --force-reinstall $(VENV)/dist/*.whl
-	$(CLEAN)/bin/python scripts/check_wheel.py
+	$(CLEAN)/bin/python scripts/check_wheel.py $(VENV)/bin/mypy
 
 system: $(READY) ## Run the tests on real Airflow components, some of which are killed
 	$(VENV)/bin/python -m pytest -m system tests/system

@@ -25,6 +25,7 @@ CATEGORIES = ("addition", "subtraction", "multiplication")
 
 
 @dag(
+    dag_id="example_siliconflow_separate_steps",
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     default_args={"retries": 3},

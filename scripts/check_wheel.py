@@ -1,6 +1,7 @@
 """Ask the Airflow of this environment what it makes of the wheel, which is installed here with what it requires.
 
-Run with the Python of that environment; the source tree is out of reach.
+Run with the Python of that environment; the source tree is out of reach. Then mypy, which is named on the command
+line, checks a user's DAG against it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import pkgutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 # What `airflow providers ...` must name, once.
@@ -19,6 +21,27 @@ LISTED = {
     "list": "airflow-provider-siliconflow",
     "hooks": "siliconflow_provider.hooks.siliconflow.SiliconFlowHook",
 }
+
+# Right but for its last line.
+DAG = """
+from siliconflow_provider.operators.inference import BatchInferenceOperator
+from siliconflow_provider.results import read_results
+
+operator = BatchInferenceOperator(task_id="ask", input_path="a.jsonl", output_path="out", max_rounds=3)
+texts: list[str] = [row.content for row in read_results("out") if row.content]
+BatchInferenceOperator(task_id="ask", input_path="a.jsonl", output_path="out", max_rounds="three")
+"""
+MYPY = "[mypy]\nstrict = True\n[mypy-airflow.*]\nfollow_imports = skip\n"
+# What Airflow 3.3 makes of `load_examples`; those before know no examples of providers.
+EXAMPLES = """
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.dagbag import DagBag
+
+for bundle in DagBundlesManager().get_all_dag_bundles():
+    if bundle.name.startswith("airflow-provider-siliconflow"):
+        bag = DagBag(bundle.path)
+        print("examples:", *sorted(bag.dags), bag.import_errors or "")
+"""
 
 
 def listed(command: str) -> str:
@@ -43,13 +66,39 @@ def import_all() -> int:
     return len(names)
 
 
-def main() -> None:
+def check_types(mypy: str) -> None:
+    """End with what mypy says of a user's DAG, unless that is the one error in it."""
+    Path("dag.py").write_text(DAG)
+    Path("mypy.ini").write_text(MYPY)
+    command = [mypy, "--python-executable", sys.executable, "dag.py"]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout
+    errors = [line for line in printed.splitlines() if ": error:" in line]
+    last = len(DAG.splitlines())
+    if len(errors) != 1 or not errors[0].startswith(f"dag.py:{last}: ") or "[arg-type]" not in errors[0]:
+        sys.exit(f"mypy does not find the one error in the last line of a user's DAG:\n{printed}")
+
+
+def examples() -> str:
+    """Return the example DAGs that Airflow finds; end where it logs an error, or finds none on 3.3."""
+    if tuple(map(int, version("apache-airflow").split(".")[:2])) < (3, 3):
+        return "examples: not looked for before Airflow 3.3"
+    environment = os.environ | {"AIRFLOW__CORE__LOAD_EXAMPLES": "True"}
+    done = subprocess.run([sys.executable, "-c", EXAMPLES], env=environment, capture_output=True, text=True)
+    found = [line for line in done.stdout.splitlines() if line.startswith("examples:")]
+    if done.returncode or "[error" in done.stdout + done.stderr or not found or "example_siliconflow" not in found[0]:
+        sys.exit(f"Airflow does not find the example DAGs without an error:\n{done.stdout}{done.stderr}")
+    return found[0]
+
+
+def main(mypy: str) -> None:
     """Print what was found; end with the reason at the first thing that is amiss."""
     with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
         os.environ.update(AIRFLOW_HOME=empty, PYTHONWARNINGS="ignore")
         subprocess.run([sys.executable, "-m", "pip", "check"], check=True)
-        print(listed("list"), listed("hooks"), f"{import_all()} modules imported", sep="\n")
+        print(listed("list"), listed("hooks"), f"{import_all()} modules imported", examples(), sep="\n")
+        check_types(mypy)
+        print("types: mypy finds the error in a user's DAG")
 
 
 if __name__ == "__main__":
-    main()
+    main(str(Path(sys.argv[1]).absolute()))

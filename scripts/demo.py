@@ -25,8 +25,8 @@ def main() -> int:
         }
         print(f"The emulator answers on {emulator.base_url}; preparing Airflow's database", flush=True)
         run_quietly(settings, "db", "migrate")
-        print("Running the DAG nightly_eval; its batch takes some 10 seconds", flush=True)
-        return subprocess.run([AIRFLOW, "dags", "test", "nightly_eval"], env=settings).returncode
+        print("Running the DAG example_siliconflow_nightly_eval; its batch takes some 10 seconds", flush=True)
+        return subprocess.run([AIRFLOW, "dags", "test", "example_siliconflow_nightly_eval"], env=settings).returncode
 
 
 if __name__ == "__main__":

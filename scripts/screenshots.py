@@ -48,8 +48,9 @@ def take_all(browser: BrowserContext, url: str) -> None:
     page.set_default_timeout(60_000)
     page.goto(url)
     page.get_by_role("link", name="Dags").first.wait_for()  # the session's cookie is there from now on
-    runs = page.request.get(f"{url}/api/v2/dags/nightly_eval/dagRuns?state=success&order_by=-end_date&limit=1")
-    run = f"{url}/dags/nightly_eval/runs/{runs.json()['dag_runs'][0]['dag_run_id']}"
+    dag = "dags/example_siliconflow_nightly_eval"
+    runs = page.request.get(f"{url}/api/v2/{dag}/dagRuns?state=success&order_by=-end_date&limit=1")
+    run = f"{url}/{dag}/runs/{runs.json()['dag_runs'][0]['dag_run_id']}"
 
     page.goto(f"{run}/tasks/create")
     page.get_by_text("requests answered").first.wait_for()

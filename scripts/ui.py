@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -24,13 +24,14 @@ from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 WANTED_PORT = 8080  # that Airflow's users know; another when it is taken
 LOG = DEMO / "standalone.log"
 START_SECONDS, STOP_SECONDS = 180, 10
+DAG = "example_siliconflow_nightly_eval"
 TOUR = """
-  {url}                                   no login; Ctrl-C here stops everything
+  {url}                    no login; Ctrl-C here stops everything
 
-  Dags > nightly_eval     it has been running since the start; Trigger runs it again
-    > create > Logs       the batch: created, awaited in the triggerer, completed
-    > score > Logs        the table of accuracies
-  Admin > Connections     siliconflow_default: edit it to see its form, test it with the button beside
+  Dags > {dag}  it has been running since the start; Trigger runs it again
+    > create > Logs                        the batch: created, awaited in the triggerer, completed
+    > score > Logs                         the table of accuracies
+  Admin > Connections                      siliconflow_default: edit it to see its form, test it with the button beside
 
 The emulator answers on {emulator}; {data} has its requests.log.
 Airflow's own log is {log}.
@@ -51,8 +52,8 @@ def main() -> int:
         _replace_connection(settings, emulator)
         print("Starting Airflow, which takes about half a minute", flush=True)
         with _standalone(settings) as airflow:
-            _wait_until_healthy(url, airflow)
-            print(TOUR.format(url=url, emulator=emulator.base_url, data=EMULATOR_DATA, log=LOG), flush=True)
+            _wait_until(lambda: _is_healthy(url) and _is_unpaused(url), airflow)
+            print(TOUR.format(url=url, dag=DAG, emulator=emulator.base_url, data=EMULATOR_DATA, log=LOG), flush=True)
             airflow.wait()
     return 0
 
@@ -69,7 +70,6 @@ def _settings(url: str) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
     }
 
@@ -109,9 +109,9 @@ def _standalone(settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
         airflow.wait()
 
 
-def _wait_until_healthy(url: str, airflow: subprocess.Popen[bytes]) -> None:
+def _wait_until(is_started: Callable[[], bool], airflow: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not _is_healthy(url):
+    while not is_started():
         if airflow.poll() is not None or time.monotonic() > deadline:
             sys.exit(f"Airflow did not start; {LOG} ends with:\n{LOG.read_text()[-3000:]}")
         time.sleep(0.5)
@@ -123,6 +123,13 @@ def _is_healthy(url: str) -> bool:
     except requests.RequestException:
         return False
     return all(each["status"] == "healthy" for each in health.values())
+
+
+def _is_unpaused(url: str) -> bool:
+    """Unpause the DAG; False as long as Airflow has not read it."""
+    token = requests.get(f"{url}/auth/token", timeout=10).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    return requests.patch(f"{url}/api/v2/dags/{DAG}", json={"is_paused": False}, headers=headers, timeout=10).ok
 
 
 def _free_port(*wanted: int) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import email
+import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +17,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def modules(root: Path) -> set[str]:
-    return {str(path.relative_to(root)) for path in (root / "siliconflow_provider").rglob("*.py")}
+def files(folder: str, pattern: str = "*") -> set[str]:
+    paths = [path for path in (ROOT / folder).rglob(pattern) if path.is_file() and "__pycache__" not in path.parts]
+    return {str(path.relative_to(ROOT)) for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +32,58 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(distributions: Path) -> None:
+@pytest.fixture
+def wheel(distributions: Path) -> Iterator[zipfile.ZipFile]:
     (path,) = distributions.glob("*.whl")
     assert path.name.endswith("-py3-none-any.whl")
-    with zipfile.ZipFile(path) as wheel:
-        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert names == modules(ROOT)
+    with zipfile.ZipFile(path) as opened:
+        yield opened
 
 
-def test_the_source_distribution_holds_what_builds_the_wheel(distributions: Path) -> None:
+@pytest.fixture
+def unpacked(distributions: Path, tmp_path: Path) -> Path:
+    """What is in the source distribution."""
     (path,) = distributions.glob("*.tar.gz")
     with tarfile.open(path) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert modules(ROOT) | {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"} <= names
-    folders = {name.partition("/")[0] for name in names if "/" in name}
-    assert folders == {"siliconflow_provider", "tests", "example_dags"}
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    return folder
+
+
+def test_the_wheel_holds_package_and_examples_only(wheel: zipfile.ZipFile) -> None:
+    """Airflow 3.3 looks for example DAGs below a module that is named after the distribution."""
+    package = files("siliconflow_provider", "*.py") | {"siliconflow_provider/py.typed"}
+    examples = {f"airflow_provider_siliconflow/{name}" for name in files("example_dags")}
+    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert names == package | examples | {"airflow_provider_siliconflow/__init__.py"}
+
+
+def test_the_index_page_has_absolute_links_only(wheel: zipfile.ZipFile) -> None:
+    """Those of the README in the repository are relative, and lead to files that are there."""
+    (name,) = [each for each in wheel.namelist() if each.endswith(".dist-info/METADATA")]
+    page = email.message_from_bytes(wheel.read(name)).get_payload()
+    link = re.compile(r"(?<=\]\()[^)#]+")
+    relative = [each for each in link.findall((ROOT / "README.md").read_text()) if not each.startswith("https://")]
+    assert relative
+    assert [each for each in relative if not (ROOT / each).exists()] == []
+    absolute = link.findall(page)
+    assert [each for each in absolute if not each.startswith("https://")] == []
+    assert [each for each in relative if not any(there.endswith(f"/main/{each}") for there in absolute)] == []
+
+
+def test_the_source_distribution_holds_what_is_tested(unpacked: Path) -> None:
+    folders = ["airflow_provider_siliconflow", "benchmarks", "constraints", "docs", "example_dags", "scripts", "tests"]
+    wanted = set().union(*map(files, [*folders, "siliconflow_provider"]))
+    wanted |= {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile"}
+    found = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
+    assert wanted <= found
+    assert {name for name in found - wanted if not re.fullmatch(r"[A-Z]+\.md", name)} <= {"PKG-INFO", ".gitignore"}
+
+
+def test_tests_pass_in_the_source_distribution(unpacked: Path) -> None:
+    """Those that look at files beside the package."""
+    chosen = ["tests/test_imports.py", "tests/test_readme.py", "-k", "downwards or arguments"]
+    command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *chosen]
+    done = subprocess.run(command, cwd=unpacked, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout

@@ -9,8 +9,9 @@ import pytest
 from tests.system.components import Components
 from tests.system.dag_runs import DagRun
 
-EXAMPLES = sorted(path.stem for path in (Path(__file__).parent.parent.parent / "example_dags").glob("*.py"))
-PLAIN = ("nightly_eval", "nightly_eval_one_task")
+FILES = sorted((Path(__file__).parent.parent.parent / "example_dags").glob("*.py"))
+EXAMPLES = [f"example_siliconflow_{each.stem}" for each in FILES]
+PLAIN = ("example_siliconflow_nightly_eval", "example_siliconflow_nightly_eval_one_task")
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +27,12 @@ def example_run(components: Components) -> Callable[[str], DagRun]:
     "dag_id", [pytest.param(each, marks=[] if each in PLAIN else pytest.mark.slow) for each in EXAMPLES]
 )
 def test_every_example_succeeds_on_real_components(dag_id: str, example_run: Callable[[str], DagRun]) -> None:
-    """A file is named for its DAG."""
+    """A DAG is named for its file."""
     example_run(dag_id).wait_for("success")
 
 
 def test_a_waiting_task_is_deferred_and_resumed(example_run: Callable[[str], DagRun]) -> None:
-    run = example_run("nightly_eval")
+    run = example_run("example_siliconflow_nightly_eval")
     run.wait_for("success")
     create = run.task_instance("create")
     # Not on the first try for certain: Airflow can fail one by itself, where SQLite was locked for instance.
