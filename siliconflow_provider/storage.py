@@ -133,6 +133,19 @@ def fetch(source: ObjectStoragePath, target: Path, argument: str = "output_path"
     return True
 
 
+def names_in(directory: ObjectStoragePath, argument: str = "output_path") -> list[str]:
+    """Return the names of the files in a directory; none when there is no such directory.
+
+    :raises StorageError: when it cannot be listed
+    """
+    try:
+        with storage_errors("read", argument, directory):
+            directory.fs.invalidate_cache()
+            return sorted(each.rpartition("/")[2] for each in directory.fs.ls(directory.path, detail=False))
+    except MissingFileError:
+        return []
+
+
 def version_of(path: ObjectStoragePath, argument: str = "output_path") -> int | None:
     """Return what changes whenever a file is written, such as an ETag's or a time's hash; None when there is none.
 

@@ -89,8 +89,9 @@ def bucket(connection_to_s3: BreakingProxy, tmp_path: Path, monkeypatch: pytest.
 
 
 def names(url: str) -> set[str]:
+    """Return the names of files and directories."""
     files = s3fs.S3FileSystem(use_listings_cache=False)
-    return {each.rpartition("/")[2] for each in files.find(url)}
+    return {each.rpartition("/")[2] for each in files.ls(url)}
 
 
 def contents(url: str) -> bytes:
@@ -118,7 +119,8 @@ def test_a_job_from_s3_to_s3(bucket: str, connection: str, run: Callable[..., An
     assert [(row.custom_id, row.content, row.input) for row in found] == [
         (row["id"], str(number), row) for number, row in enumerate(rows, start=1)
     ]
-    assert names(f"{bucket}/out") == {"job.json", "requests.jsonl", "rows.jsonl", "results.jsonl", "manifest.json"}
+    assert names(f"{bucket}/out") == {"results.jsonl", "manifest.json", "_siliconflow"}
+    assert names(f"{bucket}/out/_siliconflow") == {"job.json", "requests.jsonl", "rows.jsonl", "creates"}
     assert run(make) == summary
 
 

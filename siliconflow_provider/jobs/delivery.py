@@ -13,11 +13,10 @@ from siliconflow_provider.api.errors import UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import parse_answer
 from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
+from siliconflow_provider.jobs.files import MANIFEST, RESULTS
 from siliconflow_provider.jobs.manifest import Tally, build_manifest
 from siliconflow_provider.jobs.merge import rows_of_batch
 
-RESULTS = "results.jsonl"
-MANIFEST = "manifest.json"
 SAMPLED_LINES = 100
 
 

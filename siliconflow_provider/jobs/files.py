@@ -14,7 +14,9 @@ from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.parts import Part
 
-JOB, REQUESTS, ROWS = "job.json", "requests.jsonl", "rows.jsonl"
+# What only attempts read is kept apart from what users read.
+INTERNAL = "_siliconflow"
+JOB, REQUESTS, ROWS = f"{INTERNAL}/job.json", f"{INTERNAL}/requests.jsonl", f"{INTERNAL}/rows.jsonl"
 RESULTS, MANIFEST = "results.jsonl", "manifest.json"
 T = TypeVar("T")
 
@@ -71,7 +73,12 @@ class RequestFiles:
 
 def requests_name(round_number: int) -> str:
     """Return the name of the file with the requests of a round."""
-    return REQUESTS if round_number == 1 else f"round-{round_number}.jsonl"
+    return REQUESTS if round_number == 1 else f"{INTERNAL}/round-{round_number}.jsonl"
+
+
+def plan_name(round_number: int) -> str:
+    """Return the name of the file that says what a later round is."""
+    return f"{INTERNAL}/round-{round_number}.json"
 
 
 def _is_unchanged(path: Path, part: Part) -> bool:

@@ -33,7 +33,7 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What `job.json` holds.
+    """What `_siliconflow/job.json` holds.
 
     :param key: of the task instance, as in its batches' metadata
     :param task: the task instance for people

@@ -13,11 +13,11 @@ import msgspec
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.jobs.files import Files
+from siliconflow_provider.jobs.files import INTERNAL, Files
 
 log = logging.getLogger(__name__)
 
-CREATES = "_siliconflow/creates"
+CREATES = f"{INTERNAL}/creates"
 READ_AT_ONCE = 16
 
 State = Literal["sent", "created", "refused"]

@@ -23,6 +23,7 @@ from siliconflow_provider.jobs.files import (
     JobFilesError,
     RequestFiles,
     RequestsLostError,
+    plan_name,
     requests_name,
 )
 from siliconflow_provider.jobs.job import Job, PlannedRound, Round
@@ -133,9 +134,9 @@ class JobRunner:
         if self._batches.foreign_batches:
             raise RequestsLostError(
                 "another attempt of this task has submitted other requests "
-                f"({self._batches.foreign_batches[0].id} and others), "
-                f"and puts its {JOB} back: a retry goes on with it. If none does, cancel these, or let them end, and "
-                "begin anew with another submission_key"
+                f"({self._batches.foreign_batches[0].id} and others), and puts its {self._files.url(JOB)} back: a "
+                "retry goes on with it. If none does, cancel these, or let them end, and begin anew with another "
+                "submission_key"
             )
         age = clock.now() - pendulum.from_timestamp(newest.planned_at)
         if age > RETENTION and not self.is_cleared:
@@ -167,7 +168,7 @@ class JobRunner:
         """Write the file of a further round, with these requests of the job."""
         number = self.rounds[-1].number + 1
         # An older job's was there when this attempt began.
-        self._files.discard(f"round-{number}.json")
+        self._files.discard(plan_name(number))
         planned = self._planned(number)
         if planned is None:
             self._land_before_it_is_forgotten()
@@ -210,7 +211,7 @@ class JobRunner:
         planned = Round(number, parts, self._settings.submission.max_tries, clock.now().int_timestamp, list(indexes))
         self._files.publish(requests_name(number))
         # The plan comes last: where it is, its requests are.
-        self._files.publish_json(f"round-{number}.json", PlannedRound(self._job.id, planned))
+        self._files.publish_json(plan_name(number), PlannedRound(self._job.id, planned))
         return planned
 
     def _land_before_it_is_forgotten(self) -> None:
@@ -220,7 +221,7 @@ class JobRunner:
             self.finish(complete=False)
 
     def _planned(self, number: int) -> Round | None:
-        planned = self._files.read_json(f"round-{number}.json", PlannedRound)
+        planned = self._files.read_json(plan_name(number), PlannedRound)
         return planned.round if planned is not None and planned.job_id == self._job.id else None
 
     def _planned_rounds(self) -> Iterator[Round]:

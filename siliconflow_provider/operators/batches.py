@@ -277,7 +277,8 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the two files and return their paths, the counts and the tokens."""
-        from siliconflow_provider.jobs.delivery import MANIFEST, RESULTS, stage_results
+        from siliconflow_provider.jobs.delivery import stage_results
+        from siliconflow_provider.jobs.files import MANIFEST, RESULTS
         from siliconflow_provider.storage import publish, storage_path
 
         client = self.hook.get_conn()

@@ -98,19 +98,19 @@ def test_requests_that_were_changed_are_not_used(
 ) -> None:
     """Answers would be taken for strangers, and their requests bought again."""
     files = workspace()
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "requests.jsonl").write_bytes(change((tmp_path / "five.jsonl").read_bytes()))
+    (tmp_path / "out" / "_siliconflow").mkdir(parents=True)
+    (tmp_path / "out" / "_siliconflow" / "requests.jsonl").write_bytes(change((tmp_path / "five.jsonl").read_bytes()))
     with pytest.raises(RequestsLostError, match=r"requests\.jsonl of this job was changed: put back what it was"):
         RequestFiles(files).path(Round(1, parts, 3, 0))
 
 
-@pytest.mark.parametrize(("number", "name"), [(1, "requests.jsonl"), (2, "round-2.jsonl"), (12, "round-12.jsonl")])
+@pytest.mark.parametrize(("number", "name"), [(1, "_siliconflow/requests.jsonl"), (2, "_siliconflow/round-2.jsonl")])
 def test_each_round_has_a_file_of_requests(
     workspace: Callable[[], Any], tmp_path: Path, number: int, name: str
 ) -> None:
     files, planned = workspace(), Round(number, [PART], 3, 0)
     with pytest.raises(RequestsLostError, match=rf"out/{name} is gone: put it back, or start a new job in another"):
         RequestFiles(files).path(planned)
-    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "_siliconflow").mkdir(parents=True)
     (tmp_path / "out" / name).write_bytes(CONTENT)
     assert RequestFiles(files).path(planned).read_bytes() == CONTENT

@@ -27,7 +27,7 @@ WITH_ROWS = Job(key="key-1", task="t", definition={}, requests=2, has_rows=True,
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     path = tmp_path / "out"
-    path.mkdir()
+    (path / "_siliconflow").mkdir(parents=True)
     return path
 
 
@@ -111,7 +111,7 @@ def test_the_manifest_says_whether_anything_still_runs(landed: Any, complete: bo
 
 
 def test_results_carry_what_each_was_made_of(landed: Any, out: Path) -> None:
-    (out / "rows.jsonl").write_text('{"q":1}\n{"q":2}\n')
+    (out / "_siliconflow" / "rows.jsonl").write_text('{"q":1}\n{"q":2}\n')
     landed(WITH_ROWS)
     rows = [json.loads(each) for each in (out / "results.jsonl").read_text().splitlines()]
     assert [(each["content"], each["input"]) for each in rows] == [(0, {"q": 1}), (1, {"q": 2})]
@@ -121,12 +121,12 @@ def test_results_carry_what_each_was_made_of(landed: Any, out: Path) -> None:
 
 
 def test_results_that_carry_what_was_asked_are_not_replaced_by_some_that_lack_it(landed: Any, out: Path) -> None:
-    (out / "rows.jsonl").write_text('{"q":1}\n{"q":2}\n')
+    (out / "_siliconflow" / "rows.jsonl").write_text('{"q":1}\n{"q":2}\n')
     landed(WITH_ROWS)
     before = (out / "results.jsonl").read_bytes()
     for damage in (lambda path: path.write_text('{"q":1}\n'), Path.unlink):
-        damage(out / "rows.jsonl")
-        with pytest.raises(RequestsLostError, match=r"out/rows\.jsonl is gone, or not whole: put it back"):
+        damage(out / "_siliconflow" / "rows.jsonl")
+        with pytest.raises(RequestsLostError, match=r"out/_siliconflow/rows\.jsonl is gone, or not whole: put it back"):
             landed(WITH_ROWS)
         assert (out / "results.jsonl").read_bytes() == before
 

@@ -49,7 +49,7 @@ def opened(client: SiliconFlowClient, workspace: Files, wanted: Submission) -> O
 
 
 def names(tmp_path: Path) -> list[str]:
-    return sorted(each.name for each in (tmp_path / "out").iterdir())
+    return sorted(each.name for each in (tmp_path / "out" / "_siliconflow").iterdir())
 
 
 def test_a_new_job_is_prepared_and_written_before_anything_is_sent(
@@ -66,16 +66,16 @@ def test_a_new_job_is_prepared_and_written_before_anything_is_sent(
 def test_rows_are_kept_beside_the_requests(opened: Open, tmp_path: Path) -> None:
     assert opened(rows).has_rows
     assert names(tmp_path) == ["job.json", "requests.jsonl", "rows.jsonl"]
-    assert (tmp_path / "out" / "rows.jsonl").read_text() == '{"q":"1 + 1"}\n'
+    assert (tmp_path / "out" / "_siliconflow" / "rows.jsonl").read_text() == '{"q":"1 + 1"}\n'
 
 
 @pytest.mark.parametrize("name", ["requests.jsonl", "rows.jsonl"])
 def test_the_job_comes_last(opened: Open, tmp_path: Path, name: str) -> None:
     """Where it is, its requests and their rows are."""
-    (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "out" / "_siliconflow" / name).mkdir(parents=True)
     with pytest.raises(OSError, match=name):
         opened(rows)
-    assert not (tmp_path / "out" / "job.json").exists()
+    assert not (tmp_path / "out" / "_siliconflow" / "job.json").exists()
 
 
 @pytest.mark.parametrize("max_tries", [0, 2, 9])
@@ -88,16 +88,16 @@ def test_a_job_that_is_there_is_continued_and_its_source_not_read(opened: Open, 
 
 @pytest.mark.parametrize("content", ["", "<html>", "[]", "{}", '{"schema_version": 2}', '{"key": 7}'])
 def test_a_job_that_cannot_be_read_is_named_and_left_alone(opened: Open, tmp_path: Path, content: str) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "job.json").write_text(content)
-    with pytest.raises(ValueError, match=r"out/job\.json cannot be read as Job"):
+    (tmp_path / "out" / "_siliconflow").mkdir(parents=True)
+    (tmp_path / "out" / "_siliconflow" / "job.json").write_text(content)
+    with pytest.raises(ValueError, match=r"out/_siliconflow/job\.json cannot be read as Job"):
         opened(nothing, max_tries=9)
-    assert (tmp_path / "out" / "job.json").read_text() == content
+    assert (tmp_path / "out" / "_siliconflow" / "job.json").read_text() == content
 
 
 def test_a_job_of_a_later_schema_is_left_alone(opened: Open, tmp_path: Path) -> None:
     opened()
-    path = tmp_path / "out" / "job.json"
+    path = tmp_path / "out" / "_siliconflow" / "job.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
     with pytest.raises(ValueError, match="schema_version"):
         opened(nothing)
@@ -138,7 +138,7 @@ def test_a_new_job_whose_source_is_bad_leaves_the_one_that_is_there(opened: Open
             lambda: ("requests", [7], Recipe(model="m")), max_tries=3, is_cleared_try=True, definition={"model": "0"}
         )
     assert opened(nothing) == job
-    assert (tmp_path / "out" / "rows.jsonl").read_text() == '{"q":"1 + 1"}\n'
+    assert (tmp_path / "out" / "_siliconflow" / "rows.jsonl").read_text() == '{"q":"1 + 1"}\n'
 
 
 @pytest.mark.parametrize("max_tries", [2, 9])
@@ -171,7 +171,7 @@ class TestAtTheSameTime:
         files = workspace()
         make = self.slowly(lambda: others.append(opened(lambda: texts(5))), rows)
         assert open_job(client, files, wanted, DEFINITION, make) == others[0]
-        requests, kept = files.fetch("requests.jsonl"), files.fetch("rows.jsonl")
+        requests, kept = files.fetch("_siliconflow/requests.jsonl"), files.fetch("_siliconflow/rows.jsonl")
         assert requests is not None
         assert (len(requests.read_text().splitlines()), kept) == (5, None)
 
@@ -207,13 +207,13 @@ class TestAtTheSameTime:
         others: list[Job] = []
 
         def meanwhile() -> None:
-            (Path(files.directory.path) / "job.json").unlink()
+            (Path(files.directory.path) / "_siliconflow" / "job.json").unlink()
             others.append(opened(lambda: texts(5)))
 
         files = workspace()
         clock.after(2, meanwhile)
         assert open_job(client, files, wanted, DEFINITION, rows) == others[0]
-        requests = files.fetch("requests.jsonl")
+        requests = files.fetch("_siliconflow/requests.jsonl")
         assert requests is not None
         assert (len(requests.read_text().splitlines()), others[0].has_rows) == (5, False)
 
@@ -221,7 +221,7 @@ class TestAtTheSameTime:
         self, opened: Open, tmp_path: Path, clock: Any
     ) -> None:
         def meanwhile() -> None:
-            (tmp_path / "out" / "job.json").unlink()
+            (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
             opened(key="key-2", label="dag/task/run/0")
 
         clock.after(2, meanwhile)

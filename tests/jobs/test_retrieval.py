@@ -196,7 +196,7 @@ def test_a_changed_request_file_does_not_turn_answers_into_strangers(
     attempt: Attempt, submitted: Any, tmp_path: Path
 ) -> None:
     submitted(3)
-    path = tmp_path / "out" / "requests.jsonl"
+    path = tmp_path / "out" / "_siliconflow" / "requests.jsonl"
     path.write_text(path.read_text().replace("request-", "r-"))
     runner = attempt()
     with pytest.raises(RequestsLostError, match=r"requests\.jsonl of this job was changed"):

@@ -51,11 +51,16 @@ def answered(attempt: Attempt, clock: Any) -> Callable[..., JobRunner]:
 
 
 def sent(out: Path, number: int) -> list[str]:
-    return [json.loads(each)["custom_id"] for each in (out / f"round-{number}.jsonl").read_text().splitlines()]
+    return [
+        json.loads(each)["custom_id"]
+        for each in (out / "_siliconflow" / f"round-{number}.jsonl").read_text().splitlines()
+    ]
 
 
 def plan(files: Workspace, job_id: str, number: int, max_tries: int = 2) -> None:
-    files.publish_json(f"round-{number}.json", PlannedRound(job_id, Round(number, [], max_tries, 1_800_000_000)))
+    files.publish_json(
+        f"_siliconflow/round-{number}.json", PlannedRound(job_id, Round(number, [], max_tries, 1_800_000_000))
+    )
 
 
 class TestPlans:
@@ -123,10 +128,10 @@ class TestPlans:
     def test_the_plan_comes_last(self, attempt: Attempt, out: Path) -> None:
         """Where it is, its requests are."""
         runner = attempt()
-        (out / "round-2.jsonl").mkdir()
+        (out / "_siliconflow" / "round-2.jsonl").mkdir()
         with pytest.raises(OSError, match=r"round-2\.jsonl"):
             runner.plan_round([0])
-        assert not (out / "round-2.json").exists()
+        assert not (out / "_siliconflow" / "round-2.json").exists()
         assert len(attempt().rounds) == 1
 
 
@@ -142,8 +147,8 @@ class TestRounds:
         assert runner.to_repeat == [1, 3, 4]
         runner.plan_round(runner.to_repeat)
         assert runner.to_repeat is None
-        lines = (out / "requests.jsonl").read_bytes().splitlines()
-        assert (out / "round-2.jsonl").read_bytes().splitlines() == [lines[each] for each in (1, 3, 4)]
+        lines = (out / "_siliconflow" / "requests.jsonl").read_bytes().splitlines()
+        assert (out / "_siliconflow" / "round-2.jsonl").read_bytes().splitlines() == [lines[each] for each in (1, 3, 4)]
         (planned,) = (each.rounds[1] for each in (attempt(),))
         assert (planned.number, planned.indexes, [each.lines for each in planned.parts]) == (2, [1, 3, 4], [2, 1])
         assert runner.rounds == attempt().rounds
@@ -164,8 +169,8 @@ class TestRounds:
     def test_the_requests_of_a_round_that_are_gone_are_not_made_up(self, answered: Any, out: Path) -> None:
         runner = answered()
         runner.plan_round([0])
-        (out / "round-2.jsonl").unlink()
-        with pytest.raises(RequestsLostError, match=r"out/round-2\.jsonl is gone"):
+        (out / "_siliconflow" / "round-2.jsonl").unlink()
+        with pytest.raises(RequestsLostError, match=r"out/_siliconflow/round-2\.jsonl is gone"):
             answered()
 
 
@@ -294,7 +299,7 @@ class TestFinish:
         (out / "results.jsonl").mkdir()
         with pytest.raises(OSError, match=r"results\.jsonl"):
             runner.plan_round([0])
-        assert not (out / "round-2.json").exists()
+        assert not (out / "_siliconflow" / "round-2.json").exists()
 
     def test_a_batch_that_a_wait_has_seen_end_is_over(
         self, attempt: Attempt, client: SiliconFlowClient, clock: Any

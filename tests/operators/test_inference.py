@@ -178,8 +178,8 @@ class TestIn:
         path = tmp_path / "requests.jsonl"
         path.write_bytes(b"\xef\xbb\xbf" + sums(3).replace(b"\n", b"\r\n\r\n"))
         run(lambda: infer(input_path=str(path), model=None))
-        assert (tmp_path / "out" / "requests.jsonl").read_bytes() == sums(3)
-        assert not (tmp_path / "out" / "rows.jsonl").exists()
+        assert (tmp_path / "out" / "_siliconflow" / "requests.jsonl").read_bytes() == sums(3)
+        assert not (tmp_path / "out" / "_siliconflow" / "rows.jsonl").exists()
 
     def test_bad_items_are_named_and_nothing_is_submitted(
         self, infer: Infer, run: Run, client: SiliconFlowClient, tmp_path: Path
@@ -282,7 +282,7 @@ class TestContinue:
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(3)))
         clock.advance(200 if is_over else 20)
-        (tmp_path / "out" / "job.json").unlink()
+        (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
         context["ti"].clear()
         with pytest.raises(
             JobDefinitionError, match=r"job\.json is gone, but 1 batches .* run or have answered \(batch_"
@@ -295,7 +295,7 @@ class TestContinue:
         control.plan(end="failed", times=2)
         with pytest.raises(MissedSuccessRateError):
             run(lambda: infer(requests=sums(3)))
-        (tmp_path / "out" / "job.json").unlink()
+        (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
         assert run(lambda: infer(requests=sums(2)))["rows"] == 2
 
     def test_the_directory_of_another_task_names_the_template_to_add(
@@ -343,7 +343,7 @@ class TestContinue:
 
         def other_attempt() -> None:
             # It looked before the first one had written anything.
-            (tmp_path / "out" / "job.json").unlink()
+            (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
             run(lambda: infer(requests=sums(3)))
 
         clock.after(SETTLING_SECONDS - 1, other_attempt)
@@ -357,7 +357,10 @@ class TestContinue:
     ) -> None:
         items = [{"q": each} for each in sums(3)]
         for name in ("requests.jsonl", "rows.jsonl"):
-            clock.after(SETTLING_SECONDS - 1, lambda name=name: (tmp_path / "out" / name).write_text("another's\n"))
+            clock.after(
+                SETTLING_SECONDS - 1,
+                lambda name=name: (tmp_path / "out" / "_siliconflow" / name).write_text("another's\n"),
+            )
         run(lambda: infer(requests=items, prompt="{q}", deferrable=True))
         assert [each["input"] for each in rows()] == items
 
@@ -385,7 +388,7 @@ class TestContinue:
         self, infer: Infer, run: Run, rows: Rows, clock: Any, tmp_path: Path, control: Control
     ) -> None:
         for name in ("requests.jsonl", "job.json"):
-            path = tmp_path / "out" / name
+            path = tmp_path / "out" / "_siliconflow" / name
             clock.after(2 * SETTLING_SECONDS - 1, lambda path=path: path.write_text("another's\n"))
         run(lambda: infer(requests=sums(3), deferrable=True))
         assert [each["content"] for each in rows()] == ["1", "2", "3"]
@@ -397,7 +400,7 @@ class TestContinue:
         kill(JobRunner, "submit", after=True)
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(3)))
-        requests = tmp_path / "out" / "requests.jsonl"
+        requests = tmp_path / "out" / "_siliconflow" / "requests.jsonl"
         requests.write_bytes(requests.read_bytes().replace(b"2 + 1", b"5 + 1"))
         clock.advance(200)
         with pytest.raises(RequestsLostError, match=r"requests\.jsonl of this job was changed: put back what it was"):
@@ -728,7 +731,7 @@ class TestStructuredOutput:
     def test_answers_are_asked_for_and_validated(self, infer: Infer, run: Run, rows: Rows, tmp_path: Path) -> None:
         run(lambda: infer(requests=sums(2), output_type=Answer, system_prompt="Be brief."))
         assert [each["output"] for each in rows()] == [{"answer": 1}, {"answer": 2}]
-        request = json.loads((tmp_path / "out" / "requests.jsonl").read_text().splitlines()[0])["body"]
+        request = json.loads((tmp_path / "out" / "_siliconflow" / "requests.jsonl").read_text().splitlines()[0])["body"]
         assert request["response_format"] == {"type": "json_object"}
         assert request["messages"][0]["content"].startswith("Be brief.\n\nAnswer with one JSON object")
 
