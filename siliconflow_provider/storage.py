@@ -155,17 +155,3 @@ def version_of(path: ObjectStoragePath, argument: str = "output_path") -> int | 
         path.fs.invalidate_cache()
         version: int | None = path.fs.checksum(path.path) if path.fs.exists(path.path) else None
         return version
-
-
-def names_in(directory: ObjectStoragePath, argument: str = "output_path") -> list[str]:
-    """Return the names of the files in a directory; none where there is no such directory.
-
-    :param argument: the operator's argument that the path comes from, for errors
-    :raises StorageError: when it cannot be listed
-    """
-    with storage_errors("read", argument, directory):
-        directory.fs.invalidate_cache()
-        try:
-            return sorted(each.rpartition("/")[2] for each in directory.fs.ls(directory.path, detail=False))
-        except FileNotFoundError:
-            return []

@@ -22,5 +22,7 @@ def pauses_while_healing() -> Iterator[float | None]:
 
 
 def may_be_tried_again(error: Exception) -> bool:
-    """Whether what failed may go well later, without harm: also a refused key, or an account to be charged."""
-    return isinstance(error, SiliconFlowError) and not isinstance(error, (CreateUncertainError, InvalidRequestError))
+    """Whether what failed may go well later, without harm: also a refused key, an empty account, or a storage."""
+    if isinstance(error, (CreateUncertainError, InvalidRequestError)):
+        return False
+    return isinstance(error, (SiliconFlowError, OSError))
