@@ -1,6 +1,8 @@
 # The Airflow to work with: 3.3 or 2.11, pinned in constraints/. `make test` takes both.
 AIRFLOW ?= 3.3
 ENDS := 3.3 2.11
+# Those that `make matrix` takes, newest first.
+VERSIONS ?= 3.3 3.2 3.2.0 3.1 3.0 2.11
 
 VENV := .venv-$(AIRFLOW)
 READY := $(VENV)/ready
@@ -12,7 +14,7 @@ export PYTHON
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .DEFAULT_GOAL := help
-.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system crash-matrix demo ui emulator fault-matrix races lowest constraints clean
+.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system crash-matrix demo ui emulator fault-matrix races matrix lowest constraints clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -68,6 +70,9 @@ fault-matrix: $(READY) ## Break each call in every way, and write docs/fault-mat
 
 races: $(READY) ## Run one task instance in ten processes at once, and write docs/races.md; takes three minutes
 	$(VENV)/bin/python scripts/races.py docs/races.md
+
+matrix: build ## Try the wheel on every Airflow, in environments of their own, and write docs/matrix.md; takes half an hour
+	$(VENV)/bin/python -m tests.system.matrix docs/matrix.md $(VENV)/dist/*.whl $(VERSIONS)
 
 lowest: ## Run the tests with Airflow 2.11.0 and the lowest version of everything else that is required
 	@$(MAKE) --no-print-directory AIRFLOW=lowest .venv-lowest/ready

@@ -86,7 +86,7 @@ class Components:
             (home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
         self._port, self._emulator_port, self._storage_port = free_ports(3)
         self._emulator_arguments: Sequence[str] = ()
-        self._emulator_url = f"http://127.0.0.1:{self._emulator_port}/v1"
+        self.emulator_url = f"http://127.0.0.1:{self._emulator_port}/v1"
         self.environment = self._environment()
         self.set_secrets_backend()
         self.api = RestApi(f"http://127.0.0.1:{self._port}")
@@ -96,7 +96,7 @@ class Components:
     def __enter__(self) -> Self:
         try:
             self.heal()
-            self.api.create_connection(CONN_ID, self._emulator_url, API_KEY)
+            self.api.create_connection(CONN_ID, self.emulator_url, API_KEY)
         except BaseException:
             self.stop()
             raise
@@ -170,7 +170,7 @@ class Components:
         :param seconds: how long it takes for an answer
         :param fails: whether it raises then
         """
-        connection = {"conn_type": "siliconflow", "host": self._emulator_url, "password": API_KEY}
+        connection = {"conn_type": "siliconflow", "host": self.emulator_url, "password": API_KEY}
         new = self.home / f"{SECRETS_FILE}.new"
         new.write_text(json.dumps({"connection": connection, "seconds": seconds, "fails": fails}))
         new.replace(self.home / SECRETS_FILE)
