@@ -16,6 +16,14 @@ from siliconflow_provider.emulator.server import EmulatorOptions
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+def test_no_example_starts_by_itself(load_dag_file: Callable[[str], ModuleType], name: str) -> None:
+    """Airflow 3.3 shows those of the wheel beside the user's own DAGs, unasked."""
+    dag = getattr(load_dag_file(f"example_dags/{name}.py"), name)()
+    assert dag.dag_id == f"example_siliconflow_{name}"
+    assert dag.is_paused_upon_creation or type(dag.timetable).__name__ == "NullTimetable"
+
+
 def test_the_nightly_eval_runs_as_it_stands(
     load_dag_file: Callable[[str], ModuleType],
     connection: str,
