@@ -26,11 +26,12 @@ def block(containing: str) -> str:
     return next(each for each in re.findall(r"```\w*\n(.*?)```", README, re.DOTALL) if containing in each)
 
 
-def first_dag(dags_folder: Path, load_dag_file, tmp_path: Path) -> ModuleType:
-    """The DAG of the first five minutes, with its rows."""
+def first_dag(folder: Path, load_dag_file, tmp_path: Path, name: str = "first_batch") -> ModuleType:
+    """The DAG of the first five minutes in this folder and under this name, with its rows."""
     (tmp_path / "qa.jsonl").write_text(block('"id": "q1", "question": "12'))
-    (dags_folder / "first_batch.py").write_text(block("def first_batch").replace("/tmp/", f"{tmp_path}/"))
-    return load_dag_file("first_batch.py")
+    text = block("def first_batch").replace("/tmp/", f"{tmp_path}/").replace("first_batch", name)
+    (folder / f"{name}.py").write_text(text)
+    return load_dag_file(str(folder / f"{name}.py"))
 
 
 def test_the_first_dag_runs_as_it_is_printed(
@@ -88,11 +89,13 @@ class TestQuickBatches:
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_tests_of_ones_own_dags_run_as_they_are_printed(
-    dags_folder, load_dag_file, siliconflow_emulator: Emulator, tmp_path: Path, monkeypatch, number: int
+    load_dag_file, siliconflow_emulator: Emulator, tmp_path: Path, monkeypatch, number: int
 ) -> None:
-    monkeypatch.setitem(sys.modules, "first_batch", first_dag(dags_folder, load_dag_file, tmp_path))
+    """Of a DAG that is in no dags folder, under a name that Airflow has not met in other tests."""
+    name = f"own_batch_{number}"
+    monkeypatch.setitem(sys.modules, name, first_dag(tmp_path, load_dag_file, tmp_path, name))
     names: dict[str, Any] = {}
-    exec(block("def test_only_what_fails"), names)
+    exec(block("def test_only_what_fails").replace("first_batch", name), names)
     tests = [each for name, each in names.items() if name.startswith("test_")]
     assert len(tests) == 2
     tests[number](siliconflow_emulator)

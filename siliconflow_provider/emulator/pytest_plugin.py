@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ def siliconflow_emulator(
     """A running SiliconFlow emulator with its `control`; the Airflow connection `siliconflow_default` leads to it.
 
     Its phases take no time: a batch is over when it is first asked for. Nor do the provider's pauses around a create,
-    which let a real service's list catch up.
+    which let a real service's list catch up. `dag.test()` takes a DAG from any file, also outside of the dags folder.
     """
     options = _options(tmp_path / "siliconflow-emulator", siliconflow_emulator_options)
     from siliconflow_provider.emulator.server import Emulator
@@ -35,6 +36,8 @@ def siliconflow_emulator(
         monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(emulator.airflow_connection))
         monkeypatch.setattr("siliconflow_provider.jobs.creation.SETTLING_SECONDS", 0)
         monkeypatch.setattr("siliconflow_provider.jobs.creation.LOOK_PAUSES", ((0,), (0,)))
+        # By name, as above: the emulator imports nothing of the rest.
+        import_module("siliconflow_provider.dag_testing").let_any_dag_be_tested(monkeypatch)
         yield emulator
 
 

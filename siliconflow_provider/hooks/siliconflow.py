@@ -145,6 +145,7 @@ def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
 
         return DEFAULT_BASE_URL
     parts = urlsplit(host if "://" in host else f"{schema or 'https'}://{host}")
-    # Airflow's form writes an empty port as 0.
-    netloc = f"{parts.netloc}:{port}" if port and not parts.port else parts.netloc
+    # Airflow's form writes an empty port as 0, and a port is stored for its test button alone.
+    needs_port = port and not parts.port and (parts.scheme, port) not in (("https", 443), ("http", 80))
+    netloc = f"{parts.netloc}:{port}" if needs_port else parts.netloc
     return f"{parts.scheme}://{netloc}{parts.path.rstrip('/') or '/v1'}"

@@ -36,6 +36,9 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Any:
         ({"host": "http://127.0.0.1:8900/v1", "port": 1}, "http://127.0.0.1:8900/v1"),
         ({"host": "api.siliconflow.cn", "port": 0, "schema": ""}, "https://api.siliconflow.cn/v1"),
         ({"host": "http://127.0.0.1/v1", "port": 8900}, "http://127.0.0.1:8900/v1"),
+        ({"port": 443}, "https://api.siliconflow.com/v1"),
+        ({"host": "api.siliconflow.cn", "port": 443}, "https://api.siliconflow.cn/v1"),
+        ({"host": "http://127.0.0.1:8900/v1", "port": 443}, "http://127.0.0.1:8900/v1"),
     ],
 )
 def test_the_base_url_is_put_together_from_the_fields(hook, fields, base_url) -> None:
