@@ -12,6 +12,7 @@ from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -29,6 +30,7 @@ from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.jobs.answer_files import rows_of_file
 from siliconflow_provider.jobs.answers import ResultRow, parse_answer
 from siliconflow_provider.jobs.collection import Answers
+from siliconflow_provider.jobs.events import from_event, to_event
 from siliconflow_provider.jobs.manifest import Tally, build_manifest
 from siliconflow_provider.jobs.merge import rows_of_batch
 from siliconflow_provider.jobs.preparation import prepare
@@ -38,8 +40,6 @@ from siliconflow_provider.jobs.waiting import (
     BatchWait,
     describe_end,
     describe_progress,
-    from_event,
-    to_event,
     wait_ends,
 )
 from siliconflow_provider.operators.files import UploadFileOperator
@@ -522,7 +522,10 @@ def test_what_was_seen_of_a_batch_survives_the_event(batch_object: Any) -> None:
         assert ends is not None
         (end,) = from_event(json.loads(json.dumps(to_event(ends), allow_nan=False)))
         assert (end.batch_id, end.state, end.deadline) == (ends[0].batch_id, ends[0].state, ends[0].deadline)
-        assert end.batch == Batch.from_json({**value, "output_file_id": None, "error_file_id": None})
+        # A user's own metadata stays behind.
+        written = Batch.from_json({**value, "output_file_id": None, "error_file_id": None, "metadata": None})
+        assert end.batch is not None
+        assert replace(end.batch, metadata={}) == written
 
 
 WAITS = fields(

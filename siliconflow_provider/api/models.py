@@ -16,6 +16,7 @@ from siliconflow_provider.api.redaction import without_queries
 LATEST = pendulum.datetime(9000, 1, 1).timestamp()
 LARGEST_NUMBER = 2**53
 TERMINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
+RUNNING_STATUSES = ("validating", "in_queue", "in_progress", "finalizing", "cancelling")
 
 
 @dataclass(frozen=True)
@@ -207,11 +208,13 @@ class Batch:
     def final_status(self) -> str | None:
         """`completed`, `failed`, `expired` or `cancelled`; None while the batch is not over.
 
-        The status is believed when it is one of these words; a time that only an ended batch has counts too,
-        so that a status nobody has seen yet cannot hide the end.
+        A status that is known is believed: the service may estimate `completed_at` while the batch runs. With any
+        other, a time that only an ended batch has decides, so that a new status cannot hide the end.
         """
         if self.status in TERMINAL_STATUSES:
             return self.status
+        if self.status in RUNNING_STATUSES:
+            return None
         return next((each for each in TERMINAL_STATUSES if getattr(self.timing, f"{each}_at")), None)
 
     @property

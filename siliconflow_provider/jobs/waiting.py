@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from math import inf
-from typing import Any
 
 import pendulum
 
@@ -241,37 +239,6 @@ def wait_ends(waits: Sequence[BatchWait], now: pendulum.DateTime) -> list[WaitEn
         )
         for wait in waits
     ]
-
-
-def to_event(ends: Sequence[WaitEnd]) -> dict[str, Any]:
-    """Return the payload of a trigger's event: ids, states, counts, times and error texts, nothing secret."""
-    return {"waits": [{**vars(end), "batch": end.batch and end.batch.to_json()} for end in ends]}
-
-
-def from_event(event: Any) -> list[WaitEnd]:
-    """Read the payload of a trigger's event.
-
-    :raises ValueError: when it is not one of `to_event`
-    """
-    try:
-        ends = [
-            WaitEnd(**{**each, "batch": None if each["batch"] is None else Batch.from_json(each["batch"])})
-            for each in event["waits"]
-        ]
-    except (AttributeError, KeyError, TypeError):
-        ends = []
-    # No end, or one that is none, would pass for a success.
-    if not ends or not all(map(_is_end, ends)):
-        raise ValueError(f"the trigger reported {reprlib.repr(event)}, which says nothing of batches")
-    return ends
-
-
-def _is_end(end: WaitEnd) -> bool:
-    if not (isinstance(end.batch_id, str) and all(isinstance(each, str | None) for each in (end.error, end.deadline))):
-        return False
-    if end.state == "over":
-        return end.batch is not None and end.batch.is_terminal
-    return end.state in ("timeout", "error")
 
 
 def describe_end(batch: Batch) -> str:

@@ -89,7 +89,7 @@ class BatchWaitingMixin(ConnectionMixin):
 
         :raises BatchWaitError: when the report cannot be read
         """
-        from siliconflow_provider.jobs.waiting import from_event
+        from siliconflow_provider.jobs.events import from_event
 
         try:
             ends = from_event(event)

@@ -60,7 +60,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         """Look once and defer, or poke as Airflow's sensors do."""
         from siliconflow_provider.api import clock
         from siliconflow_provider.api.limits import check_id
-        from siliconflow_provider.jobs.waiting import to_event
+        from siliconflow_provider.jobs.events import to_event
 
         check_id("batch_id", self.batch_id)
         BatchesLink.persist(context, self.hook.get_conn().base_url)

@@ -15,8 +15,9 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID, SiliconFlowHook
 from siliconflow_provider.jobs.cancellation import cancel_unless_over
+from siliconflow_provider.jobs.events import to_event
 from siliconflow_provider.jobs.sweeps import Progress
-from siliconflow_provider.jobs.waiting import BatchWait, WaitEnd, to_event, wait_ends
+from siliconflow_provider.jobs.waiting import BatchWait, WaitEnd, wait_ends
 from siliconflow_provider.triggers.confirmation import has_ended
 from siliconflow_provider.triggers.threads import run_in_thread
 from siliconflow_provider.triggers.watcher import watching
@@ -29,7 +30,7 @@ _kill_pool = ThreadPoolExecutor(MOST_KILLS_AT_ONCE, thread_name_prefix="kill-sil
 
 
 class BatchTrigger(BaseTrigger):
-    """Waits until batches are over and reports once, with what `jobs.waiting.to_event` returns.
+    """Waits until batches are over and reports once, with what `jobs.events.to_event` returns.
 
     It asks nothing itself: the triggers of a connection share one watcher, which asks off the event loop.
 

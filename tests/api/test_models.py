@@ -50,6 +50,19 @@ def test_an_object_of_nothing_but_an_id_is_a_batch() -> None:
         Batch.from_json({})
 
 
+@pytest.mark.parametrize("status", ["validating", "in_queue", "in_progress", "finalizing", "cancelling"])
+def test_times_end_no_batch_that_says_it_runs(status: str) -> None:
+    """`completed_at` may be an estimate."""
+    batch = Batch.from_json({"id": "batch_1", "status": status, "completed_at": 200, "expired_at": 300})
+    assert (batch.final_status, batch.is_terminal) == (None, False)
+
+
+@pytest.mark.parametrize("status", ["pondering", None])
+def test_with_a_status_that_nobody_knows_times_decide(status: str | None) -> None:
+    assert Batch.from_json({"id": "batch_1", "status": status, "expired_at": 300}).final_status == "expired"
+    assert Batch.from_json({"id": "batch_1", "status": status}).final_status is None
+
+
 def test_lengths_are_between_the_times() -> None:
     timing = BatchTiming.from_json(
         {"created_at": 100, "in_progress_at": 110, "finalizing_at": 210, "completed_at": 215}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from math import inf
@@ -14,16 +13,13 @@ from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.waiting import (
     BatchWait,
-    WaitEnd,
     deadline_of,
     describe_end,
     describe_progress,
-    from_event,
     may_heal,
     next_pause,
     pause_before_poll,
     poll,
-    to_event,
     wait_ends,
 )
 
@@ -401,82 +397,6 @@ def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
     assert ends[1].deadline == "2027-01-15 08:01:40"
 
 
-# --- the event
-
-
-def test_an_event_crosses_processes_without_any_reference_to_results(batch: Make, at: At) -> None:
-    done = batch(
-        "completed",
-        completed_at=HOUR,
-        output_file_id=URL,
-        error_file_id=URL,
-        errors=[f"cannot read {URL}"],
-        request_counts={"total": 2, "completed": 2, "failed": 0},
-        metadata={"airflow_key": "k"},
-    )
-    ends = [WaitEnd("batch_1", "over", done, None, None), WaitEnd("batch_2", "timeout", None, "busy", "2027-01-15")]
-    payload = json.dumps(to_event(ends))
-    assert "s3cret" not in payload
-    assert "output" not in payload
-    read = from_event(json.loads(payload))
-    assert read[1] == ends[1]
-    assert (read[0].batch_id, read[0].state) == ("batch_1", "over")
-    copy = read[0].batch
-    assert copy is not None
-    assert (copy.output_file_id, copy.error_file_id) == (None, None)
-    assert (copy.id, copy.status, copy.timing, copy.request_counts) == (
-        done.id,
-        done.status,
-        done.timing,
-        done.request_counts,
-    )
-    assert (copy.metadata, copy.errors) == (done.metadata, ["cannot read https://bucket.example/out.jsonl?..."])
-
-
-DONE = {"id": "b", "status": "completed"}
-GOOD = {"batch_id": "b", "state": "over", "batch": DONE, "error": None, "deadline": None}
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        None,
-        "done",
-        7,
-        [],
-        {},
-        {"status": "success"},
-        {"waits": None},
-        {"waits": 7},
-        {"waits": []},
-        {"waits": "done"},
-        {"waits": ["done"]},
-        {"waits": [{}]},
-        {"waits": [GOOD | {"batch": "b"}]},
-        {"waits": [GOOD | {"batch": ["b"]}]},
-        {"waits": [GOOD | {"batch": {"status": "completed"}}]},
-        {"waits": [GOOD | {"more": 1}]},
-        {"waits": [GOOD | {"batch": {}}]},
-        {"waits": [GOOD | {"batch_id": 7}]},
-        {"waits": [GOOD | {"error": ["bad"]}]},
-        {"waits": [GOOD | {"deadline": 7}]},
-        {"waits": [GOOD | {"batch": {"id": ["b"], "status": "completed"}}]},
-        {"waits": [GOOD | {"batch_id": 7}] * 10_000},
-        {"waits": [GOOD | {"state": "success"}]},
-        {"waits": [GOOD | {"state": "running"}]},
-        {"waits": [GOOD | {"batch": None}]},
-        {"waits": [GOOD | {"batch": {"id": "b", "status": "in_progress"}}]},
-        {"waits": [GOOD, GOOD | {"state": "success"}]},
-        {"waits": [{"batch_id": "b", "batch": None}]},
-    ],
-    ids=repr,
-)
-def test_what_is_no_event_of_ours_never_passes_for_an_end(event: Any) -> None:
-    assert from_event({"waits": [GOOD]})[0].state == "over"
-    with pytest.raises(ValueError, match=r"^the trigger reported .*, which says nothing of batches$"):
-        from_event(event)
-
-
 # --- the end
 
 
@@ -518,11 +438,3 @@ def test_an_expiry_at_the_end_of_the_calendar_still_has_a_deadline(batch: Make, 
     wait.saw(batch(expires_at=253402300799 - 1_800_000_000))
     assert wait.state(at(0)) == "running"
     assert wait.deadline == at(DAY + 3600)
-
-
-def test_an_event_of_any_depth_is_refused_in_a_short_sentence() -> None:
-    deep: Any = []
-    for _ in range(100_000):
-        deep = [deep]
-    with pytest.raises(ValueError, match=r"^.{0,300}$"):
-        from_event({"waits": deep})

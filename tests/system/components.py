@@ -48,6 +48,8 @@ SETTINGS_3 = {
     "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
     "API_AUTH__JWT_SECRET": "only for tests, and long enough for the algorithm that signs with it",
     "API__SECRET_KEY": "only for tests",
+    # Airflow 3.0 starts four, and kills those that are slow to come up.
+    "API__WORKERS": "1",
     "DAG_PROCESSOR__REFRESH_INTERVAL": "2",
     "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
     "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",

@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync
 from siliconflow_provider.api import clock as provider_clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
-from siliconflow_provider.jobs.waiting import from_event
+from siliconflow_provider.jobs.events import from_event
 from siliconflow_provider.triggers.batches import AIRFLOW_CALLS_ON_KILL, BatchTrigger
 
 

@@ -1,0 +1,81 @@
+"""The event of a trigger: how its waits ended, as JSON of a bounded size."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.waiting import SHOWN_REASONS, WaitEnd
+
+# Airflow keeps events in its database. What batches say of their errors has no bound, so theirs together get one.
+MOST_ERROR_CHARACTERS = 20_000
+SHORTEST_ERROR = 200
+LONGEST_ERROR = 2_000
+# A batch's own pairs can take 9 KB; what is read after the wait are those by which it is recognized.
+KEPT_METADATA = "airflow_"
+
+
+def to_event(ends: Sequence[WaitEnd]) -> dict[str, Any]:
+    """Return the payload of a trigger's event: ids, states, counts, times and error texts, nothing secret.
+
+    Error texts are cut, and only the first ones are in it; what is left out is told by their number.
+    """
+    characters = max(MOST_ERROR_CHARACTERS // max(len(ends), 1), SHORTEST_ERROR)
+    return {"waits": [_end_to_json(each, characters) for each in ends]}
+
+
+def _end_to_json(end: WaitEnd, characters: int) -> dict[str, Any]:
+    error = None if end.error is None else _cut(end.error, min(characters, LONGEST_ERROR))
+    return {**vars(end), "error": error, "batch": end.batch and _abridged(end.batch, characters).to_json()}
+
+
+def _abridged(batch: Batch, characters: int) -> Batch:
+    errors = batch.errors
+    if len(errors) > SHOWN_REASONS or sum(map(len, errors)) > characters:
+        errors = _first_errors(errors, characters)
+    metadata = {name: value for name, value in batch.metadata.items() if name.startswith(KEPT_METADATA)}
+    return replace(batch, errors=errors, metadata=metadata)
+
+
+def _first_errors(errors: Sequence[str], characters: int) -> list[str]:
+    number = max(1, min(len(errors), SHOWN_REASONS, characters // SHORTEST_ERROR))
+    # One place is for the line that says how many more there are.
+    shown = number if number == len(errors) else max(1, number - 1)
+    kept = [_cut(each, characters // shown) for each in errors[:shown]]
+    left = len(errors) - shown
+    return [*kept, f"and {left:,} more"] if left else kept
+
+
+def _cut(text: str, characters: int) -> str:
+    if len(text) <= characters:
+        return text
+    return f"{text[:characters]}... ({len(text) - characters:,} more characters)"
+
+
+def from_event(event: Any) -> list[WaitEnd]:
+    """Read the payload of a trigger's event.
+
+    :raises ValueError: when it is not one of `to_event`
+    """
+    try:
+        ends = [
+            WaitEnd(**{**each, "batch": None if each["batch"] is None else Batch.from_json(each["batch"])})
+            for each in event["waits"]
+        ]
+    except (AttributeError, KeyError, TypeError):
+        ends = []
+    # No end, or one that is none, would pass for a success.
+    if not ends or not all(map(_is_end, ends)):
+        raise ValueError(f"the trigger reported {reprlib.repr(event)}, which says nothing of batches")
+    return ends
+
+
+def _is_end(end: WaitEnd) -> bool:
+    if not (isinstance(end.batch_id, str) and all(isinstance(each, str | None) for each in (end.error, end.deadline))):
+        return False
+    if end.state == "over":
+        return end.batch is not None and end.batch.is_terminal
+    return end.state in ("timeout", "error")
