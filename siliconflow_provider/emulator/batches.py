@@ -39,6 +39,12 @@ class Snapshot:
     batch: Batch
     state: State
     counts: Counts | None
+    now: float
+
+    @property
+    def shown_counts(self) -> Counts | None:
+        """The counts, but where they are planned to be late."""
+        return None if self.is_over_for_less_than(self.batch.plan.counts_late_seconds) else self.counts
 
     @property
     def output_id(self) -> str | None:
@@ -50,8 +56,13 @@ class Snapshot:
         """The error file's id, once the batch is over and when a request failed."""
         return self.batch.error_id if self._is_over_with(self.counts.failed if self.counts else 0) else None
 
+    def is_over_for_less_than(self, seconds: float) -> bool:
+        """Whether the batch has ended, and less than so many seconds ago."""
+        return self.state.over_at is not None and self.now < self.state.over_at + seconds
+
     def _is_over_with(self, lines: int) -> bool:
-        return self.state.status in OVER and lines > 0
+        is_late = self.is_over_for_less_than(self.batch.plan.files_late_seconds)
+        return self.state.status in OVER and lines > 0 and not is_late
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,7 @@ class BatchStore:
         return self._snapshot(self._database.change_batch(batch_id, cancelled), now)
 
     def result_path(self, file_id: str) -> Path:
-        """The output or error file with this id, written at its first use; a 404 after 30 days."""
+        """The output or error file with this id, written at its first use; a 404 after 30 days, or as planned."""
         batch = self._database.batch_of_result(file_id)
         if batch is None:
             raise not_found("file", file_id)
@@ -145,8 +156,12 @@ class BatchStore:
         over_at = snapshot.state.over_at
         if file_id not in (snapshot.output_id, snapshot.error_id) or over_at is None:
             raise not_found("file", file_id)
-        if now >= over_at + RETENTION_SECONDS:
+        if now >= over_at + RETENTION_SECONDS or snapshot.is_over_for_less_than(batch.plan.gone_seconds):
             raise not_found("file", file_id)
+        if snapshot.is_over_for_less_than(batch.plan.lines_late_seconds):
+            empty = self._directory / "empty.jsonl"
+            empty.touch()
+            return empty
         return self._written(snapshot, "output" if file_id == snapshot.output_id else "error", file_id)
 
     def count(self) -> int:
@@ -185,7 +200,7 @@ class BatchStore:
         if needs_check(batch, now):
             batch = self._checked(batch)
         state = state_at(batch, now)
-        return Snapshot(batch, state, counts(batch, state))
+        return Snapshot(batch, state, counts(batch, state), now)
 
     def _checked(self, batch: Batch) -> Batch:
         """The batch with its check, which is done and stored once."""
@@ -199,8 +214,10 @@ class BatchStore:
     def _check(self, batch: Batch) -> Check:
         if batch.plan.failure:
             return Check(0, errors=batch.plan.failure)
+        fails, missing = self._failing(batch, batch.plan.failing), batch.plan.missing
+        is_missing = missing.choose if missing is not None else lambda index, custom_id: False
         with self._files.path(batch.input_file_id).open("rb") as lines:
-            return check_input(lines, batch.endpoint, batch.model, self._failing(batch, batch.plan.failing))
+            return check_input(lines, batch.endpoint, batch.model, fails, is_missing)
 
     def _failing(self, batch: Batch, failing: Failing | None) -> Fails:
         """Which requests of the batch are to fail."""

@@ -15,16 +15,22 @@ MOST_ERRORS = 10
 
 
 Fails = Callable[[int, dict[str, Any]], bool]
+IsMissing = Callable[[int, str], bool]
 
 
 def check_input(
-    lines: Iterable[bytes], endpoint: str, model: str | None, fails: Fails = lambda index, request: False
+    lines: Iterable[bytes],
+    endpoint: str,
+    model: str | None,
+    fails: Fails = lambda index, request: False,
+    is_missing: IsMissing = lambda index, custom_id: False,
 ) -> Check:
     """Read an input file; `model` is the batch's replace.model, which overrides those of the lines.
 
-    `fails` says of a request without fault, by its position, whether it is to fail nevertheless.
+    `fails` says of a request without fault, by its position, whether it is to fail nevertheless; `is_missing` of any
+    request, by its position and custom_id, whether it is to be counted nowhere.
     """
-    file = _InputFile(endpoint, model, fails)
+    file = _InputFile(endpoint, model, fails, is_missing)
     errors: list[str] = []
     for number, line in numbered_lines(lines):
         error = file.error_of(line)
@@ -34,18 +40,20 @@ def check_input(
             break
     if not file.total:
         errors.append("the input file has no line")
-    return Check(file.total, tuple(file.bad), tuple(errors))
+    return Check(file.total, tuple(file.bad), tuple(errors), tuple(file.missing))
 
 
 class _InputFile:
     """What is known of the lines read so far."""
 
-    def __init__(self, endpoint: str, model: str | None, fails: Fails) -> None:
+    def __init__(self, endpoint: str, model: str | None, fails: Fails, is_missing: IsMissing) -> None:
         self.total = 0
         self.bad: list[int] = []
+        self.missing: list[int] = []
         self._endpoint = endpoint
         self._replaced = model is not None
         self._fails = fails
+        self._is_missing = is_missing
         self._model: str | None = None
         self._ids: set[str] = set()
 
@@ -64,6 +72,8 @@ class _InputFile:
         index = self.total - 1
         if error is None and (request_fault(request, self._endpoint) or self._fails(index, request)):
             self.bad.append(index)
+        if error is None and self._is_missing(index, request["custom_id"]):
+            self.missing.append(index)
         return error
 
     def _id_error(self, custom_id: object) -> str | None:

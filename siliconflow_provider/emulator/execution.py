@@ -63,7 +63,7 @@ def _as_planned(line: bytes, index: int, custom_id: str, plan: Plan) -> Iterator
     def chosen(requests: Requests | None) -> bool:
         return requests is not None and requests.choose(index, custom_id)
 
-    if chosen(plan.missing):
+    if chosen(plan.missing) or chosen(plan.unwritten):
         return
     if chosen(plan.garbled):
         line = GARBAGE
@@ -79,7 +79,7 @@ def _output_line(batch: Batch, state: State, index: int, request: dict[str, Any]
     model = batch.model or request["body"]["model"]
     created = int(state.in_progress_at or batch.created_at)
     completion = chat_completion(request["body"], model, f"chatcmpl-{key}", created)
-    return answer_line(key, request["custom_id"], completion, forms)
+    return answer_line(key, batch.plan.written_id(request["custom_id"]), completion, forms)
 
 
 def _error_line(batch: Batch, state: State, index: int, request: dict[str, Any], forms: Forms) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _error_line(batch: Batch, state: State, index: int, request: dict[str, Any],
         error = {"code": failing.code, "message": failing.message}
     else:
         error = {"code": "invalid_request", "message": fault or ""}
-    return error_line(_key(batch, index), request["custom_id"], error, forms, ran=ran)
+    return error_line(_key(batch, index), batch.plan.written_id(request["custom_id"]), error, forms, ran=ran)
 
 
 def _key(batch: Batch, index: int) -> str:

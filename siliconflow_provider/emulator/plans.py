@@ -55,7 +55,15 @@ class Plan(Rule, frozen=True, kw_only=True):
     `metadata`: pairs that a batch must have to be one of them. `end`: how it ends; `errors` are those of one that
     failed. `run_share` of the requests is run by one that is stuck in progress, or at the end of whose run the
     service declares it expired or cancels it. `stuck`: a status that it does not leave unless a caller cancels
-    it. `shown_as`: other words for statuses. `unknown_ids`: so many lines with a custom_id that nobody sent.
+    it. `shown_as`: other words for statuses.
+
+    Lines of the result files: `missing` requests have none and are not counted, `unwritten` ones have none and are
+    counted. `unknown_ids`: so many more with a custom_id that nobody sent. `stripped_ids`, `lowered_ids` and
+    `ids_cut_to` change every custom_id, in this order: no blanks around it, lower case, so many characters.
+
+    Seconds after its end: `counts_late_seconds` until it shows its counts, `files_late_seconds` until it shows its
+    result files, `lines_late_seconds` until they have lines, `gone_seconds` until they are found (404 before). With
+    1e9 that is never.
     """
 
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
@@ -67,7 +75,15 @@ class Plan(Rule, frozen=True, kw_only=True):
     duplicated: Requests | None = None
     cut: Requests | None = None
     garbled: Requests | None = None
+    unwritten: Requests | None = None
     unknown_ids: Annotated[int, msgspec.Meta(ge=0)] = 0
+    stripped_ids: bool = False
+    lowered_ids: bool = False
+    ids_cut_to: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    counts_late_seconds: Seconds = 0.0
+    files_late_seconds: Seconds = 0.0
+    lines_late_seconds: Seconds = 0.0
+    gone_seconds: Seconds = 0.0
     stuck: str | None = None
     shown_as: dict[str, str] = msgspec.field(default_factory=dict)
     queue_seconds: Seconds | None = None
@@ -92,6 +108,12 @@ class Plan(Rule, frozen=True, kw_only=True):
     def failure(self) -> tuple[str, ...]:
         """The errors of a batch that is to fail; empty for any other."""
         return (self.errors or ("The batch failed, as planned.",)) if self.end == "failed" else ()
+
+    def written_id(self, custom_id: str) -> str:
+        """The custom_id as the result files have it."""
+        custom_id = custom_id.strip() if self.stripped_ids else custom_id
+        custom_id = custom_id.lower() if self.lowered_ids else custom_id
+        return custom_id[: self.ids_cut_to]
 
     def run_of(self, total: int) -> int:
         """How many of the requests are run when nothing else comes in between."""

@@ -63,7 +63,7 @@ def batch_object(snapshot: Snapshot, reference: Reference, forms: Forms) -> dict
         "expired_at": _seconds(state.expired_at),
         "cancelling_at": _seconds(state.cancelling_at),
         "cancelled_at": _seconds(state.cancelled_at),
-        "request_counts": asdict(snapshot.counts) if snapshot.counts else None,
+        "request_counts": asdict(snapshot.shown_counts) if snapshot.shown_counts else None,
         "metadata": _metadata(batch.metadata, forms),
     }
 

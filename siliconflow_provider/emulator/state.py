@@ -25,12 +25,13 @@ class Check:
     """What reading the input file found.
 
     `errors` fail the whole batch; `bad` are the positions, counted from 0 and ascending, of requests that
-    fail alone.
+    fail alone, `missing` those of requests that are not counted.
     """
 
     total: int
     bad: tuple[int, ...] = ()
     errors: tuple[str, ...] = ()
+    missing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,9 @@ def counts(batch: Batch, state: State) -> Counts | None:
     """The batch's request counts, None while (or when) nothing was begun."""
     if batch.check is None or state.finished is None:
         return None
-    failed = bisect_left(batch.check.bad, state.finished)
-    completed = state.finished - failed
+    bad, missing = batch.check.bad, batch.check.missing
+    failed = bisect_left(sorted({*bad} - {*missing}), state.finished)
+    completed = state.finished - failed - bisect_left(missing, state.finished)
     if state.status == "expired":
-        failed = batch.check.total - completed
+        failed = batch.check.total - completed - len(missing)
     return Counts(batch.check.total, completed, failed)

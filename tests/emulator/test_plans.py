@@ -143,7 +143,7 @@ def test_lines_can_be_missing_doubled_broken_or_nobodys(api: Any, emulator: Any,
         garbled={"custom_ids": ["r0"]},
         unknown_ids=2,
     )
-    assert batch["request_counts"] == {"total": 6, "completed": 6, "failed": 0}
+    assert batch["request_counts"] == {"total": 6, "completed": 5, "failed": 0}
     doubled, again, cut, garbled, *whole = content(batch["output_file_id"])
     assert (json.loads(doubled)["custom_id"], again) == ("r3", doubled)
     for broken in (cut, garbled):
@@ -161,6 +161,61 @@ def test_lines_can_be_missing_doubled_broken_or_nobodys(api: Any, emulator: Any,
 def test_lines_of_the_error_file_go_wrong_too(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     batch = over(api, emulator, clock, sums(2), failing={"share": 1}, missing={"positions": [0]}, unknown_ids=1)
     assert (ids(api, batch["error_file_id"]), batch["output_file_id"]) == (["r1"], None)
+
+
+def test_missing_requests_are_not_counted_unwritten_ones_are(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    plan = {"missing": {"positions": [1, 2]}, "unwritten": {"positions": [0]}, "failing": {"positions": [2, 3]}}
+    batch = over(api, emulator, clock, sums(5), **plan)
+    assert batch["request_counts"] == {"total": 5, "completed": 2, "failed": 1}
+    assert (ids(api, batch["output_file_id"]), ids(api, batch["error_file_id"])) == (["r4"], ["r3"])
+
+
+def test_a_batch_whose_requests_are_all_missing_has_no_files(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    batch = over(api, emulator, clock, sums(2), missing={"share": 1})
+    assert batch["request_counts"] == {"total": 2, "completed": 0, "failed": 0}
+    assert (batch["output_file_id"], batch["error_file_id"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("plan", "written"),
+    [
+        ({"stripped_ids": True}, ["A1", "Bee"]),
+        ({"lowered_ids": True}, [" a1 ", "bee"]),
+        ({"ids_cut_to": 2}, [" A", "Be"]),
+        ({"stripped_ids": True, "lowered_ids": True, "ids_cut_to": 1}, ["a", "b"]),
+    ],
+)
+def test_custom_ids_can_come_back_changed(
+    api: Any, emulator: Any, clock: Any, line: Any, jsonl: Any, plan: dict[str, Any], written: list[str]
+) -> None:
+    content = jsonl([line(" A1 ", "1 + 1"), line("Bee", "2 + 1")])
+    batch = over(api, emulator, clock, content, failing={"custom_ids": ["Bee"]}, **plan)
+    assert ids(api, batch["output_file_id"]) + ids(api, batch["error_file_id"]) == written
+
+
+def test_counts_files_and_lines_can_come_late(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    emulator.control.plan(counts_late_seconds=1, files_late_seconds=2, lines_late_seconds=3)
+    batch_id = api.create(sums(1))
+    clock.advance(115)
+    seen = []
+    for _ in range(4):
+        batch = api.batch(batch_id)
+        reference = batch["output_file_id"]
+        seen.append((batch["status"], batch["request_counts"] is not None, reference and len(content(reference))))
+        clock.advance(1)
+    assert seen == [
+        ("completed", False, None),
+        ("completed", True, None),
+        ("completed", True, 0),
+        ("completed", True, 1),
+    ]
+
+
+def test_result_files_can_be_gone_for_a_time(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+    batch = over(api, emulator, clock, sums(1), gone_seconds=100)
+    assert requests.get(batch["output_file_id"], timeout=10).status_code == 404
+    clock.advance(15)
+    assert ids(api, api.batch(batch["id"])["output_file_id"]) == ["r0"]
 
 
 @pytest.mark.parametrize(
