@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from siliconflow_provider.jobs.blocks import decode_lines
-from siliconflow_provider.jobs.request_lines import THINKING_BUDGET
+from siliconflow_provider.jobs.request_lines import MAXIMUM_CUSTOM_ID, THINKING_BUDGET
 
 
 # Each field is decoded, since the decoder does not look into texts and numbers that it has no field for.
@@ -46,7 +46,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 class PlainRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A request that the service takes, with no field but those that are well known."""
 
-    custom_id: Annotated[str, Meta(min_length=1)]
+    custom_id: Annotated[str, Meta(min_length=1, max_length=MAXIMUM_CUSTOM_ID)]
     body: _Body
     method: Literal["POST"] = "POST"
     url: Literal["/v1/chat/completions"] = "/v1/chat/completions"
@@ -61,5 +61,9 @@ def plain_requests(block: bytes) -> list[PlainRequest] | None:
     if requests is None:
         return None
     last = [each.body.messages[-1] for each in requests]
-    is_fit = {each.role for each in last} == {"user"} and {type(each.content) for each in last} <= {str, list}
+    is_fit = (
+        {each.role for each in last} == {"user"}
+        and {type(each.content) for each in last} <= {str, list}
+        and all(each.custom_id == each.custom_id.strip() for each in requests)
+    )
     return requests if is_fit else None

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import msgspec
 
+from siliconflow_provider.api.limits import shortened
 from siliconflow_provider.jobs.blocks import BlockWriter
 from siliconflow_provider.jobs.parts import Part, PartWriter, RepeatedIds, repeated_ids
 from siliconflow_provider.jobs.prompt import UnfitItemError
@@ -170,7 +171,7 @@ def _id_of(item: Any, recipe: Recipe) -> str | None:
         value = (msgspec.json.decode(item) if isinstance(item, bytes) else item)[name]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         return None
-    return str(value)
+    return shortened(str(value))
 
 
 def _check_models(models: dict[str | None, int], name: str) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from siliconflow_provider.jobs.blocks import decode_lines
 from siliconflow_provider.jobs.plain_requests import plain_requests
 from siliconflow_provider.jobs.prompt import Prompt, UnfitItemError, encode, text_of
-from siliconflow_provider.jobs.request_lines import RequestLine, check_request, read_request
+from siliconflow_provider.jobs.request_lines import RequestLine, check_request, custom_id_fault, read_request
 
 _row_decoder = msgspec.json.Decoder(dict[str, Any])
 _MARK = "\0the text\0"
@@ -129,8 +129,9 @@ class Recipe:
 
     def _line_of(self, row: Mapping[str, Any], index: int) -> tuple[str, bytes]:
         custom_id = _generated(index) if self.id_column is None else text_of(row, self.id_column)
-        if not custom_id:
-            raise UnfitItemError("custom_id is empty")
+        fault = custom_id_fault(custom_id)
+        if fault is not None:
+            raise UnfitItemError(fault)
         content = self._prompt.fill(row)
         start, middle, end, _ = self._frame
         return custom_id, b"".join((start, encode(custom_id), middle, encode(content), end))
@@ -171,7 +172,7 @@ class Recipe:
 
     def _checked(self, line: bytes) -> Request:
         request: RequestLine = read_request(line)
-        reason = check_request(request) or (None if request.custom_id else "custom_id is empty")
+        reason = check_request(request) or custom_id_fault(request.custom_id)
         if reason is not None:
             raise UnfitItemError(reason)
         return Request(request.custom_id, line, request.body.model)

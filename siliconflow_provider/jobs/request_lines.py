@@ -15,6 +15,7 @@ from siliconflow_provider.api.limits import ENDPOINTS, MAXIMUM_FILE_BYTES, MAXIM
 SHOWN_PROBLEMS = 10
 ROLES = ("system", "user", "assistant")
 THINKING_BUDGET = (128, 32_768)
+MAXIMUM_CUSTOM_ID = 64
 
 
 class InvalidRequestFileError(ValueError):
@@ -150,9 +151,27 @@ def read_request(line: bytes) -> RequestLine:
     return request
 
 
-def _check_custom_id(custom_id: str, number: int, first_lines: dict[str, int]) -> str | None:
+def custom_id_fault(custom_id: str) -> str | None:
+    """Return what is wrong with a custom id by itself, or None.
+
+    An answer is found by its id, so an id that the service may give back changed is none.
+    """
     if not custom_id:
         return "custom_id is empty"
+    if custom_id != custom_id.strip():
+        return f"custom_id {shortened(repr(custom_id))} begins or ends with a blank: remove it"
+    if len(custom_id) > MAXIMUM_CUSTOM_ID:
+        return (
+            f"custom_id {shortened(repr(custom_id))} has {len(custom_id):,} characters: give at most "
+            f"{MAXIMUM_CUSTOM_ID}, such as a hash of it"
+        )
+    return None
+
+
+def _check_custom_id(custom_id: str, number: int, first_lines: dict[str, int]) -> str | None:
+    fault = custom_id_fault(custom_id)
+    if fault is not None:
+        return fault
     first = first_lines.get(custom_id)
     if first is not None:
         return f"custom_id {shortened(repr(custom_id))} is already on line {first:,}: it must be unique in the file"

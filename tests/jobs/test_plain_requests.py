@@ -38,6 +38,8 @@ def test_what_the_service_takes_is_plain(good: bytes) -> None:
     "other",
     [
         line(custom_id=""),
+        line(custom_id=" a"),
+        line(custom_id="a" * 65),
         line(custom_id=1),
         line(method="GET"),
         line(url="/elsewhere"),

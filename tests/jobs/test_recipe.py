@@ -10,6 +10,7 @@ from siliconflow_provider.jobs.recipe import Recipe
 
 USER = [{"role": "user", "content": "hi"}]
 SYSTEM = {"role": "system", "content": "s"}
+BY_ID = {"prompt": "{q}", "id_column": "id"}
 LINE = {"custom_id": "a", "body": {"model": "m", "messages": USER}}
 
 
@@ -61,6 +62,9 @@ def test_a_system_message_of_the_request_s_own_stands_and_the_instruction_follow
         (b"{broken\n", {}, "not JSON in UTF-8: "),
         (b'"\xff"\n', {}, "not JSON in UTF-8: "),
         ({"custom_id": "", "body": {"messages": USER}}, {}, "custom_id is empty"),
+        ({"custom_id": "a ", "body": {"messages": USER}}, {}, "custom_id 'a ' begins or ends with a blank: remove it"),
+        ({"id": "a" * 65, "q": "x"}, BY_ID, f"custom_id '{'a' * 36}... has 65 characters: give at most 64"),
+        ({"id": "\ta", "q": "x"}, BY_ID, "custom_id '\\ta' begins or ends with a blank: remove it"),
         ({"body": {"messages": USER, "thinking_budget": 1}}, {}, "body.thinking_budget is 1"),
     ],
 )  # fmt: skip

@@ -44,6 +44,7 @@ GOOD: list[Any] = [
     {"custom_id": "a", "body": {"messages": USER, "model": None, "thinking_budget": None}},
     {"custom_id": "a", "body": {"messages": USER, "thinking_budget": 128, "temperature": 0, "n": 2, "new": {}}},
     {"custom_id": "a", "body": {"messages": USER, "thinking_budget": 32768}},
+    {"custom_id": "é" * 64, "body": {"messages": USER}},
     {"custom_id": "вопрос 1", "body": {"messages": USER}, "note": "extra"},
     {"custom_id": "a", "body": {"messages": [{"role": "user", "content": [{"type": "text", "text": "é"}]}]}},
     {
@@ -78,6 +79,15 @@ BAD: list[tuple[Any, str]] = [
     ('{"custom_id": "a", "body": []}', "Expected `object`, got `array` - at `$.body`"),
     ('{"custom_id": "a", "body": {}}', "Object missing required field `messages` - at `$.body`"),
     (json.dumps({"custom_id": "", "body": {"messages": USER}}), "custom_id is empty"),
+    (
+        json.dumps({"custom_id": " a", "body": {"messages": USER}}),
+        "custom_id ' a' begins or ends with a blank: remove it",
+    ),
+    (json.dumps({"custom_id": "a\n", "body": {"messages": USER}}), r"custom_id 'a\n' begins or ends with a blank"),
+    (
+        json.dumps({"custom_id": "a" * 65, "body": {"messages": USER}}),
+        f"custom_id '{'a' * 36}... has 65 characters: give at most 64, such as a hash of it",
+    ),
     (with_body(messages=[]), "body.messages is empty"),
     (with_body(messages="hi"), "Expected `array`, got `str` - at `$.body.messages`"),
     (with_body(messages=["hi"]), "Expected `object`, got `str` - at `$.body.messages["),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -193,6 +194,22 @@ class TestIn:
         assert (len(shown), last) == (10, "  and 5 more")
         assert not client.list_files()
         assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("suffix", ["", ".gz"])
+    def test_ids_that_may_come_back_changed_are_refused(
+        self, infer: Infer, run: Run, client: SiliconFlowClient, tmp_path: Path, suffix: str
+    ) -> None:
+        content = "".join(json.dumps({"id": each, "q": "1 + 1"}) + "\n" for each in ("a", "b ", "c" * 65)).encode()
+        path = tmp_path / f"in.jsonl{suffix}"
+        path.write_bytes(gzip.compress(content) if suffix else content)
+        with pytest.raises(InvalidRequestFileError) as caught:
+            run(lambda: infer(input_path=str(path), prompt="{q}", id_column="id"))
+        shown = str(caught.value).split("\n")[1:]
+        assert shown[0] == "  item 2 (b ): custom_id 'b ' begins or ends with a blank: remove it"
+        assert re.fullmatch(
+            r"  item 3 \(c+\.\.\.\): custom_id 'c+\.\.\. has 65 characters: give at most 64, .*", shown[1]
+        )
+        assert client.list_files() == []
 
     def test_metadata_that_the_service_would_refuse_is_refused_before_the_source_is_read(
         self, infer: Infer, run: Run, tmp_path: Path
