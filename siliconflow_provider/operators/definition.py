@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.jobs.job import fingerprint
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from siliconflow_provider.operators.inference import BatchInferenceOperator
+
+_DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 
 def schema_of(task: BatchInferenceOperator) -> OutputSchema | None:
@@ -63,6 +66,13 @@ def definition_of(task: BatchInferenceOperator, schema: OutputSchema | None) -> 
         "model": task.model,
         "output_type": None if schema is None else schema.json_schema,
         "completion_window": completion_window_text(task.completion_window),
-        "connection": task.hook.get_conn().base_url,
+        "connection": _service_of(task.hook.get_conn().base_url),
     }
     return {name: fingerprint(value) for name, value in asked.items()}
+
+
+def _service_of(base_url: str) -> str:
+    """Return a base URL in the one spelling that all of the same service share."""
+    parts = urlsplit(base_url)
+    host = parts.netloc.rpartition("@")[2].lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ":"))
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"

@@ -98,6 +98,33 @@ def test_what_does_not_change_the_requests_makes_no_other_job(
     assert defined(task(**change)) == defined(task())
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"host": "https://one.example/v1/"},
+        {"host": "https://one.example:443/v1"},
+        {"host": "one.example"},
+        {"host": "one.example", "port": 443},
+        {"host": "one.example/v1/", "schema": "https"},
+        {"host": "HTTPS://One.Example/v1"},
+    ],
+    ids=str,
+)
+def test_another_spelling_of_the_service_is_no_change(
+    task: Task, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    before = defined(task())
+    connect(monkeypatch, **fields)
+    assert defined(task()) == before
+
+
+@pytest.mark.parametrize("host", ["http://one.example/v1", "https://one.example:8443/v1", "https://one.example/v2"])
+def test_another_service_is_a_change(task: Task, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    before = defined(task())
+    connect(monkeypatch, host=host)
+    assert defined(task()) != before
+
+
 def test_items_that_are_given_are_not_looked_at(task: Task) -> None:
     one, other = (task(input_path=None, requests=iter(each)) for each in (["a"], ["b", "c"]))
     assert defined(one) == defined(other)
