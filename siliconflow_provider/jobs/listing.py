@@ -103,19 +103,20 @@ class BatchLister:
         if since is not None:
             oldest = max(oldest, since - MARGIN)
         previous: pendulum.DateTime | None = None
-        is_newest_first, beyond = True, 0
+        is_newest_first, has_gone_back, beyond = True, False, 0
         for item in self._client.list_batches(may_be_empty=self._may_be_empty):
             created_at = item.timing.created_at
-            if created_at is None:
-                is_newest_first = False
-            elif created_at >= oldest:
-                beyond = 0
-            is_newest_first &= previous is None or created_at is None or created_at <= previous
-            previous = created_at
             if created_at is None or created_at >= oldest:
                 yield item
-                continue
-            beyond += 1
+                beyond = 0
+            else:
+                beyond += 1
+            if created_at is None:
+                is_newest_first = False
+            elif previous is not None:
+                is_newest_first &= created_at <= previous
+                has_gone_back |= created_at < previous
+            previous = created_at
             # So many in a row that are older, in a list that has been in order so far, are the end of what is recent.
-            if is_newest_first and beyond >= ITEMS_BEYOND:
+            if is_newest_first and has_gone_back and beyond >= ITEMS_BEYOND:
                 return

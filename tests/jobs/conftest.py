@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pendulum
 import pytest
@@ -32,6 +33,7 @@ class ListingService:
         self.batches: dict[str, dict[str, Any]] = {}
         self.hidden: tuple[str, ...] = ()
         self.unlisted: set[str] = set()
+        self.page_size: int | None = None
         self.requests: list[str] = []
         outer = self
 
@@ -44,9 +46,10 @@ class ListingService:
                 self._answer()
 
             def _answer(self) -> None:
-                path = self.path.partition("?")[0].removeprefix("/v1")
+                path, _, query = self.path.removeprefix("/v1").partition("?")
                 outer.requests.append(f"{self.command} {path}")
-                found = outer.answer(self.command, path)
+                after = parse_qs(query).get("after", [None])[0]
+                found = outer.answer(self.command, path, after)
                 body = json.dumps(found).encode()
                 self.send_response(404 if found is None else 200)
                 self.send_header("Content-Length", str(len(body)))
@@ -63,7 +66,7 @@ class ListingService:
     def has(self, **fields: Any) -> None:
         self.batches[fields["id"]] = {"status": "in_progress", "created_at": CREATED} | fields
 
-    def answer(self, method: str, path: str) -> Any:
+    def answer(self, method: str, path: str, after: str | None = None) -> Any:
         if path.endswith("/cancel"):
             self.batches[path.split("/")[2]]["status"] = "cancelling"
             return self.batches[path.split("/")[2]]
@@ -74,7 +77,11 @@ class ListingService:
         listed = [each for each in self.batches.values() if each["id"] not in self.unlisted]
         newest_first = sorted(listed, key=lambda each: -each["created_at"])
         shown = [{name: each[name] for name in each if name not in self.hidden} for each in newest_first]
-        return {"object": "list", "data": shown, "has_more": False}
+        if self.page_size is None:
+            return {"object": "list", "data": shown, "has_more": False}
+        start = next((number for number, each in enumerate(shown, 1) if each["id"] == after), 0)
+        page = shown[start : start + self.page_size]
+        return {"object": "list", "data": page, "has_more": start + len(page) < len(shown)}
 
     def stop(self) -> None:
         self._server.shutdown()
