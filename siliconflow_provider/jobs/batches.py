@@ -94,10 +94,7 @@ class JobBatches:
         # A list that lags must not hide what this attempt has created.
         if own is not None and all(batch.id != own.id for batch in group):
             group.append(own)
-        try:
-            cancel_younger(self._client, group)
-        except SiliconFlowError as error:
-            log.warning("could not cancel the batch of another attempt: %s", error)
+        cancel_younger(self._client, group)
         best = batch_to_collect(group, submission)
         if best is not None:
             self._found[round_.number, part.sha256] = best

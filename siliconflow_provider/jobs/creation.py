@@ -10,7 +10,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import CreateUncertainError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.cancellation import cancel_unless_over
-from siliconflow_provider.jobs.healing import HEALING_TIME
+from siliconflow_provider.jobs.healing import HEALING_TIME, pauses_while_healing
 from siliconflow_provider.jobs.listing import BatchLister
 from siliconflow_provider.jobs.own_batches import BatchFinder, OwnBatches, UnsafeSubmitError
 from siliconflow_provider.jobs.records import CreateRecord, Records, new_record, with_metadata, write_outcome
@@ -87,7 +87,7 @@ def older_batch(client: SiliconFlowClient, submission: Submission, records: Reco
         oldest = cancel_younger(client, filter(submission.matches, found.batches), batch.id)
     except Exception as error:
         # Also of Airflow, or of a storage, where creates are written down.
-        log.warning("could not look for, or cancel, the batch of another attempt: %s", error)
+        log.warning("could not look for the batch of another attempt: %s", error)
         return None
     return None if oldest is None or oldest.id == batch.id else oldest
 
@@ -101,12 +101,24 @@ def cancel_younger(client: SiliconFlowClient, batches: Iterable[Batch], own_id: 
     good = [each for each in in_order(batches) if runs_or_completed(each)]
     for younger in good[1:]:
         if is_running(younger) or younger.id == own_id:
-            given_up = cancel_unless_over(client, younger.id)
+            given_up = _cancel_until_healed(client, younger.id)
             log.warning(
                 "another attempt of this task has created a batch too: %s is older and is kept, %s is %s",
-                good[0].id, younger.id, given_up.status,
+                good[0].id, younger.id, "not cancelled" if given_up is None else given_up.status,
             )  # fmt: skip
     return good[0] if good else None
+
+
+def _cancel_until_healed(client: SiliconFlowClient, batch_id: str) -> Batch | None:
+    """Cancel a batch that is paid for beside another one, for up to an hour; None when that stays impossible."""
+    for pause in pauses_while_healing():
+        try:
+            return cancel_unless_over(client, batch_id)
+        except SiliconFlowError as error:
+            log.warning("could not cancel batch %s, which is billed beside another one: %s", batch_id, error)
+        if pause is not None:
+            clock.sleep(pause)
+    return None
 
 
 def running_batches_of_run(client: SiliconFlowClient, run: str) -> Iterator[Batch]:

@@ -647,18 +647,20 @@ def test_a_batch_with_another_input_is_named_and_runs_on(
     assert client.get_batch(other.id).status == "in_progress"
 
 
-def test_a_cancel_that_fails_is_made_up_for_later(
-    client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("times", [1, 20])
+def test_a_cancel_that_fails_is_tried_again(
+    client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any, caplog: pytest.LogCaptureFixture, times: int
 ) -> None:
+    """Both are billed until then. After an hour, the older one is waited for all the same."""
+    emulator.control.plan(stuck="in_queue", every=1)
     submission = Submission(key="key-1", input_file_id=file_id)
     older = client.create_batch(file_id, metadata=submission.batch_metadata()).id
     clock.advance(1)
     younger = client.create_batch(file_id, metadata=submission.batch_metadata()).id
-    emulator.control.fault("POST /batches/{id}/cancel", status=403)
+    emulator.control.fault("POST /batches/{id}/cancel", status=403, times=times)
     assert submitted(client, submission).id == older
-    assert "could not cancel the batch of another attempt" in warnings(caplog)[-1]
-    assert submitted(client, submission).id == older
-    assert client.get_batch(younger).status == "cancelling"
+    assert f"could not cancel batch {younger}, which is billed beside another one" in caplog.text
+    assert client.get_batch(younger).status == ("cancelling" if times == 1 else "in_queue")
 
 
 # --- all of a run
