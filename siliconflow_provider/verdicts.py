@@ -46,18 +46,53 @@ SHOWN_BATCHES = 10
 
 def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
     """Say what goes on, what that costs, and how to end it."""
+    return (
+        f"The {_batches(batch_ids)} {'runs' if len(batch_ids) == 1 else 'run'} on, and what is answered is billed; the "
+        "next attempt of this task takes over what runs or has completed. "
+        f"To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
+    )
+
+
+def describe_kill(outcomes: Mapping[str, Batch | Exception], siliconflow_conn_id: str, *, cancel: bool) -> list[str]:
+    """Say what became of a killed task's batches, in a line for each outcome.
+
+    :param outcomes: by batch id, the batch as it is now, or the error for which that is not known
+    :param cancel: whether those that ran were to be cancelled
+    """
+    groups: dict[str, dict[str, Batch | Exception]] = {}
+    for batch_id, outcome in outcomes.items():
+        # Errors name their own batch each: those of a kind make one line.
+        kind = type(outcome).__name__ if isinstance(outcome, Exception) else outcome.status
+        groups.setdefault(kind, {})[batch_id] = outcome
+    return [f"killed: {_describe_outcome(each, siliconflow_conn_id, cancel=cancel)}" for each in groups.values()]
+
+
+def _describe_outcome(group: Mapping[str, Batch | Exception], siliconflow_conn_id: str, *, cancel: bool) -> str:
+    batch_ids, first = list(group), next(iter(group.values()))
+    if isinstance(first, Exception):
+        return (
+            f"could not {'cancel' if cancel else 'ask for'} {_batches(batch_ids)}: {first}. What still runs is billed. "
+            f"To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
+        )
+    if cancel or first.is_terminal:
+        verb = "is" if len(batch_ids) == 1 else "are"
+        return f"{_batches(batch_ids)} {verb} {first.status}; what has been answered is billed"
+    return describe_running(batch_ids, siliconflow_conn_id)
+
+
+def _batches(batch_ids: Sequence[str]) -> str:
+    """Return ids for a sentence, many of them in short."""
     shown = ", ".join(batch_ids[:SHOWN_BATCHES])
     if len(batch_ids) <= SHOWN_BATCHES:
-        which = f"batch {shown} runs" if len(batch_ids) == 1 else f"batches {shown} run"
-        calls = "; ".join(f"client.cancel_batch({each!r})" for each in batch_ids)
-        cancels = f"client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {calls}"
-    else:
-        which = f"{len(batch_ids):,} batches {shown}, ... run"
-        cancels = "a CancelBatchOperator without batch_id, in this DAG run"
-    return (
-        f"The {which} on, and what is answered is billed; the next attempt of this task takes over what runs or has "
-        f"completed. To cancel: {cancels}"
-    )
+        return f"batch {shown}" if len(batch_ids) == 1 else f"batches {shown}"
+    return f"{len(batch_ids):,} batches {shown}, ..."
+
+
+def _how_to_cancel(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
+    if len(batch_ids) > SHOWN_BATCHES:
+        return "a CancelBatchOperator without batch_id, in this DAG run"
+    calls = "; ".join(f"client.cancel_batch({each!r})" for each in batch_ids)
+    return f"client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {calls}"
 
 
 def describe_job(manifest: Mapping[str, Any], running: Sequence[str], repeated: int, siliconflow_conn_id: str) -> str:

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from siliconflow_provider.verdicts import describe_job, describe_running
+from siliconflow_provider.api.errors import ServerError
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.verdicts import describe_job, describe_kill, describe_running
 
 KEPT = "Clearing the task buys nothing"
 
@@ -102,3 +104,27 @@ def test_what_runs_on_is_named_with_how_to_end_it(batch_ids: list[str], begin: s
     assert said.startswith(begin)
     assert said.endswith(f"To cancel: {end}")
     assert "what is answered is billed" in said
+
+
+def test_a_kill_is_told_in_a_line_for_each_outcome() -> None:
+    outcomes = {
+        "batch_1": Batch("batch_1", "cancelling"),
+        "batch_2": ServerError("POST /batches/batch_2/cancel was refused"),
+        "batch_3": Batch("batch_3", "completed"),
+        "batch_4": Batch("batch_4", "cancelling"),
+        "batch_5": ServerError("POST /batches/batch_5/cancel was refused"),
+    }
+    assert describe_kill(outcomes, "my_conn", cancel=True) == [
+        "killed: batches batch_1, batch_4 are cancelling; what has been answered is billed",
+        "killed: could not cancel batches batch_2, batch_5: POST /batches/batch_2/cancel was refused. What still runs "
+        "is billed. To cancel: client = SiliconFlowHook('my_conn').get_conn(); client.cancel_batch('batch_2'); "
+        "client.cancel_batch('batch_5')",
+        "killed: batch batch_3 is completed; what has been answered is billed",
+    ]
+
+
+def test_what_a_kill_was_not_to_cancel_runs_on() -> None:
+    outcomes = {"batch_1": Batch("batch_1", "in_progress"), "batch_2": ServerError("busy")}
+    first, second = describe_kill(outcomes, "my_conn", cancel=False)
+    assert first == f"killed: {describe_running(['batch_1'], 'my_conn')}"
+    assert second.startswith("killed: could not ask for batch batch_2: busy. What still runs is billed. To cancel: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -65,7 +66,7 @@ class SiliconFlowHook(BaseHook):
     def _client(self) -> SiliconFlowClient:
         return self._new_client(f"connection {self.siliconflow_conn_id!r}")
 
-    def _new_client(self, label: str) -> SiliconFlowClient:
+    def _new_client(self, label: str, *, most_timeout: float = inf, most_retries: float = inf) -> SiliconFlowClient:
         from siliconflow_provider.api.client import SiliconFlowClient
 
         connection = self._connection
@@ -76,8 +77,8 @@ class SiliconFlowHook(BaseHook):
         return SiliconFlowClient(
             connection.password,
             _base_url(connection.host, connection.schema, connection.port),
-            timeout=self._number("timeout", 60.0),
-            max_retries=int(self._number("max_retries", 5)),
+            timeout=min(self._number("timeout", 60.0), most_timeout),
+            max_retries=int(min(self._number("max_retries", 5), most_retries)),
             label=label,
         )
 
@@ -88,6 +89,13 @@ class SiliconFlowHook(BaseHook):
         :raises InvalidConnectionError: when the connection lacks the key, or a field of it cannot be used
         """
         return self._client
+
+    def get_quick_conn(self, timeout: float) -> SiliconFlowClient:
+        """Return a new client for what cannot wait: a failed request is not sent again.
+
+        :param timeout: seconds without a byte after which a request is given up
+        """
+        return self._new_client(f"connection {self.siliconflow_conn_id!r}", most_timeout=timeout, most_retries=0)
 
     @property
     def deployment(self) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.exceptions import BatchWaitError
 from siliconflow_provider.operators.connection import ConnectionMixin
-from siliconflow_provider.verdicts import describe_running
+from siliconflow_provider.verdicts import describe_kill, describe_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,13 +138,20 @@ class BatchWaitingMixin(ConnectionMixin):
 
     def _end_killed(self, client: SiliconFlowClient, batch_ids: Sequence[str]) -> None:
         """Cancel what a killed task waited for if that is asked for, and say what becomes of it."""
+        from siliconflow_provider.api.errors import SiliconFlowError
+        from siliconflow_provider.jobs.cancellation import cancel_unless_over
+
         if not self.cancel_on_kill:
             self.log.warning("killed: %s", describe_running(batch_ids, self.siliconflow_conn_id))
             return
+        outcomes: dict[str, Batch | Exception] = {}
         for batch_id in batch_ids:
-            batch = self._cancel(client, batch_id, "cancel_on_kill")
-            if batch is not None:
-                self.log.warning("killed: batch %s is %s; what it has answered is billed", batch_id, batch.status)
+            try:
+                outcomes[batch_id] = cancel_unless_over(client, batch_id)
+            except SiliconFlowError as error:
+                outcomes[batch_id] = error
+        for line in describe_kill(outcomes, self.siliconflow_conn_id, cancel=True):
+            self.log.warning("%s", line)
 
     def _end_wait(self, context: Context, ends: list[WaitEnd]) -> Any:
         """Cancel what was not over at the deadline if that is asked for, and go on."""

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import pendulum
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from siliconflow_provider.api import clock
-from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID, SiliconFlowHook
-from siliconflow_provider.jobs.cancellation import cancel_unless_over
+from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.jobs.events import to_event
 from siliconflow_provider.jobs.sweeps import Progress
 from siliconflow_provider.jobs.waiting import BatchWait, WaitEnd, wait_ends
-from siliconflow_provider.triggers.confirmation import has_ended
-from siliconflow_provider.triggers.threads import run_in_thread
+from siliconflow_provider.triggers.kill import Kill
 from siliconflow_provider.triggers.watcher import watching
-from siliconflow_provider.verdicts import describe_running
 
 AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
-MOST_KILLS_AT_ONCE = 16
-# The event loop's own pool also looks up the host names of all other triggers.
-_kill_pool = ThreadPoolExecutor(MOST_KILLS_AT_ONCE, thread_name_prefix="kill-siliconflow")
 
 
 class BatchTrigger(BaseTrigger):
@@ -83,22 +74,8 @@ class BatchTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the batches, or say that they run on, once Airflow confirms that a person has ended the task."""
-        killing = asyncio.create_task(self._kill())
-        # Airflow cancels a stopped trigger again each second, until it has ended.
-        while not killing.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([killing])
-
-    async def _kill(self) -> None:
-        try:
-            if not await run_in_thread(_kill_pool, lambda: has_ended(self.task_instance)):
-                self.log.info("stopped waiting here; the task has not ended, its batches are left alone")
-            else:
-                await run_in_thread(_kill_pool, self._end_killed)
-        except Exception as error:
-            # An error that left here could fail a task that has gone on elsewhere.
-            running = describe_running(self.batch_ids, self.siliconflow_conn_id)
-            self.log.warning("stopped, and cancelled nothing (%s). %s", error, running)
+        task_instance, cancel = self.task_instance, self.cancel_on_kill
+        await Kill(task_instance, self.batch_ids, self.siliconflow_conn_id, cancel=cancel, log=self.log).run()
 
     async def _wait(self) -> list[WaitEnd]:
         waits = [BatchWait(each, self.deadline, self.poll_interval) for each in self.batch_ids]
@@ -113,12 +90,3 @@ class BatchTrigger(BaseTrigger):
                 ends = wait_ends(waits, now) if watch.is_over else None
                 if ends is not None:
                     return ends
-
-    def _end_killed(self) -> None:
-        client = SiliconFlowHook(self.siliconflow_conn_id).get_conn()
-        for batch_id in self.batch_ids:
-            batch = (cancel_unless_over if self.cancel_on_kill else SiliconFlowClient.get_batch)(client, batch_id)
-            if batch.is_terminal or self.cancel_on_kill:
-                self.log.warning("killed: batch %s is %s; what it has answered is billed", batch_id, batch.status)
-            else:
-                self.log.warning("killed: %s", describe_running([batch_id], self.siliconflow_conn_id))

@@ -130,8 +130,9 @@ class BatchWatcher:
         self._told_later.discard(watch)
         if not self._awaited:
             self.is_stopped = True
-            self._task.cancel()
             self._pool.shutdown(wait=False, cancel_futures=True)
+            if not self._loop.is_closed():
+                self._task.cancel()
 
     async def _run(self) -> None:
         try:

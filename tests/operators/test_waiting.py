@@ -81,7 +81,7 @@ class TestKillOnTheWorker:
         clock.after(20, lambda: kill(operator))
         with pytest.raises((BatchWaitError, Terminated, AirflowTaskTimeout)):
             operator.execute(context)
-        assert "is cancelling; what it has answered is billed" in logged()
+        assert "is cancelling; what has been answered is billed" in logged()
         assert (statuses(), cancels(emulator)) == (["cancelling"], 1)
 
     def test_after_such_a_cancel_a_retry_buys_nothing_and_a_clear_does(
@@ -122,9 +122,9 @@ def test_a_cancel_that_fails_says_that_the_batch_runs_on(create, context, clock,
     with pytest.raises(BatchWaitError):
         operator.execute(context)
     lines = logged()
-    assert "cancel_on_kill could not cancel: " in lines
+    assert "killed: could not cancel batch batch_" in lines
     assert "no connection (ConnectionRefusedError" in lines
-    assert "runs on, and what is answered is billed" in lines
+    assert "What still runs is billed. To cancel: " in lines
 
 
 def test_a_batch_that_ended_meanwhile_is_not_cancelled(create, context, clock, emulator, logged, client) -> None:
@@ -132,7 +132,7 @@ def test_a_batch_that_ended_meanwhile_is_not_cancelled(create, context, clock, e
     clock.after(200, operator.on_kill)
     with pytest.raises(BatchWaitError):
         operator.execute(context)
-    assert "is completed; what it has answered is billed" in logged()
+    assert "is completed; what has been answered is billed" in logged()
     assert cancels(emulator) == 0
 
 

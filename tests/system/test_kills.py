@@ -42,7 +42,7 @@ def test_marked_while_deferred_cancels_the_batch(run_of_one_batch: Callable[...,
     create = deferred_task(run)
     create.set_state(state)
     run.components.wait_until(lambda: cancelled(run) == 1, "the batch is cancelled", 60, run.describe)
-    wait_for_log(run, create, "what it has answered is billed")
+    wait_for_log(run, create, "what has been answered is billed")
     run.wait_for(state)
 
 
@@ -62,7 +62,7 @@ def test_marked_while_it_waits_on_the_worker_cancels_the_batch(run_of_one_batch:
     create = waiting_task(run, "is in_progress")
     create.set_state("failed")
     run.components.wait_until(lambda: cancelled(run) == 1, "the batch is cancelled", 60, run.describe)
-    wait_for_log(run, create, "what it has answered is billed")
+    wait_for_log(run, create, "what has been answered is billed")
     run.wait_for("failed")
 
 

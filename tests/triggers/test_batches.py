@@ -10,11 +10,16 @@ from typing import Any
 import pendulum
 import pytest
 from asgiref.sync import async_to_sync
+from requests.exceptions import ConnectTimeout
 
 from siliconflow_provider.api import clock as provider_clock
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import ServerError
+from siliconflow_provider.api.session import Session
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
+from siliconflow_provider.jobs.cancellation import cancel_unless_over
 from siliconflow_provider.jobs.events import from_event
+from siliconflow_provider.triggers import kill
 from siliconflow_provider.triggers.batches import AIRFLOW_CALLS_ON_KILL, BatchTrigger
 
 
@@ -146,7 +151,7 @@ class TestKill:
                     raise ended
                 return ended
 
-            monkeypatch.setattr("siliconflow_provider.triggers.batches.has_ended", has_ended)
+            monkeypatch.setattr("siliconflow_provider.triggers.kill.has_ended", has_ended)
             asyncio.run(self.start_and_stop(BatchTrigger(batch_ids, connection, cancel_on_kill=cancel_on_kill)))
 
         return stop_trigger
@@ -172,20 +177,20 @@ class TestKill:
     def test_a_task_that_a_person_ended_has_its_batches_cancelled(self, stop, client, logged) -> None:
         stop(ended=True, cancel_on_kill=True)
         assert {each.status for each in client.list_batches()} == {"cancelling"}
-        assert "is cancelling; what it has answered is billed" in logged()
+        assert "are cancelling; what has been answered is billed" in logged()
 
     def test_unless_asked_to_it_cancels_nothing_and_says_what_runs_on(self, stop, client, batch_ids, logged) -> None:
         stop(ended=True, cancel_on_kill=False)
         assert {each.status for each in client.list_batches()} == {"in_queue"}
         lines = logged()
-        assert all(f"batch {each} runs on, and what is answered is billed" in lines for each in batch_ids)
+        assert f"killed: The batches {', '.join(batch_ids)} run on, and what is answered is billed" in lines
 
     def test_what_is_over_is_not_said_to_run_on(self, stop, logged) -> None:
         """Another triggerer has seen it to its end, while this one was stalled."""
         stop(ended=True, cancel_on_kill=False, seconds=300)
         lines = logged()
-        assert "is completed; what it has answered is billed" in lines
-        assert "runs on" not in lines
+        assert "are completed; what has been answered is billed" in lines
+        assert "run on" not in lines
 
     def test_a_trigger_that_only_moved_cancels_nothing(self, stop, client, logged) -> None:
         """Another triggerer has taken it over because this one stalled, or the next attempt has its batch."""
@@ -198,15 +203,83 @@ class TestKill:
         assert {each.status for each in client.list_batches()} == {"in_queue"}
         assert "cancelled nothing (no api-server)" in logged()
 
-    def test_a_service_that_is_away_is_said_and_breaks_nothing(self, stop, emulator, monkeypatch, logged) -> None:
+    def test_one_cancel_that_fails_leaves_no_other_running(self, stop, client, batch_ids, monkeypatch, logged) -> None:
+        """The log says of each which it was."""
         cancel = SiliconFlowClient.cancel_batch
-        monkeypatch.setattr(SiliconFlowClient, "cancel_batch", lambda *each: (emulator.stop(), cancel(*each)))
+
+        def failing_cancel(self: SiliconFlowClient, batch_id: str) -> Any:
+            if batch_id == batch_ids[0]:
+                raise ServerError("POST was refused: bad gateway")
+            return cancel(self, batch_id)
+
+        monkeypatch.setattr(SiliconFlowClient, "cancel_batch", failing_cancel)
         stop(ended=True, cancel_on_kill=True)
-        assert "cancelled nothing (" in logged()
+        assert [client.get_batch(each).status for each in batch_ids] == ["in_queue", "cancelling"]
+        lines = logged()
+        assert (
+            f"killed: could not cancel batch {batch_ids[0]}: POST was refused: bad gateway. What still runs is" in lines
+        )
+        assert f"killed: batch {batch_ids[1]} is cancelling; what has been answered is billed" in lines
+
+    def test_a_service_that_is_away_is_said_and_breaks_nothing(self, stop, emulator, monkeypatch, logged) -> None:
+        get_quick_conn = SiliconFlowHook.get_quick_conn
+        monkeypatch.setattr(
+            SiliconFlowHook, "get_quick_conn", lambda *each: (get_quick_conn(*each), emulator.stop())[0]
+        )
+        stop(ended=True, cancel_on_kill=True)
+        assert "killed: could not cancel batches batch_" in logged()
+
+    def test_what_gets_no_answer_in_time_is_said(self, stop, batch_ids, client, monkeypatch, logged) -> None:
+        """Airflow gives a trigger 30 s, and nothing is cancelled later without a word."""
+        monkeypatch.setattr(kill, "KILL_SECONDS", 0.5)
+        may_answer, cancel = threading.Event(), cancel_unless_over
+
+        def slow_cancel(client: SiliconFlowClient, batch_id: str) -> Any:
+            if batch_id == batch_ids[0]:
+                may_answer.wait(10)
+            return cancel(client, batch_id)
+
+        monkeypatch.setattr(kill, "cancel_unless_over", slow_cancel)
+        stop(ended=True, cancel_on_kill=True)
+        may_answer.set()
+        lines = logged()
+        assert (
+            f"killed: could not cancel batch {batch_ids[0]}: no answer within 0.5 s; it may be cancelled later."
+            in lines
+        )
+        assert f"killed: batch {batch_ids[1]} is cancelling" in lines
+
+    def test_a_dead_service_is_asked_once_and_not_for_long(self, connection, batch_ids, monkeypatch) -> None:
+        """Neither retries nor long timeouts: others wait for their turn."""
+        monkeypatch.setattr(kill, "has_ended", lambda task_instance: True)
+        timeouts = []
+
+        def no_answer(self: Session, *each: Any, timeout: Any, **other: Any) -> Any:
+            timeouts.append(timeout)
+            raise ConnectTimeout
+
+        monkeypatch.setattr(Session, "request", no_answer)
+        trigger = BatchTrigger(batch_ids, connection, cancel_on_kill=True)
+        trigger.task_instance = None
+        asyncio.run(trigger.on_kill())
+        assert timeouts == [(kill.ANSWER_SECONDS, kill.ANSWER_SECONDS)] * 2
+
+    def test_kills_leave_the_pool_of_the_loop_to_others(self, connection, batch_ids, monkeypatch) -> None:
+        threads = set()
+
+        def has_ended(task_instance: Any) -> bool:
+            threads.add(threading.current_thread().name.rpartition("_")[0])
+            return False
+
+        monkeypatch.setattr(kill, "has_ended", has_ended)
+        trigger = BatchTrigger(batch_ids, connection)
+        trigger.task_instance = None
+        asyncio.run(trigger.on_kill())
+        assert threads == {"kill-siliconflow"}
 
     def test_airflow_is_asked_through_the_loop(self, connection, batch_ids, client, monkeypatch) -> None:
         """Up to Airflow 3.2.1 a thread reaches the supervisor only over the triggerer's event loop."""
-        loops, get_conn = [], SiliconFlowHook.get_conn
+        loops, get_quick_conn = [], SiliconFlowHook.get_quick_conn
 
         async def request_to_airflow() -> None:
             loops.append(asyncio.get_running_loop())
@@ -215,20 +288,21 @@ class TestKill:
             async_to_sync(request_to_airflow)()
             return True
 
-        def asking_get_conn(self: SiliconFlowHook) -> Any:
+        def asking_get_quick_conn(self: SiliconFlowHook, timeout: float) -> Any:
             async_to_sync(request_to_airflow)()
-            return get_conn(self)
+            return get_quick_conn(self, timeout)
 
-        monkeypatch.setattr("siliconflow_provider.triggers.batches.has_ended", has_ended)
+        monkeypatch.setattr("siliconflow_provider.triggers.kill.has_ended", has_ended)
         trigger = BatchTrigger(batch_ids, connection, cancel_on_kill=True)
 
+        monkeypatch.setattr(SiliconFlowHook, "get_quick_conn", asking_get_quick_conn)
+
         async def run() -> None:
-            monkeypatch.setattr(SiliconFlowHook, "get_conn", asking_get_conn)
             await self.start_and_stop(trigger)
             assert set(loops) == {asyncio.get_running_loop()}
 
         asyncio.run(run())
-        assert len(loops) == 3
+        assert len(loops) == 2
         assert {each.status for each in client.list_batches()} == {"cancelling"}
 
     def test_being_stopped_again_interrupts_no_kill(self, connection, batch_ids, client, monkeypatch) -> None:
@@ -239,7 +313,7 @@ class TestKill:
             is_asked.set()
             return may_answer.wait(10)
 
-        monkeypatch.setattr("siliconflow_provider.triggers.batches.has_ended", has_ended)
+        monkeypatch.setattr("siliconflow_provider.triggers.kill.has_ended", has_ended)
         trigger = BatchTrigger(batch_ids, connection, cancel_on_kill=True)
         trigger.task_instance = None
 

@@ -1,0 +1,91 @@
+"""What becomes of a trigger's batches when a person has ended its task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import AnswerLostError
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
+from siliconflow_provider.jobs.cancellation import cancel_unless_over
+from siliconflow_provider.triggers.confirmation import has_ended
+from siliconflow_provider.triggers.threads import run_in_thread
+from siliconflow_provider.verdicts import describe_kill, describe_running
+
+# Airflow 3.3 gives a trigger 30 s, unless `[triggerer] on_kill_timeout` says otherwise.
+KILL_SECONDS = 20.0
+ANSWER_SECONDS = 5.0
+MOST_REQUESTS = 16
+# The event loop's own pool also looks up the host names of all other triggers.
+_pool = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix="kill-siliconflow")
+
+
+class Kill:
+    """One trigger that was stopped. Its batches are cancelled only once Airflow confirms that a person ended the task.
+
+    :param task_instance: of the trigger
+    :param cancel: False leaves the batches running, and says so
+    :param log: the trigger's
+    """
+
+    def __init__(
+        self, task_instance: Any, batch_ids: Sequence[str], siliconflow_conn_id: str, *, cancel: bool, log: Any
+    ) -> None:
+        self._task_instance = task_instance
+        self._batch_ids = batch_ids
+        self._conn_id = siliconflow_conn_id
+        self._cancel = cancel
+        self._log = log
+        self._outcomes: dict[str, Batch | Exception] = {}
+        self._is_late = False
+
+    async def run(self) -> None:
+        """Do what is to be done within 20 seconds, and log what was done and what was not.
+
+        Being cancelled does not interrupt it: Airflow cancels a stopped trigger again each second, until it has ended.
+        """
+        killing = asyncio.create_task(self._run())
+        while not killing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([killing])
+
+    async def _run(self) -> None:
+        failure: Exception = TimeoutError(f"no answer within {KILL_SECONDS:g} s")
+        try:
+            async with asyncio.timeout(KILL_SECONDS):
+                if not await run_in_thread(_pool, lambda: has_ended(self._task_instance)):
+                    self._log.info("stopped waiting here; the task has not ended, its batches are left alone")
+                    return
+                hook = SiliconFlowHook(self._conn_id)
+                client = await run_in_thread(_pool, lambda: hook.get_quick_conn(ANSWER_SECONDS))
+                await asyncio.gather(*(self._end(client, batch_id) for batch_id in self._batch_ids))
+        except TimeoutError:
+            self._is_late = True
+        # An error that left here could fail a task that has gone on elsewhere.
+        except Exception as error:
+            failure = error
+        if self._outcomes:
+            for line in describe_kill(self._outcomes, self._conn_id, cancel=self._cancel):
+                self._log.warning("%s", line)
+        else:
+            running = describe_running(self._batch_ids, self._conn_id)
+            self._log.warning("stopped, and cancelled nothing (%s). %s", failure, running)
+
+    async def _end(self, client: SiliconFlowClient, batch_id: str) -> None:
+        self._outcomes[batch_id] = TimeoutError(f"its turn did not come within {KILL_SECONDS:g} s")
+        try:
+            outcome: Batch | Exception = await run_in_thread(_pool, lambda: self._ask(client, batch_id))
+        except Exception as error:
+            outcome = error
+        self._outcomes[batch_id] = outcome
+
+    def _ask(self, client: SiliconFlowClient, batch_id: str) -> Batch:
+        if self._is_late:
+            raise TimeoutError
+        self._outcomes[batch_id] = AnswerLostError(f"no answer within {KILL_SECONDS:g} s; it may be cancelled later")
+        return (cancel_unless_over if self._cancel else SiliconFlowClient.get_batch)(client, batch_id)
