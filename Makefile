@@ -14,7 +14,7 @@ export PYTHON
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .DEFAULT_GOAL := help
-.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system crash-matrix demo ui emulator fault-matrix races matrix lowest constraints clean
+.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system crash-matrix demo ui emulator fault-matrix races matrix lowest audit constraints clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -77,6 +77,18 @@ matrix: build ## Try the wheel on every Airflow, in environments of their own, a
 lowest: ## Run the tests with Airflow 2.11.0 and the lowest version of everything else that is required
 	@$(MAKE) --no-print-directory AIRFLOW=lowest .venv-lowest/ready
 	.venv-lowest/bin/python -m pytest --ignore=tests/system
+
+audit: $(READY) .venv-audit/ready ## Search the code, and what it requires at its lowest and newest, for known weaknesses
+	$(VENV)/bin/ruff check --select S airflow_provider_siliconflow example_dags siliconflow_provider
+	@$(MAKE) --no-print-directory AIRFLOW=lowest .venv-lowest-wheel/ready
+	@$(MAKE) --no-print-directory AIRFLOW=3.3 .venv-3.3-wheel/ready
+	$(VENV)/bin/python scripts/audit.py .venv-audit/bin/pip-audit \
+		$(foreach each,lowest 3.3,$(each)=$$(echo .venv-$(each)-wheel/lib/python3*/site-packages))
+
+.venv-audit/ready: | $(READY)
+	$(VENV)/bin/python -m venv --clear .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	@touch $@
 
 constraints: ## Make the pins of the versions between the ends, and those of the lowest, anew; needs uv
 	scripts/constraints.sh

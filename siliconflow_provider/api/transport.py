@@ -67,7 +67,8 @@ class Transport:
                 failures = 1 if progressed() else failures + 1
                 if failures > self._max_retries or not should_retry(error, repeatable=repeatable):
                     raise
-                pause = pause_before_retry(failures, error.retry_after, random.random())
+                jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+                pause = pause_before_retry(failures, error.retry_after, jitter)
                 attempts = f"attempt {failures} of {self._max_retries + 1}"
                 log.warning("%s; %s, next in %.1f s", error, attempts, pause)
             clock.sleep(pause)

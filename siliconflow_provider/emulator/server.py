@@ -42,7 +42,7 @@ from siliconflow_provider.emulator.state import Timings
 from siliconflow_provider.emulator.storage import storage_app
 
 GRACE_SECONDS = 0.3
-WILDCARDS = ("0.0.0.0", "::")
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - known, to be told from addresses; the default is 127.0.0.1
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                     return self._finish(runner, step, deadline)
                 else:
                     break
-        assert deadline is not None
+        assert deadline is not None  # noqa: S101 - for the type checker: a job that waits has one
         summary: dict[str, Any] = self.wait_until(context, [each.id for each in step.batches], deadline)
         return summary
 

@@ -164,7 +164,8 @@ class BatchWatcher:
     async def _sweep(self) -> None:
         """Ask once for all that is due."""
         unusable = await self._connection_error()
-        now, self._jitter = clock.now().timestamp(), random.random()
+        now = clock.now().timestamp()
+        self._jitter = random.random()  # noqa: S311 - spreads polls, guards nothing
         due = due_batches(self._waits(), now)
         if unusable is not None:
             for batch_id in due:
