@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 EXAMPLES_NEED = ("apache-airflow-providers-common-sql", "apache-airflow-providers-sqlite")
 VERSIONS = ("apache-airflow", "python", "apache-airflow-providers-common-compat")
 FAILED = "**failed**"
+SIDE_BY_SIDE = 3  # each waits more than it works
 PAGE = """# Which Airflow it was tried on
 
 `make matrix` writes this page. Into each environment goes the built wheel, with the pins of `constraints/`, which are
@@ -35,11 +37,14 @@ airflow-provider-siliconflow {version}, {day}:
 def main(page: Path, wheel: Path, names: list[str]) -> int:
     """Run each version's cell, write the page, and return 1 when something has failed."""
     folder = Path(tempfile.mkdtemp(prefix="matrix-"))
-    rows = []
-    for name in names:
-        print(f"Airflow {name} ...", flush=True)
-        rows.append(row(name, *cell(name, wheel, folder / name)))
-        print(rows[-1], flush=True)
+
+    def shown(name: str) -> str:
+        found = row(name, *cell(name, wheel, folder / name))
+        print(found, flush=True)
+        return found
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        rows = list(pool.map(shown, names))
     version, day = wheel.name.split("-")[1], datetime.now(UTC).date().isoformat()
     page.write_text(PAGE.format(version=version, day=day, rows="\n".join(rows)))
     if FAILED not in "".join(rows):
