@@ -259,7 +259,7 @@ class Components:
             "HOME": str(self.home),
             "AIRFLOW_HOME": str(self.home),
             # For the secrets backend, which is in the tests.
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             **{f"AIRFLOW__{name}": value for name, value in settings.items()},
         }
 
