@@ -84,6 +84,7 @@ class Components:
         shutil.copy(database, home / "airflow.db")
         # Else each component writes one, with secrets of its own, and the last one's stays.
         (home / "airflow.cfg").touch()
+        (home / "tmp").mkdir()
         if not AIRFLOW_3:  # everybody may do everything, as with `simple_auth_manager_all_admins`
             (home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
         self._port, self._emulator_port, self._storage_port = free_ports(3)
@@ -187,7 +188,7 @@ class Components:
         """What a component has printed since its start."""
         return self._running[name].log
 
-    def wait_until_healthy(self, *names: str, seconds: float = 120) -> None:
+    def wait_until_healthy(self, *names: str, seconds: float = 300) -> None:
         """Return once each of these components says of itself, since its last start, that it is well."""
         for name in names:
             self.wait_until(lambda name=name: self._is_healthy(self._running[name]), f"{name} is healthy", seconds)
@@ -196,7 +197,7 @@ class Components:
         self,
         condition: Callable[[], bool],
         what: str,
-        seconds: float = 60,
+        seconds: float = 120,
         describe: Callable[[], str] = lambda: "",
         pause: float = 0.2,
     ) -> None:
@@ -257,6 +258,7 @@ class Components:
             # SequentialExecutor calls `airflow` by its name.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self.home),
+            "TMPDIR": str(self.home / "tmp"),  # what is killed leaves its temporary files
             "AIRFLOW_HOME": str(self.home),
             # For the secrets backend, which is in the tests.
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),

@@ -45,7 +45,7 @@ class DagRun:
             for each in instances
         }
 
-    def wait_for(self, state: str, seconds: float = 120, *, pause: float = 0.2) -> None:
+    def wait_for(self, state: str, seconds: float = 300, *, pause: float = 0.2) -> None:
         """Return once the run has the state.
 
         :param pause: seconds between two looks
@@ -95,7 +95,7 @@ class TaskInstance:
         """1 for the first."""
         return self.fields()["try_number"]
 
-    def wait_for(self, state: str, seconds: float = 60) -> None:
+    def wait_for(self, state: str, seconds: float = 120) -> None:
         """Return once the task instance has the state.
 
         :raises AssertionError: when the time is over
