@@ -10,11 +10,16 @@ CLEAN := $(VENV)-wheel
 CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 
 export PYTHON
+# Where `make moved-clock` puts the day, and what it leaves out: slow, and the same on every day.
+DAYS ?= 400
+SAME_EVERY_DAY := system emulator/test_main.py emulator/test_pytest_plugin.py \
+	$(addsuffix .py,$(addprefix test_,bad_input distributions fault_matrix imports leaks races s3 storage_errors))
 # Output of jobs that run side by side is printed job by job, where make can do that.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .DEFAULT_GOAL := help
-.PHONY: help test $(ENDS:%=test-%) lint pytest build wheel system crash-matrix demo ui emulator fault-matrix races matrix lowest audit constraints clean
+.PHONY: help test $(ENDS:%=environment-%) $(ENDS:%=test-%) lint pytest moved-clock build wheel system crash-matrix demo ui \
+	emulator fault-matrix races matrix lowest audit constraints clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -28,7 +33,11 @@ $(CLEAN)/ready: pyproject.toml $(CONSTRAINTS) scripts/environment.sh | build
 	@touch $@
 
 test: ## Check the code, run the tests and try the wheel, with Airflow 3.3 and 2.11
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(SYNC) $(ENDS:%=test-%)
+	@$(MAKE) --no-print-directory --jobs=2 $(SYNC) $(ENDS:%=environment-%)
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(SYNC) $(ENDS:%=test-%) moved-clock
+
+$(ENDS:%=environment-%): environment-%:
+	@$(MAKE) --no-print-directory AIRFLOW=$* .venv-$*/ready
 
 $(ENDS:%=test-%): test-%:
 	@$(MAKE) --no-print-directory AIRFLOW=$* $(if $(filter 3.3,$*),lint) pytest wheel
@@ -40,6 +49,10 @@ lint: $(READY)
 
 pytest: $(READY) ## Run the tests alone; AIRFLOW=2.11 for the oldest supported Airflow
 	$(VENV)/bin/python -m pytest
+
+moved-clock: $(READY) ## Run the quick tests 400 days from now, or as many as DAYS says
+	PYTHONPATH=$(CURDIR)/tests/moved_clock MOVED_CLOCK_DAYS=$(DAYS) $(VENV)/bin/python -m pytest \
+		$(SAME_EVERY_DAY:%=--ignore=tests/%)
 
 build: $(READY)
 	@rm -rf $(VENV)/dist

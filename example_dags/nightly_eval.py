@@ -28,7 +28,7 @@ INSTRUCTION = "Answer with the bare answer: a number, a name or a symbol, nothin
 @dag(
     dag_id="example_siliconflow_nightly_eval",
     schedule="@daily",
-    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    start_date=pendulum.datetime(2025, 1, 1, tz="UTC"),
     catchup=False,
     is_paused_upon_creation=True,  # Airflow 3.3 shows examples unasked, and this one costs money
     default_args={"retries": 3},

@@ -25,7 +25,7 @@ OUTPUT = os.environ.get("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{Path.home()}/sil
 @dag(
     dag_id="example_siliconflow_nightly_eval_one_task",
     schedule="@daily",
-    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    start_date=pendulum.datetime(2025, 1, 1, tz="UTC"),
     catchup=False,
     is_paused_upon_creation=True,  # Airflow 3.3 shows examples unasked, and this one costs money
     default_args={"retries": 3},

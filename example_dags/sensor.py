@@ -25,7 +25,7 @@ TEXTS = ("The parcel came late and was open.", "Quick answer, friendly voice, pr
 @dag(
     dag_id="example_siliconflow_sensor",
     schedule=None,
-    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    start_date=pendulum.datetime(2025, 1, 1, tz="UTC"),
     default_args={"retries": 3},
     tags=["siliconflow", "example"],
 )

@@ -27,7 +27,7 @@ CATEGORIES = ("addition", "subtraction", "multiplication")
 @dag(
     dag_id="example_siliconflow_separate_steps",
     schedule=None,
-    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    start_date=pendulum.datetime(2025, 1, 1, tz="UTC"),
     default_args={"retries": 3},
     tags=["siliconflow", "example"],
 )

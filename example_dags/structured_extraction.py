@@ -36,7 +36,7 @@ class Amount(BaseModel):
 @dag(
     dag_id="example_siliconflow_structured_extraction",
     schedule=None,
-    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    start_date=pendulum.datetime(2025, 1, 1, tz="UTC"),
     default_args={"retries": 3},
     tags=["siliconflow", "example"],
 )

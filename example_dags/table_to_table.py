@@ -30,7 +30,7 @@ os.environ.setdefault(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps({"conn_type"
 @dag(
     dag_id="example_siliconflow_table_to_table",
     schedule=None,
-    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    start_date=pendulum.datetime(2025, 1, 1, tz="UTC"),
     default_args={"retries": 3},
     tags=["siliconflow", "example"],
 )

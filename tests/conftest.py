@@ -17,6 +17,11 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
+# What is set on this machine is not for the tests, nor for what they start: they speak to this machine only.
+for _name in list(os.environ):
+    if _name.startswith(("AIRFLOW_", "AWS_")) or _name.lower().endswith(("_proxy", "_ca_bundle")):
+        del os.environ[_name]
+
 # Airflow reads its home when it is first imported, so it is set before any test module is.
 _home = tempfile.TemporaryDirectory(prefix="airflow-home-")
 os.environ["AIRFLOW_HOME"] = _home.name
@@ -46,6 +51,10 @@ settings.register_profile(
 )
 settings.register_profile("thorough", deadline=None, max_examples=3_000, suppress_health_check=_slow)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_report_header() -> str:
+    return f"clock: {pendulum.now():YYYY-MM-DD HH:mm z}, moved by {os.environ.get('MOVED_CLOCK_DAYS', '0')} days"
 
 
 class HeldClock:
@@ -218,6 +227,8 @@ def load_dag_file(dags_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     def load(name: str) -> ModuleType:
         specification = importlib.util.spec_from_file_location(Path(name).stem, dags_folder / name)
         module = importlib.util.module_from_spec(specification)
+        # Bytecode is told apart by size and second: two tests within one, and the second would run the first's file.
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
         monkeypatch.setitem(sys.modules, module.__name__, module)
         specification.loader.exec_module(module)
         return module

@@ -74,7 +74,7 @@ def planted():
     return {planted!r}
 
 
-@dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1), default_args={{"trigger_rule": "all_done"}})
+@dag(schedule=None, start_date=pendulum.datetime(2025, 1, 1), default_args={{"trigger_rule": "all_done"}})
 def leaks():
     uri = {{"siliconflow_conn_id": "by_uri"}}
     here = {{"deferrable": False}}

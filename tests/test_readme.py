@@ -67,7 +67,7 @@ class TestQuickBatches:
             "from siliconflow_provider.operators.batches import *",
             "from siliconflow_provider.operators.files import UploadFileOperator",
             "from siliconflow_provider.sensors.batches import BatchSensor",
-            "@dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1))",
+            "@dag(schedule=None, start_date=pendulum.datetime(2025, 1, 1))",
             "def operators():",
             textwrap.indent(examples, "    ")
             .replace("s3://bucket", str(tmp_path))
@@ -75,9 +75,9 @@ class TestQuickBatches:
             "operators()",
         ]
         (dags_folder / "operators.py").write_text("\n".join(lines))
-        logical_date = pendulum.datetime(2026, 11, 23, tz="UTC")
+        logical_date = pendulum.datetime(2025, 1, 1, tz="UTC")
         (tmp_path / "requests").mkdir()
-        (tmp_path / "requests" / "2026-11-23.jsonl").write_bytes(sums(3))
+        (tmp_path / "requests" / "2025-01-01.jsonl").write_bytes(sums(3))
         (tmp_path / "qa.jsonl").write_text(block('"id": "q1", "question": "12'))
         run = load_dag_file("operators.py").operators().test(**{LOGICAL_DATE: logical_date})
         assert str(run.state).endswith("success")

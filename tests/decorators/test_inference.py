@@ -24,7 +24,7 @@ OUT = {directory!r}
 MODEL = "deepseek-ai/DeepSeek-V3"
 calls = []
 
-@dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1), params={{"n": 3}})
+@dag(schedule=None, start_date=pendulum.datetime(2025, 1, 1), params={{"n": 3}})
 def {name}():
 """
 

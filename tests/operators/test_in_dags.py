@@ -23,7 +23,7 @@ from siliconflow_provider.sensors.batches import BatchSensor
 
 DIRECTORY = {directory!r}
 
-@dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1), {arguments})
+@dag(schedule=None, start_date=pendulum.datetime(2025, 1, 1), {arguments})
 def {name}():
 """
 

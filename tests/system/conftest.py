@@ -22,7 +22,7 @@ from siliconflow_provider.operators.batches import CreateBatchOperator
 from siliconflow_provider.operators.files import UploadFileOperator
 
 
-@dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), default_args={{"retries": 3}})
+@dag(schedule=None, start_date=pendulum.datetime(2025, 1, 1, tz="UTC"), default_args={{"retries": 3}})
 def {dag_id}():
     upload = UploadFileOperator(task_id="upload", file_path={path!r})
     CreateBatchOperator(task_id="create", input_file_id=upload.output, **{arguments!r})
@@ -38,7 +38,7 @@ from siliconflow_provider.operators.batches import CreateBatchOperator
 from siliconflow_provider.operators.files import UploadFileOperator
 
 
-@dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), default_args={{"retries": 3}})
+@dag(schedule=None, start_date=pendulum.datetime(2025, 1, 1, tz="UTC"), default_args={{"retries": 3}})
 def two_batches():
     upload = UploadFileOperator(task_id="upload", file_path={path!r})
     for name in ("first", "second"):
@@ -50,9 +50,11 @@ two_batches()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark these tests, and run them last: once started, the components take time from every test after."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("system")
+    items.sort(key=lambda item: "system" in item.keywords)
 
 
 @pytest.fixture(scope="session", autouse=True)

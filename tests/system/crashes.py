@@ -40,7 +40,7 @@ from siliconflow_provider.operators.inference import BatchInferenceOperator
 
 for name, folder, deferrable, is_job in {crashes!r}:
     arguments = {{"siliconflow_conn_id": name, "retries": 3, "retry_delay": timedelta(seconds=1)}}
-    with DAG(name, schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), default_args=arguments):
+    with DAG(name, schedule=None, start_date=pendulum.datetime(2025, 1, 1, tz="UTC"), default_args=arguments):
         if is_job:
             BatchInferenceOperator(
                 task_id="job",
