@@ -22,6 +22,8 @@ _STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
 SUCCEEDED = STATUSES.index("succeeded")
 # What a request's own content caused comes again; codes of the service and of OpenAI's form.
 LASTING_CODES = frozenset({"400", "20012", "invalid_request", "invalid_request_error", "context_length_exceeded"})
+# A result that was there and cannot be had any more is billed: only a person has it sent again.
+RESULTS_LOST = "results_lost"
 # Of an answer, by its status's code.
 _WORTH = bytes({"succeeded": 2, "invalid": 1}.get(each, 0) for each in STATUSES)
 _BEST = _WORTH[SUCCEEDED]
@@ -114,13 +116,15 @@ class Answers:
     def to_repeat(self, *, is_cleared: bool) -> list[int]:
         """Return the positions of the requests that another round may answer.
 
-        :param is_cleared: a person wants the task to start over: what somebody cancelled is sent again, too
+        :param is_cleared: a person wants the task to start over: what somebody cancelled, or what the service has
+            lost, is sent again, too
         """
         healing = {STATUSES.index(each) for each in ("failed", "expired", "invalid", "missing")}
         if is_cleared:
             healing.add(STATUSES.index("cancelled"))
+        held_codes = LASTING_CODES if is_cleared else LASTING_CODES | {RESULTS_LOST}
         lasting = {
-            code for code, error in enumerate(self._error_names) if error is not None and error.code in LASTING_CODES
+            code for code, error in enumerate(self._error_names) if error is not None and error.code in held_codes
         }
         return [
             index
@@ -233,7 +237,7 @@ class Answers:
     def _error_code(self, error: AnswerError) -> int:
         code = self._error_codes.get((error.code, error.message))
         if code is None and len(self._error_names) > DISTINCT_ERRORS:
-            is_known = error.code in LASTING_CODES or len(self._error_names) <= 2 * DISTINCT_ERRORS
+            is_known = error.code in (*LASTING_CODES, RESULTS_LOST) or len(self._error_names) <= 2 * DISTINCT_ERRORS
             error = AnswerError(error.code if is_known else "other", "other messages")
             code = self._error_codes.get((error.code, error.message))
         if code is None:

@@ -2,44 +2,142 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
+from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import UnreadableAnswerError
+from siliconflow_provider.api.errors import ServiceError, SiliconFlowError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import parse_answer
 from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
+from siliconflow_provider.jobs.completeness import Contents, FileContents, contents_of, problem_of
 from siliconflow_provider.jobs.files import MANIFEST, RESULTS
+from siliconflow_provider.jobs.healing import may_be_tried_again, pauses_while_healing
 from siliconflow_provider.jobs.manifest import Tally, build_manifest
 from siliconflow_provider.jobs.merge import rows_of_batch
 
+log = logging.getLogger(__name__)
+
 SAMPLED_LINES = 100
+# A batch that says it is over may show its counts and files some seconds later.
+DELIVERY_TIME = timedelta(minutes=10)
+FIRST_PAUSE = 2.0
+GONE = (404, 410)
+
+
+@dataclass(frozen=True)
+class ResultFiles:
+    """The result files of a batch, on the local disk; one that it does not have is empty.
+
+    :param gone: why a file could not be had, where the service does not find it; it is empty then
+    """
+
+    batch: Batch
+    output: IO[bytes]
+    errors: IO[bytes]
+    contents: Contents
+    gone: ServiceError | None
+
+    def blocks(self) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """Yield each file's name in messages and its lines."""
+        for name, file in (("output", self.output), ("error", self.errors)):
+            file.seek(0)
+            yield name, blocks_of(pieces_of(file))
+
+
+@contextmanager
+def fetched(client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[bytes]]) -> Iterator[ResultFiles]:
+    """Download the result files of a batch.
+
+    :param create: opens a new local file of that name
+    :raises UnreadableAnswerError: when what came is no result file
+    """
+    with ExitStack() as stack:
+        files: list[IO[bytes]] = []
+        contents: list[FileContents] = []
+        gone: ServiceError | None = None
+        for name, file_ref in (("output", batch.output_file_id), ("error", batch.error_file_id)):
+            file = stack.enter_context(create(f"fetched-{name}"))
+            if file_ref is not None:
+                try:
+                    _download(client, file_ref, file, f"the {name} file of {batch.id}")
+                except ServiceError as error:
+                    if error.status not in GONE:
+                        raise
+                    gone = error
+                    file.truncate(0)
+            file.seek(0)
+            files.append(file)
+            contents.append(contents_of(blocks_of(pieces_of(file))))
+        yield ResultFiles(batch, files[0], files[1], Contents(*contents), gone)
 
 
 def stage_results(client: SiliconFlowClient, batch: Batch, directory: Path, paths: dict[str, str]) -> dict[str, Any]:
     """Write a batch's rows and manifest into a local directory, and return the manifest.
 
+    :param batch: that is over; what it has not delivered yet is asked for again for a while
     :param directory: has room for the batch's files and its rows
     :param paths: where `results` and `manifest` are going to be, for the manifest
+    :raises SiliconFlowError: when it is not delivered, or cannot be fetched, for ten minutes
     """
+    with _delivered(client, batch, lambda name: (directory / name).open("w+b")) as results:
+        return _stage(results, directory, paths)
+
+
+def _stage(results: ResultFiles, directory: Path, paths: dict[str, str]) -> dict[str, Any]:
     tally = Tally()
     encode = msgspec.json.Encoder().encode
-    output = _fetch(client, batch.output_file_id, directory / "output.jsonl")
-    errors = _fetch(client, batch.error_file_id, directory / "errors.jsonl")
-    with output.open("rb") as answers, errors.open("rb") as failures, (directory / RESULTS).open("wb") as rows:
-        for row in rows_of_batch(batch.id, blocks_of(pieces_of(answers)), blocks_of(pieces_of(failures)), tally):
+    (_, answers), (_, failures) = results.blocks()
+    with (directory / RESULTS).open("wb") as rows:
+        for row in rows_of_batch(results.batch.id, answers, failures, tally):
             rows.write(encode(row) + b"\n")
-    manifest = build_manifest([batch], tally, paths)
+    manifest = build_manifest([results.batch], tally, paths)
     (directory / MANIFEST).write_bytes(msgspec.json.format(encode(manifest), indent=2))
     return manifest
 
 
-def download_answers(client: SiliconFlowClient, file_ref: str, fileobj: IO[bytes], name: str) -> None:
-    """Download a result file and go back to its beginning.
+@contextmanager
+def _delivered(client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[bytes]]) -> Iterator[ResultFiles]:
+    """Download the result files of a batch once it has delivered them."""
+    is_fresh = True
+    for pause in pauses_while_healing(DELIVERY_TIME, FIRST_PAUSE):
+        with ExitStack() as stack:
+            try:
+                # Also for a new URL: signed ones expire.
+                batch = batch if is_fresh else client.get_batch(batch.id)
+                results = stack.enter_context(fetched(client, batch, create))
+                failure = _failure_of(results)
+            except SiliconFlowError as error:
+                failure = error
+            if failure is None:
+                yield results
+                return
+        if pause is None or not may_be_tried_again(failure):
+            raise failure
+        log.warning("could not fetch the results of batch %s, will keep trying: %s", batch.id, failure)
+        clock.sleep(pause)
+        is_fresh = False
+
+
+def _failure_of(results: ResultFiles) -> SiliconFlowError | None:
+    """Return why these are not the results of a batch, as far as the batch itself tells; None when they are."""
+    problem = problem_of(results.batch, results.contents)
+    if results.gone is not None or problem is None:
+        return results.gone
+    return UnreadableAnswerError(f"{problem.message}: nothing was written, a retry asks again")
+
+
+def _download(client: SiliconFlowClient, file_ref: str, fileobj: IO[bytes], name: str) -> None:
+    """Download a result file.
 
     :param name: the file in messages
     :raises UnreadableAnswerError: when what came is no result file, such as a proxy's page
@@ -48,18 +146,7 @@ def download_answers(client: SiliconFlowClient, file_ref: str, fileobj: IO[bytes
     fileobj.seek(0)
     lines = [line for line in islice(fileobj, SAMPLED_LINES) if line.strip()]
     if lines and not any(map(_is_answer, lines)):
-        raise UnreadableAnswerError(
-            f"what came as {name} has no line of a result file: nothing was written, a retry asks again"
-        )
-    fileobj.seek(0)
-
-
-def _fetch(client: SiliconFlowClient, file_ref: str | None, target: Path) -> Path:
-    """Download a result file; a batch without one has no such lines."""
-    with target.open("w+b") as fileobj:
-        if file_ref is not None:
-            download_answers(client, file_ref, fileobj, target.name)
-    return target
+        raise UnreadableAnswerError(f"what came as {name} has no line of a result file: a retry asks again")
 
 
 def _is_answer(line: bytes) -> bool:

@@ -12,10 +12,12 @@ HEALING_TIME = timedelta(hours=1)
 SHORTEST_PAUSE, LONGEST_PAUSE = 30.0, 300.0
 
 
-def pauses_while_healing() -> Iterator[float | None]:
-    """Yield the seconds to wait after each failure; None once it has lasted an hour, after which the failure counts."""
-    started, pause = clock.now(), SHORTEST_PAUSE
-    while clock.now() - started < HEALING_TIME:
+def pauses_while_healing(
+    lasting: timedelta = HEALING_TIME, first_pause: float = SHORTEST_PAUSE
+) -> Iterator[float | None]:
+    """Yield the seconds to wait after each failure; None once it has lasted so long, after which the failure counts."""
+    started, pause = clock.now(), first_pause
+    while clock.now() - started < lasting:
         yield pause
         pause = min(2 * pause, LONGEST_PAUSE)
     yield None

@@ -40,9 +40,20 @@ class Landed:
         """Whether a batch of this part is in the manifest."""
         return (round_.number, part.sha256) in self.reports
 
+    def positions(self, files: Files, requests: int) -> bytearray:
+        """Return which requests, by position, have a row that tells what became of them.
+
+        :param requests: how many there are
+        """
+        known = bytearray(requests)
+        for row in self.rows(files):
+            if row.index is not None and row.index < requests:
+                known[row.index] = row.status != "unfinished"
+        return known
+
     def rows(self, files: Files) -> Iterator[ResultRow]:
-        """Yield the rows of the results."""
-        path = files.fetch(RESULTS)
+        """Yield the rows of the results, unless those are another job's."""
+        path = files.fetch(RESULTS) if self.reports else None
         if path is None:
             return
         decode = msgspec.json.Decoder(ResultRow).decode

@@ -18,6 +18,7 @@ from siliconflow_provider.jobs.collection import Answers, Validate
 from siliconflow_provider.jobs.files import (
     JOB,
     REQUESTS,
+    RESULTS,
     ROWS,
     Files,
     JobFilesError,
@@ -71,6 +72,7 @@ class JobRunner:
         self._landed = Landed.read(files, job)
         self._answers: Answers | None = None
         self._collected: IO[bytes] | None = None
+        self._is_any_lost = False
         self._batches = JobBatches(client, settings.submission, FileRecords(files), ended)
         self._batches.look_until_settled(self.rounds)
 
@@ -151,17 +153,23 @@ class JobRunner:
         self._files.restore(JOB, REQUESTS, ROWS)
 
     def collect(self) -> Answers:
-        """Fetch what all batches that are over have answered."""
+        """Fetch what all batches that are over have answered.
+
+        :raises SiliconFlowError: when that of some could not be fetched; the others' answers are written by then
+        """
         self.close()
         self._collected = self._files.create("collected")
         answers = Answers(self._job.requests, self._collected, self._settings.validate)
-        self._retrieval.fill(answers, self.rounds)
+        outcome = self._retrieval.fill(answers, self.rounds)
         if answers.duplicates or answers.strangers:
             log.warning(
                 "left out of the results: %d lines that repeat a request, %d of requests that nobody sent",
                 answers.duplicates, answers.strangers,
             )  # fmt: skip
-        self._answers = answers
+        self._answers, self._is_any_lost = answers, outcome.is_any_lost
+        if outcome.failures:
+            self._land_all_but_failed(answers)
+            raise outcome.failures[0]
         return answers
 
     def plan_round(self, indexes: Sequence[int]) -> None:
@@ -171,7 +179,7 @@ class JobRunner:
         self._files.discard(plan_name(number))
         planned = self._planned(number)
         if planned is None:
-            self._land_before_it_is_forgotten()
+            self._land_what_cannot_be_fetched_later()
             planned = self._plan(number, indexes)
             log.info("round %d: %d requests are sent again, in %d batches", number, len(indexes), len(planned.parts))
         else:
@@ -189,13 +197,17 @@ class JobRunner:
             for part in each.parts
             if (batch := self._batches.of_part(each, part)) is not None
         ]
-        return land(
+        manifest = land(
             self._files, self._job, answers, batches, self._landed, custom_ids=self._custom_ids, complete=complete
         )
+        self._landed = Landed.read(self._files, self._job)
+        return manifest
 
     @property
     def _retrieval(self) -> Retrieval:
-        return Retrieval(self._client, self._files, self._requests, self._batches, self._landed, self.is_cleared)
+        return Retrieval(
+            self._client, self._files, self._requests, self._job.requests, self._batches, self._landed, self.is_cleared
+        )
 
     def _plan(self, number: int, indexes: Sequence[int]) -> Round:
         wanted = iter(indexes)
@@ -214,10 +226,20 @@ class JobRunner:
         self._files.publish_json(plan_name(number), PlannedRound(self._job.id, planned))
         return planned
 
-    def _land_before_it_is_forgotten(self) -> None:
-        """Write down what is answered, if the service may have forgotten it when a further round is over."""
+    def _land_all_but_failed(self, answers: Answers) -> None:
+        """Write down what is answered, unless that is nothing."""
+        if answers.counts().keys() - {"unfinished"}:
+            self.finish(complete=False)
+            log.warning("what could be fetched is written to %s", self._files.url(RESULTS))
+        self._answers = None
+
+    def _land_what_cannot_be_fetched_later(self) -> None:
+        """Write down what is answered, if the service may have forgotten it when a further round is over.
+
+        So that what is lost already is not asked for again for an hour, it is written down too.
+        """
         over_at = clock.now() + parse_completion_window(self._settings.submission.completion_window) + GRACE
-        if any(each + RETENTION <= over_at for each in self._batches.created_at):
+        if self._is_any_lost or any(each + RETENTION <= over_at for each in self._batches.created_at):
             self.finish(complete=False)
 
     def _planned(self, number: int) -> Round | None:

@@ -252,7 +252,8 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
     """Fetch what a batch answered, as `results.jsonl` and `manifest.json`.
 
     `results.jsonl` has one row for each request that the batch's output or error file mentions, in the order of
-    those files. Both files appear whole or not at all. Returns a small summary.
+    those files. Both files appear whole or not at all. Results that are not complete yet are asked for again for ten
+    minutes. Returns a small summary.
 
     :param batch_id: a batch that is over, however it ended
     :param output_path: a directory: local, or anything Airflow's object storage takes, such as `s3://bucket/key`
@@ -284,7 +285,7 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
         client = self.hook.get_conn()
         BatchesLink.persist(context, client.base_url)
         batch = client.get_batch(self.batch_id)
-        _check_delivered(batch)
+        _check_over(batch)
         directory = storage_path(self.output_path)
         paths = {"results": str(directory / RESULTS), "manifest": str(directory / MANIFEST)}
         with TemporaryDirectory(prefix="siliconflow-") as staged:
@@ -316,16 +317,10 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
             )  # fmt: skip
 
 
-def _check_delivered(batch: Batch) -> None:
-    """Raise BatchWaitError while the batch may still deliver something."""
+def _check_over(batch: Batch) -> None:
+    """Raise BatchWaitError while the batch runs."""
     if not batch.is_terminal:
         raise BatchWaitError(
             f"batch {batch.id} is still {batch.status}, so its results are not complete: run this task after "
             "one that waits for the batch, such as CreateBatchOperator"
-        )
-    counts = batch.request_counts
-    if counts is not None and counts.completed and batch.output_file_id is None:
-        raise BatchWaitError(
-            f"batch {batch.id} {batch.final_status} with {counts.completed:,} answers, but the service shows no "
-            "output file: nothing was written, a retry asks again"
         )

@@ -164,32 +164,129 @@ def test_answers_that_the_service_does_not_show_are_an_error_and_nothing_is_boug
     monkeypatch.setattr(
         SiliconFlowClient, "get_batch", lambda self, batch_id: replace(get(self, batch_id), output_file_id=None)
     )
-    with pytest.raises(UnreadableAnswerError, match=r"completed with 3 answers, but the service shows no output file"):
+    with pytest.raises(UnreadableAnswerError, match=r"3 completed and 0 failed, but the service shows no output file"):
         runner.collect()
     assert runner.to_repeat is None
 
 
-@pytest.mark.parametrize("forms", [Forms(result_ids=True)], ids=["by id"])
+BY_ID = pytest.mark.parametrize("forms", [Forms(result_ids=True)], ids=["by id"])
+
+
+@BY_ID
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"kind": "status", "status": 404}, "404"),
+        ({"kind": "status", "status": 503}, "503"),
         ({"kind": "garbage"}, r"what came as the output file of batch_\w+ has no line of a result file"),
-        ({"kind": "garbage", "nth": 2}, r"what came as the error file of batch_\w+ has no line of a result file"),
+        ({"kind": "garbage", "nth": 2}, r"what came as the (output|error) file of batch_\w+ has no line of a result"),
     ],
 )
 def test_a_file_that_does_not_come_is_an_error_and_no_missing_row(
-    attempt: Attempt, submitted: Any, rows: Rows, control: Control, fault: Any, message: str
+    attempt: Attempt, submitted: Any, rows: Rows, control: Control, fault: Any, message: str, tmp_path: Path
 ) -> None:
     """Such as a proxy's page in its place: its requests would be bought again."""
     control.plan(failing={"positions": [1]})
-    control.fault("GET /files/{id}/content", **fault)
+    control.fault("GET /files/{id}/content", every=1, **fault)
     submitted(3)
     runner = attempt()
     with pytest.raises(SiliconFlowError, match=message):
         runner.collect()
     assert runner.to_repeat is None
+    assert not (tmp_path / "out" / "results.jsonl").exists()
+    control.reset()
     assert [each["status"] for each in rows(runner)] == ["succeeded", "failed", "succeeded"]
+
+
+@BY_ID
+def test_a_file_that_heals_within_an_hour_is_fetched(
+    attempt: Attempt, submitted: Any, rows: Rows, control: Control, clock: Any
+) -> None:
+    """And what its batch has besides is counted once."""
+    control.plan(failing={"positions": [1]}, duplicated={"positions": [0]}, unknown_ids=1)
+    control.fault("GET /files/{id}/content", status=403, nth=2, every=2)
+    submitted(3)
+    clock.after(3500, control.reset)
+    runner = attempt()
+    assert [each["status"] for each in rows(runner)] == ["succeeded", "failed", "succeeded"]
+    answers = runner.collect()
+    assert (answers.duplicates, answers.strangers, answers.completion_tokens) == (1, 1, 2)
+
+
+def test_of_a_lost_file_the_other_one_s_rows_stand(
+    attempt: Attempt, submitted: Any, rows: Rows, control: Control, client: SiliconFlowClient
+) -> None:
+    control.plan(failing={"positions": [1]})
+    submitted(3)
+    (batch,) = client.list_batches()
+    assert batch.output_file_id is not None
+    path = batch.output_file_id.partition("?")[0].rpartition("/")[2]
+    control.fault(f"GET /results/{path}", status=404, every=1)
+    runner = attempt()
+    assert [said(each) for each in rows(runner)] == [
+        ("missing", "results_lost"), ("failed", "server_error"), ("missing", "results_lost"),
+    ]  # fmt: skip
+    assert runner.to_repeat == [1]
+
+
+def test_what_is_lost_is_sent_again_once_cleared(
+    attempt: Attempt, submitted: Any, rows: Rows, control: Control, cleared: Submission
+) -> None:
+    control.plan(gone_seconds=1e9)
+    submitted(2)
+    assert [said(each) for each in rows(attempt())] == [("missing", "results_lost")] * 2
+    runner = attempt(submission=cleared)
+    runner.collect()
+    assert runner.to_repeat == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "plan", [{"gone_seconds": 1e9}, {"lines_late_seconds": 1e9}, {"lowered_ids": True, "ids_cut_to": 3}], ids=str
+)
+def test_what_is_lost_of_an_older_round_is_not_waited_for(
+    attempt: Attempt, submitted: Any, rows: Rows, control: Control, cleared: Submission, clock: Any, plan: Any
+) -> None:
+    """Once a person has had it sent again, in a round that counts."""
+    control.plan(**plan)
+    submitted(3)
+    runner = attempt(submission=cleared)
+    runner.collect()
+    runner.plan_round([0, 1, 2])
+    control.plan(failing={"positions": [1]})
+    submitted(3, submission=cleared)
+    started, runner = clock.now, attempt(submission=cleared)
+    found = rows(runner)
+    assert [(said(each), each["round"]) for each in found] == [
+        (("succeeded", None), 2),
+        (("failed", "server_error"), 2),
+        (("succeeded", None), 2),
+    ]
+    assert (runner.to_repeat, clock.now) == ([1], started)
+
+
+def test_a_line_that_may_still_come_is_waited_for_without_counts(
+    attempt: Attempt, submitted: Any, rows: Rows, control: Control, clock: Any
+) -> None:
+    """Once the wait is over it is missing, as where the counts say so."""
+    control.plan(missing={"positions": [1]}, counts_late_seconds=1e9)
+    control.plan(missing={"positions": [1]})
+    for waited in (True, False):
+        submitted(3) if waited else None
+        started = clock.now
+        runner = attempt(3)
+        assert [said(each)[0] for each in rows(runner)] == ["succeeded", "missing", "succeeded"]
+        assert runner.to_repeat == [1]
+        assert (clock.now - started >= 600) is waited
+
+
+def test_results_of_another_job_are_not_taken_for_landed_ones(
+    attempt: Attempt, submitted: Any, rows: Rows, control: Control, tmp_path: Path
+) -> None:
+    control.plan(gone_seconds=1e9)
+    submitted(2)
+    good = {"index": 0, "custom_id": "request-000001", "status": "succeeded", "content": "another's"}
+    (tmp_path / "out" / "results.jsonl").write_text(json.dumps(good) + "\n")
+    (tmp_path / "out" / "manifest.json").write_text('{"job_id": "another", "batches": []}')
+    assert [said(each) for each in rows(attempt())] == [("missing", "results_lost")] * 2
 
 
 def test_a_changed_request_file_does_not_turn_answers_into_strangers(

@@ -372,15 +372,61 @@ class TestDownloadResults:
         assert [each.name for each in earlier.parent.iterdir()] == ["results.jsonl"]
         assert earlier.read_text() == "earlier"
 
-    def test_a_page_in_the_place_of_a_file_is_not_taken_for_an_empty_result(
-        self, download, client, file_id, context, clock, emulator, tmp_path
+    @pytest.mark.parametrize(
+        "fault", [{"kind": "garbage"}, {"status": 404}, {"status": 503}, {"kind": "cut", "after_bytes": 20}], ids=str
+    )
+    def test_a_file_that_cannot_be_had_is_asked_for_again_for_a_while(
+        self, download, client, file_id, context, clock, emulator, tmp_path, fault: dict[str, Any]
     ) -> None:
+        """A page in its place is not taken for an empty result."""
         batch = client.create_batch(file_id)
         clock.advance(200)
-        emulator.control.fault("GET /results/{id}", kind="garbage")
-        with pytest.raises(UnreadableAnswerError, match=r"output.jsonl has no line of a result file: nothing was wr"):
+        emulator.control.fault("GET /results/{id}", every=1, **fault)
+        started = clock.now
+        with pytest.raises(SiliconFlowError):
+            download(batch.id).execute(context)
+        assert 600 <= clock.now - started < 1200
+        assert not (tmp_path / "out").exists()
+        clock.after(500, emulator.control.reset)
+        assert download(batch.id).execute(context)["rows"] == 12
+
+    @pytest.mark.parametrize(
+        ("plan", "message"),
+        [
+            ({"files_late_seconds": 1e9}, "12 completed and 0 failed, but the service shows no output file"),
+            ({"lines_late_seconds": 1e9}, "but its output file has 0"),
+            ({"unwritten": {"share": 0.5}}, "but its output file has 6"),
+            ({"failing": {"share": 0.5}, "unwritten": {"positions": [0]}}, "but its files have 11 of these"),
+            ({"counts_late_seconds": 1e9, "files_late_seconds": 1e9}, "shows neither request counts nor results"),
+        ],
+        ids=str,
+    )
+    def test_what_is_not_delivered_is_an_error(
+        self, download, client, file_id, context, clock, emulator, tmp_path, plan: dict[str, Any], message: str
+    ) -> None:
+        emulator.control.plan(**plan)
+        batch = client.create_batch(file_id)
+        clock.advance(200)
+        with pytest.raises(UnreadableAnswerError, match=rf"{message}: nothing was written, a retry asks again"):
             download(batch.id).execute(context)
         assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        "plan",
+        [
+            {"counts_late_seconds": 87, "files_late_seconds": 87},
+            {"lines_late_seconds": 400},
+            {"counts_late_seconds": 1e9},
+            {"gone_seconds": 400},
+        ],
+        ids=str,
+    )
+    def test_what_comes_late_is_waited_for(
+        self, download, client, file_id, context, clock, emulator, plan: dict[str, Any]
+    ) -> None:
+        emulator.control.plan(**plan)
+        batch = client.create_batch(file_id)
+        clock.advance(200)
         assert download(batch.id).execute(context)["rows"] == 12
 
 

@@ -1,0 +1,166 @@
+"""The answers of one round's batches, fetched part by part: a part that fails does not hold the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from siliconflow_provider.api import clock
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import SiliconFlowError, UnreadableAnswerError
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.answers import AnswerError, ResultRow
+from siliconflow_provider.jobs.batches import JobBatches
+from siliconflow_provider.jobs.collection import RESULTS_LOST, Answers
+from siliconflow_provider.jobs.completeness import problem_of
+from siliconflow_provider.jobs.delivery import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, fetched
+from siliconflow_provider.jobs.files import Files, RequestFiles, ids_of_part
+from siliconflow_provider.jobs.healing import HEALING_TIME, may_be_tried_again, pauses_while_healing
+from siliconflow_provider.jobs.job import Round
+from siliconflow_provider.jobs.parts import Part
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """What a try may still leave to a later one.
+
+    :param with_delivery: results that are not what the batch says
+    :param with_errors: calls that fail, and files that are not found
+    """
+
+    with_delivery: bool
+    with_errors: bool
+
+
+@dataclass
+class RoundRetrieval:
+    """Fetches what the batches of a round that are over have answered.
+
+    :param later: the rounds after it
+    :param landed: gives which requests, by position, have a row of an earlier attempt
+    :param is_cleared: whether a person lets the job buy again what is lost
+    :param failures: why parts could not be fetched, by the SHA-256 of the part
+    :param is_any_lost: whether requests have no row because of a result that is lost
+    """
+
+    client: SiliconFlowClient
+    files: Files
+    requests: RequestFiles
+    batches: JobBatches
+    answers: Answers
+    round_: Round
+    later: Sequence[Round]
+    landed: Callable[[], bytearray]
+    is_cleared: bool
+    failures: dict[str, SiliconFlowError] = field(default_factory=dict)
+    is_any_lost: bool = False
+
+    def run(self) -> None:
+        """Fetch all parts; those that fail again, after the others, as long as they may heal."""
+        pending = [each for each in self.round_.parts if self._is_over(each)]
+        started = clock.now()
+        for pause in pauses_while_healing(HEALING_TIME, FIRST_PAUSE):
+            patience = Patience(clock.now() - started < DELIVERY_TIME, pause is not None)
+            failures = {each.sha256: self._try_part(each, patience) for each in pending}
+            pending = [each for each in pending if each.sha256 not in self.failures and failures[each.sha256]]
+            if not pending or pause is None:
+                break
+            log.warning(
+                "could not fetch the results of %d batches of round %d, will keep trying: %s",
+                len(pending), self.round_.number, failures[pending[0].sha256],
+            )  # fmt: skip
+            clock.sleep(pause)
+
+    @cached_property
+    def _settled(self) -> bytearray:
+        """Which requests have landed, or are sent by a later round: a result of theirs that is lost is no error."""
+        settled = bytearray(self.landed())
+        for later in self.later:
+            for index in later.indexes:
+                settled[index] = True
+        return settled
+
+    def _is_over(self, part: Part) -> bool:
+        batch = self.batches.of_part(self.round_, part)
+        return batch is not None and batch.is_terminal
+
+    def _try_part(self, part: Part, patience: Patience) -> SiliconFlowError | None:
+        """Fetch a part; return why that is to be tried again, or None: it is fetched, or has failed for good."""
+        try:
+            batch = self.batches.refresh(self.round_, part)
+            with fetched(self.client, batch, self.files.create) as results:
+                return self._take_or_wait(part, results, patience)
+        except SiliconFlowError as error:
+            return self._failed(part, error, may_wait=patience.with_errors and may_be_tried_again(error))
+
+    def _take_or_wait(self, part: Part, results: ResultFiles, patience: Patience) -> SiliconFlowError | None:
+        indexes = indexes_by_id(self.requests, self.round_, part)
+        problem = problem_of(results.batch, results.contents, indexes)
+        if results.gone is None and problem is None:
+            self._take(results, indexes, None)
+            return None
+        absent = [index for custom_id, index in indexes.items() if custom_id not in results.contents.ids]
+        is_settled = all(self._settled[index] for index in absent)
+        if results.gone is not None:
+            if patience.with_errors and not is_settled:
+                return results.gone
+            log.warning("results of batch %s are lost: %s", results.batch.id, results.gone)
+            self._take(results, indexes, "the service does not find the results of the batch any more")
+            return None
+        assert problem is not None
+        if patience.with_delivery and not is_settled:
+            return UnreadableAnswerError(problem.message)
+        if problem.is_error and not (is_settled or self.is_cleared):
+            return self._failed(part, UnreadableAnswerError(f"{problem.message}: {_REMEDY}"), may_wait=False)
+        log.warning("results of batch %s are not complete: %s", results.batch.id, problem.message)
+        self._take(results, indexes, problem.message if problem.is_error else None)
+        return None
+
+    def _failed(self, part: Part, error: SiliconFlowError, *, may_wait: bool) -> SiliconFlowError:
+        if not may_wait:
+            self.failures[part.sha256] = error
+        return error
+
+    def _take(self, results: ResultFiles, indexes: dict[str, int], lost: str | None) -> None:
+        """Take in what the files have; what they do not mention is lost, or what the batch's end says.
+
+        :param lost: why results are missing, when they are
+        """
+        batch = results.batch
+        self.is_any_lost |= lost is not None
+        self.answers.begin_batch()
+        for name, blocks in results.blocks():
+            self.answers.take_file(blocks, indexes, batch.id, self.round_.number, name)
+        status, error = ("missing", AnswerError(RESULTS_LOST, lost)) if lost is not None else _without_line(batch)
+        for custom_id, index in indexes.items():
+            if not self.answers.is_mentioned(index):
+                self.answers.assume(index, absent_row(custom_id, status, error, self.round_, batch))
+
+
+def indexes_by_id(requests: RequestFiles, round_: Round, part: Part) -> dict[str, int]:
+    """Return the job's position of each request of a part, by its custom id."""
+    return dict(zip(ids_of_part(requests.path(round_), part), round_.indexes_of(part), strict=True))
+
+
+def absent_row(custom_id: str, status: str, error: AnswerError, round_: Round, batch: Batch | None) -> ResultRow:
+    """Return the row of a request that no result file mentions."""
+    batch_id = None if batch is None else batch.id
+    return ResultRow(custom_id=custom_id, status=status, error=error, batch_id=batch_id, round=round_.number)
+
+
+def _without_line(batch: Batch) -> tuple[str, AnswerError]:
+    """Return what became of a request that none of its batch's files mentions."""
+    if batch.final_status == "completed":
+        return "missing", AnswerError("missing", "the batch completed, and neither of its files has this request")
+    status = batch.final_status or "unfinished"
+    said = "; ".join(batch.errors[:3]) or f"the batch {status} before this request was run"
+    return status, AnswerError(f"batch_{status}", said)
+
+
+_REMEDY = (
+    "nothing is submitted again, and a retry asks once more. If it stays, clear the task to submit what has no answer"
+)
