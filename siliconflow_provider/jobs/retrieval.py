@@ -70,7 +70,7 @@ class Retrieval:
     def _fetch_round(self, answers: Answers, rounds: list[Round], number: int) -> RoundRetrieval:
         retrieval = RoundRetrieval(
             self.client, self.files, self.requests, self.batches, answers, rounds[number], rounds[number + 1 :],
-            lambda: self._landed_positions, self.is_cleared,
+            self.requests_count, self._landed_of_part, self.is_cleared,
         )  # fmt: skip
         retrieval.run()
         return retrieval
@@ -79,11 +79,15 @@ class Retrieval:
     def _landed_positions(self) -> bytearray:
         return self.landed.positions(self.files, self.requests_count)
 
+    def _landed_of_part(self, round_: Round, part: Part) -> bytearray | None:
+        """Return which requests have landed, where an earlier attempt may have fetched this part for that."""
+        return self._landed_positions if self.landed.has(round_, part) else None
+
     def _assume_not_fetched(self, answers: Answers, round_: Round, part: Part) -> None:
         """Say of the requests of a part that its answers could not be fetched, unless they have landed before."""
-        batch = self.batches.of_part(round_, part)
+        batch, landed = self.batches.of_part(round_, part), self._landed_of_part(round_, part)
         for custom_id, index in indexes_by_id(self.requests, round_, part).items():
-            if not self._landed_positions[index]:
+            if landed is None or not landed[index]:
                 answers.assume(index, absent_row(custom_id, *_NOT_FETCHED, round_, batch))
 
     def _assume_rest(self, answers: Answers, round_: Round, part: Part, *, is_newest: bool) -> None:

@@ -41,7 +41,7 @@ class RoundRetrieval:
     """Fetches what the batches of a round that are over have answered.
 
     :param later: the rounds after it
-    :param landed: gives which requests, by position, have a row of an earlier attempt
+    :param landed: gives which requests, by position, have a row of an earlier attempt that had fetched this part
     :param is_cleared: whether a person lets the job buy again what is lost
     :param failures: why parts could not be fetched, by the SHA-256 of the part
     :param is_any_lost: whether requests have no row because of a result that is lost
@@ -54,7 +54,8 @@ class RoundRetrieval:
     answers: Answers
     round_: Round
     later: Sequence[Round]
-    landed: Callable[[], bytearray]
+    requests_count: int
+    landed: Callable[[Round, Part], bytearray | None]
     is_cleared: bool
     failures: dict[str, SiliconFlowError] = field(default_factory=dict)
     is_any_lost: bool = False
@@ -76,13 +77,17 @@ class RoundRetrieval:
             clock.sleep(pause)
 
     @cached_property
-    def _settled(self) -> bytearray:
-        """Which requests have landed, or are sent by a later round: a result of theirs that is lost is no error."""
-        settled = bytearray(self.landed())
+    def _sent_later(self) -> bytearray:
+        sent = bytearray(self.requests_count)
         for later in self.later:
             for index in later.indexes:
-                settled[index] = True
-        return settled
+                sent[index] = True
+        return sent
+
+    def _is_settled(self, part: Part, indexes: Sequence[int]) -> bool:
+        """Whether requests have landed, or are sent by a later round: a result of theirs that is lost is no error."""
+        landed = self.landed(self.round_, part)
+        return all(self._sent_later[index] or (landed is not None and landed[index]) for index in indexes)
 
     def _is_over(self, part: Part) -> bool:
         batch = self.batches.of_part(self.round_, part)
@@ -104,7 +109,7 @@ class RoundRetrieval:
             self._take(results, indexes, None)
             return None
         absent = [index for custom_id, index in indexes.items() if custom_id not in results.contents.ids]
-        is_settled = all(self._settled[index] for index in absent)
+        is_settled = self._is_settled(part, absent)
         if results.gone is not None:
             if patience.with_errors and not is_settled:
                 return results.gone

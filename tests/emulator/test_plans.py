@@ -170,7 +170,7 @@ def test_missing_requests_are_not_counted_unwritten_ones_are(api: Any, emulator:
     assert (ids(api, batch["output_file_id"]), ids(api, batch["error_file_id"])) == (["r4"], ["r3"])
 
 
-def test_a_batch_whose_requests_are_all_missing_has_no_files(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_a_batch_of_missing_requests_has_no_files(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     batch = over(api, emulator, clock, sums(2), missing={"share": 1})
     assert batch["request_counts"] == {"total": 2, "completed": 0, "failed": 0}
     assert (batch["output_file_id"], batch["error_file_id"]) == (None, None)

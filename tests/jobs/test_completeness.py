@@ -34,14 +34,14 @@ class TestContents:
         found = contents_of([line("a") + line("b") + line("a"), b"\n", b"  \r\n", line("c")])
         assert (dict(found.ids), found.unreadable) == ({"a": 2, "b": 1, "c": 1}, 0)
 
-    def test_broken_lines_count_but_for_one_that_was_cut_off(self) -> None:
+    def test_broken_lines_count_unless_cut_off(self) -> None:
         found = contents_of([line("a") + b"<html>\n" + line("b") + b'{"custom_id": 7}\n', b'{"custom_id": "c'])
         assert (dict(found.ids), found.unreadable) == ({"a": 1, "b": 1}, 2)
 
     def test_a_last_line_needs_no_end(self) -> None:
         assert contents_of([line("a").strip()]).ids == {"a": 1}
 
-    def test_further_lines_of_a_request_are_none_of_another(self) -> None:
+    def test_repeated_lines_count_once(self) -> None:
         """Where nobody knows what was sent, each line counts."""
         found = contents_of([line("a"), line("a"), line("x"), line("x"), b"{\n"])
         assert (found.requests(None), found.requests({"a", "b"})) == (5, 4)

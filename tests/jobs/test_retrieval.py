@@ -198,7 +198,7 @@ def test_a_file_that_does_not_come_is_an_error_and_no_missing_row(
 
 
 @BY_ID
-def test_a_file_that_heals_within_an_hour_is_fetched(
+def test_a_file_that_heals_is_fetched(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, clock: Any
 ) -> None:
     """And what its batch has besides is counted once."""
@@ -212,7 +212,7 @@ def test_a_file_that_heals_within_an_hour_is_fetched(
     assert (answers.duplicates, answers.strangers, answers.completion_tokens) == (1, 1, 2)
 
 
-def test_of_a_lost_file_the_other_one_s_rows_stand(
+def test_the_other_files_rows_stand(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, client: SiliconFlowClient
 ) -> None:
     control.plan(failing={"positions": [1]})
@@ -242,7 +242,7 @@ def test_what_is_lost_is_sent_again_once_cleared(
 @pytest.mark.parametrize(
     "plan", [{"gone_seconds": 1e9}, {"lines_late_seconds": 1e9}, {"lowered_ids": True, "ids_cut_to": 3}], ids=str
 )
-def test_what_is_lost_of_an_older_round_is_not_waited_for(
+def test_an_older_rounds_lost_results_are_not_awaited(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, cleared: Submission, clock: Any, plan: Any
 ) -> None:
     """Once a person has had it sent again, in a round that counts."""
@@ -263,7 +263,7 @@ def test_what_is_lost_of_an_older_round_is_not_waited_for(
     assert (runner.to_repeat, clock.now) == ([1], started)
 
 
-def test_a_line_that_may_still_come_is_waited_for_without_counts(
+def test_without_counts_missing_lines_are_awaited(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, clock: Any
 ) -> None:
     """Once the wait is over it is missing, as where the counts say so."""
@@ -278,7 +278,7 @@ def test_a_line_that_may_still_come_is_waited_for_without_counts(
         assert (clock.now - started >= 600) is waited
 
 
-def test_results_of_another_job_are_not_taken_for_landed_ones(
+def test_another_jobs_results_are_not_landed_ones(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, tmp_path: Path
 ) -> None:
     control.plan(gone_seconds=1e9)

@@ -375,7 +375,7 @@ class TestDownloadResults:
     @pytest.mark.parametrize(
         "fault", [{"kind": "garbage"}, {"status": 404}, {"status": 503}, {"kind": "cut", "after_bytes": 20}], ids=str
     )
-    def test_a_file_that_cannot_be_had_is_asked_for_again_for_a_while(
+    def test_an_unavailable_file_is_asked_for_again(
         self, download, client, file_id, context, clock, emulator, tmp_path, fault: dict[str, Any]
     ) -> None:
         """A page in its place is not taken for an empty result."""

@@ -756,7 +756,7 @@ class TestResults:
         ],
         ids=str,
     )
-    def test_what_comes_late_is_waited_for_and_bought_once(
+    def test_late_results_are_waited_for_and_bought_once(
         self, infer: Infer, run: Run, rows: Rows, control: Control, plan: dict[str, float], deferrable: bool
     ) -> None:
         control.plan(nth=2, **plan)
@@ -781,7 +781,7 @@ class TestResults:
         ],
         ids=str,
     )
-    def test_what_is_not_delivered_is_an_error_and_bought_once_cleared(
+    def test_undelivered_results_are_bought_only_once_cleared(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, plan: dict[str, Any], message: str
     ) -> None:
         control.plan(nth=2, **plan)
@@ -808,7 +808,7 @@ class TestResults:
         ],
         ids=str,
     )
-    def test_ids_that_come_back_changed_stop_the_job_and_buy_nothing(
+    def test_changed_ids_stop_the_job_and_buy_nothing(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, plan: dict[str, Any], examples: str
     ) -> None:
         items = [{"id": f"ID-{i}", "q": each} for i, each in enumerate(sums(9))]
@@ -820,9 +820,7 @@ class TestResults:
         assert Counter(statuses(rows())) == {"succeeded": 6, "unfinished": 3}
         assert_nothing_was_bought_twice(control, 9)
 
-    def test_requests_that_half_a_batch_lacks_stop_the_job(
-        self, infer: Infer, run: Run, control: Control, context: Any
-    ) -> None:
+    def test_half_a_batch_missing_stops_the_job(self, infer: Infer, run: Run, control: Control, context: Any) -> None:
         control.plan(missing={"positions": [0, 1]}, counts_late_seconds=1e9)
         for _ in range(2):
             with pytest.raises(SiliconFlowError, match=r"neither of its files has 2 of its 3 requests, such as 'requ"):
@@ -831,7 +829,7 @@ class TestResults:
         assert control.batches_created() == 1
 
     @pytest.mark.parametrize("is_counted", [True, False])
-    def test_a_single_missing_row_is_sent_again_where_the_counts_agree(
+    def test_a_single_missing_row_needs_agreeing_counts(
         self, infer: Infer, run: Run, control: Control, is_counted: bool
     ) -> None:
         control.plan(**{"missing" if is_counted else "unwritten": {"positions": [0]}})
@@ -842,7 +840,7 @@ class TestResults:
                 run(lambda: infer(requests=sums(1)))
             assert control.batches_created() == 1
 
-    def test_results_that_are_gone_are_missing_until_the_task_is_cleared(
+    def test_lost_results_are_missing_until_cleared(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, clock: Any, deferrable: bool
     ) -> None:
         """While others are sent again, and without waiting for them a second time."""
@@ -864,7 +862,40 @@ class TestResults:
         assert control.batches_created() == 5
         assert sorted(control.executions().counts.values()) == [1] * 5 + [2] * 4
 
-    def test_results_that_are_gone_later_stay_answers(
+    @pytest.mark.parametrize(
+        "plan", [{"files_late_seconds": 500.0}, {"lines_late_seconds": 500.0}, {"gone_seconds": 3000.0}], ids=str
+    )
+    def test_a_new_rounds_late_results_are_awaited(
+        self, infer: Infer, run: Run, control: Control, context: Any, plan: dict[str, float]
+    ) -> None:
+        def make() -> Any:
+            return infer(requests=sums(3), max_rounds=1, retries=3)
+
+        control.plan(failing={"positions": [1]})
+        with pytest.raises(MissedSuccessRateError):
+            run(make)
+        context["ti"].clear(retries=3)
+        control.plan(**plan)
+        assert run(make)["counts"] == {"succeeded": 3}
+
+    def test_an_unfetched_new_round_is_not_landed(
+        self, infer: Infer, run: Run, control: Control, context: Any, rows: Rows
+    ) -> None:
+        def make() -> Any:
+            return infer(requests=sums(3), max_rounds=1, retries=3)
+
+        control.plan(failing={"positions": [1]})
+        with pytest.raises(MissedSuccessRateError):
+            run(make)
+        context["ti"].clear(retries=3)
+        control.plan(lines_late_seconds=5000.0)
+        for _ in range(2):
+            with pytest.raises(SiliconFlowError, match="but its output file has 0"):
+                run(make)
+            assert statuses(rows()) == ["succeeded", "unfinished", "succeeded"]
+            context["ti"].try_number += 1
+
+    def test_landed_results_outlive_their_files(
         self, infer: Infer, run: Run, rows: Rows, control: Control, clock: Any
     ) -> None:
         run(lambda: infer(requests=sums(9)))
@@ -881,7 +912,7 @@ class TestResults:
         ids=str,
     )
     @pytest.mark.parametrize("seconds", [3000, 5000], ids=["heals", "lasts"])
-    def test_a_file_that_cannot_be_read_holds_no_other_part(
+    def test_an_unreadable_file_holds_no_other_part(
         self,
         infer: Infer,
         run: Run,
@@ -914,7 +945,7 @@ class TestResults:
         assert_nothing_was_bought_twice(control, 9)
 
     @pytest.mark.parametrize("status", [403, 404, 503])
-    def test_a_batch_that_cannot_be_asked_for_fails_no_task(
+    def test_an_unreachable_batch_fails_no_task(
         self, infer: Infer, run: Run, control: Control, clock: Any, status: int
     ) -> None:
         """Once its wait is over, when its answers are fetched."""
@@ -925,7 +956,7 @@ class TestResults:
         assert control.answers()["GET /batches/{id}"][status] > 6
         assert_nothing_was_bought_twice(control, 9)
 
-    def test_landed_answers_survive_a_part_that_cannot_be_fetched(
+    def test_landed_answers_survive_an_unfetched_part(
         self, infer: Infer, run: Run, rows: Rows, control: Control
     ) -> None:
         run(lambda: infer(requests=sums(9)))
@@ -937,7 +968,7 @@ class TestResults:
 
 
 class TestSignedUrls:
-    def test_a_url_that_expires_while_others_are_fetched_is_asked_for_anew(
+    def test_an_expired_url_is_asked_for_anew(
         self, infer: Infer, run: Run, control: Control, part_lines: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
     ) -> None:
         part_lines(3)
