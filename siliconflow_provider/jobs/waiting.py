@@ -19,12 +19,12 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
 )
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.jobs.healing import HEALING_TIME
 
 AGE_SHARE = 0.05
 SHORTEST_PAUSE = 10.0
 LONGEST_PAUSE = 300.0
 GRACE = timedelta(hours=1)
-HEALING_TIME = timedelta(minutes=10)
 JITTER = 0.1
 COMING_ALONG = 0.25
 QUIET_TIME = timedelta(hours=1)

@@ -182,40 +182,40 @@ def test_an_outage_ends_no_wait_before_the_deadline(batch: Make, at: At, error: 
 
 
 @pytest.mark.parametrize("error", HOPELESS, ids=repr)
-def test_what_cannot_heal_ends_a_wait_after_ten_minutes(batch: Make, at: At, error: SiliconFlowError) -> None:
+def test_what_cannot_heal_ends_a_wait_after_an_hour(batch: Make, at: At, error: SiliconFlowError) -> None:
     assert not may_heal(error)
     wait = BatchWait("batch_1", at(DAY), batch=batch())
-    for seconds, state in [(0, "running"), (300, "running"), (599, "running"), (600, "error")]:
+    for seconds, state in [(0, "running"), (300, "running"), (3599, "running"), (3600, "error")]:
         wait.failed(error, at(seconds))
         assert wait.state(at(seconds)) == state
 
 
-def test_an_answer_ends_the_ten_minutes(batch: Make, at: At) -> None:
+def test_an_answer_ends_the_hour(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     wait.failed(REFUSED, at(0))
     wait.saw(batch())
-    wait.failed(REFUSED, at(599))
-    assert wait.state(at(650)) == "running"
-    assert wait.state(at(1199)) == "error"
+    wait.failed(REFUSED, at(3599))
+    assert wait.state(at(3650)) == "running"
+    assert wait.state(at(7199)) == "error"
 
 
-def test_the_ten_minutes_begin_with_the_refusal_and_not_with_an_outage_before_it(batch: Make, at: At) -> None:
+def test_the_hour_begins_with_the_refusal_and_not_with_an_outage_before_it(batch: Make, at: At) -> None:
     """A service that comes back from an outage may refuse a key for a moment."""
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for seconds in range(0, HOUR, 300):
         wait.failed(BUSY, at(seconds))
     wait.failed(REFUSED, at(HOUR))
     assert wait.state(at(HOUR)) == "running"
-    wait.failed(REFUSED, at(HOUR + 600))
-    assert wait.state(at(HOUR + 600)) == "error"
+    wait.failed(REFUSED, at(2 * HOUR))
+    assert wait.state(at(2 * HOUR)) == "error"
 
 
-def test_an_outage_within_the_ten_minutes_begins_them_anew(batch: Make, at: At) -> None:
+def test_an_outage_within_the_hour_begins_it_again(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for error, seconds in [(REFUSED, 0), (BUSY, 300), (REFUSED, 700)]:
         wait.failed(error, at(seconds))
-    assert wait.state(at(700)) == "running"
-    assert wait.state(at(1300)) == "error"
+    assert wait.state(at(HOUR)) == "running"
+    assert wait.state(at(HOUR + 700)) == "error"
 
 
 def test_pauses_grow_while_asking_fails_and_return_when_it_succeeds(batch: Make, at: At) -> None:
@@ -386,7 +386,7 @@ def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
     late.failed(BUSY, at(0))
     assert wait_ends([over, late, refused], at(99)) is None
     assert wait_ends([over, late, refused], at(100)) is None
-    ends = wait_ends([over, late, refused], at(600))
+    ends = wait_ends([over, late, refused], at(HOUR))
     assert ends is not None
     assert [(each.batch_id, each.state, each.error) for each in ends] == [
         ("a", "over", None),

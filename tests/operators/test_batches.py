@@ -164,7 +164,7 @@ class TestCreateBatch:
         assert run(create) == first
         assert clock.alarms == []
 
-    def test_a_key_that_stays_refused_ends_the_wait_after_ten_minutes(
+    def test_a_key_that_stays_refused_ends_the_wait_after_an_hour(
         self, create, run, connection, monkeypatch, clock
     ) -> None:
         first = run(lambda: create(wait_for_completion=False))
@@ -178,7 +178,7 @@ class TestCreateBatch:
             BatchWaitError, match=r"gave up asking.*Invalid token.*check the API key.*not known"
         ) as failure:
             run(create)
-        assert clock.now - started >= 600
+        assert clock.now - started >= 3600
         assert "sk-revoked" not in str(failure.value)
 
     @pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"waits": [{}]}])

@@ -120,13 +120,13 @@ def test_an_outage_does_not_end_the_wait(sensor, run, batch_id, emulator, option
     assert run(sensor) == batch_id
 
 
-def test_a_key_that_stays_refused_ends_the_wait_after_ten_minutes(sensor, run, monkeypatch, emulator, clock) -> None:
+def test_a_key_that_stays_refused_ends_the_wait_after_an_hour(sensor, run, monkeypatch, emulator, clock) -> None:
     value = {"conn_type": "siliconflow", "host": emulator.base_url, "password": "sk-wrong"}
     monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))
     started = clock.now
     with pytest.raises(BatchWaitError, match=r"gave up asking.*Invalid token"):
         run(sensor)
-    assert 600 <= clock.now - started < 1300
+    assert 3600 <= clock.now - started < 4300
 
 
 def test_a_batch_that_was_not_named_is_refused_at_once(sensor, run) -> None:
