@@ -105,9 +105,6 @@ class RoundRetrieval:
     def _take_or_wait(self, part: Part, results: ResultFiles, patience: Patience) -> SiliconFlowError | None:
         indexes = indexes_by_id(self.requests, self.round_, part)
         problem = problem_of(results.batch, results.contents, indexes)
-        if results.gone is None and problem is None:
-            self._take(results, indexes, None)
-            return None
         absent = [index for custom_id, index in indexes.items() if custom_id not in results.contents.ids]
         is_settled = self._is_settled(part, absent)
         if results.gone is not None:
@@ -116,7 +113,9 @@ class RoundRetrieval:
             log.warning("results of batch %s are lost: %s", results.batch.id, results.gone)
             self._take(results, indexes, "the service does not find the results of the batch any more")
             return None
-        assert problem is not None
+        if problem is None:
+            self._take(results, indexes, None)
+            return None
         if patience.with_delivery and not is_settled:
             return UnreadableAnswerError(problem.message)
         if problem.is_error and not (is_settled or self.is_cleared):
