@@ -18,6 +18,18 @@ from siliconflow_provider.storage_errors import MissingFileError, StorageError, 
 
 # s3fs reads ten chunks at a time, of 50 MiB each unless it is told otherwise.
 S3_CHUNK_BYTES = 1 << 23
+# As storages name them: first those that are equal for equal bytes.
+VERSION_FIELDS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "generation",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "created",
+)
 
 
 def storage_path(path: str | os.PathLike[str], argument: str = "output_path") -> ObjectStoragePath:
@@ -155,3 +167,18 @@ def version_of(path: ObjectStoragePath, argument: str = "output_path") -> int | 
         path.fs.invalidate_cache()
         version: int | None = path.fs.checksum(path.path) if path.fs.exists(path.path) else None
         return version
+
+
+def stamp_of(path: ObjectStoragePath, argument: str = "input_path") -> list[str] | None:
+    """Return a file's size and, where the storage shows it, what tells its versions apart; None when there is no file.
+
+    :raises StorageError: when it cannot be asked for
+    """
+    try:
+        with storage_errors("read", argument, path):
+            path.fs.invalidate_cache()
+            info = path.fs.info(path.path)
+    except MissingFileError:
+        return None
+    version = next((info[name] for name in VERSION_FIELDS if info.get(name)), "")
+    return [str(info.get("size")), str(version)]

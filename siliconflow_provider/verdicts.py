@@ -95,11 +95,18 @@ def _how_to_cancel(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
     return f"client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {calls}"
 
 
-def describe_job(manifest: Mapping[str, Any], running: Sequence[str], repeated: int, siliconflow_conn_id: str) -> str:
+def describe_job(
+    manifest: Mapping[str, Any],
+    running: Sequence[str],
+    repeated: int | None,
+    siliconflow_conn_id: str,
+    elsewhere: Sequence[str] = (),
+) -> str:
     """Say of a job how many requests came to what and why, what still costs, and what clearing the task does.
 
-    :param running: ids of the batches that still run
-    :param repeated: how many requests are sent again when the task is cleared
+    :param running: ids of its batches that still run
+    :param repeated: how many requests are sent again when the task is cleared; None where it would begin another job
+    :param elsewhere: ids of batches of the same task that still run, and are no part of this job
     """
     counts, total = dict(manifest["counts"]), manifest["rows"]
     succeeded = counts.pop("succeeded", 0)
@@ -107,6 +114,8 @@ def describe_job(manifest: Mapping[str, Any], running: Sequence[str], repeated: 
     said = f"{succeeded:,} of {total:,} requests succeeded in {rounds} round{'' if rounds == 1 else 's'}"
     if counts:
         said += f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})"
+    if manifest.get("kept"):
+        said += f"; {manifest['kept']:,} answers were kept from the job before"
     reasons = [
         f"{each['count']:,} x {each['code'] or 'error'}: {each['message'].rstrip('.')}"
         for each in manifest["errors"][:3]
@@ -115,10 +124,25 @@ def describe_job(manifest: Mapping[str, Any], running: Sequence[str], repeated: 
         said += f"; most often: {'; '.join(reasons)}"
     tokens = manifest["tokens"]
     said += f". Billed: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
-    said += f". {describe_running(running, siliconflow_conn_id)}" if running else ". Nothing runs any more"
+    if running:
+        said += f". {describe_running(running, siliconflow_conn_id)}"
+    if elsewhere:
+        said += f". {_describe_elsewhere(elsewhere, siliconflow_conn_id)}"
+    if not running and not elsewhere:
+        said += ". Nothing runs any more"
+    if repeated is None:
+        return said
     if repeated:
         return f"{said}. Clearing the task sends again what has no good answer ({repeated:,}) and keeps the rest"
     return f"{said}. Clearing the task buys nothing"
+
+
+def _describe_elsewhere(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
+    verb = "runs" if len(batch_ids) == 1 else "run"
+    return (
+        f"Beside this job, {_batches(batch_ids)} {verb} on for an earlier one of this task, and what is answered is "
+        f"billed. To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
+    )
 
 
 _NOT_RETRIED = "Airflow does not retry this; clearing the task submits and buys a new batch"

@@ -51,6 +51,12 @@ class Workspace:
         publish(self.local / name, self.directory / name)
         self._versions[name] = version_of(self.directory / name)
 
+    def keep(self, name: str, new_name: str) -> None:
+        """Publish what is published as one file as another one too, if it is there."""
+        # Not the local copy of this name: it may be what is about to take the place.
+        if fetch(self.directory / name, self._local_path(new_name)):
+            self.publish(new_name)
+
     def restore(self, *names: str) -> None:
         """Publish once more what this attempt has published of these, where another has put its own in their place."""
         for name in names:

@@ -13,13 +13,13 @@ import pendulum
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import IncompleteListError, SiliconFlowError
+from siliconflow_provider.api.errors import IncompleteListError, NotFoundError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.content import content_in_name, file_name
 from siliconflow_provider.jobs.creation import cancel_younger, create, wait_for_list
 from siliconflow_provider.jobs.files import FilePart
 from siliconflow_provider.jobs.healing import may_be_tried_again, pauses_while_healing
-from siliconflow_provider.jobs.job import Round
+from siliconflow_provider.jobs.job import Kept, Round
 from siliconflow_provider.jobs.own_batches import BatchFinder, OwnBatches
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.jobs.records import Records
@@ -45,14 +45,21 @@ class JobBatches:
     :param submission: of any part; file, content and round are the part's
     :param records: where creates are written down
     :param ended: batches that are known to be over, also where the service's list still shows them running
+    :param kept: what the job has from the one that it replaced
     """
 
     def __init__(
-        self, client: SiliconFlowClient, submission: Submission, records: Records, ended: Iterable[Batch] = ()
+        self,
+        client: SiliconFlowClient,
+        submission: Submission,
+        records: Records,
+        ended: Iterable[Batch] = (),
+        kept: Kept | None = None,
     ) -> None:
         self._client = client
         self._submission = submission
         self._records = records
+        self._kept = kept or Kept()
         self._ended = {each.id: each for each in ended}
         self._finder = BatchFinder(client, submission, records, self._ended.values(), may_be_of_job)
         self._seen = OwnBatches()
@@ -78,6 +85,8 @@ class JobBatches:
             log.warning("could not list all batches of this job: %s", self._seen.error)
         groups: dict[tuple[str | None, str], list[Batch]] = {}
         for batch in self._seen.batches:
+            if batch.id in self._kept.collected:
+                continue
             name = batch.metadata.get("airflow_round"), batch.metadata.get("airflow_input", "")[:SHORTEST_DIGEST]
             groups.setdefault(name, []).append(self._ended.get(batch.id, batch))
         for round_ in rounds:
@@ -85,7 +94,7 @@ class JobBatches:
                 submission = self._submission_of(round_, part)
                 group = groups.pop((str(round_.number), submission.input_key[:SHORTEST_DIGEST]), [])
                 self._take_group(round_, part, submission, group)
-        rest = [batch for group in groups.values() for batch in group]
+        rest = [batch for group in groups.values() for batch in group if batch.id not in self._kept.others]
         counted = filter(self._submission.created_since_last_clear, rest)
         self._others = [each for each in counted if runs_or_has_answered(each)]
 
@@ -98,6 +107,39 @@ class JobBatches:
         best = batch_to_collect(group, submission)
         if best is not None:
             self._found[round_.number, part.sha256] = best
+
+    @property
+    def error(self) -> SiliconFlowError | None:
+        """Why the last look may have missed some."""
+        return self._seen.error
+
+    @property
+    def collected(self) -> list[str]:
+        """Ids of the batches that are over, also of those that the job was given with its kept answers."""
+        return [*self._kept.collected, *(each.id for each in self._found.values() if each.is_terminal)]
+
+    @property
+    def others(self) -> list[str]:
+        """Ids of all other batches that the task is known to have."""
+        shown = [each.id for each in (*self._found.values(), *self._seen.batches)]
+        collected = set(self.collected)
+        return [each for each in dict.fromkeys([*shown, *self._kept.others]) if each not in collected]
+
+    def running_elsewhere(self) -> list[Batch]:
+        """Return those of the task that still run, or may, and are of no part of this job."""
+        own = {each.id for each in self._found.values()}
+        shown = {each.id: each for each in self._seen.batches}
+        found = [shown.get(each) or self._ask(each) for each in self.others if each not in own]
+        return [each for each in found if each is not None and not each.is_terminal]
+
+    def _ask(self, batch_id: str) -> Batch | None:
+        try:
+            return self._client.get_batch(batch_id)
+        except NotFoundError:
+            return None
+        except SiliconFlowError as error:
+            log.warning("could not ask whether batch %s still runs: %s", batch_id, error)
+            return Batch(id=batch_id, status="unknown")
 
     @property
     def foreign_batches(self) -> list[Batch]:

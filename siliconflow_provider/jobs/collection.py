@@ -89,13 +89,17 @@ class Answers:
         """Whether the files of this batch have brought a row for a request."""
         return self._offsets[index] >= self._start
 
-    def take_row(self, row: ResultRow) -> None:
-        """Take in a row that an earlier attempt has landed, where there is none, or it is better."""
+    def take_row(self, row: ResultRow, *, is_billed: bool = True) -> None:
+        """Take in a row that an earlier attempt has landed, where there is none, or it is better.
+
+        :param is_billed: whether its tokens are this job's
+        """
         if row.index is None or row.index >= len(self._statuses) or row.status == "unfinished":
             return
         if not self.has_row(row.index) or (row.status == "succeeded" and not self.is_good(row.index)):
-            self.prompt_tokens += row.prompt_tokens or 0
-            self.completion_tokens += row.completion_tokens or 0
+            if is_billed:
+                self.prompt_tokens += row.prompt_tokens or 0
+                self.completion_tokens += row.completion_tokens or 0
             self._keep(row.index, row)
 
     def assume(self, index: int, row: ResultRow) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, TypeVar
 
 import msgspec
@@ -17,6 +17,7 @@ from siliconflow_provider.jobs.parts import Part
 # What only attempts read is kept apart from what users read.
 INTERNAL = "_siliconflow"
 JOB, REQUESTS, ROWS = f"{INTERNAL}/job.json", f"{INTERNAL}/requests.jsonl", f"{INTERNAL}/rows.jsonl"
+KEPT = f"{INTERNAL}/kept.jsonl"
 RESULTS, MANIFEST = "results.jsonl", "manifest.json"
 T = TypeVar("T")
 
@@ -38,47 +39,80 @@ class Files(Protocol):
     def names(self, directory: str) -> list[str]: ...
     def discard(self, name: str) -> None: ...
     def publish(self, name: str) -> None: ...
+    def keep(self, name: str, new_name: str) -> None: ...
     def restore(self, *names: str) -> None: ...
     def publish_json(self, name: str, value: Any) -> None: ...
     def read_json(self, name: str, kind: type[T]) -> T | None: ...
 
 
 class RequestFiles:
-    """Local copies of the requests of a job's rounds, known to be what was planned."""
+    """Local copies of the requests of a job's rounds, known to be what was planned.
 
-    def __init__(self, files: Files) -> None:
+    :param directory: of the job's own files
+    """
+
+    def __init__(self, files: Files, directory: str = "") -> None:
         self._files = files
-        self._checked: set[int] = set()
+        self._directory = directory
+        self._checked: set[str] = set()
 
     def path(self, round_: Round) -> Path:
         """Return the file of a round.
 
         :raises RequestsLostError: when it is gone or was changed
         """
-        name = requests_name(round_.number)
+        name = own_name(REQUESTS if sends_all(round_) else requests_name(round_.number), self._directory)
         path = self._files.fetch(name)
         if path is None:
             raise RequestsLostError(
                 f"{self._files.url(name)} is gone: put it back, or start a new job in another output_path"
             )
-        if round_.number not in self._checked:
+        if name not in self._checked:
             if not all(map(partial(_is_unchanged, path), round_.parts)):
                 raise RequestsLostError(
                     f"{self._files.url(name)} of this job was changed: put back what it was, or start a new job in "
                     "another output_path"
                 )
-            self._checked.add(round_.number)
+            self._checked.add(name)
         return path
 
 
 def requests_name(round_number: int) -> str:
-    """Return the name of the file with the requests of a round."""
-    return REQUESTS if round_number == 1 else f"{INTERNAL}/round-{round_number}.jsonl"
+    """Return the name of the file with the requests of a round that does not send all of the job."""
+    return f"{INTERNAL}/round-{round_number}.jsonl"
 
 
 def plan_name(round_number: int) -> str:
     """Return the name of the file that says what a later round is."""
     return f"{INTERNAL}/round-{round_number}.json"
+
+
+def own_name(name: str, directory: str) -> str:
+    """Return where a job has a file of its own: jobs after the first one do not touch those of the job before."""
+    return f"{INTERNAL}/{directory}/{PurePosixPath(name).name}" if directory else name
+
+
+def replaced_name(name: str, job_id: str) -> str:
+    """Return where the results and the manifest of a job are kept when another one writes its own."""
+    return f"{INTERNAL}/replaced/{job_id}/{name}"
+
+
+def sends_all(round_: Round) -> bool:
+    """Whether a round's requests are all of the job's."""
+    return round_.number == 1 and not round_.indexes
+
+
+def lines_at(path: Path, positions: Iterable[int]) -> Iterator[bytes]:
+    """Yield the lines at these positions of a file, which ascend."""
+    wanted = iter(positions)
+    following = next(wanted, None)
+    with path.open("rb") as lines:
+        for position, line in enumerate(lines):
+            if following is None:
+                return
+            if position == following:
+                yield line
+                following = next(wanted, None)
 
 
 def _is_unchanged(path: Path, part: Part) -> bool:

@@ -97,6 +97,8 @@ def build_job_manifest(
 ) -> dict[str, Any]:
     """Return the manifest of a job of many batches.
 
+    Its tokens are those of these batches: what answers cost that were kept from another job stands in that one's.
+
     :param batches: each with its round and its part
     :param forgotten: the reports of those that the service does not show any more
     :param custom_ids: gives the ids of requests at these positions
@@ -113,6 +115,7 @@ def build_job_manifest(
         "paths": paths,
         "rows": job.requests,
         "counts": answers.counts(),
+        "kept": 0 if job.kept is None else job.kept.rows,
         "tokens": {"prompt": answers.prompt_tokens, "completion": answers.completion_tokens},
         "finish_reasons": answers.finish_reasons(),
         "errors": answers.commonest_errors(custom_ids),

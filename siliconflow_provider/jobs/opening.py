@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import uuid
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pendulum
+from msgspec import structs
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.durations import completion_window_text
+from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs import creation
 from siliconflow_provider.jobs.batches import may_be_of_job, runs_or_has_answered
-from siliconflow_provider.jobs.files import JOB, REQUESTS, ROWS, Files, JobFilesError
-from siliconflow_provider.jobs.job import Job, Round
-from siliconflow_provider.jobs.own_batches import BatchFinder, OwnBatches
+from siliconflow_provider.jobs.collection import Validate
+from siliconflow_provider.jobs.files import JOB, KEPT, REQUESTS, ROWS, Files, JobFilesError, own_name, requests_name
+from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
+from siliconflow_provider.jobs.own_batches import BatchFinder
+from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.jobs.preparation import Prepared, prepare
 from siliconflow_provider.jobs.recipe import Recipe
 from siliconflow_provider.jobs.records import FileRecords
+from siliconflow_provider.jobs.reuse import EarlierAnswers, keep_answers, write_rest
+from siliconflow_provider.jobs.runner import HandedOver, JobRunner, Settings
 from siliconflow_provider.jobs.submission import Submission
 
 log = logging.getLogger(__name__)
@@ -26,18 +36,37 @@ log = logging.getLogger(__name__)
 Source = tuple[str, Iterable[Any], Recipe]
 
 
+@dataclass(frozen=True)
+class _Replaced:
+    """The job that a cleared task replaces.
+
+    :param earlier: its answers, None when a person wants everything anew
+    """
+
+    job: Job
+    changes: list[str]
+    earlier: EarlierAnswers | None
+    left: HandedOver
+    validate: Validate | None
+
+
 def open_job(
     client: SiliconFlowClient,
     files: Files,
     submission: Submission,
-    definition: dict[str, str],
+    definition: Mapping[str, str],
     make: Callable[[], Source],
+    validate: Validate | None = None,
 ) -> Job:
     """Return the job of this task instance.
+
+    That is the one which is there, also where it was defined otherwise, unless a person has cleared the task since:
+    then it lands what it has, and a new one begins with its answers to the requests that are still asked.
 
     :param submission: of any part of it
     :param definition: hashes of what the task asks for, by their name
     :param make: gives the source's name, its items and what is filled in; called for a new job only
+    :param validate: what an answer has to pass to be kept
     :raises JobFilesError: when the files are another job's, or those of one that has batches are gone
     """
     job = _settled_job(files)
@@ -48,12 +77,15 @@ def open_job(
     if not changes:
         _log_continuation(job)
         return job
-    planned_at = pendulum.from_timestamp(job.first_round.planned_at)
-    is_cleared = submission.is_cleared_since(job.first_round.max_tries, planned_at)
-    if not (is_cleared and submission.may_start_over(planned_at)):
-        raise _refusal(files, changes)
-    _warn_of_running_batches(_own_batches(client, files, replace(submission, key=job.key)), changes)
-    return _prepare(files, submission, definition, make, replaced=job)
+    with closing(JobRunner(client, files, job, Settings(submission, 0, validate, definition))) as runner:
+        if not runner.is_cleared:
+            log.warning("%s changed since the job was created: it goes on as it was, and buys nothing more", changes)
+            return job
+        with closing(EarlierAnswers()) as earlier:
+            given = None if "submission_key" in changes else earlier
+            replaced = _Replaced(job, changes, given, runner.hand_over(given), validate)
+            _warn_of(replaced.left.running, changes)
+            return _prepare(files, submission, definition, make, replaced)
 
 
 def _settled_job(files: Files) -> Job | None:
@@ -66,58 +98,104 @@ def _settled_job(files: Files) -> Job | None:
     return files.read_json(JOB, Job)
 
 
-def _changes(files: Files, job: Job, submission: Submission, definition: dict[str, str]) -> list[str]:
+def _changes(files: Files, job: Job, submission: Submission, definition: Mapping[str, str]) -> list[str]:
     """Return the names of what is asked for otherwise than in the job that is there."""
     if job.key != submission.key and job.task != submission.label:
         raise JobFilesError(
             f"{files.url(JOB)} is the job of another task instance ({job.task}): give each its own output_path, such "
             "as one with {{ run_id }}, and {{ ti.map_index }} where the task is mapped"
         )
-    other_key = ["submission_key"] if job.key != submission.key else []
-    return other_key + job.changes(definition)
-
-
-def _refusal(files: Files, changes: list[str]) -> JobFilesError:
-    return JobFilesError(
-        f"{files.url(JOB)} was made with another {', '.join(changes)}, and a retry must not buy anything else: clear "
-        "the task to start a new job, or undo the change"
-    )
+    return job.changes(submission.key, definition)
 
 
 def _prepare(
     files: Files,
     submission: Submission,
-    definition: dict[str, str],
+    definition: Mapping[str, str],
     make: Callable[[], Source],
-    replaced: Job | None = None,
+    replaced: _Replaced | None = None,
 ) -> Job:
     name, items, recipe = make()
-    with files.create(REQUESTS) as requests, files.create(ROWS) as rows:
+    # The files of the job before stay until this one is written, and while another attempt goes on with it.
+    directory = "" if replaced is None else uuid.uuid4().hex
+    requests_file, rows_file = own_name(REQUESTS, directory), own_name(ROWS, directory)
+    with files.create(requests_file) as requests, files.create(rows_file) as rows:
         prepared = prepare(items, recipe, requests, rows, name=name)
-    job = _job(prepared, submission, definition)
-    other = _other_job(files, replaced)
+    job = _job(prepared, submission, definition, directory)
+    names = [requests_file, *([rows_file] if prepared.has_rows else [])]
+    if replaced is None:
+        others = _recorded_for_others(files, submission)
+        job = structs.replace(job, kept=Kept(others=others)) if others else job
+    else:
+        job = _with_kept(files, job, submission, replaced)
+        if job.kept is not None and job.kept.rows:
+            names += [own_name(KEPT, directory), own_name(requests_name(1), directory)]
+    known = None if replaced is None else replaced.job
+    other = _other_job(files, known)
     if other is None:
-        files.publish(REQUESTS)
-        if prepared.has_rows:
-            files.publish(ROWS)
-        other = _other_job(files, replaced)
+        for each in names:
+            files.publish(each)
+        other = _other_job(files, known)
     if other is None:
         # The job comes last: where it is, its requests are.
         files.publish_json(JOB, job)
         creation.wait_for_list()
         other = _other_job(files, job)
     if other is None:
-        files.restore(REQUESTS, ROWS)
+        files.restore(*names)
     else:
         changes = _changes(files, other, submission, definition)
         if changes:
-            raise _refusal(files, changes)
+            raise JobFilesError(describe_changes(files.url(JOB), changes))
         log.warning("another attempt of this task has prepared the job at the same time: it is taken over")
-        for each in (REQUESTS, ROWS):
+        for each in names:
             files.discard(each)
         return other
-    log.info("%d requests of %s, parts: %d, in %s", job.requests, name, len(prepared.parts), files.url(REQUESTS))
+    log.info("%d requests of %s, parts: %d, in %s", job.requests, name, len(job.first_round.parts), files.url(names[0]))
     return job
+
+
+def _recorded_for_others(files: Files, submission: Submission) -> list[str]:
+    """Return ids of batches that the task has created in this directory with another `submission_key`."""
+    records = FileRecords(files).read()
+    return [each.batch_id for each in records if each.batch_id and each.metadata.get("airflow_key") != submission.key]
+
+
+def _with_kept(files: Files, job: Job, submission: Submission, replaced: _Replaced) -> Job:
+    """Return a job with the answers of the one that it replaces, which sends the rest."""
+    count, given_up = 0, 0
+    rests: list[array[int]] = []
+    parts, path = job.first_round.parts, files.fetch(own_name(REQUESTS, job.directory))
+    if replaced.earlier is not None and replaced.earlier.count and path is not None:
+        with files.create(own_name(KEPT, job.directory)) as rows:
+            count, rests = keep_answers(replaced.earlier, path, parts, rows, replaced.validate)
+        given_up = replaced.earlier.count - count
+    log.info(
+        "a new job, since %s changed: of %d requests, %d keep the answer of the job before and %d are sent; %d answers "
+        "of the job before are given up, as nothing asks for them any more",
+        ", ".join(replaced.changes), job.requests, count, job.requests - count, given_up,
+    )  # fmt: skip
+    if not count or path is None:
+        return structs.replace(job, kept=replaced.left.kept)
+
+    def runs(part: Part) -> bool:
+        sent = replace(submission, content=part.sha256, round=1)
+        return any(map(sent.matches, replaced.left.running))
+
+    with files.create(own_name(requests_name(1), job.directory)) as file:
+        sent, indexes = write_rest(path, parts, rests, file, runs)
+    first_round = structs.replace(job.first_round, parts=sent, indexes=indexes)
+    kept = structs.replace(replaced.left.kept, rows=count, parts=parts)
+    return structs.replace(job, first_round=first_round, kept=kept)
+
+
+def _warn_of(running: list[Batch], changes: list[str]) -> None:
+    for each in running:
+        log.warning(
+            "batch %s (%s) of the job before runs on and is billed, while a new one with another %s begins; to cancel "
+            "it: client.cancel_batch(%r)",
+            each.id, each.status, ", ".join(changes), each.id,
+        )  # fmt: skip
 
 
 def _other_job(files: Files, known: Job | None) -> Job | None:
@@ -127,14 +205,16 @@ def _other_job(files: Files, known: Job | None) -> Job | None:
     return there if there is not None and (known is None or there.id != known.id) else None
 
 
-def _job(prepared: Prepared, submission: Submission, definition: dict[str, str]) -> Job:
+def _job(prepared: Prepared, submission: Submission, definition: Mapping[str, str], directory: str) -> Job:
     return Job(
         key=submission.key,
         task=submission.label,
-        definition=definition,
+        definition=dict(definition),
         requests=prepared.requests,
         has_rows=prepared.has_rows,
         first_round=Round(1, prepared.parts, submission.max_tries, clock.now().int_timestamp),
+        completion_window=completion_window_text(submission.completion_window),
+        directory=directory,
     )
 
 
@@ -147,7 +227,7 @@ def _log_continuation(job: Job) -> None:
 
 
 def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submission: Submission) -> None:
-    found = _own_batches(client, files, submission)
+    found = BatchFinder(client, submission, FileRecords(files), may_be_ours=may_be_of_job).look()
     lost = [each.id for each in found.batches if runs_or_has_answered(each)]
     if lost:
         raise JobFilesError(
@@ -157,19 +237,3 @@ def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submis
         )
     if found.error is not None:
         raise found.error
-
-
-def _own_batches(client: SiliconFlowClient, files: Files, submission: Submission) -> OwnBatches:
-    return BatchFinder(client, submission, FileRecords(files), may_be_ours=may_be_of_job).look()
-
-
-def _warn_of_running_batches(found: OwnBatches, changes: list[str]) -> None:
-    if found.error is not None:
-        log.warning("could not list all batches of the job before: %s", found.error)
-    for each in found.batches:
-        if not each.is_terminal:
-            log.warning(
-                "batch %s (%s) of the job before runs on and is billed, while a new one with another %s begins; to "
-                "cancel it: client.cancel_batch(%r)",
-                each.id, each.status, ", ".join(changes), each.id,
-            )  # fmt: skip

@@ -60,6 +60,10 @@ class PartWriter:
         self._lines += lines
         self._bytes += len(block)
 
+    def cut(self) -> None:
+        """Begin a new part with the next line."""
+        self._end()
+
     def finish(self) -> list[Part]:
         """Write what is left, and return the parts."""
         self._end()

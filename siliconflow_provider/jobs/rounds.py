@@ -35,6 +35,7 @@ def next_step(
     rounds_left: int,
     deadline: pendulum.DateTime | None,
     now: pendulum.DateTime,
+    may_submit: bool = True,
 ) -> Step:
     """Return the next step of a job.
 
@@ -43,11 +44,12 @@ def next_step(
     :param to_repeat: how many requests a further round would have; None until the answers have been collected
     :param rounds_left: how many rounds may still be sent
     :param deadline: at which waiting ends; None stands for no batch, so nothing to wait for
+    :param may_submit: whether parts that have no batch may be submitted
     """
     missing = [each for each in parts if each.sha256 not in batches]
     running = [each for each in batches.values() if not each.is_terminal]
     is_late = deadline is not None and now >= deadline
-    if missing and not is_late:
+    if missing and may_submit and not is_late:
         return Step("submit", parts=missing)
     if running and not is_late:
         return Step("wait", batches=running)

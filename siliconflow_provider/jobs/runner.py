@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import pendulum
@@ -12,11 +12,13 @@ import pendulum
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import parse_completion_window
+from siliconflow_provider.api.errors import IncompleteListError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.batches import JobBatches
 from siliconflow_provider.jobs.collection import Answers, Validate
 from siliconflow_provider.jobs.files import (
     JOB,
+    KEPT,
     REQUESTS,
     RESULTS,
     ROWS,
@@ -24,16 +26,17 @@ from siliconflow_provider.jobs.files import (
     JobFilesError,
     RequestFiles,
     RequestsLostError,
-    plan_name,
-    requests_name,
+    own_name,
 )
-from siliconflow_provider.jobs.job import Job, PlannedRound, Round
-from siliconflow_provider.jobs.landing import Landed, land
+from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
+from siliconflow_provider.jobs.landing import Landed, land, rows_in
 from siliconflow_provider.jobs.listing import RETENTION
-from siliconflow_provider.jobs.parts import Part, PartWriter
+from siliconflow_provider.jobs.parts import Part
+from siliconflow_provider.jobs.plans import RoundPlans
 from siliconflow_provider.jobs.records import FileRecords
 from siliconflow_provider.jobs.request_lines import read_request
 from siliconflow_provider.jobs.retrieval import Retrieval
+from siliconflow_provider.jobs.reuse import EarlierAnswers
 from siliconflow_provider.jobs.submission import Submission
 from siliconflow_provider.jobs.waiting import GRACE
 
@@ -47,15 +50,30 @@ class Settings:
     :param submission: of any part; file, content and round are the part's
     :param max_rounds: that a task may send before a person clears it
     :param validate: may turn a row that succeeded into an invalid one
+    :param definition: hashes of what the task asks for, by their name
     """
 
     submission: Submission
     max_rounds: int
     validate: Validate | None = None
+    definition: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """What a job leaves to the one that replaces it.
+
+    :param running: batches of the task that are not over
+    """
+
+    kept: Kept
+    running: list[Batch]
 
 
 class JobRunner:
     """One attempt at a job. What has been submitted it learns from the service, everything else from the files.
+
+    A job that is defined otherwise than its task lands what was submitted, as it was defined, and buys nothing more.
 
     :param ended: batches that a wait has seen end
     """
@@ -65,15 +83,19 @@ class JobRunner:
     ) -> None:
         self._client = client
         self._files = files
-        self._requests = RequestFiles(files)
+        self._requests = RequestFiles(files, job.directory)
         self._job = job
         self._settings = settings
-        self.rounds = list(self._planned_rounds())
+        self.changes = job.changes(settings.submission.key, settings.definition)
+        window = job.completion_window or settings.submission.completion_window
+        self._submission = replace(settings.submission, key=job.key, completion_window=window)
+        self._plans = RoundPlans(files, job, self._requests)
+        self.rounds = list(self._plans.rounds())
         self._landed = Landed.read(files, job)
         self._answers: Answers | None = None
         self._collected: IO[bytes] | None = None
         self._is_any_lost = False
-        self._batches = JobBatches(client, settings.submission, FileRecords(files), ended)
+        self._batches = JobBatches(client, self._submission, FileRecords(files), ended, job.kept)
         self._batches.look_until_settled(self.rounds)
 
     def close(self) -> None:
@@ -93,38 +115,115 @@ class JobRunner:
         return self._batches.of_round(self.rounds[-1])
 
     @property
+    def has_batches(self) -> bool:
+        """Whether anything of the job has been submitted."""
+        return any(map(self._batches.of_round, self.rounds))
+
+    @property
+    def running_elsewhere(self) -> list[Batch]:
+        """The batches of this task instance that still run and are of no part of this job."""
+        return self._batches.running_elsewhere()
+
+    @property
     def is_cleared(self) -> bool:
         """Whether a person has let the task start over since the newest round was planned."""
-        newest, submission = self.rounds[-1], self._settings.submission
-        ends = [each.timing.ended_at for each in self.batches.values()]
-        planned_at = pendulum.from_timestamp(newest.planned_at)
+        return self._is_cleared_since(self.rounds[-1])
+
+    def _is_cleared_since(self, round_: Round) -> bool:
+        ends = [each.timing.ended_at for each in self._batches.of_round(round_).values()]
+        planned_at = pendulum.from_timestamp(round_.planned_at)
         ended_at = None if None in ends else max(filter(None, ends), default=planned_at)
-        return submission.is_cleared_since(newest.max_tries, planned_at) and submission.may_start_over(ended_at)
+        is_cleared = self._submission.is_cleared_since(round_.max_tries, planned_at)
+        return is_cleared and self._submission.may_start_over(ended_at)
+
+    @property
+    def _granted_rounds(self) -> list[Round]:
+        """The rounds that were planned since a person last cleared the task, the newest first.
+
+        Only neighbours are compared: a number that clearing sets may have been there many clears ago.
+        """
+        granted: list[Round] = []
+        for each in reversed(self.rounds):
+            if each.max_tries != self.rounds[-1].max_tries or self._is_cleared_since(each):
+                break
+            granted.append(each)
+        return granted
 
     @property
     def rounds_left(self) -> int:
         """How many rounds may still be planned."""
-        is_cleared_since = self._settings.submission.is_cleared_since
-        used = [
-            each for each in self.rounds
-            if not is_cleared_since(each.max_tries, pendulum.from_timestamp(each.planned_at))
-        ]  # fmt: skip
-        return self._settings.max_rounds - len(used)
+        return 0 if self.changes else self._settings.max_rounds - len(self._granted_rounds)
 
     @property
     def started_at(self) -> pendulum.DateTime | None:
-        """The moment from which a timeout counts, None while nothing has been submitted."""
-        return self._batches.started_at
+        """The moment from which a timeout counts, None while nothing has been submitted since the task was cleared."""
+        granted = self._granted_rounds
+        moments = (
+            batch.timing.created_at
+            for each in self.rounds
+            for batch in self._batches.of_round(each).values()
+            if each in granted or not batch.is_terminal
+        )
+        return min(filter(None, moments), default=None)
 
     @property
     def to_repeat(self) -> list[int] | None:
         """The positions of requests for a further round; None until the answers have been collected."""
+        if self.changes:
+            return []
         return None if self._answers is None else self._answers.to_repeat(is_cleared=self.is_cleared)
 
     @property
     def repeated_when_cleared(self) -> int:
         """How many requests a person sends again who clears the task."""
         return len((self._answers or self.collect()).to_repeat(is_cleared=True))
+
+    def check_found(self) -> None:
+        """Raise where it is not known which batches the job has.
+
+        :raises SiliconFlowError: which a retry may heal
+        """
+        is_whole = all(self._batches.of_part(each, part) is not None for each in self.rounds for part in each.parts)
+        error = self._batches.error
+        # What is written down is enough where the service cannot list all batches.
+        if error is not None and not is_whole and not isinstance(error, IncompleteListError):
+            raise error
+
+    def check_landable(self) -> None:
+        """Raise where a job whose definition has changed has nothing to land.
+
+        :raises SiliconFlowError: when that is not known
+        :raises JobFilesError: with what has changed
+        """
+        self.check_found()
+        if not self.has_batches:
+            landed = f". What it has answered is in {self._files.url(RESULTS)}" if self._landed.manifest else ""
+            raise JobFilesError(f"{self.describe_changes()}{landed}")
+
+    def hand_over(self, earlier: EarlierAnswers | None) -> HandedOver:
+        """Land what the batches that are over have answered, for a job that replaces this one.
+
+        :param earlier: is given the answers; None when they are not wanted
+        :raises RequestsLostError: when they are, and it is not known what they answer
+        """
+        self.check_found()
+        own = [batch for each in self.rounds for batch in self._batches.of_round(each).values()]
+        try:
+            if own:
+                self.finish(complete=all(each.is_terminal for each in own))
+            results = self._files.fetch(RESULTS) if own or self._landed.manifest else None
+            if earlier is not None and results is not None:
+                earlier.add(self._requests.path(self._job.all_requests), results)
+        except RequestsLostError as error:
+            if earlier is not None:
+                raise
+            log.warning("the answers of the job before are not written: %s", error)
+        running = [each for each in (*own, *self.running_elsewhere) if not each.is_terminal]
+        return HandedOver(Kept(collected=self._batches.collected, others=self._batches.others), running)
+
+    def describe_changes(self) -> str:
+        """Say that the job is not that of its task any more, and what a person can do."""
+        return describe_changes(self._files.url(JOB), self.changes)
 
     def submit(self, parts: Sequence[Part]) -> None:
         """Submit these parts of the newest round.
@@ -150,7 +249,7 @@ class JobRunner:
         self._batches.submit(self.rounds, parts, self._requests.path(newest))
         self._batches.look(self.rounds)
         # An attempt that was late may have written its own job meanwhile; it finds these batches and stops.
-        self._files.restore(JOB, REQUESTS, ROWS)
+        self._files.restore(JOB, self._own(REQUESTS), self._own(ROWS))
 
     def collect(self) -> Answers:
         """Fetch what all batches that are over have answered.
@@ -159,7 +258,10 @@ class JobRunner:
         """
         self.close()
         self._collected = self._files.create("collected")
-        answers = Answers(self._job.requests, self._collected, self._settings.validate)
+        # Of the type that its answers were asked for, nothing is left.
+        validate = None if "output_type" in self.changes else self._settings.validate
+        answers = Answers(self._job.requests, self._collected, validate)
+        self._take_kept(answers)
         outcome = self._retrieval.fill(answers, self.rounds)
         if answers.duplicates or answers.strangers:
             log.warning(
@@ -175,12 +277,10 @@ class JobRunner:
     def plan_round(self, indexes: Sequence[int]) -> None:
         """Write the file of a further round, with these requests of the job."""
         number = self.rounds[-1].number + 1
-        # An older job's was there when this attempt began.
-        self._files.discard(plan_name(number))
-        planned = self._planned(number)
+        planned = self._plans.look_for(number)
         if planned is None:
             self._land_what_cannot_be_fetched_later()
-            planned = self._plan(number, indexes)
+            planned = self._plans.write(number, indexes, self._submission.max_tries)
             log.info("round %d: %d requests are sent again, in %d batches", number, len(indexes), len(planned.parts))
         else:
             log.warning("round %d was planned by another attempt at the same time: it is taken over", number)
@@ -189,14 +289,19 @@ class JobRunner:
         self._batches.look(self.rounds)
 
     def finish(self, *, complete: bool) -> dict[str, Any]:
-        """Write one row a request and the manifest, publish both, and return the manifest."""
-        answers = self._answers or self.collect()
+        """Write one row a request and the manifest, publish both, and return the manifest.
+
+        Where the definition has changed, what was written under the job's own one stays.
+        """
         batches = [
             (each, part, batch)
             for each in self.rounds
             for part in each.parts
             if (batch := self._batches.of_part(each, part)) is not None
         ]
+        if self.changes and self._landed.has_all(batches):
+            return self._landed.manifest
+        answers = self._answers or self.collect()
         manifest = land(
             self._files, self._job, answers, batches, self._landed, custom_ids=self._custom_ids, complete=complete
         )
@@ -208,23 +313,6 @@ class JobRunner:
         return Retrieval(
             self._client, self._files, self._requests, self._job.requests, self._batches, self._landed, self.is_cleared
         )
-
-    def _plan(self, number: int, indexes: Sequence[int]) -> Round:
-        wanted = iter(indexes)
-        following = next(wanted, None)
-        with self._files.create(requests_name(number)) as file:
-            writer = PartWriter(file)
-            with self._requests.path(self._job.first_round).open("rb") as lines:
-                for index, line in enumerate(lines):
-                    if index == following:
-                        writer.write(line)
-                        following = next(wanted, None)
-            parts = writer.finish()
-        planned = Round(number, parts, self._settings.submission.max_tries, clock.now().int_timestamp, list(indexes))
-        self._files.publish(requests_name(number))
-        # The plan comes last: where it is, its requests are.
-        self._files.publish_json(plan_name(number), PlannedRound(self._job.id, planned))
-        return planned
 
     def _land_all_but_failed(self, answers: Answers) -> None:
         """Write down what is answered, unless that is nothing."""
@@ -238,22 +326,31 @@ class JobRunner:
 
         So that what is lost already is not asked for again for an hour, it is written down too.
         """
-        over_at = clock.now() + parse_completion_window(self._settings.submission.completion_window) + GRACE
+        over_at = clock.now() + parse_completion_window(self._submission.completion_window) + GRACE
         if self._is_any_lost or any(each + RETENTION <= over_at for each in self._batches.created_at):
             self.finish(complete=False)
-
-    def _planned(self, number: int) -> Round | None:
-        planned = self._files.read_json(plan_name(number), PlannedRound)
-        return planned.round if planned is not None and planned.job_id == self._job.id else None
-
-    def _planned_rounds(self) -> Iterator[Round]:
-        planned: Round | None = self._job.first_round
-        while planned is not None:
-            yield planned
-            planned = self._planned(planned.number + 1)
 
     def _custom_ids(self, positions: set[int]) -> dict[int, str]:
         if not positions:
             return {}
-        with self._requests.path(self._job.first_round).open("rb") as lines:
+        with self._requests.path(self._job.all_requests).open("rb") as lines:
             return {index: read_request(line).custom_id for index, line in enumerate(lines) if index in positions}
+
+    def _take_kept(self, answers: Answers) -> None:
+        """Take in the answers that were kept when this job replaced another.
+
+        :raises RequestsLostError: when they are gone
+        """
+        kept = 0 if self._job.kept is None else self._job.kept.rows
+        path = self._files.fetch(self._own(KEPT)) if kept else None
+        for row in () if path is None else rows_in(path):
+            answers.take_row(row, is_billed=False)
+            kept -= 1
+        if kept:
+            raise RequestsLostError(
+                f"{self._files.url(self._own(KEPT))} is missing or truncated; restore it: it has answers that were "
+                "kept when this job replaced another one"
+            )
+
+    def _own(self, name: str) -> str:
+        return own_name(name, self._job.directory)

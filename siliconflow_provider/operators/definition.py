@@ -11,12 +11,14 @@ from siliconflow_provider.jobs.recipe import Recipe
 from siliconflow_provider.jobs.structured import RESPONSE_FORMAT, OutputSchema
 from siliconflow_provider.jobs.submission import Submission, digest
 from siliconflow_provider.operators.identity import attempt_fields, identity_label, identity_parts, run_parts
+from siliconflow_provider.storage import stamp_of, storage_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from siliconflow_provider.operators.inference import BatchInferenceOperator
 
+INPUT_FILE = "the file at input_path"
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 
@@ -56,9 +58,13 @@ def submission_of(task: BatchInferenceOperator, context: Context) -> Submission:
 
 
 def definition_of(task: BatchInferenceOperator, schema: OutputSchema | None) -> dict[str, str]:
-    """Return hashes of what its job is made by; items that are given or returned are not looked at."""
+    """Return hashes of what its job is made by; items that are given or returned are not looked at.
+
+    :raises StorageError: when the input cannot be asked for
+    """
     asked = {
         "input_path": task.input_path,
+        INPUT_FILE: None if task.input_path is None else stamp_of(storage_path(task.input_path, "input_path")),
         "prompt": task.prompt,
         "id_column": task.id_column,
         "system_prompt": task.system_prompt,
@@ -68,7 +74,9 @@ def definition_of(task: BatchInferenceOperator, schema: OutputSchema | None) -> 
         "completion_window": completion_window_text(task.completion_window),
         "connection": _service_of(task.hook.get_conn().base_url),
     }
-    return {name: fingerprint(value) for name, value in asked.items()}
+    hashes = {name: fingerprint(value) for name, value in asked.items()}
+    # A file that is gone is no other one: its job goes on without it.
+    return hashes if asked[INPUT_FILE] is not None else {**hashes, INPUT_FILE: ""}
 
 
 def _service_of(base_url: str) -> str:

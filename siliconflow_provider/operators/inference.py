@@ -159,6 +159,8 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
 
     def _go_on(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
         with self._attempt(context, ended) as runner:
+            if runner.changes:
+                runner.check_landable()
             while True:
                 self._stop_if_killed(runner)
                 deadline = self._deadline(runner)
@@ -190,7 +192,8 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
 
         client = self.hook.get_conn()
         schema = schema_of(self)
-        settings = Settings(submission_of(self, context), self.max_rounds, None if schema is None else schema.validate)
+        validate = None if schema is None else schema.validate
+        settings = Settings(submission_of(self, context), self.max_rounds, validate, definition_of(self, schema))
         settings.submission.check_arguments()
         with temporary_disk(), tempfile.TemporaryDirectory(prefix="siliconflow-") as local:
             files = Workspace(storage_path(self.output_path), Path(local))
@@ -199,8 +202,9 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                     client,
                     files,
                     settings.submission,
-                    definition_of(self, schema),
+                    settings.definition,
                     lambda: (str(self.input_path or "requests"), self.source(context), recipe_of(self, schema)),
+                    validate=validate,
                 )
                 with closing(JobRunner(client, files, job, settings, ended)) as runner:
                     yield runner
@@ -221,6 +225,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
             rounds_left=runner.rounds_left,
             deadline=deadline,
             now=clock.now(),
+            may_submit=not runner.changes,
         )
 
     def _deadline(self, runner: JobRunner) -> pendulum.DateTime | None:
@@ -247,11 +252,15 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         cancelled = self._cancel_overdue(step.batches) if self.cancel_on_timeout else []
         running = [each.id for each in step.batches if each.id not in cancelled]
         rate = manifest["counts"].get("succeeded", 0) / manifest["rows"] if manifest["rows"] else 1.0
-        said = describe_job(manifest, running, runner.repeated_when_cleared, self.siliconflow_conn_id)
+        elsewhere = [each.id for each in runner.running_elsewhere]
+        repeated = None if runner.changes else runner.repeated_when_cleared
+        said = describe_job(manifest, running, repeated, self.siliconflow_conn_id, elsewhere)
         if cancelled:
             raise BatchCancelledError(
                 f"the time was over at {deadline}, so cancel_on_timeout has cancelled {', '.join(cancelled)}: {said}"
             )
+        if runner.changes and not running:
+            raise JobDefinitionError(f"{runner.describe_changes()}. In {manifest['paths']['results']}: {said}")
         if not manifest["complete"]:
             raise BatchTimeoutError(f"the time was over at {deadline}, and a larger timeout waits longer: {said}")
         if self.min_success_rate is not None and rate < self.min_success_rate:

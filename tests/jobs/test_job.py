@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from siliconflow_provider.jobs.job import Job, Round, fingerprint
+from siliconflow_provider.jobs.job import Job, Kept, Round, fingerprint
 from siliconflow_provider.jobs.parts import Part
 
 FIRST = Part(first=0, lines=4, offset=0, bytes=40, sha256="a")
@@ -68,11 +68,25 @@ def test_a_job_of_another_schema_is_not_taken_for_one_of_this(version: Any) -> N
         ({"prompt": "3", "model": "0"}, ["prompt", "model"]),
         ({"model": "1", "prompt": "2", "seed": "4"}, ["seed"]),
         ({"model": "1"}, []),
+        ({"model": "", "prompt": "2"}, []),
     ],
 )
 def test_what_is_defined_otherwise_is_named(definition: dict[str, str], changes: list[str]) -> None:
-    """Also what the job does not know; what only the job knows, nobody asks for any more."""
-    assert Job(**FIELDS).changes(definition) == changes
+    """Also what the job does not know; not what only the job knows, and what cannot be told."""
+    assert Job(**FIELDS).changes("key-1", definition) == changes
+    assert Job(**FIELDS).changes("key-2", definition) == ["submission_key", *changes]
+
+
+def test_what_could_not_be_told_is_no_change() -> None:
+    job = Job(**{**FIELDS, "definition": {"model": "1", "file": ""}})
+    assert job.changes("key-1", {"model": "1", "file": "3"}) == []
+
+
+def test_a_round_of_some_requests_is_not_all_of_them() -> None:
+    whole, rest = Round(1, [FIRST, LAST], 0, 0), Round(1, [FIRST], 0, 0, [1, 2, 3, 4])
+    assert Job(**{**FIELDS, "first_round": whole, "kept": Kept(others=["batch_1"])}).all_requests is whole
+    job = Job(**{**FIELDS, "first_round": rest, "kept": Kept(rows=1, parts=[FIRST, LAST])})
+    assert [list(job.all_requests.indexes_of(each)) for each in job.all_requests.parts] == [[0, 1, 2, 3], [4]]
 
 
 @pytest.mark.parametrize(

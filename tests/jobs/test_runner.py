@@ -84,7 +84,11 @@ class TestPlans:
             ([2, 2, 3, 3], 3, 2, 0, False),
             ([2, 3, 3], 9, 1, 1, True),
             # A clear that this attempt, which is about to be ended, does not know of.
-            ([3], 2, 2, 2, False),
+            ([3], 2, 2, 1, False),
+            # Clears that have set the numbers of before.
+            ([5, 1, 2, 3, 4], 5, 1, 1, True),
+            ([5, 1, 2, 3, 4, 5], 5, 1, 0, False),
+            ([5, 5, 1], 5, 2, 2, True),
         ],
     )
     def test_rounds_are_counted_since_a_person_has_cleared_the_task(

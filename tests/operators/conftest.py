@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.operators.inference import BatchInferenceOperator
+from tests.kills import Killed
 
 
 @pytest.fixture
@@ -45,3 +47,32 @@ def rows(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
 def manifest(tmp_path: Path) -> Callable[[], dict[str, Any]]:
     """Reads its manifest."""
     return lambda: json.loads((tmp_path / "out" / "manifest.json").read_text())
+
+
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """Gives what the operator and what the modules below it have logged."""
+    caplog.set_level(logging.INFO, "siliconflow_provider")
+    return lambda: "".join(capsys.readouterr()) + caplog.text
+
+
+@pytest.fixture
+def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets the worker die when it calls a method for the n-th time: before it, or after it."""
+
+    def plan(owner: Any, name: str, *, nth: int = 1, after: bool = False) -> None:
+        original, calls = getattr(owner, name), 0
+
+        def dying(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == nth and not after:
+                raise Killed
+            done = original(*arguments, **options)
+            if calls == nth:
+                raise Killed
+            return done
+
+        monkeypatch.setattr(owner, name, dying)
+
+    return plan

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel
 
 from siliconflow_provider.jobs.submission import digest
-from siliconflow_provider.operators.definition import definition_of, recipe_of, schema_of, submission_of
+from siliconflow_provider.operators.definition import INPUT_FILE, definition_of, recipe_of, schema_of, submission_of
 from siliconflow_provider.operators.inference import BatchInferenceOperator
+from siliconflow_provider.storage import stamp_of, storage_path
 
 Task = Callable[..., BatchInferenceOperator]
 NAMES = [
     "input_path",
+    INPUT_FILE,
     "prompt",
     "id_column",
     "system_prompt",
@@ -125,6 +130,48 @@ def test_another_service_is_a_change(task: Task, monkeypatch: pytest.MonkeyPatch
     assert defined(task()) != before
 
 
+class TestInputFile:
+    @pytest.fixture(params=["in.jsonl", "in.jsonl.gz"])
+    def path(self, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+        path = tmp_path / request.param
+        path.write_bytes(b"one")
+        return path
+
+    def test_another_size_or_time_is_another_file(self, task: Task, path: Path) -> None:
+        def hashed() -> str:
+            return defined(task(input_path=str(path)))[INPUT_FILE]
+
+        before = hashed()
+        assert before == hashed()
+        stat = path.stat()
+        path.write_bytes(b"three")
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        longer = hashed()
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+        assert len({before, longer, hashed()}) == 3
+
+    def test_one_in_an_object_store_has_a_version_too(self, task: Task, object_store: str, tmp_path: Path) -> None:
+        path = storage_path(f"{object_store}/{tmp_path.name}/in.jsonl")
+
+        def hashed() -> str:
+            return defined(task(input_path=str(path)))[INPUT_FILE]
+
+        path.fs.pipe_file(path.path, b"one")
+        before = hashed()
+        assert before == hashed()
+        path.fs.pipe_file(path.path, b"two")
+        assert hashed() != before
+
+    def test_without_a_version_the_size_tells(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+        monkeypatch.setattr(LocalFileSystem, "info", lambda self, path: {"name": path, "size": 7})
+        assert stamp_of(storage_path(path)) == ["7", ""]
+
+    def test_one_that_is_gone_or_not_asked_for_cannot_be_told(self, task: Task, path: Path) -> None:
+        path.unlink()
+        assert defined(task(input_path=str(path)))[INPUT_FILE] == ""
+        assert defined(task(input_path=None, requests=["a"]))[INPUT_FILE] == ""
+
+
 def test_items_that_are_given_are_not_looked_at(task: Task) -> None:
     one, other = (task(input_path=None, requests=iter(each)) for each in (["a"], ["b", "c"]))
     assert defined(one) == defined(other)
@@ -145,7 +192,7 @@ def test_another_schema_is_told_from_another_by_what_it_asks_for(task: Task) -> 
 
 
 def test_a_definition_has_no_secret(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert all(len(each) == 16 for each in defined(task(output_type=Answer)).values())
+    assert all(len(each) in (0, 16) for each in defined(task(output_type=Answer)).values())
     assert "sk-secret" not in json.dumps(defined(task()))
 
 

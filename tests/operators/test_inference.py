@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,6 +36,7 @@ from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.results import read_results
 from siliconflow_provider.storage_errors import StorageError
 from siliconflow_provider.workspace import Workspace
+from tests.kills import Killed
 
 Infer = Callable[..., Any]
 Run = Callable[..., Any]
@@ -60,39 +60,6 @@ def statuses(rows: list[dict[str, Any]]) -> list[str]:
 def assert_nothing_was_bought_twice(control: Control, answered: int) -> None:
     executions = control.executions()
     assert (executions.distinct, executions.most) == (answered, 1)
-
-
-@pytest.fixture
-def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """Gives what the operator and what the modules below it have logged."""
-    caplog.set_level(logging.INFO, "siliconflow_provider")
-    return lambda: "".join(capsys.readouterr()) + caplog.text
-
-
-class Killed(BaseException):
-    """The worker dies."""
-
-
-@pytest.fixture
-def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Lets the worker die when it calls a method for the n-th time: before it, or after it."""
-
-    def plan(owner: Any, name: str, *, nth: int = 1, after: bool = False) -> None:
-        original, calls = getattr(owner, name), 0
-
-        def dying(*arguments: Any, **options: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == nth and not after:
-                raise Killed
-            done = original(*arguments, **options)
-            if calls == nth:
-                raise Killed
-            return done
-
-        monkeypatch.setattr(owner, name, dying)
-
-    return plan
 
 
 class TestIn:
@@ -255,7 +222,7 @@ class TestContinue:
         kill(JobRunner, "submit", after=True)
         with pytest.raises(Killed):
             run(lambda: infer(input_path=str(path), prompt="{q}"))
-        path.write_text('{"q": "3 + 1"}\n')
+        path.unlink()
         assert run(lambda: infer(input_path=str(path), prompt="{q}"))["rows"] == 2
         assert "going on with the job of 2027-01-15 08:00:00 UTC: 2 requests, parts: 1;" in logged()
         assert_nothing_was_bought_twice(control, 2)
@@ -266,7 +233,7 @@ class TestContinue:
         run(lambda: infer(requests=sums(3)))
         with pytest.raises(
             JobDefinitionError,
-            match=r"was made with another system_prompt, model, and a retry must not buy.*clear the task",
+            match=r"system_prompt, model changed since .*, and a retry submits no different job.*clear the task",
         ):
             run(lambda: infer(requests=sums(3), model="m", system_prompt="s"))
         assert control.batches_created() == 1
@@ -290,7 +257,7 @@ class TestContinue:
         run(lambda: infer(requests=sums(6), prompt=None))
         context["ti"].clear()
         run(lambda: infer(requests=[*sums(5), "6 + 6"], id_column="id"))
-        assert (control.batches_created(), control.executions().total) == (3, 6 + 3)
+        assert (control.batches_created(), control.executions().total) == (3, 6 + 1)
 
     @pytest.mark.parametrize("is_over", [True, False])
     def test_lost_files_stop_the_job_while_its_batches_run_or_have_answered(
@@ -1011,7 +978,7 @@ class TestStructuredOutput:
 
     def test_another_schema_is_another_definition(self, infer: Infer, run: Run) -> None:
         run(lambda: infer(requests=sums(1), output_type=Answer))
-        with pytest.raises(JobDefinitionError, match="another output_type"):
+        with pytest.raises(JobDefinitionError, match="output_type changed since"):
             run(lambda: infer(requests=sums(1), output_type=dict[str, int]))
 
 
