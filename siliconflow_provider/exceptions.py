@@ -8,7 +8,7 @@ MissedSuccessRateError (AirflowFailException)   a job is over, and too few reque
 JobDefinitionError (AirflowFailException)   the job in the directory is another one than the task asks for
 SubmissionStoppedError (AirflowFailException)   a batch may be there already, and is not submitted again
 BatchWaitError (AirflowException)           the wait ended before the batch did; a retry takes the batch over
-└── BatchTimeoutError
+└── BatchTimeoutError (AirflowFailException)    ... at its deadline, which a retry does not move
 InvalidConnectionError (AirflowException)   a field of the Airflow connection cannot be used
 """
 
@@ -49,8 +49,8 @@ class BatchWaitError(AirflowException):
     """Waiting ended without the batch having ended."""
 
 
-class BatchTimeoutError(BatchWaitError):
-    """The batch was not over at the deadline."""
+class BatchTimeoutError(BatchWaitError, AirflowFailException):
+    """The batch was not over at the deadline. Airflow does not retry it, since the deadline would be the same."""
 
 
 class InvalidConnectionError(AirflowException, ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.exceptions import VERDICTS, BatchCancelledError, BatchTimeoutError, BatchWaitError
@@ -17,7 +17,7 @@ def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
 
     :raises BatchVerdictError: when one failed, expired or was cancelled, also by us at the deadline
     :raises BatchTimeoutError: when one was not over at the deadline
-    :raises BatchWaitError: when one could no longer be asked for
+    :raises BatchWaitError: when one could no longer be asked for, or cancelled at the deadline: a retry may
     """
     from siliconflow_provider.jobs.waiting import describe_end
 
@@ -26,14 +26,16 @@ def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
             raise VERDICTS[end.batch.final_status](f"{describe_end(end.batch)}. {_consequences(end.batch)}")
         if end.state == "cancelled":
             raise BatchCancelledError(
-                f"{_describe_deadline(end)}, so cancel_on_timeout has cancelled it. {_delivered(end.batch_id)}. "
+                f"{describe_deadline(end)}, so cancel_on_timeout has cancelled it. {_delivered(end.batch_id)}. "
                 f"{_NOT_RETRIED}"
             )
     for end in ends:
+        if end.state == "timeout" and end.error is not None:
+            raise BatchWaitError(f"{describe_deadline(end)}. {describe_running([end.batch_id], siliconflow_conn_id)}")
         if end.state == "timeout":
             raise BatchTimeoutError(
-                f"{_describe_deadline(end)}. {describe_running([end.batch_id], siliconflow_conn_id)}. "
-                "A larger timeout waits longer"
+                f"{describe_deadline(end)}. It runs on, and what is answered is billed. {_how_to_go_on(end)}. "
+                f"To cancel: {_how_to_cancel([end.batch_id], siliconflow_conn_id)}"
             )
         if end.state == "error":
             raise BatchWaitError(
@@ -97,15 +99,18 @@ def _how_to_cancel(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
 
 def describe_job(
     manifest: Mapping[str, Any],
-    running: Sequence[str],
+    unread: Sequence[Batch],
     repeated: int | None,
     siliconflow_conn_id: str,
+    *,
+    cancelled: Collection[str] = (),
     elsewhere: Sequence[str] = (),
 ) -> str:
     """Say of a job how many requests came to what and why, what still costs, and what clearing the task does.
 
-    :param running: ids of its batches that still run
+    :param unread: its batches that were not over, whose answers are therefore in no file yet
     :param repeated: how many requests are sent again when the task is cleared; None where it would begin another job
+    :param cancelled: ids of those of them that were cancelled
     :param elsewhere: ids of batches of the same task that still run, and are no part of this job
     """
     counts, total = dict(manifest["counts"]), manifest["rows"]
@@ -124,6 +129,8 @@ def describe_job(
         said += f"; most often: {'; '.join(reasons)}"
     tokens = manifest["tokens"]
     said += f". Billed: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
+    said += _also_billed(unread)
+    running = [each.id for each in unread if each.id not in cancelled]
     if running:
         said += f". {describe_running(running, siliconflow_conn_id)}"
     if elsewhere:
@@ -145,6 +152,16 @@ def _describe_elsewhere(batch_ids: Sequence[str], siliconflow_conn_id: str) -> s
     )
 
 
+def _also_billed(batches: Sequence[Batch]) -> str:
+    """Say what else is billed: what is answered in batches whose answers nobody has read."""
+    if not batches:
+        return ""
+    counts = [each.request_counts for each in batches if each.request_counts is not None]
+    answered, total = sum(each.completed for each in counts), sum(each.total for each in counts)
+    known = f"{answered:,} of {total:,} requests" if len(counts) == len(batches) else "how many is unknown"
+    return f", and what is answered in {_batches([each.id for each in batches])} ({known})"
+
+
 _NOT_RETRIED = "Airflow does not retry this; clearing the task submits and buys a new batch"
 
 
@@ -162,11 +179,44 @@ def _delivered(batch_id: str, answers: str = "What it has answered is") -> str:
     return f"{answers} billed and kept for 30 days: DownloadResultsOperator with batch_id={batch_id!r} writes it"
 
 
-def _describe_deadline(end: WaitEnd) -> str:
-    state = f"is {end.batch.status}" if end.batch is not None else "was never seen"
-    counts = end.batch.request_counts if end.batch is not None else None
-    done = f", {counts.completed + counts.failed:,} of {counts.total:,} requests done" if counts is not None else ""
-    message = f"batch {end.batch_id} was not over at the deadline, {end.deadline} UTC: it {state}{done}"
+def describe_deadline(end: WaitEnd) -> str:
+    """Say that a batch was not over at the deadline, and how far it was."""
+    message = f"batch {end.batch_id} was not over at the deadline, {end.deadline} UTC: it {_describe_state(end)}"
     if end.error is not None:
-        message += f" as far as is known, since asking fails ({end.error})"
+        message += f" as far as is known ({end.error})"
     return message
+
+
+def describe_unfinished(ends: Sequence[WaitEnd]) -> str:
+    """Say which batches are not over, and of a single one how far it is."""
+    which = _batches([each.batch_id for each in ends])
+    return f"{which} was over: it {_describe_state(ends[0])}" if len(ends) == 1 else f"{which} were over"
+
+
+def _describe_state(end: WaitEnd) -> str:
+    if end.batch is None:
+        return "was never seen"
+    counts = end.batch.request_counts
+    done = f", {counts.completed + counts.failed:,} of {counts.total:,} requests done" if counts is not None else ""
+    return f"is {end.batch.status}{done}"
+
+
+def _how_to_go_on(end: WaitEnd) -> str:
+    """Say why a retry could not wait longer, and which timeout would."""
+    import pendulum
+
+    from siliconflow_provider.api.durations import format_duration
+    from siliconflow_provider.jobs.waiting import deadline_of
+
+    longer, last = "a larger timeout", None
+    deadline = pendulum.parse(end.deadline or "")
+    if end.batch is not None and isinstance(deadline, pendulum.DateTime):
+        last = deadline_of([end.batch], None, deadline)
+        if end.batch.timing.created_at is not None:
+            longer = f"a timeout of more than {format_duration(deadline - end.batch.timing.created_at)}"
+        if last > deadline:
+            longer += f", or none, which lasts until {last.to_datetime_string()} UTC"
+    return (
+        "Airflow does not retry this, since timeout counts from the batch's creation. To go on with it, set "
+        f"{longer}, and clear the task"
+    )

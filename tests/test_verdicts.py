@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.api.errors import ServerError
-from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.models import Batch, RequestCounts
 from siliconflow_provider.verdicts import describe_job, describe_kill, describe_running
 
 KEPT = "Clearing the task buys nothing"
@@ -14,7 +14,8 @@ KEPT = "Clearing the task buys nothing"
 
 def described(running: Sequence[str] = (), repeated: int = 0, **fields: Any) -> str:
     usual = {"counts": {"succeeded": 3}, "rows": 3, "rounds": 1, "errors": [], "tokens": {"prompt": 0, "completion": 0}}
-    return describe_job({**usual, **fields}, running, repeated, "my_conn")
+    batches = [Batch(each, "in_progress", request_counts=RequestCounts(1000, 143, 2)) for each in running]
+    return describe_job({**usual, **fields}, batches, repeated, "my_conn")
 
 
 def error(count: int, code: str | None, message: str) -> dict[str, Any]:
@@ -76,6 +77,15 @@ def test_what_still_costs_and_what_clearing_does_comes_last(running: list[str], 
     assert ("Nothing runs any more" in said) is not bool(running)
     if running:
         assert f". {describe_running(running, 'my_conn')}. " in said
+
+
+def test_what_running_batches_have_answered_is_billed_too() -> None:
+    said = described(["batch_1"])
+    assert "0 completion tokens, and what is answered in batch batch_1 (143 of 1,000 requests). " in said
+    batches = [Batch("batch_1", "cancelling", request_counts=RequestCounts(9, 4, 0)), Batch("batch_2", "in_queue")]
+    manifest = {"counts": {}, "rows": 3, "rounds": 1, "errors": [], "tokens": {"prompt": 0, "completion": 0}}
+    said = describe_job(manifest, batches, 0, "my_conn", cancelled=["batch_1"])
+    assert "and what is answered in batches batch_1, batch_2 (how many is unknown). The batch batch_2 runs on" in said
 
 
 @pytest.mark.parametrize(

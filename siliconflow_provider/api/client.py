@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
+import pendulum
 from requests_toolbelt import MultipartEncoder
 
 from siliconflow_provider.api.download import Download
@@ -71,6 +72,10 @@ class SiliconFlowClient:
     def base_url(self) -> str:
         """Where the API is."""
         return self._transport.base_url
+
+    def now(self) -> pendulum.DateTime:
+        """Return the present moment (UTC) by the service's clock, as far as its answers have told it."""
+        return self._transport.now()
 
     def get_account(self) -> Account:
         """Return the account that the key belongs to, with its balance."""

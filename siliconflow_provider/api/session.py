@@ -12,6 +12,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
+from siliconflow_provider.api.clock import ServiceClock
 from siliconflow_provider.api.errors import InvalidRequestError
 
 LONGEST_IDLE_SECONDS = 1.0
@@ -134,7 +135,15 @@ class Session(requests.Session):
         for scheme in ("http://", "https://"):
             self.mount(scheme, OwnAdapter())
         self.auth = auth
+        self.service_clock = ServiceClock()
         self._api_origin = auth.origin
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        """Send a request, and note what time it is for the API."""
+        response = super().send(request, **options)
+        if origin(response.url) == self._api_origin:
+            self.service_clock.note(response.headers.get("Date"))
+        return response
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return where an answer sends the request; nothing when that is no URL, so that it counts as a refusal."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
+import pendulum
 import requests
 
 from siliconflow_provider.api import clock
@@ -52,6 +53,10 @@ class Transport:
         self._remedies = api_remedies(self.base_url, label)
         self._place = f"the base URL of {label}" if label else "the base URL"
         self._session = Session(BearerAuth(self._api_key, self.base_url))
+
+    def now(self) -> pendulum.DateTime:
+        """Return the present moment (UTC) by the service's clock."""
+        return self._session.service_clock.now()
 
     def retry(self, action: Callable[[], T], *, repeatable: bool, progressed: Callable[[], bool] = lambda: False) -> T:
         """Run an action, and again after a pause while it fails in a way that may heal.

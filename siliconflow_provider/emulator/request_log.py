@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ class RequestLog:
         if self._printing:
             self._print(f"{self._now():%H:%M:%S} {method} {path} {status} {milliseconds:.0f} ms")
 
+    def date(self) -> str:
+        """Return the present as HTTP writes it."""
+        return formatdate(self._clock(), usegmt=True)
+
     def _print(self, text: str) -> None:
         try:
             print(text, flush=True)
@@ -60,7 +65,7 @@ class RequestLog:
 
 
 class LoggedApp:
-    """An application whose requests are logged and whose answers carry a trace id."""
+    """An application whose requests are logged and whose answers carry a trace id and the emulator's date."""
 
     def __init__(self, app: ASGIApp, log: RequestLog) -> None:
         self._app = app
@@ -80,7 +85,8 @@ class LoggedApp:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (TRACE_HEADER, request_id.encode())]
+                own = [(TRACE_HEADER, request_id.encode()), (b"date", self._log.date().encode())]
+                message["headers"] = [*message.get("headers", []), *own]
             await send(message)
 
         self._log.received(request_id, method, path)

@@ -237,6 +237,8 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Its answers have the date of its own clock.
+        date_header=False,
         proxy_headers=False,
     )
 

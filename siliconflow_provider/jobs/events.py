@@ -78,4 +78,4 @@ def _is_end(end: WaitEnd) -> bool:
         return False
     if end.state == "over":
         return end.batch is not None and end.batch.is_terminal
-    return end.state in ("timeout", "error")
+    return end.state in ("timeout", "execution_timeout", "error")

@@ -96,6 +96,7 @@ class BatchWait:
     """The wait for one batch: told what each poll brought, it says what to do next. Does nothing itself.
 
     :param deadline: None stands for the batch's expiry and an hour, once it has been seen
+    :param stop_at: the moment at which the task's `execution_timeout` is over
     :param poll_interval: seconds between polls; None for the schedule of `pause_before_poll`
     :param asked_at: Unix seconds of the last poll, where one schedules them
     :param due_at: Unix seconds of the next one; None when there is none
@@ -104,6 +105,7 @@ class BatchWait:
     batch_id: str
     deadline: pendulum.DateTime | None = None
     poll_interval: float | None = None
+    stop_at: pendulum.DateTime | None = None
     batch: Batch | None = None
     error: SiliconFlowError | None = None
     failing_since: pendulum.DateTime | None = None
@@ -125,19 +127,27 @@ class BatchWait:
         self.refused_since = None if may_heal(error) else self.refused_since or now
 
     def state(self, now: pendulum.DateTime) -> str:
-        """Return `running`, `over`, `timeout`, or `error` when asking has become pointless."""
+        """Return `running`, `over`, `timeout`, `execution_timeout`, or `error` when asking has become pointless.
+
+        :param now: by the clock of the service, as are the wait's own moments
+        """
         if self.batch is not None and self.batch.is_terminal:
             return "over"
         if self.deadline is None and self.batch is not None:
             self.deadline = deadline_of([self.batch], None, now)
-        if self.deadline is not None and now >= self.deadline:
-            return "timeout"
+        if self.ends_at is not None and now >= self.ends_at:
+            return "timeout" if self.ends_at == self.deadline else "execution_timeout"
         if self.refused_since is not None and now - self.refused_since >= HEALING_TIME:
             return "error"
         return "running"
 
+    @property
+    def ends_at(self) -> pendulum.DateTime | None:
+        """The moment at which the wait ends whatever the batch does, None while nothing says when."""
+        return min((each for each in (self.deadline, self.stop_at) if each is not None), default=None)
+
     def pause(self, now: pendulum.DateTime, jitter: float = 0.0) -> float:
-        """Return the seconds until the next poll, which is never later than the deadline.
+        """Return the seconds until the next poll, which is never later than the end of the wait.
 
         :param jitter: a number from 0 to 1, which shortens the pause by up to a tenth
         """
@@ -146,8 +156,8 @@ class BatchWait:
             failing = (now - self.failing_since).total_seconds()
             pause = max(pause, min(failing, LONGEST_PAUSE))
         pause *= 1 - JITTER * jitter
-        if self.deadline is not None:
-            pause = min(pause, max(0.0, self.deadline.timestamp() - now.timestamp()))
+        if self.ends_at is not None:
+            pause = min(pause, max(0.0, self.ends_at.timestamp() - now.timestamp()))
         return pause
 
     def schedule(self, now: pendulum.DateTime, since: float, jitter: float = 0.0) -> None:
@@ -209,13 +219,22 @@ def next_pause(waits: Sequence[BatchWait], now: pendulum.DateTime) -> float:
     return min(wait.pause(now) for wait in waits if wait.state(now) == "running")
 
 
+def seconds_to_the_end(waits: Sequence[BatchWait], now: pendulum.DateTime) -> float:
+    """Return the seconds until all waits have ended, whatever their batches do; infinite when nothing says when."""
+    open_waits = [wait for wait in waits if wait.state(now) == "running"]
+    if any(wait.ends_at is None for wait in open_waits):
+        return inf
+    return max((wait.ends_at.timestamp() - now.timestamp() for wait in open_waits if wait.ends_at), default=0.0)
+
+
 @dataclass(frozen=True)
 class WaitEnd:
     """How the wait for one batch ended.
 
-    :param state: `over`, `timeout` or `error`, as `BatchWait.state` says, or `cancelled` by us at the deadline
+    :param state: as `BatchWait.state` says, or `cancelled` by us at the deadline
     :param batch: as it was last seen, without references to results: those may be signed URLs
     :param error: of the last poll, if that failed
+    :param deadline: the moment (UTC) at which the wait ends whatever the batch does
     """
 
     batch_id: str
@@ -235,7 +254,7 @@ def wait_ends(waits: Sequence[BatchWait], now: pendulum.DateTime) -> list[WaitEn
             state=wait.state(now),
             batch=wait.batch,
             error=None if wait.error is None else str(wait.error),
-            deadline=None if wait.deadline is None else wait.deadline.to_datetime_string(),
+            deadline=None if wait.ends_at is None else wait.ends_at.to_datetime_string(),
         )
         for wait in waits
     ]

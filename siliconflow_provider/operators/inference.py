@@ -23,7 +23,7 @@ from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.requests import as_requests, items_of
 from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout, length_of
-from siliconflow_provider.verdicts import describe_job, raise_for_ends
+from siliconflow_provider.verdicts import SHOWN_BATCHES, describe_job, raise_for_ends
 
 if TYPE_CHECKING:
     import pendulum
@@ -214,7 +214,6 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                 raise SubmissionStoppedError(str(error)) from None
 
     def _next_step(self, runner: JobRunner, deadline: pendulum.DateTime | None) -> Step:
-        from siliconflow_provider.api import clock
         from siliconflow_provider.jobs.rounds import next_step
 
         to_repeat = runner.to_repeat
@@ -224,20 +223,19 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
             to_repeat=None if to_repeat is None else len(to_repeat),
             rounds_left=runner.rounds_left,
             deadline=deadline,
-            now=clock.now(),
+            now=self.hook.get_conn().now(),
             may_submit=not runner.changes,
         )
 
     def _deadline(self, runner: JobRunner) -> pendulum.DateTime | None:
-        from siliconflow_provider.api import clock
         from siliconflow_provider.jobs.waiting import deadline_of
 
-        length = length_of(self.timeout)
+        length, now = length_of(self.timeout), self.hook.get_conn().now()
         if length is not None:
-            moment: pendulum.DateTime = (runner.started_at or clock.now()) + length
+            moment: pendulum.DateTime = (runner.started_at or now) + length
             return moment
         running = [each for each in runner.batches.values() if not each.is_terminal]
-        return deadline_of(running, None, clock.now()) if running else None
+        return deadline_of(running, None, now) if running else None
 
     def _stop_if_killed(self, runner: JobRunner) -> None:
         running = [each.id for each in runner.batches.values() if not each.is_terminal]
@@ -249,20 +247,28 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
     def _finish(self, runner: JobRunner, step: Step, deadline: pendulum.DateTime | None) -> dict[str, Any]:
         """Write what there is, say what it means, and fail if that is asked for."""
         manifest = runner.finish(complete=not step.batches and not step.parts)
-        cancelled = self._cancel_overdue(step.batches) if self.cancel_on_timeout else []
-        running = [each.id for each in step.batches if each.id not in cancelled]
+        cancelled, failures = self._cancel_overdue(step.batches) if self.cancel_on_timeout else ([], [])
         rate = manifest["counts"].get("succeeded", 0) / manifest["rows"] if manifest["rows"] else 1.0
+        running = [each.id for each in step.batches if each.id not in cancelled]
         elsewhere = [each.id for each in runner.running_elsewhere]
         repeated = None if runner.changes else runner.repeated_when_cleared
-        said = describe_job(manifest, running, repeated, self.siliconflow_conn_id, elsewhere)
+        conn_id = self.siliconflow_conn_id
+        said = describe_job(manifest, step.batches, repeated, conn_id, cancelled=cancelled, elsewhere=elsewhere)
+        over = f"the job's timeout was over at {deadline.to_datetime_string()} UTC" if deadline else ""
+        if failures:
+            raise BatchWaitError(f"{over}, and cancel_on_timeout could not cancel all: {failures[0]}. {said}")
         if cancelled:
             raise BatchCancelledError(
-                f"the time was over at {deadline}, so cancel_on_timeout has cancelled {', '.join(cancelled)}: {said}"
+                f"{over}, so cancel_on_timeout has cancelled {', '.join(cancelled[:SHOWN_BATCHES])}"
+                f"{', ...' if len(cancelled) > SHOWN_BATCHES else ''}: {said}"
             )
         if runner.changes and not running:
             raise JobDefinitionError(f"{runner.describe_changes()}. In {manifest['paths']['results']}: {said}")
         if not manifest["complete"]:
-            raise BatchTimeoutError(f"the time was over at {deadline}, and a larger timeout waits longer: {said}")
+            raise BatchTimeoutError(
+                f"{over}: {said}. Airflow does not retry this, since timeout counts from the creation of the job's "
+                "first batch. To go on, set a larger timeout, or none, and clear the task"
+            )
         if self.min_success_rate is not None and rate < self.min_success_rate:
             raise MissedSuccessRateError(f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {said}")
         self.log.info("%s", said)
@@ -273,9 +279,23 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
             **{name: manifest[name] for name in ("rows", "counts", "tokens", "rounds")},
         }
 
-    def _cancel_overdue(self, batches: Sequence[Batch]) -> list[str]:
-        client = self.hook.get_conn()
-        return [each.id for each in batches if self._cancel(client, each.id, "cancel_on_timeout") is not None]
+    def _cancel_overdue(self, batches: Sequence[Batch]) -> tuple[list[str], list[str]]:
+        """Return the ids of what was cancelled, and why others were not: then a retry is worth it."""
+        from siliconflow_provider.api.errors import SiliconFlowError
+        from siliconflow_provider.jobs.cancellation import cancel_unless_over
+
+        client, cancelled, failures = self.hook.get_conn(), [], []
+        for each in batches:
+            try:
+                batch = cancel_unless_over(client, each.id)
+            except SiliconFlowError as error:
+                failures.append(str(error))
+            else:
+                if batch.final_status == "completed":
+                    failures.append(f"batch {batch.id} has completed in that moment")
+                else:
+                    cancelled.append(batch.id)
+        return cancelled, failures
 
 
 def _check_arguments(input_path: Any, requests: Any, max_rounds: int, min_success_rate: float | None) -> None:

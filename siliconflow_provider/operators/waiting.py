@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.exceptions import BatchWaitError
 from siliconflow_provider.operators.connection import ConnectionMixin
-from siliconflow_provider.verdicts import describe_kill, describe_running
+from siliconflow_provider.verdicts import describe_kill, describe_running, describe_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,7 @@ class BatchWaitingMixin(ConnectionMixin):
     timeout: Any
     cancel_on_kill: bool = False
     cancel_on_timeout: bool = False
+    execution_timeout: timedelta | None
     _is_killed: bool = False
 
     if TYPE_CHECKING:
@@ -51,38 +52,58 @@ class BatchWaitingMixin(ConnectionMixin):
 
         :raises TaskDeferred: to wait in the triggerer; the task goes on in `execute_complete`
         """
-        from siliconflow_provider.api import clock
         from siliconflow_provider.jobs.waiting import deadline_of
 
-        deadline = deadline_of(batches, length_of(self.timeout), clock.now())
+        deadline = deadline_of(batches, length_of(self.timeout), self.hook.get_conn().now())
         return self.wait_until(context, [each.id for each in batches], deadline)
 
     def wait_until(self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> Any:
-        """Wait like `wait_for_batches`, until a moment that is given."""
+        """Wait like `wait_for_batches`, until a moment that is given, by the service's clock."""
         if self.deferrable:
-            return self.defer_until(batch_ids, deadline)
+            return self.defer_until(context, batch_ids, deadline)
         return self._end_wait(context, self._wait_on_worker(batch_ids, deadline))
 
-    def defer_until(self, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> Any:
+    def defer_until(self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> Any:
         """Wait in the triggerer.
 
         :raises TaskDeferred: always, unless the task was killed before
         """
-        from siliconflow_provider.api import clock
         from siliconflow_provider.triggers.batches import BatchTrigger
 
+        client = self.hook.get_conn()
         if self._is_killed:
-            self._end_killed(self.hook.get_conn(), batch_ids)
+            self._end_killed(client, batch_ids)
             raise BatchWaitError(f"killed before waiting for {', '.join(batch_ids)}")
-        self.log.info("waiting in the triggerer, at most until %s UTC", deadline.to_datetime_string())
+        now = client.now()
+        stop_at = self._stop_at(context, now)
+        ends_at = deadline if stop_at is None else min(deadline, stop_at)
+        by = f" (execution_timeout={self.execution_timeout})" if ends_at is stop_at else ""
+        self.log.info("waiting in the triggerer, at most until %s UTC%s", ends_at.to_datetime_string(), by)
+        if self.cancel_on_kill:
+            self.log.info(
+                "cancel_on_kill needs a running triggerer: if this task is marked while none runs, the batches run on"
+            )
         return self.defer(
             trigger=BatchTrigger(
-                batch_ids, self.siliconflow_conn_id, deadline, self.poll_interval, self.cancel_on_kill
+                batch_ids, self.siliconflow_conn_id, deadline, self.poll_interval, self.cancel_on_kill, stop_at
             ),
             method_name="execute_complete",
             # A plain timedelta: Airflow 3 cannot send pendulum's kinds to its supervisor.
-            timeout=timedelta(seconds=max((deadline - clock.now()).total_seconds(), 0.0)) + TRIGGER_GRACE,
+            timeout=timedelta(seconds=max((ends_at - now).total_seconds(), 0.0)) + TRIGGER_GRACE,
         )
+
+    def _stop_at(self, context: Context, now: pendulum.DateTime) -> pendulum.DateTime | None:
+        """Return when `execution_timeout` is over. Airflow 2 ends a deferral then, Airflow 3 does not."""
+        from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+        from siliconflow_provider.api import clock
+
+        if self.execution_timeout is None or not AIRFLOW_V_3_0_PLUS:
+            return None
+        # Both moments are of this machine's clock.
+        started_at = getattr(context["ti"], "start_date", None)
+        elapsed = 0.0 if started_at is None else clock.now().timestamp() - started_at.timestamp()
+        return now.add(seconds=max(self.execution_timeout.total_seconds() - max(elapsed, 0.0), 0.0))
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """Go on after the trigger has reported.
@@ -95,6 +116,13 @@ class BatchWaitingMixin(ConnectionMixin):
             ends = from_event(event)
         except ValueError as error:
             raise BatchWaitError(f"{error}: the batches run on, a retry of this task takes them over") from None
+        stopped = [each for each in ends if each.state == "execution_timeout"]
+        if stopped:
+            self._end_at_execution_timeout(stopped)
+        overdue = [each for each in ends if each.state == "timeout"]
+        if overdue and (deadline := self._later_deadline(overdue[0])):
+            self.log.warning("the triggerer's clock is ahead of the service's: waiting goes on")
+            return self.wait_until(context, [each.batch_id for each in overdue], deadline)
         return self._end_wait(context, ends)
 
     def on_kill(self) -> None:
@@ -118,8 +146,8 @@ class BatchWaitingMixin(ConnectionMixin):
         self.log.info("waiting on the worker, at most until %s UTC", deadline.to_datetime_string())
         try:
             while True:
-                poll(waits, client.get_batch, clock.now)
-                now = clock.now()
+                poll(waits, client.get_batch, client.now)
+                now = client.now()
                 for news in filter(None, (wait.news(now) for wait in waits)):
                     self.log.info(news)
                 ends = wait_ends(waits, now)
@@ -159,25 +187,42 @@ class BatchWaitingMixin(ConnectionMixin):
             ends = [self._cancelled_when_overdue(each) for each in ends]
         return self.waiting_ended(context, ends)
 
+    def _end_at_execution_timeout(self, ends: Sequence[WaitEnd]) -> None:
+        """Do what Airflow does with a task that takes too long: kill it."""
+        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+        batch_ids = [each.batch_id for each in ends]
+        self._end_killed(self.hook.get_conn(), batch_ids)
+        raise AirflowTaskTimeout(
+            f"execution_timeout={self.execution_timeout} was over at {ends[0].deadline} UTC, before "
+            f"{describe_unfinished(ends)}"
+        )
+
+    def _later_deadline(self, end: WaitEnd) -> pendulum.DateTime | None:
+        """Return the deadline if it has not come yet by the service's clock, which an answer tells."""
+        import pendulum
+
+        from siliconflow_provider.api.errors import SiliconFlowError
+
+        client = self.hook.get_conn()
+        try:
+            client.get_batch(end.batch_id)
+        except SiliconFlowError:
+            return None
+        deadline = pendulum.parse(end.deadline or "")
+        return deadline if isinstance(deadline, pendulum.DateTime) and client.now() < deadline else None
+
     def _cancelled_when_overdue(self, end: WaitEnd) -> WaitEnd:
         if end.state != "timeout":
             return end
-        batch = self._cancel(self.hook.get_conn(), end.batch_id, "cancel_on_timeout")
-        if batch is None:
-            return end
-        return replace(end, batch=batch, state="over" if batch.is_terminal else "cancelled")
-
-    def _cancel(self, client: SiliconFlowClient, batch_id: str, reason: str) -> Batch | None:
-        """Return the batch as it is then, or None when it could not be cancelled."""
         from siliconflow_provider.api.errors import SiliconFlowError
         from siliconflow_provider.jobs.cancellation import cancel_unless_over
 
         try:
-            return cancel_unless_over(client, batch_id)
+            batch = cancel_unless_over(self.hook.get_conn(), end.batch_id)
         except SiliconFlowError as error:
-            running = describe_running([batch_id], self.siliconflow_conn_id)
-            self.log.error("%s could not cancel: %s. %s", reason, error, running)
-            return None
+            return replace(end, error=f"cancel_on_timeout could not cancel: {error}")
+        return replace(end, batch=batch, error=None, state="over" if batch.is_terminal else "cancelled")
 
 
 def check_poll_interval(poll_interval: float | None) -> None:

@@ -13,7 +13,7 @@ from siliconflow_provider.exceptions import BatchTimeoutError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval
-from siliconflow_provider.verdicts import raise_for_ends
+from siliconflow_provider.verdicts import describe_deadline, describe_running, raise_for_ends
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -58,7 +58,6 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look once and defer, or poke as Airflow's sensors do."""
-        from siliconflow_provider.api import clock
         from siliconflow_provider.api.limits import check_id
         from siliconflow_provider.jobs.events import to_event
 
@@ -66,13 +65,13 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         BatchesLink.persist(context, self.hook.get_conn().base_url)
         if not self.deferrable:
             return super().execute(context)
-        deadline = clock.now() + timedelta(seconds=self.timeout)
         ends = self._look()
+        deadline = self.hook.get_conn().now() + timedelta(seconds=self.timeout)
         if ends is not None:
             # As after a deferral, so that soft_fail means the same.
             return self.resume_execution("execute_complete", {"event": to_event(ends)}, context)
         own = self._wait.deadline
-        return self.defer_until([self.batch_id], deadline if own is None else min(deadline, own))
+        return self.defer_until(context, [self.batch_id], deadline if own is None else min(deadline, own))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once; true once the batch has completed."""
@@ -85,11 +84,11 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         return False
 
     def _look(self) -> list[WaitEnd] | None:
-        from siliconflow_provider.api import clock
         from siliconflow_provider.jobs.waiting import poll, wait_ends
 
-        poll([self._wait], self.hook.get_conn().get_batch, clock.now)
-        now = clock.now()
+        client = self.hook.get_conn()
+        poll([self._wait], client.get_batch, client.now)
+        now = client.now()
         news = self._wait.news(now)
         if news is not None:
             self.log.info(news)
@@ -104,8 +103,11 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
             self.log.info("%s", describe_end(end.batch))
         try:
             raise_for_ends(ends, self.siliconflow_conn_id)
-        except BatchTimeoutError as error:
-            raise AirflowSensorTimeout(str(error)) from None
+        except BatchTimeoutError:
+            # Of Airflow's own kind. Unlike an operator's, a sensor's timeout begins anew when it is cleared.
+            raise AirflowSensorTimeout(
+                f"{describe_deadline(end)}. {describe_running([end.batch_id], self.siliconflow_conn_id)}"
+            ) from None
         return end.batch_id
 
     @cached_property

@@ -9,15 +9,16 @@ from typing import Any
 import pendulum
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from siliconflow_provider.api import clock
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.jobs.events import to_event
 from siliconflow_provider.jobs.sweeps import Progress
-from siliconflow_provider.jobs.waiting import BatchWait, WaitEnd, wait_ends
+from siliconflow_provider.jobs.waiting import BatchWait, WaitEnd, seconds_to_the_end, wait_ends
 from siliconflow_provider.triggers.kill import Kill
-from siliconflow_provider.triggers.watcher import watching
+from siliconflow_provider.triggers.watcher import LONGEST_ANSWER_SECONDS, watching
 
 AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
+# A clock that is set meanwhile is noticed within the hour.
+LONGEST_SILENCE_SECONDS = 3600.0
 
 
 class BatchTrigger(BaseTrigger):
@@ -30,6 +31,7 @@ class BatchTrigger(BaseTrigger):
     :param deadline: the moment (UTC) at which waiting ends; None stands for each batch's expiry and an hour.
         A moment and not a length, so that it survives a restart of the triggerer
     :param poll_interval: seconds between polls; None for a schedule that follows the batch's age
+    :param stop_at: the moment (UTC) at which the task's `execution_timeout` is over, where Airflow leaves it to us
     :param cancel_on_kill: cancel the batches when a person marks the waiting task as failed, succeeded or skipped
     """
 
@@ -40,6 +42,7 @@ class BatchTrigger(BaseTrigger):
         deadline: pendulum.DateTime | None = None,
         poll_interval: float | None = None,
         cancel_on_kill: bool = False,
+        stop_at: pendulum.DateTime | None = None,
     ) -> None:
         super().__init__()
         self.batch_ids = list(batch_ids)
@@ -47,6 +50,7 @@ class BatchTrigger(BaseTrigger):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
+        self.stop_at = stop_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and all that a triggerer needs to build this trigger anew."""
@@ -58,6 +62,7 @@ class BatchTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
+                "stop_at": self.stop_at,
             },
         )
 
@@ -78,15 +83,17 @@ class BatchTrigger(BaseTrigger):
         await Kill(task_instance, self.batch_ids, self.siliconflow_conn_id, cancel=cancel, log=self.log).run()
 
     async def _wait(self) -> list[WaitEnd]:
-        waits = [BatchWait(each, self.deadline, self.poll_interval) for each in self.batch_ids]
+        waits = [BatchWait(each, self.deadline, self.poll_interval, self.stop_at) for each in self.batch_ids]
         progress = Progress()
         with watching(self.siliconflow_conn_id, waits) as watch:
             while True:
-                await watch.news()
-                now = clock.now()
+                left = seconds_to_the_end(waits, watch.now())
+                # The last poll, at the very end, is waited for: a batch that is over has not timed out.
+                is_told = await watch.news(min(left + LONGEST_ANSWER_SECONDS, LONGEST_SILENCE_SECONDS))
+                now = watch.now()
                 news = progress.news(waits, now)
                 if news is not None:
                     self.log.info(news)
-                ends = wait_ends(waits, now) if watch.is_over else None
+                ends = wait_ends(waits, now) if watch.is_over or not is_told else None
                 if ends is not None:
                     return ends

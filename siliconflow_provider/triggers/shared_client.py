@@ -41,6 +41,11 @@ class SharedClient:
                 self._client, self._read_at = read_client(self._conn_id), clock.now()
             return self._client
 
+    def now(self) -> pendulum.DateTime:
+        """Return the present moment (UTC) by the service's clock, by ours while there is no client. Does not block."""
+        client = self._client
+        return clock.now() if client is None else client.now()
+
     def ask(self, request: Callable[[SiliconFlowClient], T]) -> T:
         """Return what the request does, with a key that is not out of date."""
         client = self.get()

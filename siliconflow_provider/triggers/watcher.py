@@ -7,12 +7,14 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import replace
 from math import inf
 from typing import TypeVar
 from weakref import WeakValueDictionary
+
+import pendulum
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
@@ -39,6 +41,8 @@ LIST_PAUSE_SECONDS = 60.0
 # A whole page, and the triggers that hear of it, would hold up the event loop for some 10 ms.
 ITEMS_AT_ONCE = 20
 MOST_FAILURES = 4
+# One that never ends its answer, or asks to be tried again in minutes, must not hold up the other waits.
+LONGEST_ANSWER_SECONDS = 90.0
 ACCOUNT_ERRORS = (AuthenticationError, ConnectionFailedError, RateLimitError)
 
 T = TypeVar("T")
@@ -62,10 +66,14 @@ def watching(siliconflow_conn_id: str, waits: Sequence[BatchWait]) -> Iterator[W
 
 
 class Watch:
-    """What one trigger waits for."""
+    """What one trigger waits for.
 
-    def __init__(self, waits: Sequence[BatchWait]) -> None:
+    :param now: tells the present moment by the service's clock
+    """
+
+    def __init__(self, waits: Sequence[BatchWait], now: Callable[[], pendulum.DateTime]) -> None:
         self.waits = waits
+        self.now = now
         self._news = asyncio.Event()
         self._error: Exception | None = None
 
@@ -74,12 +82,20 @@ class Watch:
         """Whether nothing is left to ask."""
         return all(wait.due_at is None for wait in self.waits)
 
-    async def news(self) -> None:
-        """Return once an answer has come; raise what keeps one from coming."""
-        await self._news.wait()
+    async def news(self, seconds: float = inf) -> bool:
+        """Return once an answer has come, or after so many seconds; raise what keeps one from coming.
+
+        :returns: whether an answer has come
+        """
+        # Not `wait_for`, which up to Python 3.11 may swallow that the trigger is cancelled.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds == inf else seconds):
+                await self._news.wait()
+        is_told = self._news.is_set()
         self._news.clear()
         if self._error is not None:
             raise self._error.with_traceback(None)
+        return is_told
 
     def tell(self, error: Exception | None = None) -> None:
         """Let `news` return, or raise the error."""
@@ -109,7 +125,7 @@ class BatchWatcher:
 
     def join(self, waits: Sequence[BatchWait]) -> Watch:
         """Watch these too; those that join within the same second are asked for together."""
-        watch = Watch(waits)
+        watch = Watch(waits, self._client.now)
         now = clock.now().timestamp()
         for wait in waits:
             wait.asked_at = now
@@ -258,7 +274,7 @@ class BatchWatcher:
             return error
 
     def _take_in(self, batch_id: str, answer: Batch | Exception, since: float | None = None) -> None:
-        now = clock.now()
+        now, asked_at = self._client.now(), clock.now().timestamp() if since is None else since
         for watch, wait in self._awaited.get(batch_id, ()):
             if wait.due_at is None:
                 continue
@@ -268,7 +284,7 @@ class BatchWatcher:
                 wait.failed(answer, now)
             else:
                 watch.tell(answer)
-            wait.schedule(now, now.timestamp() if since is None else since, self._jitter)
+            wait.schedule(now, asked_at, self._jitter)
             if wait.batch is not None and wait.due_at is not None:
                 # A thousand waits keep a thousand batches: without what only the end needs.
                 wait.batch = replace(wait.batch, metadata={}, output_file_id=None, error_file_id=None)
@@ -284,7 +300,11 @@ class BatchWatcher:
         return await self._in_thread(lambda: self._client.ask(request))
 
     async def _in_thread(self, action: Callable[[], T]) -> T:
-        return await run_in_thread(self._pool, action)
+        try:
+            async with asyncio.timeout(LONGEST_ANSWER_SECONDS):
+                return await run_in_thread(self._pool, action)
+        except TimeoutError:
+            raise AnswerLostError(f"no answer within {LONGEST_ANSWER_SECONDS:g} s") from None
 
 
 # A watcher is kept by its task and its triggers; one whose loop has died is forgotten with them.

@@ -105,3 +105,9 @@ def test_it_imports_nothing_of_airflow_and_nothing_of_the_rest_of_the_package() 
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_its_answers_have_the_date_of_its_own_clock(emulator: Emulator, clock: Any) -> None:
+    clock.advance(0.75)
+    answer = requests.get(f"{emulator.base_url}/batches", timeout=5)
+    assert answer.headers["Date"] == "Fri, 15 Jan 2027 08:00:01 GMT"

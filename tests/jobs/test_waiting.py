@@ -20,6 +20,7 @@ from siliconflow_provider.jobs.waiting import (
     next_pause,
     pause_before_poll,
     poll,
+    seconds_to_the_end,
     wait_ends,
 )
 
@@ -142,6 +143,22 @@ def test_a_wait_ends_at_its_deadline(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(100), batch=batch())
     assert [wait.state(at(seconds)) for seconds in (99, 100, 101)] == ["running", "timeout", "timeout"]
     assert BatchWait("batch_1", at(100)).state(at(100)) == "timeout"
+
+
+def test_an_execution_timeout_ends_a_wait_too(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", at(100), stop_at=at(60), batch=batch())
+    assert [wait.state(at(seconds)) for seconds in (59, 60, 100)] == ["running", *["execution_timeout"] * 2]
+    assert wait.pause(at(55)) == 5
+    (end,) = wait_ends([wait], at(60)) or [None]
+    assert end is not None
+    assert end.deadline == "2027-01-15 08:01:00"
+    assert BatchWait("batch_1", at(60), stop_at=at(100)).state(at(100)) == "timeout"
+
+
+def test_waits_end_by_themselves_at_their_last_moment(at: At) -> None:
+    waits = [BatchWait("a", at(100)), BatchWait("b", at(300), stop_at=at(200))]
+    assert [seconds_to_the_end(waits, at(seconds)) for seconds in (0, 150, 200)] == [200, 50, 0]
+    assert seconds_to_the_end([*waits, BatchWait("c")], at(0)) == inf
 
 
 def test_a_wait_without_a_deadline_gets_one_when_it_has_seen_its_batch(batch: Make, at: At) -> None:

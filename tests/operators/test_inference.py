@@ -1002,10 +1002,13 @@ class TestOut:
             return infer(requests=sums(6), timeout=timeout, deferrable=deferrable)
 
         with pytest.raises(
-            BatchTimeoutError, match=r"3 of 6 requests succeeded in 1 round \(3 unfinished\).*batch_\w+ runs on"
+            BatchTimeoutError,
+            match=r"timeout was over at [\d: -]+ UTC: 3 of 6 requests succeeded in 1 round \(3 unfinished\).*Billed: "
+            r"12 prompt and 3 completion tokens, and what is answered in batch (batch_\w+) \(\d of 3 requests\)."
+            r" The batch \1 runs on.*To go on, set a larger timeout, or none, and clear the task",
         ) as caught:
             run(lambda: make(1000.0))
-        assert not isinstance(caught.value, AirflowFailException)
+        assert isinstance(caught.value, AirflowFailException)
         assert Counter(statuses(rows())) == {"succeeded": 3, "unfinished": 3}
         assert manifest()["complete"] is False
         assert run(lambda: make(6000.0))["counts"] == {"succeeded": 6}

@@ -5,14 +5,19 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pendulum
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from siliconflow_provider.api import clock as provider_clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServerError
 from siliconflow_provider.emulator.server import Emulator
 from siliconflow_provider.exceptions import BatchCancelledError, BatchTimeoutError, BatchWaitError
 from siliconflow_provider.jobs.creation import SETTLING_SECONDS
+from siliconflow_provider.jobs.events import to_event
+from siliconflow_provider.jobs.waiting import WaitEnd
 from siliconflow_provider.operators.batches import CreateBatchOperator
 
 
@@ -173,18 +178,138 @@ class TestCancelOnTimeout:
         monkeypatch.setattr(SiliconFlowClient, "cancel_batch", late_cancel)
         assert client.get_batch(run(overdue)).status == "completed"
 
-    def test_when_it_cannot_be_cancelled_a_retry_may(self, overdue, run, monkeypatch, statuses, logged) -> None:
+    def test_when_it_cannot_be_cancelled_a_retry_may(self, overdue, run, monkeypatch) -> None:
         def lost(self: SiliconFlowClient, batch_id: str) -> Any:
             raise ServerError("POST was refused: bad gateway")
 
         with monkeypatch.context() as patch:
             patch.setattr(SiliconFlowClient, "cancel_batch", lost)
-            with pytest.raises(BatchTimeoutError, match=r"was not over at the deadline.*runs on"):
+            with pytest.raises(
+                BatchWaitError,
+                match=r"was not over at the deadline.*\(cancel_on_timeout could not cancel: POST was refused: bad "
+                r"gateway.*runs on",
+            ) as failure:
                 run(overdue)
-        assert "cancel_on_timeout could not cancel: POST was refused: bad gateway" in logged()
+        assert not isinstance(failure.value, AirflowFailException)
         with pytest.raises(BatchCancelledError):
             run(overdue)
 
     def test_a_batch_that_is_over_in_time_is_not_touched(self, overdue, run, statuses) -> None:
         run(lambda: overdue(timeout=timedelta(hours=1)))
         assert statuses() == ["completed"]
+
+
+@pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
+def timed(request: pytest.FixtureRequest, create) -> Callable[..., CreateBatchOperator]:
+    """Makes an operator of either way of waiting."""
+    return lambda **arguments: create(**{"deferrable": request.param, **arguments})
+
+
+class TestTimeout:
+    def test_a_retry_that_waits_no_longer_is_not_made(self, timed, run, statuses) -> None:
+        with pytest.raises(BatchTimeoutError, match="set a timeout of more than 1m 0s, or none") as failure:
+            run(lambda: timed(timeout=60))
+        assert isinstance(failure.value, AirflowFailException)
+        assert statuses() == ["in_progress"]
+
+    def test_once_cleared_a_larger_timeout_goes_on(self, timed, run, context, statuses) -> None:
+        with pytest.raises(BatchTimeoutError):
+            run(lambda: timed(timeout=60))
+        context["ti"].clear()
+        run(lambda: timed(timeout=600))
+        assert statuses() == ["completed"]
+
+    def test_a_batch_that_cannot_be_asked_for_then_may_be_over(self, timed, run, clock, emulator, restarted) -> None:
+        """So a retry is worth it."""
+        clock.after(30, emulator.stop)
+        with pytest.raises(BatchWaitError, match=r"as far as is known \(") as failure:
+            run(lambda: timed(timeout=7200))
+        assert not isinstance(failure.value, AirflowFailException)
+        with restarted:
+            run(lambda: timed(timeout=7200))
+
+
+class TestClocks:
+    """Those of worker and triggerer may be hours off: the service's own decides."""
+
+    @pytest.fixture(params=[-5, 5], ids=["behind", "ahead"])
+    def skewed(self, request: pytest.FixtureRequest, held_time, monkeypatch) -> None:
+        """Our own clock is hours off."""
+        hours = request.param
+        monkeypatch.setattr(provider_clock, "now", lambda: pendulum.from_timestamp(held_time.now).add(hours=hours))
+
+    def test_what_was_just_bought_is_not_cancelled(self, timed, run, statuses, connection, skewed) -> None:
+        run(lambda: timed(timeout=3600, cancel_on_timeout=True))
+        assert statuses() == ["completed"]
+
+    def test_a_timeout_is_as_long_as_it_says(self, timed, run, clock, connection, skewed) -> None:
+        started = clock.now
+        with pytest.raises(BatchTimeoutError):
+            run(lambda: timed(timeout=60))
+        # A date is of whole seconds.
+        assert 60 <= clock.now - started <= 62
+
+    def test_a_trigger_without_an_answer_is_not_believed(self, create, run, context, statuses, client) -> None:
+        batch = client.get_batch(run(lambda: create(wait_for_completion=False)))
+        end = WaitEnd(batch.id, "timeout", batch, "no answer", client.now().add(hours=1).to_datetime_string())
+        operator = create(deferrable=True, timeout=3600, cancel_on_timeout=True)
+        with pytest.raises(TaskDeferred) as deferral:
+            operator.execute_complete(context, to_event([end]))
+        assert deferral.value.trigger.batch_ids == [batch.id]
+        assert statuses() != ["cancelling"]
+
+
+class TestExecutionTimeout:
+    """Airflow 2 ends a deferral at it; Airflow 3 leaves that to the trigger."""
+
+    @pytest.fixture
+    def limited(self, create) -> Callable[..., CreateBatchOperator]:
+        """Makes an operator whose `execution_timeout` is over before its batch."""
+        return lambda **arguments: create(
+            **{"deferrable": True, "execution_timeout": timedelta(seconds=60), **arguments}
+        )
+
+    @pytest.fixture
+    def end(self, run) -> Callable[[Any], str]:
+        """Runs a task; `success` where Airflow itself would have ended it before."""
+
+        def end_of(make: Callable[[], CreateBatchOperator]) -> str:
+            try:
+                run(make)
+            except AirflowTaskTimeout as error:
+                return str(error)
+            return "success"
+
+        return end_of
+
+    @pytest.mark.parametrize(("cancel_on_kill", "status"), [(False, "in_progress"), (True, "cancelling")])
+    def test_it_ends_the_wait_and_kills(self, limited, end, statuses, logged, cancel_on_kill, status) -> None:
+        said = end(lambda: limited(cancel_on_kill=cancel_on_kill))
+        if not AIRFLOW_V_3_0_PLUS:
+            assert (said, statuses()) == ("success", ["completed"])
+            return
+        assert "execution_timeout=0:01:00 was over at 2027-01-15 08:01:" in said
+        assert "UTC, before batch batch_" in said
+        assert statuses() == [status]
+        assert "killed: " in logged()
+
+    def test_a_retry_goes_on_with_the_batch(self, limited, end, statuses) -> None:
+        assert (end(limited) == "success") is not AIRFLOW_V_3_0_PLUS
+        assert end(limited) == "success"
+        assert statuses() == ["completed"]
+
+    def test_the_earlier_of_two_deadlines_is_named(self, limited, run) -> None:
+        with pytest.raises(BatchTimeoutError):
+            run(lambda: limited(timeout=30))
+
+    def test_it_counts_from_the_tasks_start(self, limited, context, clock) -> None:
+        context["ti"].start_date = pendulum.from_timestamp(clock.now - 20)
+        with pytest.raises(TaskDeferred) as deferral:
+            limited().execute(context)
+        stop_at = deferral.value.trigger.stop_at
+        if not AIRFLOW_V_3_0_PLUS:
+            assert stop_at is None
+            return
+        # The task has run for some seconds before it waits.
+        assert stop_at.timestamp() == context["ti"].start_date.timestamp() + 60
+        assert deferral.value.timeout < timedelta(minutes=11)

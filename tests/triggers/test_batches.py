@@ -40,8 +40,8 @@ def events(trigger: BatchTrigger) -> list[Any]:
 
 
 def test_it_is_rebuilt_from_what_it_serializes() -> None:
-    deadline = pendulum.datetime(2026, 11, 24, 1)
-    trigger = BatchTrigger(["batch_a", "batch_b"], "sf", deadline, 30.0, True)
+    deadline, stop_at = pendulum.datetime(2026, 11, 24, 1), pendulum.datetime(2026, 11, 23, 1)
+    trigger = BatchTrigger(["batch_a", "batch_b"], "sf", deadline, 30.0, True, stop_at)
     assert trigger.serialize() == (
         "siliconflow_provider.triggers.batches.BatchTrigger",
         {
@@ -50,6 +50,7 @@ def test_it_is_rebuilt_from_what_it_serializes() -> None:
             "deadline": deadline,
             "poll_interval": 30.0,
             "cancel_on_kill": True,
+            "stop_at": stop_at,
         },
     )
     assert BatchTrigger(**trigger.serialize()[1]).serialize() == trigger.serialize()

@@ -7,10 +7,11 @@ import json
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+import pendulum
 import pytest
 from asgiref.sync import async_to_sync
 
@@ -21,6 +22,7 @@ from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 from siliconflow_provider.jobs.events import from_event
 from siliconflow_provider.jobs.waiting import BatchWait, WaitEnd
+from siliconflow_provider.triggers import batches as triggers
 from siliconflow_provider.triggers import connection as connection_module
 from siliconflow_provider.triggers import watcher
 from siliconflow_provider.triggers.batches import BatchTrigger
@@ -487,6 +489,54 @@ class TestFailing:
             return found + await waiting
 
         assert states(asyncio.run(run())) == {("over", "completed")}
+
+
+class TestNoAnswer:
+    """A server that never ends its answer, or asks to be tried again in minutes."""
+
+    @pytest.fixture
+    def hung(self, batches, monkeypatch) -> Iterator[str]:
+        """A batch whose requests get no answer until the test's end."""
+        (batch_id,) = batches(1)
+        is_over, get_batch = threading.Event(), SiliconFlowClient.get_batch
+
+        def hanging_get_batch(self: SiliconFlowClient, asked: str) -> Any:
+            if asked == batch_id:
+                is_over.wait(20)
+            return get_batch(self, asked)
+
+        monkeypatch.setattr(SiliconFlowClient, "get_batch", hanging_get_batch)
+        for module in (watcher, triggers):
+            monkeypatch.setattr(module, "LONGEST_ANSWER_SECONDS", 0.2)
+        yield batch_id
+        is_over.set()
+
+    @pytest.mark.parametrize(("moment", "state"), [("deadline", "timeout"), ("stop_at", "execution_timeout")])
+    def test_a_wait_ends_without_one(self, connection, hung, clock, moment, state) -> None:
+        (end,) = ends(BatchTrigger([hung], connection, **{moment: pendulum.from_timestamp(clock.now)}))
+        assert (end.state, end.batch) == (state, None)
+
+    def test_others_on_the_connection_go_on(self, connection, hung, batches, clock) -> None:
+        (other,) = batches(1)
+        late = BatchTrigger([hung], connection, pendulum.from_timestamp(clock.now + 300))
+        found = ends(BatchTrigger([other], connection), late)
+        assert [each.state for each in found] == ["over", "timeout"]
+        assert "no answer within 0.2 s" in str(found[1].error)
+
+    def test_a_connection_that_cannot_be_read_in_time_is_tried_again(
+        self, connection, batches, clock, monkeypatch, logged
+    ) -> None:
+        may_read, get_conn = threading.Event(), SiliconFlowHook.get_conn
+
+        def slow_get_conn(self: SiliconFlowHook) -> Any:
+            may_read.wait(20)
+            return get_conn(self)
+
+        monkeypatch.setattr(SiliconFlowHook, "get_conn", slow_get_conn)
+        monkeypatch.setattr(watcher, "LONGEST_ANSWER_SECONDS", 0.2)
+        clock.after(25, may_read.set)
+        assert states(ends(BatchTrigger(batches(1), connection))) == {("over", "completed")}
+        assert "no answer within 0.2 s" in logged()
 
 
 def test_in_real_time_those_that_join_at_any_moment_all_fire(tmp_path, sums, monkeypatch) -> None:
