@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import msgspec
 
@@ -58,7 +59,7 @@ class Contents:
     output: FileContents = field(default_factory=FileContents)
     errors: FileContents = field(default_factory=FileContents)
 
-    @property
+    @cached_property
     def ids(self) -> AbstractSet[str]:
         """The custom ids that are mentioned."""
         return self.output.ids.keys() | self.errors.ids.keys()

@@ -38,6 +38,12 @@ class TestContents:
         found = contents_of([line("a") + b"<html>\n" + line("b") + b'{"custom_id": 7}\n', b'{"custom_id": "c'])
         assert (dict(found.ids), found.unreadable) == ({"a": 1, "b": 1}, 2)
 
+    def test_the_ids_are_put_together_once(self) -> None:
+        """They are looked up for each request of a part."""
+        contents = files(["a"], ["b"])
+        assert contents.ids == {"a", "b"}
+        assert contents.ids is contents.ids
+
     def test_a_last_line_needs_no_end(self) -> None:
         assert contents_of([line("a").strip()]).ids == {"a": 1}
 
