@@ -8,7 +8,9 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
+from siliconflow_provider.operators.batches import CreateBatchOperator
 from siliconflow_provider.operators.files import UploadFileOperator
 from siliconflow_provider.storage_errors import MissingFileError, StorageError
 
@@ -58,6 +60,23 @@ def test_a_list_of_files_that_fails_is_a_warning(upload_path, request_file, emul
     emulator.control.fault("GET /files", status=status, every=1)
     upload_path(request_file)
     assert "could not list the uploaded files, so it is uploaded: GET /files at" in logged()
+
+
+@pytest.mark.parametrize("forms", [Forms(), Forms(files_oldest_first=True), Forms(files_query_ignored=True)])
+def test_the_same_content_is_bought_once_also_when_the_list_no_longer_shows_its_file(
+    upload_path, request_file, upload, sums, run, client: SiliconFlowClient
+) -> None:
+    def buy() -> str:
+        file_id = upload_path(request_file)
+        return run(lambda: CreateBatchOperator(task_id="create", input_file_id=file_id))
+
+    for number in range(20, 32):
+        upload(sums(number))
+    bought = buy()
+    for number in range(40, 52):
+        upload(sums(number))
+    assert buy() == bought
+    assert len(list(client.list_batches())) == 1
 
 
 def test_other_content_is_another_upload(upload_path, request_file, sums) -> None:

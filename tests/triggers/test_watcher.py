@@ -253,11 +253,12 @@ class TestJoiningAndLeaving:
         waiting = loop.create_task(wait_for_news(wait))
         while wait.batch is None:
             loop.run_until_complete(asyncio.sleep(0))
-        kept = weakref.ref(loop)
+        kept, key = weakref.ref(loop), (id(loop), connection)
+        assert key in watcher._watchers
         loop.close()
         del loop, waiting
         gc.collect()
-        assert not [each for each in watcher._watchers if each[1] == connection]
+        assert key not in watcher._watchers
         # A thread knows of the loop for which it worked last.
         assert pool_threads() == []
         gc.collect()
