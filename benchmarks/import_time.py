@@ -1,4 +1,4 @@
-"""What importing operators costs a DAG file, over `airflow.sdk`: milliseconds and MiB, best of five processes."""
+"""What importing operators costs a DAG file, over Airflow itself: milliseconds and MiB, best of five processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODULES = {
 }
 PROGRAM = """
 import resource, sys, time
-import airflow.sdk
+import airflow.providers.common.compat.sdk
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()
 __import__(sys.argv[1])

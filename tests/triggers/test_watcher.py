@@ -497,13 +497,13 @@ class TestNoAnswer:
 
     @pytest.fixture
     def hung(self, batches, monkeypatch) -> Iterator[str]:
-        """A batch whose requests get no answer until the test's end."""
+        """A batch whose requests get no answer for longer than a watcher waits."""
         (batch_id,) = batches(1)
         is_over, get_batch = threading.Event(), SiliconFlowClient.get_batch
 
         def hanging_get_batch(self: SiliconFlowClient, asked: str) -> Any:
             if asked == batch_id:
-                is_over.wait(20)
+                is_over.wait(0.4)
             return get_batch(self, asked)
 
         monkeypatch.setattr(SiliconFlowClient, "get_batch", hanging_get_batch)
