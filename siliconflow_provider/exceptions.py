@@ -6,6 +6,7 @@ BatchVerdictError (AirflowFailException)    the service is through with the batc
 └── BatchCancelledError
 MissedSuccessRateError (AirflowFailException)   a job is over, and too few requests have a good answer
 JobDefinitionError (AirflowFailException)   the job in the directory is another one than the task asks for
+OutputPathError (AirflowFailException)      output_path has files that this task instance has not written
 SubmissionStoppedError (AirflowFailException)   a batch may be there already, and is not submitted again
 BatchWaitError (AirflowException)           the wait ended before the batch did; a retry takes the batch over
 └── BatchTimeoutError (AirflowFailException)    ... at its deadline, which a retry does not move
@@ -39,6 +40,10 @@ class MissedSuccessRateError(AirflowFailException):
 
 class JobDefinitionError(AirflowFailException):
     """The directory holds a job that this task must not continue; nothing was submitted."""
+
+
+class OutputPathError(AirflowFailException):
+    """Files of the user or of another task are where this one writes. They are not overwritten: a person decides."""
 
 
 class SubmissionStoppedError(AirflowFailException):

@@ -1,13 +1,13 @@
-"""Object storage: files are read from it, and appear in it whole or not at all."""
+"""Object storage, as it is read; `publishing.py` writes it."""
 
 from __future__ import annotations
 
 import gzip
 import os
-import shutil
-import uuid
+import posixpath
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
@@ -16,8 +16,6 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from siliconflow_provider.jobs import blocks
 from siliconflow_provider.storage_errors import MissingFileError, StorageError, storage_errors
 
-# s3fs reads ten chunks at a time, of 50 MiB each unless it is told otherwise.
-S3_CHUNK_BYTES = 1 << 23
 # As storages name them: first those that are equal for equal bytes.
 VERSION_FIELDS = (
     "ETag",
@@ -106,42 +104,60 @@ def pieces_of(path: ObjectStoragePath, argument: str = "input_path") -> Iterator
             raise ValueError(f"{path} cannot be unpacked: {error}; nothing was submitted") from None
 
 
-def publish(source: Path, target: ObjectStoragePath, argument: str = "output_path") -> None:
-    """Copy a finished local file to its place, where it has its name only once it is whole.
-
-    Not written through `open()`: a file object that is closed by an error is published all the same, half.
-
-    :raises StorageError: when it cannot be written
-    """
-    with storage_errors("write", argument, target):
-        _publish(source, target)
+def is_local(path: ObjectStoragePath) -> bool:
+    """Whether a path is on a disk of this machine, or mounted as one."""
+    return path.protocol in ("file", "local")
 
 
-def _publish(source: Path, target: ObjectStoragePath) -> None:
-    if target.protocol not in ("file", "local"):
-        options = {"chunksize": S3_CHUNK_BYTES} if target.protocol.startswith("s3") else {}
-        target.fs.put_file(str(source), target.path, **options)
-        return
-    final = Path(target.path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f".{final.name}.{uuid.uuid4().hex}.part")
-    try:
-        shutil.copyfile(source, part)
-        part.replace(final)
-    finally:
-        part.unlink(missing_ok=True)
+def is_same(one: ObjectStoragePath, other: ObjectStoragePath) -> bool:
+    """Whether two paths are of one file, whether it is there or not."""
+    if is_local(one) and is_local(other):
+        with suppress(FileNotFoundError):
+            return Path(one.path).samefile(other.path)
+    return _whole(one) == _whole(other)
+
+
+def is_below(path: ObjectStoragePath, directory: ObjectStoragePath) -> bool:
+    """Whether a path is in a directory, at any depth."""
+    (place, name), (outer_place, outer) = _whole(path), _whole(directory)
+    return place == outer_place and name.startswith(f"{outer}/")
+
+
+def _whole(path: ObjectStoragePath) -> tuple[bool, str]:
+    """Return a path in the one spelling of its place: connections and schemes may differ for one bucket."""
+    if is_local(path):
+        return True, os.path.realpath(path.path)
+    return False, posixpath.normpath(path.path)
+
+
+def new_private_file(path: Path) -> IO[bytes]:
+    """Open a new local file that only this user can read, in place of one that is there."""
+    # Not truncated: a file that is there may be a published one by another name.
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
 
 
 def fetch(source: ObjectStoragePath, target: Path, argument: str = "output_path") -> bool:
-    """Copy a stored file to a local place; return False when there is none.
+    """Give a stored file a local name; return False when there is none.
+
+    On one disk that is the same file, which costs no room: published files are replaced, never written to.
 
     :raises StorageError: when it cannot be read
     """
+    if is_local(source) and not Path(source.path).is_symlink():
+        target.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.link(source.path, target)
+            return True
+    new_private_file(target).close()
     try:
         with storage_errors("read", argument, source):
             source.fs.get_file(source.path, str(target))
-    except MissingFileError:
-        return False
+    except BaseException as error:
+        target.unlink(missing_ok=True)
+        if isinstance(error, MissingFileError):
+            return False
+        raise
     return True
 
 
@@ -164,9 +180,24 @@ def version_of(path: ObjectStoragePath, argument: str = "output_path") -> int | 
     :raises StorageError: when it cannot be asked for
     """
     with storage_errors("read", argument, path):
+        if is_local(path):
+            # Not what fsspec takes, which changes with every further name of the file.
+            with suppress(FileNotFoundError):
+                found = Path(path.path).stat()
+                return hash((found.st_ino, found.st_mtime_ns, found.st_size))
+            return None
         path.fs.invalidate_cache()
         version: int | None = path.fs.checksum(path.path) if path.fs.exists(path.path) else None
         return version
+
+
+def size_of(path: ObjectStoragePath, argument: str = "output_path") -> int | None:
+    """Return how many bytes a file has; None when there is nothing of that name, 0 for a directory.
+
+    :raises StorageError: when it cannot be asked for
+    """
+    stamp = stamp_of(path, argument)
+    return None if stamp is None else int(stamp[0]) if stamp[0].isdecimal() else 0
 
 
 def stamp_of(path: ObjectStoragePath, argument: str = "input_path") -> list[str] | None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import msgspec
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from siliconflow_provider.storage import fetch, names_in, publish, version_of
+from siliconflow_provider.publishing import copy, create_once, publish, writing
+from siliconflow_provider.storage import fetch, names_in, new_private_file, open_for_reading, size_of, version_of
+from siliconflow_provider.storage_errors import MissingFileError
 
 T = TypeVar("T")
 
@@ -31,16 +35,33 @@ class Workspace:
 
     def create(self, name: str) -> IO[bytes]:
         """Open a new local file for writing and reading."""
-        return self._local_path(name).open("w+b")
+        return new_private_file(self._local_path(name))
+
+    def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a file for writing that is published once the block has ended without an error."""
+        return writing(self.directory / name, self._local_path(name))
 
     def names(self, directory: str) -> list[str]:
         """Return the names of the files that are published in a directory; none where there is no such directory."""
         return names_in(self.directory / directory)
 
+    def size(self, name: str) -> int | None:
+        """Return the bytes of a published file; None where there is nothing of that name."""
+        return size_of(self.directory / name)
+
     def fetch(self, name: str) -> Path | None:
         """Return the local copy of a file, which is made where there is none; None when it is not published."""
         path = self._local_path(name)
         return path if path.exists() or fetch(self.directory / name, path) else None
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of a file, without a local copy of it; none when it is not published."""
+        path = self.local / name
+        try:
+            with path.open("rb") if path.exists() else open_for_reading(self.directory / name, "output_path") as lines:
+                yield from lines
+        except MissingFileError:
+            return
 
     def discard(self, name: str) -> None:
         """Forget the local copy of a file."""
@@ -53,20 +74,26 @@ class Workspace:
 
     def keep(self, name: str, new_name: str) -> None:
         """Publish what is published as one file as another one too, if it is there."""
-        # Not the local copy of this name: it may be what is about to take the place.
-        if fetch(self.directory / name, self._local_path(new_name)):
-            self.publish(new_name)
+        copy(self.directory / name, self.directory / new_name)
 
     def restore(self, *names: str) -> None:
         """Publish once more what this attempt has published of these, where another has put its own in their place."""
         for name in names:
-            if name in self._versions and version_of(self.directory / name) != self._versions[name]:
+            is_ours = name in self._versions and (self.local / name).exists()
+            if is_ours and version_of(self.directory / name) != self._versions[name]:
                 self.publish(name)
 
     def publish_json(self, name: str, value: Any) -> None:
         """Write a value as JSON, to be looked at, and publish it."""
-        self._local_path(name).write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2))
+        content = json_of(value)
+        with self.create(name) as file:
+            file.write(content)
         self.publish(name)
+
+    def create_json_once(self, name: str, value: Any) -> None:
+        """Publish a value as JSON, unless there is a file of that name; read it afterwards to see whose it is."""
+        self.discard(name)
+        create_once(self.directory / name, json_of(value))
 
     def read_json(self, name: str, kind: type[T]) -> T | None:
         """Return what a published file holds, or None when there is none.
@@ -83,5 +110,11 @@ class Workspace:
 
     def _local_path(self, name: str) -> Path:
         path = self.local / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for each in reversed(path.relative_to(self.local).parents):
+            (self.local / each).mkdir(mode=0o700, exist_ok=True)
         return path
+
+
+def json_of(value: Any) -> bytes:
+    """Return a value as JSON, to be looked at."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2)

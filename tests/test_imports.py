@@ -17,6 +17,8 @@ ALLOWED = {
     "exceptions": set(),
     "storage": {"jobs", "storage_errors"},
     "storage_errors": {"api"},
+    "publishing": {"storage", "storage_errors"},
+    "temporary": set(),
     "hooks": {"api", "exceptions", "hooks"},
     "links": set(),
     "verdicts": {"exceptions", "jobs", "api"},

@@ -17,8 +17,9 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from siliconflow_provider.operators.inference import BatchInferenceOperator
+from siliconflow_provider.publishing import publish
 from siliconflow_provider.results import read_results
-from siliconflow_provider.storage import open_for_reading, publish, storage_path
+from siliconflow_provider.storage import open_for_reading, storage_path
 from siliconflow_provider.storage_errors import MissingFileError, StorageError
 
 try:
@@ -120,7 +121,8 @@ def test_a_job_from_s3_to_s3(bucket: str, connection: str, run: Callable[..., An
         (row["id"], str(number), row) for number, row in enumerate(rows, start=1)
     ]
     assert names(f"{bucket}/out") == {"results.jsonl", "manifest.json", "_siliconflow"}
-    assert names(f"{bucket}/out/_siliconflow") == {"job.json", "requests.jsonl", "rows.jsonl", "creates"}
+    private = {"job.json", "requests.jsonl", "rows.jsonl", "creates", "owner.json", "written"}
+    assert names(f"{bucket}/out/_siliconflow") == private
     assert run(make) == summary
 
 

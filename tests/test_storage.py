@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from siliconflow_provider.storage import fetch, open_for_reading, pieces_of, publish, storage_path
+from siliconflow_provider.publishing import publish
+from siliconflow_provider.storage import fetch, open_for_reading, pieces_of, storage_path
 from siliconflow_provider.storage_errors import StorageError
 
 
@@ -67,6 +68,7 @@ def test_a_reader_keeps_the_file_that_it_has_opened(tmp_path: Path, source: Path
     target = storage_path(tmp_path / "out" / "results.jsonl")
     publish(source, target)
     with open_for_reading(target) as lines:
+        source.unlink()
         source.write_bytes(b"three\n")
         publish(source, target)
         assert lines.read() == b"one\ntwo\n"

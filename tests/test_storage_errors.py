@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import errno
 import http.server
+import io
+import os
 import pickle
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +16,8 @@ import pytest
 import s3fs
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from siliconflow_provider.storage import fetch, open_for_reading, pieces_of, publish, storage_path
+from siliconflow_provider.publishing import publish
+from siliconflow_provider.storage import fetch, open_for_reading, pieces_of, storage_path
 from siliconflow_provider.storage_errors import MissingFileError, StorageError, storage_errors, temporary_disk
 
 try:
@@ -100,20 +104,25 @@ def test_a_directory_without_permission_is_named() -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "/out")
 
 
-def test_a_full_output_disk_is_named(
-    tmp_path: Path, source: Path, full_disk: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    number = uuid.uuid4()
-    monkeypatch.setattr(uuid, "uuid4", lambda: number)
-    full_disk(tmp_path / "out" / f".a.{number.hex}.part")
+def test_a_full_output_disk_is_named(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(shutil, "copyfile", fail)
     with pytest.raises(StorageError, match=r"cannot write output_path file:///.*/out/a: the disk is full .*: free sp"):
         publish(source, storage_path(tmp_path / "out" / "a"))
 
 
-def test_a_full_temporary_disk_is_named(tmp_path: Path, source: Path, full_disk: Any) -> None:
-    full_disk(tmp_path / "copy")
+def test_a_full_temporary_disk_is_named(
+    tmp_path: Path, source: Path, object_store: str, full_disk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = "siliconflow_provider.storage.new_private_file"
+    monkeypatch.setattr(full, lambda path: full_disk(path) or io.BytesIO())
+    publish(source, storage_path(f"{object_store}/full"))
     with pytest.raises(StorageError, match=DISK_FULL):
-        fetch(storage_path(source), tmp_path / "copy")
+        fetch(storage_path(f"{object_store}/full"), tmp_path / "copy")
+    full_disk(tmp_path / "copy")
     with pytest.raises(StorageError, match=DISK_FULL), temporary_disk(), (tmp_path / "copy").open("wb") as file:
         file.write(b"x")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import msgspec
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+from siliconflow_provider.publishing import publish
 from siliconflow_provider.storage import storage_path
 from siliconflow_provider.workspace import Workspace
 
@@ -32,8 +34,11 @@ def local(tmp_path: Path) -> Path:
 
 
 def store(directory: ObjectStoragePath, name: str, content: bytes) -> None:
-    directory.fs.makedirs(directory.path, exist_ok=True)
-    directory.fs.pipe_file((directory / name).path, content)
+    """Publish a file as another attempt does."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        publish(Path(file.name), directory / name)
 
 
 def test_a_file_is_seen_by_others_once_it_is_published(

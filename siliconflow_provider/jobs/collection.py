@@ -32,6 +32,7 @@ WINDOW_BYTES = 1 << 23
 DISTINCT_REASONS = 254
 _END = b"null}"
 _encode_into = msgspec.json.Encoder().encode_into
+_row_decoder = msgspec.json.Decoder(ResultRow)
 
 Validate = Callable[[ResultRow], None]
 
@@ -182,21 +183,23 @@ class Answers:
         found = Counter(self._reasons)
         return {str(self._reason_names[code]): count for code, count in found.most_common() if code}
 
-    def commonest_errors(self, custom_ids: Callable[[set[int]], dict[int, str]]) -> list[dict[str, Any]]:
-        """Return the ten commonest errors: code, message, count, and the first request that met it.
-
-        :param custom_ids: gives the ids of requests at these positions
-        """
+    def commonest_errors(self) -> list[dict[str, Any]]:
+        """Return the ten commonest errors: code, message, count, and the first request that met it."""
         found = Counter(self._errors)
         del found[0]
         ranked = found.most_common(REPORTED_ERRORS)
-        firsts = {code: self._errors.index(code) for code, _ in ranked}
-        names = custom_ids(set(firsts.values()))
         return [
-            {"code": error.code, "message": error.message, "count": count, "first_custom_id": names[firsts[code]]}
+            {"code": error.code, "message": error.message, "count": count, "first_custom_id": self._first_id(code)}
             for code, count in ranked
             if (error := self._error_names[code]) is not None
         ]
+
+    def _first_id(self, error_code: int) -> str:
+        index = self._errors.index(error_code)
+        self._write_block()
+        self._file.flush()
+        row = os.pread(self._file.fileno(), self._lengths[index], self._offsets[index])
+        return _row_decoder.decode(row).custom_id
 
     def _take(self, index: int, row: ResultRow) -> None:
         if self._validate is not None and row.status == "succeeded":

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from pathlib import Path
 from typing import IO, Any
 
 import msgspec
@@ -20,10 +19,11 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import parse_answer
 from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
 from siliconflow_provider.jobs.completeness import Contents, FileContents, contents_of, problem_of
-from siliconflow_provider.jobs.files import MANIFEST, RESULTS
+from siliconflow_provider.jobs.files import MANIFEST, RESULTS, Files
 from siliconflow_provider.jobs.healing import may_be_tried_again, pauses_while_healing
 from siliconflow_provider.jobs.manifest import Tally, build_manifest
 from siliconflow_provider.jobs.merge import rows_of_batch
+from siliconflow_provider.jobs.ownership import Output
 
 log = logging.getLogger(__name__)
 
@@ -81,28 +81,46 @@ def fetched(client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[
         yield ResultFiles(batch, files[0], files[1], Contents(*contents), gone)
 
 
-def stage_results(client: SiliconFlowClient, batch: Batch, directory: Path, paths: dict[str, str]) -> dict[str, Any]:
-    """Write a batch's rows and manifest into a local directory, and return the manifest.
+def deliver_results(client: SiliconFlowClient, batch: Batch, files: Files, task: str) -> dict[str, Any]:
+    """Publish a batch's rows and manifest, and return the manifest.
+
+    What the task has published of another batch is kept under that one's id.
 
     :param batch: that is over; what it has not delivered yet is asked for again for a while
-    :param directory: has room for the batch's files and its rows
-    :param paths: where `results` and `manifest` are going to be, for the manifest
+    :param task: the task instance whose the files are
+    :raises OutputTakenError: when there are other files in their place; nothing is fetched then
     :raises SiliconFlowError: when it is not delivered, or cannot be fetched, for ten minutes
     """
-    with _delivered(client, batch, lambda name: (directory / name).open("w+b")) as results:
-        return _stage(results, directory, paths)
-
-
-def _stage(results: ResultFiles, directory: Path, paths: dict[str, str]) -> dict[str, Any]:
-    tally = Tally()
-    encode = msgspec.json.Encoder().encode
-    (_, answers), (_, failures) = results.blocks()
-    with (directory / RESULTS).open("wb") as rows:
-        for row in rows_of_batch(results.batch.id, answers, failures, tally):
-            rows.write(encode(row) + b"\n")
-    manifest = build_manifest([results.batch], tally, paths)
-    (directory / MANIFEST).write_bytes(msgspec.json.format(encode(manifest), indent=2))
+    output = Output(files, task)
+    output.claim(is_ours=_published_batch(files) == batch.id)
+    paths = {"results": files.url(RESULTS), "manifest": files.url(MANIFEST)}
+    with _delivered(client, batch, files.create) as results:
+        tally = Tally()
+        (_, answers), (_, failures) = results.blocks()
+        with output.writing(RESULTS) as rows:
+            for row in rows_of_batch(results.batch.id, answers, failures, tally):
+                rows.write(msgspec.json.encode(row) + b"\n")
+            output.keep_replaced(_published_batch(files), batch.id)
+        manifest = build_manifest([results.batch], tally, paths)
+    output.write_manifest(manifest)
     return manifest
+
+
+def _published_batch(files: Files) -> str | None:
+    """Return the id of the batch whose results are published; None where nothing tells it."""
+    try:
+        manifest = files.read_json(MANIFEST, _Manifest)
+    except ValueError:
+        return None
+    return manifest.batches[0].id if manifest is not None and len(manifest.batches) == 1 else None
+
+
+class _BatchReport(msgspec.Struct):
+    id: str
+
+
+class _Manifest(msgspec.Struct):
+    batches: list[_BatchReport]
 
 
 @contextmanager

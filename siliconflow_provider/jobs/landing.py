@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,13 +18,11 @@ from siliconflow_provider.jobs.files import (
     Files,
     RequestsLostError,
     own_name,
-    replaced_name,
 )
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.manifest import build_job_manifest
+from siliconflow_provider.jobs.ownership import Output
 from siliconflow_provider.jobs.parts import Part
-
-log = logging.getLogger(__name__)
 
 BatchOfPart = tuple[Round, Part, Batch]
 
@@ -74,16 +70,13 @@ class Landed:
 
     def rows(self, files: Files) -> Iterator[ResultRow]:
         """Yield the rows of the results, unless those are another job's."""
-        path = files.fetch(RESULTS) if self.reports else None
-        if path is not None:
-            yield from rows_in(path)
+        if self.reports:
+            yield from rows_in(files, RESULTS)
 
 
-def rows_in(path: Path) -> Iterator[ResultRow]:
-    """Yield the rows of a file of them."""
-    decode = msgspec.json.Decoder(ResultRow).decode
-    with path.open("rb") as lines:
-        yield from map(decode, lines)
+def rows_in(files: Files, name: str) -> Iterator[ResultRow]:
+    """Yield the rows of a file of them; none where there is no such file."""
+    yield from map(msgspec.json.Decoder(ResultRow).decode, files.lines(name))
 
 
 def land(
@@ -93,46 +86,40 @@ def land(
     batches: Sequence[BatchOfPart],
     landed: Landed,
     *,
-    custom_ids: Callable[[set[int]], dict[int, str]],
     complete: bool,
 ) -> dict[str, Any]:
     """Write one row a request and the manifest, publish both, and return the manifest.
 
-    What another job has published under these names is kept under its id.
+    What another job of the task has published under these names is kept under its id.
 
     :param batches: that the service shows, each with its round and part
     :param landed: what was written before: the manifest keeps the batches that the service has forgotten
+    :raises OutputTakenError: when there is a file of another one under these names
     :raises RequestsLostError: when the rows that the requests were made of are gone
     """
+    output = Output(files, job.task)
     inputs = _inputs(files, own_name(ROWS, job.directory)) if job.has_rows else None
-    with files.create(RESULTS) as results:
+    with output.writing(RESULTS) as results:
         answers.write(results, inputs)
+        published = files.read_json(MANIFEST, dict) or {}
+        output.keep_replaced(published.get("job_id"), job.id)
+    manifest = _manifest(files, job, answers, batches, landed, complete=complete)
+    output.write_manifest(manifest)
+    return manifest
+
+
+def _manifest(
+    files: Files, job: Job, answers: Answers, batches: Sequence[BatchOfPart], landed: Landed, *, complete: bool
+) -> dict[str, Any]:
     shown = {(each.number, part.sha256) for each, part, _ in batches}
-    manifest = build_job_manifest(
+    return build_job_manifest(
         job,
         answers,
         batches,
         forgotten=[report for name, report in landed.reports.items() if name not in shown],
         paths={"results": files.url(RESULTS), "manifest": files.url(MANIFEST)},
-        custom_ids=custom_ids,
         complete=complete,
     )
-    _keep_replaced(files, job)
-    # The manifest comes last: where it is, the results are.
-    files.publish(RESULTS)
-    files.publish_json(MANIFEST, manifest)
-    return manifest
-
-
-def _keep_replaced(files: Files, job: Job) -> None:
-    """Keep what another job has published."""
-    published = files.read_json(MANIFEST, dict) or {}
-    job_id = published.get("job_id", job.id)
-    # The manifest comes last here too: where it is kept, the results are, and those that stand may be newer.
-    if job_id != job.id and files.fetch(replaced_name(MANIFEST, job_id)) is None:
-        for name in (RESULTS, MANIFEST):
-            files.keep(name, replaced_name(name, job_id))
-        log.info("the results of the job before are kept as %s", files.url(replaced_name(RESULTS, job_id)))
 
 
 def _inputs(files: Files, name: str) -> Iterator[bytes]:
@@ -140,10 +127,7 @@ def _inputs(files: Files, name: str) -> Iterator[bytes]:
 
     :raises RequestsLostError: where they end too early
     """
-    path = files.fetch(name)
-    if path is not None:
-        with path.open("rb") as lines:
-            yield from lines
+    yield from files.lines(name)
     raise RequestsLostError(
         f"{files.url(name)} is gone, or not whole: put it back, or results would lack what was asked"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.api.models import Batch
@@ -92,7 +92,6 @@ def build_job_manifest(
     *,
     forgotten: Sequence[Mapping[str, Any]],
     paths: dict[str, str],
-    custom_ids: Callable[[set[int]], dict[int, str]],
     complete: bool,
 ) -> dict[str, Any]:
     """Return the manifest of a job of many batches.
@@ -101,7 +100,6 @@ def build_job_manifest(
 
     :param batches: each with its round and its part
     :param forgotten: the reports of those that the service does not show any more
-    :param custom_ids: gives the ids of requests at these positions
     :param complete: whether nothing of the job runs any more
     """
     reports = [
@@ -118,7 +116,7 @@ def build_job_manifest(
         "kept": 0 if job.kept is None else job.kept.rows,
         "tokens": {"prompt": answers.prompt_tokens, "completion": answers.completion_tokens},
         "finish_reasons": answers.finish_reasons(),
-        "errors": answers.commonest_errors(custom_ids),
+        "errors": answers.commonest_errors(),
         "duplicates": answers.duplicates,
         "strangers": answers.strangers,
         "unreadable_lines": answers.unreadable_lines,

@@ -23,6 +23,7 @@ from siliconflow_provider.jobs.collection import Validate
 from siliconflow_provider.jobs.files import JOB, KEPT, REQUESTS, ROWS, Files, JobFilesError, own_name, requests_name
 from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
 from siliconflow_provider.jobs.own_batches import BatchFinder
+from siliconflow_provider.jobs.ownership import Output, OutputTakenError
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.jobs.preparation import Prepared, prepare
 from siliconflow_provider.jobs.recipe import Recipe
@@ -67,8 +68,13 @@ def open_job(
     :param definition: hashes of what the task asks for, by their name
     :param make: gives the source's name, its items and what is filled in; called for a new job only
     :param validate: what an answer has to pass to be kept
-    :raises JobFilesError: when the files are another job's, or those of one that has batches are gone
+    :raises OutputTakenError: when the directory is another's, or has a file for users that this task has not written
+    :raises JobFilesError: when the files of a job that has batches are gone
     """
+    job = files.read_json(JOB, Job)
+    if job is not None:
+        _check_owner(files, job, submission)
+    Output(files, submission.label).claim(is_ours=job is not None)
     job = _settled_job(files)
     if job is None:
         _check_nothing_was_submitted(client, files, submission)
@@ -100,12 +106,16 @@ def _settled_job(files: Files) -> Job | None:
 
 def _changes(files: Files, job: Job, submission: Submission, definition: Mapping[str, str]) -> list[str]:
     """Return the names of what is asked for otherwise than in the job that is there."""
+    _check_owner(files, job, submission)
+    return job.changes(submission.key, definition)
+
+
+def _check_owner(files: Files, job: Job, submission: Submission) -> None:
     if job.key != submission.key and job.task != submission.label:
-        raise JobFilesError(
+        raise OutputTakenError(
             f"{files.url(JOB)} is the job of another task instance ({job.task}): give each its own output_path, such "
             "as one with {{ run_id }}, and {{ ti.map_index }} where the task is mapped"
         )
-    return job.changes(submission.key, definition)
 
 
 def _prepare(

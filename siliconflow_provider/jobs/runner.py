@@ -34,7 +34,6 @@ from siliconflow_provider.jobs.listing import RETENTION
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.jobs.plans import RoundPlans
 from siliconflow_provider.jobs.records import FileRecords
-from siliconflow_provider.jobs.request_lines import read_request
 from siliconflow_provider.jobs.retrieval import Retrieval
 from siliconflow_provider.jobs.reuse import EarlierAnswers
 from siliconflow_provider.jobs.submission import Submission
@@ -302,9 +301,9 @@ class JobRunner:
         if self.changes and self._landed.has_all(batches):
             return self._landed.manifest
         answers = self._answers or self.collect()
-        manifest = land(
-            self._files, self._job, answers, batches, self._landed, custom_ids=self._custom_ids, complete=complete
-        )
+        # All that was asked is known to the answers by now.
+        self._requests.release()
+        manifest = land(self._files, self._job, answers, batches, self._landed, complete=complete)
         self._landed = Landed.read(self._files, self._job)
         return manifest
 
@@ -330,20 +329,13 @@ class JobRunner:
         if self._is_any_lost or any(each + RETENTION <= over_at for each in self._batches.created_at):
             self.finish(complete=False)
 
-    def _custom_ids(self, positions: set[int]) -> dict[int, str]:
-        if not positions:
-            return {}
-        with self._requests.path(self._job.all_requests).open("rb") as lines:
-            return {index: read_request(line).custom_id for index, line in enumerate(lines) if index in positions}
-
     def _take_kept(self, answers: Answers) -> None:
         """Take in the answers that were kept when this job replaced another.
 
         :raises RequestsLostError: when they are gone
         """
         kept = 0 if self._job.kept is None else self._job.kept.rows
-        path = self._files.fetch(self._own(KEPT)) if kept else None
-        for row in () if path is None else rows_in(path):
+        for row in rows_in(self._files, self._own(KEPT)) if kept else ():
             answers.take_row(row, is_billed=False)
             kept -= 1
         if kept:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from siliconflow_provider.exceptions import BatchWaitError, SubmissionStoppedError
+from siliconflow_provider.exceptions import BatchWaitError, OutputPathError, SubmissionStoppedError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.connection import ConnectionMixin
@@ -252,11 +250,12 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
     """Fetch what a batch answered, as `results.jsonl` and `manifest.json`.
 
     `results.jsonl` has one row for each request that the batch's output or error file mentions, in the order of
-    those files. Both files appear whole or not at all. Results that are not complete yet are asked for again for ten
-    minutes. Returns a small summary.
+    those files. Both files appear whole or not at all, and never in place of files that this task instance has not
+    written. Results that are not complete yet are asked for again for ten minutes. Returns a small summary.
 
     :param batch_id: a batch that is over, however it ended
-    :param output_path: a directory: local, or anything Airflow's object storage takes, such as `s3://bucket/key`
+    :param output_path: a directory of this task instance: local, or anything Airflow's object storage takes, such as
+        `s3://bucket/key`
     :param siliconflow_conn_id: the Airflow connection
     """
 
@@ -278,26 +277,29 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the two files and return their paths, the counts and the tokens."""
-        from siliconflow_provider.jobs.delivery import stage_results
-        from siliconflow_provider.jobs.files import MANIFEST, RESULTS
-        from siliconflow_provider.storage import publish, storage_path
+        from siliconflow_provider.jobs.delivery import deliver_results
+        from siliconflow_provider.jobs.ownership import OutputTakenError
+        from siliconflow_provider.operators.identity import identity_label
+        from siliconflow_provider.storage import storage_path
+        from siliconflow_provider.storage_errors import temporary_disk
+        from siliconflow_provider.temporary import temporary_directory
+        from siliconflow_provider.workspace import Workspace
 
         client = self.hook.get_conn()
         BatchesLink.persist(context, client.base_url)
         batch = client.get_batch(self.batch_id)
         _check_over(batch)
-        directory = storage_path(self.output_path)
-        paths = {"results": str(directory / RESULTS), "manifest": str(directory / MANIFEST)}
-        with TemporaryDirectory(prefix="siliconflow-") as staged:
-            manifest = stage_results(client, batch, Path(staged), paths)
-            # The manifest comes last: where it is, the results are.
-            for name in (RESULTS, MANIFEST):
-                publish(Path(staged, name), directory / name)
+        with temporary_disk(), temporary_directory() as local:
+            files = Workspace(storage_path(self.output_path), local)
+            try:
+                manifest = deliver_results(client, batch, files, identity_label(context))
+            except OutputTakenError as error:
+                raise OutputPathError(str(error)) from None
         self._log_outcome(batch, manifest)
         return {
             "batch_id": batch.id,
-            "results_path": paths["results"],
-            "manifest_path": paths["manifest"],
+            "results_path": manifest["paths"]["results"],
+            "manifest_path": manifest["paths"]["manifest"],
             "rows": manifest["rows"],
             "counts": manifest["counts"],
             "tokens": manifest["tokens"],

@@ -6,20 +6,37 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from siliconflow_provider.api.durations import completion_window_text
+from siliconflow_provider.exceptions import OutputPathError
+from siliconflow_provider.jobs.files import INTERNAL, MANIFEST, RESULTS
 from siliconflow_provider.jobs.job import fingerprint
 from siliconflow_provider.jobs.recipe import Recipe
 from siliconflow_provider.jobs.structured import RESPONSE_FORMAT, OutputSchema
 from siliconflow_provider.jobs.submission import Submission, digest
 from siliconflow_provider.operators.identity import attempt_fields, identity_label, identity_parts, run_parts
-from siliconflow_provider.storage import stamp_of, storage_path
+from siliconflow_provider.storage import is_below, is_same, stamp_of, storage_path
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from siliconflow_provider.operators.inference import BatchInferenceOperator
 
 INPUT_FILE = "the file at input_path"
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
+
+
+def check_input(input_path: ObjectStoragePath, output_path: ObjectStoragePath) -> None:
+    """Raise OutputPathError where a task would read what it writes."""
+    for name in (RESULTS, MANIFEST):
+        if is_same(input_path, output_path / name):
+            raise OutputPathError(
+                f"input_path {input_path} is the {name} that this task writes to output_path: it would be overwritten. "
+                "Give another output_path; nothing was submitted"
+            )
+    if is_below(input_path, output_path / INTERNAL):
+        raise OutputPathError(
+            f"input_path {input_path} is in {INTERNAL}/ below output_path, where the task keeps files of its own: move "
+            "it, or give another output_path; nothing was submitted"
+        )
 
 
 def schema_of(task: BatchInferenceOperator) -> OutputSchema | None:

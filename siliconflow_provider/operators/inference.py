@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -17,6 +15,7 @@ from siliconflow_provider.exceptions import (
     BatchWaitError,
     JobDefinitionError,
     MissedSuccessRateError,
+    OutputPathError,
     SubmissionStoppedError,
 )
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
@@ -184,10 +183,18 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         from siliconflow_provider.jobs.files import JobFilesError
         from siliconflow_provider.jobs.opening import open_job
         from siliconflow_provider.jobs.own_batches import UnsafeSubmitError
+        from siliconflow_provider.jobs.ownership import OutputTakenError
         from siliconflow_provider.jobs.runner import JobRunner, Settings
-        from siliconflow_provider.operators.definition import definition_of, recipe_of, schema_of, submission_of
+        from siliconflow_provider.operators.definition import (
+            check_input,
+            definition_of,
+            recipe_of,
+            schema_of,
+            submission_of,
+        )
         from siliconflow_provider.storage import storage_path
         from siliconflow_provider.storage_errors import temporary_disk
+        from siliconflow_provider.temporary import temporary_directory
         from siliconflow_provider.workspace import Workspace
 
         client = self.hook.get_conn()
@@ -195,8 +202,10 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         validate = None if schema is None else schema.validate
         settings = Settings(submission_of(self, context), self.max_rounds, validate, definition_of(self, schema))
         settings.submission.check_arguments()
-        with temporary_disk(), tempfile.TemporaryDirectory(prefix="siliconflow-") as local:
-            files = Workspace(storage_path(self.output_path), Path(local))
+        if self.input_path is not None:
+            check_input(storage_path(self.input_path, "input_path"), storage_path(self.output_path))
+        with temporary_disk(), temporary_directory() as local:
+            files = Workspace(storage_path(self.output_path), local)
             try:
                 job = open_job(
                     client,
@@ -208,6 +217,8 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                 )
                 with closing(JobRunner(client, files, job, settings, ended)) as runner:
                     yield runner
+            except OutputTakenError as error:
+                raise OutputPathError(str(error)) from None
             except JobFilesError as error:
                 raise JobDefinitionError(str(error)) from None
             except UnsafeSubmitError as error:

@@ -135,6 +135,19 @@ def workspace(tmp_path: Path) -> Callable[[], Workspace]:
 
 
 @pytest.fixture
+def put(tmp_path: Path) -> Callable[[str, str], None]:
+    """Writes a file for users, as another attempt of the task has written it."""
+
+    def write(name: str, content: str) -> None:
+        written = tmp_path / "out" / "_siliconflow" / "written"
+        written.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text(content)
+        (written / f"{name}.{len(content.encode())}").touch()
+
+    return write
+
+
+@pytest.fixture
 def wanted() -> Submission:
     """Whose the job is."""
     return Submission(key="key-1", input_file_id="", run="run-1", label="dag/task/run/-1", round=1, max_tries=2)

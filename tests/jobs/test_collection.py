@@ -273,34 +273,27 @@ class TestReport:
     def test_an_answer_that_is_replaced_leaves_no_trace_but_its_tokens(self, collecting: Make) -> None:
         answers = collecting(1, invalid_unless_yes)
         take_batch(answers, good(0, "no", reason="length"))
-        assert answers.commonest_errors(lambda _: {0: "r0"})[0]["code"] == "invalid_output"
+        assert answers.commonest_errors()[0]["code"] == "invalid_output"
         take_batch(answers, good(0, "yes"), round_number=2)
-        assert (answers.finish_reasons(), answers.commonest_errors(lambda _: {})) == ({"stop": 1}, [])
+        assert (answers.finish_reasons(), answers.commonest_errors()) == ({"stop": 1}, [])
 
     def test_the_ten_commonest_errors_are_named_with_their_first_request(self, collecting: Make) -> None:
         answers = collecting(78)
         # Of `error n` there are n: 1 + 2 + ... + 12, the rarest first.
         kinds = [kind for kind in range(1, 13) for _ in range(kind)]
         take_batch(answers, *[bad(i, None if kind == 12 else "x", f"error {kind}") for i, kind in enumerate(kinds)])
-        asked: list[set[int]] = []
-
-        def custom_ids(positions: set[int]) -> dict[int, str]:
-            asked.append(positions)
-            return {each: f"id {each}" for each in positions}
-
-        found = answers.commonest_errors(custom_ids)
+        found = answers.commonest_errors()
         assert [(each["code"], each["message"], each["count"]) for each in found] == [
             (None if kind == 12 else "x", f"error {kind}", kind) for kind in range(12, 2, -1)
         ]
-        assert [each["first_custom_id"] for each in found] == [f"id {kinds.index(kind)}" for kind in range(12, 2, -1)]
-        assert asked == [{kinds.index(kind) for kind in range(12, 2, -1)}]
+        assert [each["first_custom_id"] for each in found] == [f"r{kinds.index(kind)}" for kind in range(12, 2, -1)]
 
     def test_messages_that_are_all_different_are_counted_as_one_of_their_code(self, collecting: Make) -> None:
         count = DISTINCT_ERRORS + 500
         answers = collecting(count + 2)
         lines = [bad(i, "x", f"request {i} is bad") for i in range(count)]
         take_batch(answers, *lines, bad(count, "x", "request 0 is bad"), bad(count + 1, "y", "new"), among=count + 2)
-        found = answers.commonest_errors(lambda positions: {each: f"r{each}" for each in positions})
+        found = answers.commonest_errors()
         assert found[:2] == [
             {"code": "x", "message": "other messages", "count": 500, "first_custom_id": f"r{DISTINCT_ERRORS}"},
             {"code": "x", "message": "request 0 is bad", "count": 2, "first_custom_id": "r0"},
@@ -321,14 +314,14 @@ class TestReport:
         answers = collecting(count)
         take_batch(answers, *[bad(i, f"code {i}", "sorry") for i in range(count)], among=count)
         assert answers.counts() == {"failed": count}
-        found = answers.commonest_errors(lambda positions: {each: f"r{each}" for each in positions})
+        found = answers.commonest_errors()
         assert sum(each["count"] for each in found) > count - 2 * DISTINCT_ERRORS
 
     def test_no_requests_are_no_rows(self, collecting: Make, written: Rows) -> None:
         answers = collecting(0)
         assert (written(answers), written(answers, [])) == ([], [])
         assert (answers.counts(), answers.finish_reasons(), answers.to_repeat(is_cleared=True)) == ({}, {}, [])
-        assert answers.commonest_errors(lambda _: {}) == []
+        assert answers.commonest_errors() == []
 
 
 def test_rows_larger_than_any_block_are_written_whole(collecting: Make, written: Rows) -> None:
@@ -399,9 +392,7 @@ def test_the_first_good_answer_of_a_request_stays(collected: IO[bytes], tmp_path
     assert (answers.prompt_tokens, answers.completion_tokens) == (8, 12)
     assert answers.counts() == {"succeeded": 3, "missing": 1}
     assert [each["content"] for each in rows(answers, tmp_path / "rows")] == ["1", "3", "4", None]
-    assert answers.commonest_errors(lambda positions: dict.fromkeys(positions, "d")) == [
-        {"code": "missing", "message": "gone", "count": 1, "first_custom_id": "d"}
-    ]
+    assert answers.commonest_errors() == [{"code": "missing", "message": "gone", "count": 1, "first_custom_id": "d"}]
 
 
 def test_each_good_answer_is_validated_and_an_invalid_one_may_be_repeated(collected: IO[bytes], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from siliconflow_provider.jobs.collection import Answers
 from siliconflow_provider.jobs.files import RequestsLostError
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.landing import Landed, land
+from siliconflow_provider.jobs.ownership import OutputTakenError
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.workspace import Workspace
 
@@ -42,7 +43,7 @@ def landed(workspace: Files, tmp_path: Path, batch: Callable[..., Batch]) -> Cal
             for number in (1, 0):
                 answers.take_row(ResultRow(index=number, custom_id=f"r{number}", status="succeeded", content=number))
             before = Landed() if before is None else before
-            return land(workspace(), job, answers, shown, before, custom_ids=lambda _: {}, complete=complete)
+            return land(workspace(), job, answers, shown, before, complete=complete)
 
     return write
 
@@ -134,6 +135,6 @@ def test_results_that_carry_what_was_asked_are_not_replaced_by_some_that_lack_it
 def test_the_manifest_comes_last(landed: Any, out: Path) -> None:
     """Where it is, the results are."""
     (out / "results.jsonl").mkdir()
-    with pytest.raises(OSError, match=r"results\.jsonl"):
+    with pytest.raises(OutputTakenError, match=r"results\.jsonl"):
         landed()
     assert not (out / "manifest.json").exists()

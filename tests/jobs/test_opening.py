@@ -12,6 +12,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.jobs.files import JobFilesError
 from siliconflow_provider.jobs.job import Job
 from siliconflow_provider.jobs.opening import open_job
+from siliconflow_provider.jobs.ownership import OutputTakenError
 from siliconflow_provider.jobs.recipe import Recipe
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
 from siliconflow_provider.jobs.submission import Submission
@@ -49,7 +50,7 @@ def opened(client: SiliconFlowClient, workspace: Files, wanted: Submission) -> O
 
 
 def names(tmp_path: Path) -> list[str]:
-    return sorted(each.name for each in (tmp_path / "out" / "_siliconflow").iterdir())
+    return sorted(each.name for each in (tmp_path / "out" / "_siliconflow").iterdir() if each.name != "owner.json")
 
 
 def test_a_new_job_is_prepared_and_written_before_anything_is_sent(
@@ -175,12 +176,17 @@ class TestAtTheSameTime:
     @pytest.mark.parametrize("max_tries", [2, 9])
     def test_two_tasks_in_one_directory_do_not_take_each_others_job(self, opened: Open, max_tries: int) -> None:
         """As mapped ones do whose path lacks the map index: its requests would be bought by both."""
+        errors: list[Any] = []
 
         def meanwhile() -> None:
-            opened(key="key-2", label="dag/task/run/0")
+            with pytest.raises(
+                OutputTakenError, match=r"another task instance \(dag/task/run/-1\).*map_index"
+            ) as error:
+                opened(nothing, key="key-2", label="dag/task/run/0")
+            errors.append(error)
 
-        with pytest.raises(JobFilesError, match=r"the job of another task instance \(dag/task/run/0\).*map_index"):
-            opened(self.slowly(meanwhile), max_tries=max_tries)
+        assert opened(self.slowly(meanwhile), max_tries=max_tries).key == "key-1"
+        assert len(errors) == 1
 
     @pytest.mark.parametrize(
         ("change", "named"), [({"definition": {"model": "0"}}, "prompt"), ({"key": "key-2"}, "submission_key")]
@@ -217,8 +223,11 @@ class TestAtTheSameTime:
     def test_of_two_tasks_that_found_none_the_first_to_write_stops(
         self, opened: Open, tmp_path: Path, clock: Any
     ) -> None:
+        """As in a storage that cannot refuse the second of two who claim the directory."""
+
         def meanwhile() -> None:
-            (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
+            for name in ("job.json", "owner.json"):
+                (tmp_path / "out" / "_siliconflow" / name).unlink()
             opened(key="key-2", label="dag/task/run/0")
 
         clock.after(2, meanwhile)

@@ -279,13 +279,13 @@ def test_without_counts_missing_lines_are_awaited(
 
 
 def test_another_jobs_results_are_not_landed_ones(
-    attempt: Attempt, submitted: Any, rows: Rows, control: Control, tmp_path: Path
+    attempt: Attempt, submitted: Any, rows: Rows, control: Control, put: Any
 ) -> None:
     control.plan(gone_seconds=1e9)
     submitted(2)
     good = {"index": 0, "custom_id": "request-000001", "status": "succeeded", "content": "another's"}
-    (tmp_path / "out" / "results.jsonl").write_text(json.dumps(good) + "\n")
-    (tmp_path / "out" / "manifest.json").write_text('{"job_id": "another", "batches": []}')
+    put("results.jsonl", json.dumps(good) + "\n")
+    put("manifest.json", '{"job_id": "another", "batches": []}')
     assert [said(each) for each in rows(attempt())] == [("missing", "results_lost")] * 2
 
 
@@ -331,12 +331,13 @@ class TestForgotten:
         assert runner.to_repeat == []
 
     def test_what_the_service_still_shows_goes_before_what_has_landed(
-        self, attempt: Attempt, land: Any, rows: Rows, tmp_path: Path
+        self, attempt: Attempt, land: Any, rows: Rows, tmp_path: Path, put: Any
     ) -> None:
         land()
-        path = tmp_path / "out" / "results.jsonl"
-        path.write_text(
-            path.read_text().replace('"content":"1"', '"content":"one"').replace('"content":"3"', '"content":"x"')
+        landed = (tmp_path / "out" / "results.jsonl").read_text()
+        put(
+            "results.jsonl",
+            landed.replace('"content":"1"', '"content":"one"').replace('"content":"3"', '"content":"x"'),
         )
         assert [each["content"] for each in rows(attempt())] == ["one", "2", "3", "4"]
 
@@ -352,11 +353,11 @@ class TestForgotten:
         assert runner.to_repeat == [0, 1]
 
     def test_a_landed_line_that_was_lost_is_an_error_unless_cleared(
-        self, attempt: Attempt, land: Any, rows: Rows, cleared: Submission, tmp_path: Path
+        self, attempt: Attempt, land: Any, rows: Rows, cleared: Submission, tmp_path: Path, put: Any
     ) -> None:
         land()
         path = tmp_path / "out" / "results.jsonl"
-        path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+        put("results.jsonl", "".join(path.read_text().splitlines(keepends=True)[1:]))
         with pytest.raises(JobFilesError, match=r"'request-000001' and others"):
             attempt().collect()
         assert said(rows(attempt(submission=cleared))[0]) == ("missing", "forgotten")

@@ -14,6 +14,7 @@ from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.jobs.creation import SETTLING_SECONDS
 from siliconflow_provider.jobs.files import JobFilesError, RequestsLostError
 from siliconflow_provider.jobs.job import PlannedRound, Round
+from siliconflow_provider.jobs.ownership import OutputTakenError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.jobs.submission import Submission
 from siliconflow_provider.workspace import Workspace
@@ -301,7 +302,7 @@ class TestFinish:
         clock.advance(29 * DAY)
         runner = attempt()
         (out / "results.jsonl").mkdir()
-        with pytest.raises(OSError, match=r"results\.jsonl"):
+        with pytest.raises(OutputTakenError, match=r"results\.jsonl"):
             runner.plan_round([0])
         assert not (out / "_siliconflow" / "round-2.json").exists()
 
