@@ -1,7 +1,9 @@
 """Whole jobs through the emulator, the two passes over their files by themselves, and a job beside common-ai's.
 
 Each job runs in a process of its own, and the emulator, whose batches take no time, in another; the memory is the most
-that the job's process needed above the level after its imports. `jobs.py 100000` leaves larger ones out.
+that the job's process needed above the level after its imports. The disk is the most that its temporary directory took,
+and the most that its output took, as multiples of the input's bytes: with the output on the same disk, on another one,
+and in object storage. `jobs.py 100000` leaves larger ones out, `jobs.py disk 100000` measures the disk alone.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -122,6 +125,53 @@ def run_job(make: Callable[[], Any]) -> dict[str, Any]:
         return make().resume_execution(deferral.method_name, {"event": event}, context)
 
 
+class Disk:
+    """The most that two directories took, looked at all the time. A file that is in both counts for the output."""
+
+    def __init__(self, temporary: Path, output: Path) -> None:
+        self._directories = output, temporary
+        self.peaks = [0, 0]
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Disk:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(0.01):
+            seen: dict[int, int] = {}
+            for number, directory in enumerate(self._directories):
+                new = {each.st_ino: each.st_size for each in self._files(directory)}
+                size = sum(size for inode, size in new.items() if inode not in seen)
+                self.peaks[number] = max(self.peaks[number], size)
+                seen |= new
+
+    def _files(self, directory: Path) -> Iterator[os.stat_result]:
+        for folder, _, names in os.walk(directory):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    yield Path(folder, name).stat()
+
+
+def place_output(where: str) -> None:
+    """Let the output be where it is not: on another disk, or in object storage."""
+    if where == "another disk":
+
+        def link(*_: object) -> None:
+            raise OSError("another disk")
+
+        os.link = link
+    elif where == "object storage":
+        for name in ("storage", "publishing"):
+            import_module(f"siliconflow_provider.{name}").is_local = lambda path: False
+        import_module("fsspec.implementations.local").LocalFileSystem.auto_mkdir = True
+
+
 def mebibytes(field: str) -> float:
     """Return this process's memory now (`VmRSS`) or at its peak (`VmHWM`)."""
     status = Path("/proc/self/status").read_text()
@@ -135,11 +185,14 @@ def job(kind: str, path: Path, output: Path) -> None:
     operator(path, output, prompts)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before, used, started = mebibytes("VmRSS"), time.process_time(), time.perf_counter()
-    summary = run_job(lambda: operator(path, output, prompts))
+    with Disk(Path(tempfile.gettempdir()), output) as disk:
+        summary = run_job(lambda: operator(path, output, prompts))
     seconds, cpu = time.perf_counter() - started, time.process_time() - used
     with path.open("rb") as rows:
         assert summary["counts"]["succeeded"] == sum(1 for _ in rows)
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "mebibytes": mebibytes("VmHWM") - before}))
+    found = {"seconds": seconds, "cpu": cpu, "mebibytes": mebibytes("VmHWM") - before}
+    size = path.stat().st_size
+    print(json.dumps({**found, "output": disk.peaks[0] / size, "temporary": disk.peaks[1] / size}))
 
 
 def emulate(directory: Path) -> None:
@@ -163,14 +216,20 @@ def emulator(directory: Path) -> Iterator[str]:
         process.stdin.close()
 
 
-def measure_job(kind: str, count: int) -> dict[str, Any]:
-    """Return what a job of so many requests took."""
+def measure_job(kind: str, count: int, where: str = "") -> dict[str, Any]:
+    """Return what a job of so many requests took.
+
+    :param where: the output seems to be, for `place_output`
+    """
     with tempfile.TemporaryDirectory() as name, emulator(Path(name, "emulator")) as url:
         directory = Path(name)
+        (directory / "temporary").mkdir()
         write_rows(directory / "rows.jsonl", count)
         connection = {"host": url, "password": API_KEY}
         environment = os.environ | {
             "AIRFLOW_HOME": f"{name}/airflow",
+            "TMPDIR": f"{name}/temporary",
+            "BENCHMARK_OUTPUT": where,
             "AIRFLOW_CONN_SILICONFLOW_DEFAULT": json.dumps(connection | {"conn_type": "siliconflow"}),
             "AIRFLOW_CONN_LLM": json.dumps(connection | {"conn_type": "pydanticai"}),
         }
@@ -284,6 +343,14 @@ def print_jobs(sizes: Sequence[int]) -> None:
         )
 
 
+def print_disk(count: int) -> None:
+    """Print how much disk a job took."""
+    print(f"\n{f'{count:,} rows, times the input':<32}{'temporary':>11}{'output':>9}")
+    for where in ("the same disk", "another disk", "object storage"):
+        found = measure_job("ours", count, where)
+        print(f"output on {where:<22}{found['temporary']:>11.1f}{found['output']:>9.1f}", flush=True)
+
+
 def print_passes(sizes: Sequence[int]) -> None:
     """Print what the passes over files of these sizes took."""
     print(f"\n{'pass':<28}{'lines':>9}{'wall s':>8}{'MB/s':>7}{'CPU s':>8}{'MB/s':>7}{'CPU us each':>13}")
@@ -309,10 +376,14 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["emulate"]:
         emulate(Path(sys.argv[2]))
     elif len(sys.argv) == 4:
+        place_output(os.environ["BENCHMARK_OUTPUT"])
         job(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1:2] == ["disk"]:
+        print_disk(int(sys.argv[2]))
     else:
         most = int(sys.argv[1]) if sys.argv[1:] else SIZES[-1]
         print_jobs([each for each in SIZES if each <= most])
+        print_disk(min(most, SIZES[-2]))
         print_passes([each for each in PASS_SIZES if each <= most])
         if installed("common-ai"):
             print_comparison()

@@ -19,7 +19,8 @@ CONNECTION_FIELDS: dict[str, Any] = {
     },
     "deployment": {
         "label": "Deployment",
-        "description": "Names this Airflow where several share one account, such as staging and production.",
+        "description": "Names this Airflow, such as production; another name in each Airflow that uses the account. "
+        "Cancelling all batches of a DAG run needs it.",
         "schema": {"type": ["string", "null"]},
     },
 }

@@ -155,8 +155,7 @@ def client(emulator: Emulator, held_time: HeldClock) -> SiliconFlowClient:
 @pytest.fixture
 def connection(emulator: Emulator, held_time: HeldClock, monkeypatch: pytest.MonkeyPatch) -> str:
     """An Airflow connection to the emulator; time is held. Gives its id."""
-    value = {"conn_type": "siliconflow", "host": emulator.base_url, "password": emulator.api_key}
-    monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))
+    monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(emulator.airflow_connection))
     return "siliconflow_default"
 
 

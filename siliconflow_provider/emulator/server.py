@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from siliconflow_provider.emulator.errors import ControlError, EmulatorError, MissingExtraError
 
@@ -99,9 +99,10 @@ class Emulator:
         return self._control
 
     @property
-    def airflow_connection(self) -> dict[str, str]:
+    def airflow_connection(self) -> dict[str, Any]:
         """An Airflow connection to the running emulator, as the JSON of an AIRFLOW_CONN_... variable has it."""
-        return {"conn_type": "siliconflow", "host": self.base_url, "password": self.api_key}
+        extra = {"deployment": "emulator"}
+        return {"conn_type": "siliconflow", "host": self.base_url, "password": self.api_key, "extra": extra}
 
     def __enter__(self) -> Self:
         self.start()

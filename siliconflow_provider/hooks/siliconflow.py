@@ -22,7 +22,7 @@ class SiliconFlowHook(BaseHook):
 
     The connection: password = API key; host = base URL (default `https://api.siliconflow.com/v1`; a bare host
     gets `https://` and `/v1`), for which schema and port are honoured; extra = `timeout` (seconds),
-    `max_retries`, and `deployment`, which names this Airflow where several share one account.
+    `max_retries`, and `deployment`, which names this Airflow: another name in each that uses the account.
     """
 
     conn_name_attr = "siliconflow_conn_id"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
@@ -121,14 +121,19 @@ def _cancel_until_healed(client: SiliconFlowClient, batch_id: str) -> Batch | No
     return None
 
 
-def running_batches_of_run(client: SiliconFlowClient, run: str) -> Iterator[Batch]:
-    """Yield the batches that were submitted with this `Submission.run` and still run.
+def running_batches_of_runs(client: SiliconFlowClient, *runs: str) -> list[list[Batch]]:
+    """Return for each `Submission.run` the batches that were submitted with it and still run.
 
-    :raises SiliconFlowError: after those, when the list is not whole
+    :raises SiliconFlowError: when the list is not whole
     """
-    listing = BatchLister(client).look(lambda batch: is_digest(batch.metadata.get("airflow_run"), run), is_running)
-    yield from filter(is_running, listing.batches)
+
+    def is_of(batch: Batch, run: str) -> bool:
+        return is_digest(batch.metadata.get("airflow_run"), run)
+
+    listing = BatchLister(client).look(lambda batch: any(is_of(batch, run) for run in runs), is_running)
     listing.raise_unless_whole()
+    running = list(filter(is_running, listing.batches))
+    return [[batch for batch in running if is_of(batch, run)] for run in runs]
 
 
 def create(
@@ -146,7 +151,7 @@ def create(
     :raises UnsafeSubmitError: when an answer was lost, and the service does not show whose batches there are
     """
     metadata = submission.batch_metadata()
-    lost = [each for each in open_records if _is_same_create(each, metadata)]
+    lost = [each for each in open_records if _is_same_create(each, metadata, submission)]
     found = _batch_of_lost_create(look, submission, lost)
     while found is None:
         if len(lost) >= MOST_CREATES:
@@ -217,10 +222,12 @@ def _batch_of_lost_create(look: Look, submission: Submission, lost: list[CreateR
     return None
 
 
-def _is_same_create(record: CreateRecord, metadata: dict[str, str]) -> bool:
+def _is_same_create(record: CreateRecord, metadata: dict[str, str], submission: Submission) -> bool:
     """Whether a record is of the same create, since a person last cleared the task."""
-    names = ("airflow_key", "airflow_input", "airflow_round", "airflow_max_tries")
-    return all(record.metadata.get(name) == metadata.get(name) for name in names)
+    names = ("airflow_input", "airflow_round", "airflow_max_tries")
+    return record.metadata.get("airflow_key") in submission.keys and all(
+        record.metadata.get(name) == metadata.get(name) for name in names
+    )
 
 
 def _batch_of_other_input(batches: Iterable[Batch], submission: Submission) -> Batch | None:

@@ -92,11 +92,13 @@ def deliver_results(client: SiliconFlowClient, batch: Batch, files: Files, task:
     :raises SiliconFlowError: when it is not delivered, or cannot be fetched, for ten minutes
     """
     output = Output(files, task)
-    output.claim(is_ours=_published_batch(files) == batch.id)
+    is_ours = _published_batch(files) == batch.id
+    output.check(is_ours=is_ours)
     paths = {"results": files.url(RESULTS), "manifest": files.url(MANIFEST)}
     with _delivered(client, batch, files.create) as results:
         tally = Tally()
         (_, answers), (_, failures) = results.blocks()
+        output.claim(is_ours=is_ours)
         with output.writing(RESULTS) as rows:
             for row in rows_of_batch(results.batch.id, answers, failures, tally):
                 rows.write(msgspec.json.encode(row) + b"\n")

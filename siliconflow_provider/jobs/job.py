@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -83,17 +83,17 @@ class Job(msgspec.Struct, frozen=True):
             return self.first_round
         return Round(1, self.kept.parts, self.first_round.max_tries, self.first_round.planned_at)
 
-    def changes(self, key: str, definition: Mapping[str, str]) -> list[str]:
+    def changes(self, keys: Collection[str], definition: Mapping[str, str]) -> list[str]:
         """Return the names of what is defined otherwise than it was.
 
-        :param key: of the task instance as it is now
+        :param keys: of the task instance as it is now
         :param definition: a hash that is empty cannot be told, and is no change
         """
         changed = [
             name for name, value in definition.items()
             if value != self.definition.get(name) and value and self.definition.get(name) != ""
         ]  # fmt: skip
-        return changed if key == self.key else ["submission_key", *changed]
+        return changed if self.key in keys else ["submission_key", *changed]
 
 
 class PlannedRound(msgspec.Struct, frozen=True):

@@ -107,11 +107,11 @@ def _settled_job(files: Files) -> Job | None:
 def _changes(files: Files, job: Job, submission: Submission, definition: Mapping[str, str]) -> list[str]:
     """Return the names of what is asked for otherwise than in the job that is there."""
     _check_owner(files, job, submission)
-    return job.changes(submission.key, definition)
+    return job.changes(submission.keys, definition)
 
 
 def _check_owner(files: Files, job: Job, submission: Submission) -> None:
-    if job.key != submission.key and job.task != submission.label:
+    if job.key not in submission.keys and job.task != submission.label:
         raise OutputTakenError(
             f"{files.url(JOB)} is the job of another task instance ({job.task}): give each its own output_path, such "
             "as one with {{ run_id }}, and {{ ti.map_index }} where the task is mapped"
@@ -168,7 +168,9 @@ def _prepare(
 def _recorded_for_others(files: Files, submission: Submission) -> list[str]:
     """Return ids of batches that the task has created in this directory with another `submission_key`."""
     records = FileRecords(files).read()
-    return [each.batch_id for each in records if each.batch_id and each.metadata.get("airflow_key") != submission.key]
+    return [
+        each.batch_id for each in records if each.batch_id and each.metadata.get("airflow_key") not in submission.keys
+    ]
 
 
 def _with_kept(files: Files, job: Job, submission: Submission, replaced: _Replaced) -> Job:

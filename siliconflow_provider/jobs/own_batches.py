@@ -139,7 +139,7 @@ class BatchFinder:
                 raise
             log.warning("could not read again what was created, so what was read before counts: %s", error)
         recent = [each for each in self._last_read or () if not _is_forgotten(each)]
-        return [each for each in recent if each.metadata.get("airflow_key") == self._submission.key]
+        return [each for each in recent if each.metadata.get("airflow_key") in self._submission.keys]
 
 
 def _is_forgotten(record: CreateRecord) -> bool:

@@ -41,8 +41,15 @@ class Output:
         self._files = files
         self._owner = Owner(task)
 
+    def check(self, *, is_ours: bool) -> None:
+        """Raise OutputTakenError where `claim` would, and write nothing."""
+        if self._read_owner() is None and is_ours:
+            return
+        self._check_owner()
+        self._check_files(RESULTS, MANIFEST)
+
     def claim(self, *, is_ours: bool) -> None:
-        """Make the directory this task instance's, before anything is submitted or fetched for it.
+        """Make the directory this task instance's, before anything is submitted for it or published in it.
 
         :param is_ours: whether a version that wrote down no owner has written what is there for this task instance
         :raises OutputTakenError: when the directory is another's, or has a file that this task instance has not written

@@ -85,7 +85,7 @@ class JobRunner:
         self._requests = RequestFiles(files, job.directory)
         self._job = job
         self._settings = settings
-        self.changes = job.changes(settings.submission.key, settings.definition)
+        self.changes = job.changes(settings.submission.keys, settings.definition)
         window = job.completion_window or settings.submission.completion_window
         self._submission = replace(settings.submission, key=job.key, completion_window=window)
         self._plans = RoundPlans(files, job, self._requests)

@@ -45,6 +45,7 @@ class Submission:
     """One batch that is wanted, and whose it is.
 
     :param key: what identifies the submitter, the same for every attempt
+    :param unnamed_key: what identified it before its Airflow was given a name; None where it has none
     :param content: the SHA-256 (hex) of the file's bytes, where it is known
     :param round: of a job that sends some requests again
     :param run: identifies the run that the submitter is part of
@@ -57,6 +58,7 @@ class Submission:
 
     key: str
     input_file_id: str
+    unnamed_key: str | None = None
     endpoint: str = "/v1/chat/completions"
     completion_window: str | timedelta = "24h"
     model: str | None = None
@@ -69,6 +71,11 @@ class Submission:
     is_first_try: bool = False
     is_cleared_try: bool = False
     run_started_at: pendulum.DateTime | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All that may stand for the submitter in the metadata of its batches."""
+        return (self.key,) if self.unnamed_key is None else (self.key, self.unnamed_key)
 
     @property
     def input_key(self) -> str:
@@ -123,7 +130,7 @@ class Submission:
 
     def is_owner(self, batch: Batch) -> bool:
         """Whether this submitter created the batch, for whatever input."""
-        return is_digest(batch.metadata.get("airflow_key"), self.key)
+        return any(is_digest(batch.metadata.get("airflow_key"), each) for each in self.keys)
 
     def matches(self, batch: Batch) -> bool:
         """Whether this batch was created for this submission."""

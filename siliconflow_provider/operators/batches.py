@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from siliconflow_provider.exceptions import BatchWaitError, OutputPathError, SubmissionStoppedError
+from siliconflow_provider.exceptions import (
+    BatchWaitError,
+    InvalidConnectionError,
+    OutputPathError,
+    SubmissionStoppedError,
+)
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.connection import ConnectionMixin
@@ -166,8 +171,8 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
         from siliconflow_provider.jobs.submission import Submission, digest
         from siliconflow_provider.operators.identity import (
             attempt_fields,
+            identity_keys,
             identity_label,
-            identity_parts,
             run_parts,
         )
 
@@ -175,7 +180,6 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
             self._content = content_of(self.hook.get_conn(), self.input_file_id)
 
         return Submission(
-            key=digest(*identity_parts(context, self.hook.deployment, self.submission_key)),
             run=digest(*run_parts(context, self.hook.deployment)),
             input_file_id=self.input_file_id,
             endpoint=self.endpoint,
@@ -184,6 +188,7 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
             metadata=self.metadata or {},
             content=self._content,
             label=identity_label(context),
+            **identity_keys(context, self.hook.deployment, self.submission_key),
             **attempt_fields(context, int(self.retries or 0)),
         )
 
@@ -193,7 +198,8 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
 
     What a batch has answered is billed and kept for 30 days. A batch that is over is left as it is. Without a
     `batch_id` it fits a teardown task: what the run's tasks have submitted is found by what the batches say of
-    themselves, also when the task that submitted them has died.
+    themselves, also when the task that submitted them has died. That needs a connection with a `deployment`, which
+    tells this Airflow from others on the same account: their scheduled runs have equal ids.
 
     :param batch_id: the batch; leave it out for whatever of this DAG run still runs
     :param siliconflow_conn_id: the Airflow connection
@@ -229,9 +235,6 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
 
     def _batch_ids(self, context: Context) -> list[str]:
         from siliconflow_provider.api.errors import InvalidRequestError
-        from siliconflow_provider.jobs.creation import running_batches_of_run
-        from siliconflow_provider.jobs.submission import digest
-        from siliconflow_provider.operators.identity import run_parts
 
         if self.batch_id:
             return [self.batch_id]
@@ -240,10 +243,50 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
                 f"batch_id is {self.batch_id!r}: the task that should name a batch has named none. Cancelling whatever "
                 "of the DAG run still runs is for a task without batch_id that is not mapped"
             )
-        run = digest(*run_parts(context, self.hook.deployment))
-        found = [each.id for each in running_batches_of_run(self.hook.get_conn(), run)]
-        self.log.info("batches of this DAG run that still run: %s", ", ".join(found) or "none")
+        return [each.id for each in self._batches_of_run(context)]
+
+    def _batches_of_run(self, context: Context) -> list[Batch]:
+        """Return the batches of this DAG run that still run.
+
+        :raises InvalidConnectionError: when they cannot be told from those of another Airflow
+        """
+        from siliconflow_provider.jobs.creation import running_batches_of_runs
+        from siliconflow_provider.jobs.submission import digest
+        from siliconflow_provider.operators.identity import run_parts
+
+        runs = [digest(*run_parts(context, each)) for each in (self.hook.deployment, "")]
+        found, unnamed = running_batches_of_runs(self.hook.get_conn(), *runs)
+        said = ", ".join(each.id for each in unnamed) or "none"
+        if not self.hook.deployment:
+            raise InvalidConnectionError(
+                f"connection {self.siliconflow_conn_id!r} has no deployment, so the batches of this DAG run cannot be "
+                "told from those of another Airflow on the same account that has a run of this id: nothing was "
+                'cancelled. Set a deployment in the connection\'s form, or as {"deployment": "production"} in its '
+                "extra, another one in each Airflow; or give batch_id. Running batches of a run of this id: "
+                f"{said}"
+            )
+        self.log.info("batches of this DAG run that still run: %s", ", ".join(each.id for each in found) or "none")
+        self._warn_of_earlier(context, found)
+        if unnamed:
+            self.log.warning(
+                "not cancelled: %s of a run of this id, submitted over a connection without deployment, by this "
+                "Airflow or another one. Where they are this run's, give CancelBatchOperator their batch_id",
+                said,
+            )
         return found
+
+    def _warn_of_earlier(self, context: Context, batches: Sequence[Batch]) -> None:
+        """Warn of batches that were created before the DAG run began."""
+        started_at = getattr(context.get("dag_run"), "start_date", None)
+        for each in batches:
+            created_at = each.timing.created_at
+            # The service's times are of whole seconds.
+            if started_at and created_at and created_at.timestamp() < int(started_at.timestamp()):
+                self.log.warning(
+                    "batch %s was created at %s, before this DAG run began at %s: either the run was cleared since, or "
+                    "another Airflow on this account has deployment %r too and the batch is its own. It is cancelled",
+                    each.id, created_at, started_at, self.hook.deployment,
+                )  # fmt: skip
 
 
 class DownloadResultsOperator(ConnectionMixin, BaseOperator):

@@ -12,7 +12,7 @@ from siliconflow_provider.jobs.job import fingerprint
 from siliconflow_provider.jobs.recipe import Recipe
 from siliconflow_provider.jobs.structured import RESPONSE_FORMAT, OutputSchema
 from siliconflow_provider.jobs.submission import Submission, digest
-from siliconflow_provider.operators.identity import attempt_fields, identity_label, identity_parts, run_parts
+from siliconflow_provider.operators.identity import attempt_fields, identity_keys, identity_label, run_parts
 from siliconflow_provider.storage import is_below, is_same, stamp_of, storage_path
 
 if TYPE_CHECKING:
@@ -63,13 +63,13 @@ def submission_of(task: BatchInferenceOperator, context: Context) -> Submission:
     """Return whose its batches are; file, content and round are those of a part."""
     deployment = task.hook.deployment
     return Submission(
-        key=digest(*identity_parts(context, deployment, task.submission_key)),
         input_file_id="",
         completion_window=task.completion_window,
         metadata=task.metadata or {},
         round=1,
         run=digest(*run_parts(context, deployment)),
         label=identity_label(context),
+        **identity_keys(context, deployment, task.submission_key),
         **attempt_fields(context, int(task.retries or 0)),
     )
 

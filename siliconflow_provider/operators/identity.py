@@ -18,6 +18,17 @@ def identity_parts(context: Context, deployment: str, submission_key: str | None
     return [deployment, ti.dag_id, ti.task_id, ti.run_id, str(ti.map_index), submission_key or ""]
 
 
+def identity_keys(context: Context, deployment: str, submission_key: str | None) -> dict[str, Any]:
+    """Return the keys of a `Submission`.
+
+    What was submitted before the connection got a `deployment` stays the task's: to name it buys nothing again.
+    """
+    from siliconflow_provider.jobs.submission import digest
+
+    unnamed = digest(*identity_parts(context, "", submission_key)) if deployment else None
+    return {"key": digest(*identity_parts(context, deployment, submission_key)), "unnamed_key": unnamed}
+
+
 def run_parts(context: Context, deployment: str) -> list[str]:
     """Return what identifies the task instance's DAG run to the service."""
     ti = context["ti"]

@@ -52,6 +52,7 @@ def test_the_start_says_what_to_do_and_the_end_is_clean(tmp_path: Path) -> None:
             "conn_type": "siliconflow",
             "host": base_url,
             "password": "sk-emulator",
+            "extra": {"deployment": "emulator"},
         }
         assert str(tmp_path / "data") in printed
         assert "queue 0.5 s, run 5 s, finalize 1 s" in printed

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -27,10 +28,13 @@ from siliconflow_provider.exceptions import (
     BatchFailedError,
     BatchTimeoutError,
     BatchWaitError,
+    OutputPathError,
 )
 from siliconflow_provider.jobs.creation import SETTLING_SECONDS
+from siliconflow_provider.jobs.ownership import Output
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
+from siliconflow_provider.results import read_results
 
 
 @pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
@@ -356,23 +360,130 @@ class TestDownloadResults:
         batch = client.create_batch(file_id)
         clock.advance(200)
         assert download(batch.id).execute(context) == download(batch.id).execute(context)
-        assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["manifest.json", "results.jsonl"]
+        assert {each.name for each in (tmp_path / "out").iterdir()} == {
+            "_siliconflow",
+            "manifest.json",
+            "results.jsonl",
+        }
 
     def test_a_download_that_fails_leaves_what_was_there(
         self, download, client, file_id, context, clock, emulator, tmp_path
     ) -> None:
         batch = client.create_batch(file_id)
         clock.advance(200)
-        assert client.get_batch(batch.id).is_terminal
-        earlier = tmp_path / "out" / "results.jsonl"
-        earlier.parent.mkdir()
-        earlier.write_text("earlier")
-        for stored in emulator.data_dir.glob(f"**/*{file_id}*"):
-            stored.unlink()
+        download(batch.id).execute(context)
+        out = tmp_path / "out"
+        earlier = {each: each.read_bytes() for each in out.rglob("*") if each.is_file()}
+        emulator.control.fault("GET /results/{id}", every=1, status=404)
         with pytest.raises(SiliconFlowError):
             download(batch.id).execute(context)
-        assert [each.name for each in earlier.parent.iterdir()] == ["results.jsonl"]
-        assert earlier.read_text() == "earlier"
+        assert {each: each.read_bytes() for each in out.rglob("*") if each.is_file()} == earlier
+
+    def test_mapped_tasks_do_not_share_a_path(self, download, client, file_id, context, clock, tmp_path) -> None:
+        batches = [client.create_batch(file_id) for _ in range(2)]
+        clock.advance(200)
+        context["ti"].map_index = 0
+        summary = download(batches[0].id).execute(context)
+        written = local(summary["results_path"]).read_bytes()
+        context["ti"].map_index = 1
+        # Nor does the same batch, whose rows would be the same.
+        for batch in batches:
+            with pytest.raises(OutputPathError, match=r"another task instance \(nightly/.*/0\).*{{ ti\.map_index }}"):
+                download(batch.id).execute(context)
+        assert local(summary["results_path"]).read_bytes() == written
+        assert download(batches[1].id, f"{tmp_path}/other").execute(context)["rows"] == 12
+
+    def test_of_two_mapped_tasks_at_once_one_fails(
+        self, download, client, file_id, context, clock, emulator, tmp_path, object_store, monkeypatch
+    ) -> None:
+        """The other one begins and ends while the first has fetched its results, and not written them."""
+        batches = [client.create_batch(file_id).id for _ in range(2)]
+        clock.advance(200)
+        paths = [f"{tmp_path}/out", f"{object_store}/{tmp_path.name}"]
+        original, done = Output.claim, []
+
+        def claim_late(self: Output, **options: Any) -> None:
+            if not done:
+                context["ti"].map_index = 1
+                done.append(None)
+                done.append(download(batches[1], path).execute(context))
+                context["ti"].map_index = 0
+            original(self, **options)
+
+        monkeypatch.setattr(Output, "claim", claim_late)
+        for path in paths:
+            done.clear()
+            context["ti"].map_index = 0
+            with pytest.raises(OutputPathError, match=r"another task instance \(nightly/.*/1\)"):
+                download(batches[0], path).execute(context)
+            assert {row.batch_id for row in read_results(done[1])} == {batches[1]}
+
+    def test_of_two_whose_storage_cannot_tell_them_the_first_fails_in_the_end(
+        self, download, client, file_id, context, clock, tmp_path, monkeypatch
+    ) -> None:
+        """Both have found the directory free; the later one's name stands in it."""
+        batch = client.create_batch(file_id)
+        clock.advance(200)
+        owner = tmp_path / "out" / "_siliconflow" / "owner.json"
+
+        def take_over(self: Output, **options: Any) -> None:
+            original(self, **options)
+            owner.write_text('{"task": "nightly/create/run/1"}')
+
+        original = Output.claim
+        monkeypatch.setattr(Output, "claim", take_over)
+        with pytest.raises(OutputPathError, match=r"\(nightly/create/run/1\)"):
+            download(batch.id).execute(context)
+        assert not (tmp_path / "out" / "results.jsonl").exists()
+
+    @pytest.mark.parametrize("name", ["results.jsonl", "manifest.json"])
+    def test_a_file_of_the_user_is_not_overwritten(
+        self, download, client, file_id, context, clock, tmp_path, name: str
+    ) -> None:
+        batch = client.create_batch(file_id)
+        clock.advance(200)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / name).write_text("mine")
+        with pytest.raises(OutputPathError, match=rf"out/{name} is there, and .* Move it away and clear the task"):
+            download(batch.id).execute(context)
+        assert [each.name for each in (tmp_path / "out").iterdir()] == [name]
+        assert (tmp_path / "out" / name).read_text() == "mine"
+
+    def test_results_that_another_has_changed_are_not_overwritten(
+        self, download, client, file_id, context, clock, tmp_path
+    ) -> None:
+        batch = client.create_batch(file_id)
+        clock.advance(200)
+        path = local(download(batch.id).execute(context)["results_path"])
+        path.write_text("scored")
+        with pytest.raises(OutputPathError, match=r"results\.jsonl is there, and it is not as this task instance"):
+            download(batch.id).execute(context)
+        assert path.read_text() == "scored"
+
+    def test_what_an_earlier_version_has_written_of_this_batch_is_replaced(
+        self, download, client, file_id, context, clock, tmp_path
+    ) -> None:
+        batches = [client.create_batch(file_id).id for _ in range(2)]
+        clock.advance(200)
+        summary = download(batches[0]).execute(context)
+        shutil.rmtree(tmp_path / "out" / "_siliconflow")
+        with pytest.raises(OutputPathError, match=r"results\.jsonl is there"):
+            download(batches[1]).execute(context)
+        assert download(batches[0]).execute(context) == summary
+
+    def test_the_results_of_the_batch_before_are_kept(
+        self, download, client, file_id, context, clock, tmp_path
+    ) -> None:
+        """As when the task that submitted it was cleared, and has bought another one."""
+        batches = [client.create_batch(file_id).id for _ in range(2)]
+        clock.advance(200)
+        for batch_id in (*batches, batches[1]):
+            summary = download(batch_id).execute(context)
+        assert {row.batch_id for row in read_results(summary)} == {batches[1]}
+        replaced = tmp_path / "out" / "_siliconflow" / "replaced"
+        assert [each.name for each in replaced.iterdir()] == [batches[0]]
+        assert {row.batch_id for row in read_results(replaced / batches[0])} == {batches[0]}
+        assert (replaced / batches[0] / "manifest.json").exists()
 
     @pytest.mark.parametrize(
         "fault", [{"kind": "garbage"}, {"status": 404}, {"status": 503}, {"kind": "cut", "after_bytes": 20}], ids=str

@@ -1,13 +1,29 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import pendulum
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import InvalidRequestError, NotFoundError
+from siliconflow_provider.emulator.server import Emulator
+from siliconflow_provider.exceptions import InvalidConnectionError
 from siliconflow_provider.operators.batches import CancelBatchOperator, CreateBatchOperator
+
+
+@pytest.fixture
+def deploy(emulator: Emulator, connection: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets the connection have another `deployment`, or none."""
+
+    def set_name(deployment: str) -> None:
+        value = emulator.airflow_connection | {"extra": {"deployment": deployment} if deployment else {}}
+        monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))
+
+    return set_name
 
 
 @pytest.fixture
@@ -82,9 +98,60 @@ def test_a_mapped_task_cannot_cancel_the_whole_run(submit, context, client) -> N
     assert client.get_batch(batch_id).status == "in_queue"
 
 
-def test_another_deployment_on_the_account_is_left_alone(submit, context, client, monkeypatch) -> None:
+def test_another_deployment_on_the_account_is_left_alone(submit, context, client, deploy) -> None:
     """Staging and production have equal run ids."""
+    deploy("production")
     batch_id = submit()
-    monkeypatch.setattr("siliconflow_provider.hooks.siliconflow.SiliconFlowHook.deployment", "staging")
+    deploy("staging")
     assert CancelBatchOperator(task_id="cancel").execute(context) == []
     assert client.get_batch(batch_id).status == "in_queue"
+
+
+def test_without_a_deployment_the_whole_run_is_refused(submit, context, client, deploy) -> None:
+    """Nothing else tells two Airflows on one account apart, where both have a run of this id."""
+    deploy("")
+    batch_id = submit()
+    with pytest.raises(
+        InvalidConnectionError,
+        match=r"connection 'siliconflow_default' has no deployment.* nothing was cancelled\. Set a deployment in .*"
+        rf'{{"deployment": "production"}}.*another one in each Airflow; or give batch_id.*: {batch_id}$',
+    ):
+        CancelBatchOperator(task_id="cancel").execute(context)
+    assert client.get_batch(batch_id).status == "in_queue"
+    assert CancelBatchOperator(task_id="cancel", batch_id=batch_id).execute(context) == [batch_id]
+
+
+def test_what_was_submitted_without_a_deployment_is_named_and_left(submit, context, client, deploy, logged) -> None:
+    deploy("")
+    unnamed = submit("a")
+    deploy("production")
+    ours = submit("b")
+    assert CancelBatchOperator(task_id="cancel").execute(context) == [ours]
+    assert client.get_batch(unnamed).status == "in_queue"
+    assert f"not cancelled: {unnamed} of a run of this id, submitted over a connection without deployment" in logged()
+
+
+@pytest.mark.parametrize(("seconds", "warns"), [(-1, False), (0, False), (60, True)])
+def test_a_batch_from_before_the_run_is_warned_of(submit, context, clock, logged, seconds: int, warns: bool) -> None:
+    """Another Airflow has the same deployment, or the run was cleared."""
+    batch_id = submit()
+    context["dag_run"] = SimpleNamespace(start_date=pendulum.from_timestamp(int(clock.now) - 6 + seconds))
+    assert CancelBatchOperator(task_id="cancel").execute(context) == [batch_id]
+    assert (f"batch {batch_id} was created at" in logged()) is warns
+
+
+def test_a_connection_that_gets_a_deployment_buys_nothing_again(submit, context, client, deploy) -> None:
+    deploy("")
+    batch_id = submit()
+    deploy("production")
+    context["ti"].try_number += 1
+    assert submit() == batch_id
+    assert [each.id for each in client.list_batches()] == [batch_id]
+
+
+def test_two_deployments_have_a_batch_each(submit, deploy) -> None:
+    found = []
+    for deployment in ("staging", "production", "staging"):
+        deploy(deployment)
+        found.append(submit())
+    assert found[0] == found[2] != found[1]

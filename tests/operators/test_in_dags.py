@@ -83,7 +83,7 @@ def test_templates_groups_and_default_arguments_reach_the_service(
     """The connection is a URI here, named by `default_args`."""
     address = emulator.base_url.removeprefix("http://").removesuffix("/v1")
     monkeypatch.delenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT")
-    monkeypatch.setenv("AIRFLOW_CONN_BY_URI", f"siliconflow://:{emulator.api_key}@{address}/http")
+    monkeypatch.setenv("AIRFLOW_CONN_BY_URI", f"siliconflow://:{emulator.api_key}@{address}/http?deployment=tests")
     directory = run_dag(
         "templated",
         """

@@ -173,7 +173,12 @@ class Components:
         :param seconds: how long it takes for an answer
         :param fails: whether it raises then
         """
-        connection = {"conn_type": "siliconflow", "host": self.emulator_url, "password": API_KEY}
+        connection = {
+            "conn_type": "siliconflow",
+            "host": self.emulator_url,
+            "password": API_KEY,
+            "extra": {"deployment": "system"},
+        }
         new = self.home / f"{SECRETS_FILE}.new"
         new.write_text(json.dumps({"connection": connection, "seconds": seconds, "fails": fails}))
         new.replace(self.home / SECRETS_FILE)

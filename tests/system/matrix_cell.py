@@ -69,7 +69,12 @@ def tested_examples(database: Path, folder: Path) -> dict[str, str]:
     shutil.copy(database, home)
     paths = sorted(EXAMPLES.glob("*.py"))
     with EmulatorProcess(folder / "emulator", *AT_ONCE) as emulator, log.open("wb") as output:
-        connection = {"conn_type": "siliconflow", "host": f"{emulator.origin}/v1", "password": API_KEY}
+        connection = {
+            "conn_type": "siliconflow",
+            "host": f"{emulator.origin}/v1",
+            "password": API_KEY,
+            "extra": {"deployment": "matrix"},
+        }
         environment = os.environ | {
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

@@ -1,0 +1,137 @@
+"""Whose the files in a job's `output_path` are: nobody's are overwritten."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from siliconflow_provider.exceptions import OutputPathError
+from siliconflow_provider.operators.batches import DownloadResultsOperator
+from siliconflow_provider.operators.inference import BatchInferenceOperator
+from siliconflow_provider.storage import storage_path
+
+Infer = Callable[..., BatchInferenceOperator]
+TEXTS = ["What is 1 + 1?"]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    path = tmp_path / "out"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(params=["results.jsonl", "manifest.json"])
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_a_file_of_the_user_is_named_before_anything_is_sent(infer: Infer, run, client, out: Path, name: str) -> None:
+    (out / name).write_text("mine")
+    with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} is there, and .*Move it away"):
+        run(lambda: infer(requests=TEXTS))
+    assert (client.list_files(), list(client.list_batches())) == ([], [])
+    assert [(each.name, each.read_text()) for each in out.iterdir()] == [(name, "mine")]
+
+
+def test_the_same_in_object_storage(infer: Infer, run, client, object_store: str, tmp_path: Path, name: str) -> None:
+    directory = storage_path(f"{object_store}/{tmp_path.name}")
+    directory.fs.pipe_file((directory / name).path, b"mine")
+    with pytest.raises(OutputPathError, match=rf"{name} is there"):
+        run(lambda: infer(requests=TEXTS, output_path=str(directory)))
+    assert list(client.list_batches()) == []
+    (directory / name).unlink()
+    assert run(lambda: infer(requests=TEXTS, output_path=str(directory)))["rows"] == 1
+
+
+def test_a_file_that_comes_while_the_job_runs_is_kept(infer: Infer, run, client, clock, out: Path, name: str) -> None:
+    clock.after(60, lambda: (out / name).write_text("mine"))
+    with pytest.raises(OutputPathError, match=f"{name} is there"):
+        run(lambda: infer(requests=TEXTS))
+    assert (out / name).read_text() == "mine"
+    (out / name).unlink()
+    assert run(lambda: infer(requests=TEXTS))["counts"] == {"succeeded": 1}
+    assert len(list(client.list_batches())) == 1
+
+
+def test_results_that_somebody_has_changed_are_kept(infer: Infer, run, out: Path, name: str) -> None:
+    run(lambda: infer(requests=TEXTS))
+    (out / name).write_text("scored")
+    with pytest.raises(OutputPathError, match=f"{name} is there, and it is not as this task instance"):
+        run(lambda: infer(requests=TEXTS))
+    assert (out / name).read_text() == "scored"
+
+
+@pytest.mark.parametrize("spelling", ["{}", "file://{}", "{}/../out", "relative", "symbolic link", "hard link"])
+def test_an_input_that_would_be_overwritten_is_refused(
+    infer: Infer, run, client, out: Path, tmp_path: Path, monkeypatch, spelling: str, name: str
+) -> None:
+    (out / name).write_text('{"q": "1 + 1"}\n')
+    given = spelling.format(out) + f"/{name}"
+    if spelling == "relative":
+        monkeypatch.chdir(tmp_path)
+        given = f"out/{name}"
+    elif "link" in spelling:
+        given = f"{tmp_path}/rows.jsonl"
+        (os.symlink if spelling == "symbolic link" else os.link)(out / name, given)
+    with pytest.raises(OutputPathError, match=rf"^input_path .* is the {name} that this task writes to output_path"):
+        run(lambda: infer(input_path=given, prompt="{q}"))
+    assert client.list_files() == []
+    assert (out / name).read_text() == '{"q": "1 + 1"}\n'
+
+
+def test_an_input_in_the_directory_of_private_files_is_refused(infer: Infer, run, client, out: Path) -> None:
+    path = out / "_siliconflow" / "a" / "requests.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"q": "1 + 1"}\n')
+    with pytest.raises(OutputPathError, match="is in _siliconflow/ below output_path, where the task keeps files"):
+        run(lambda: infer(input_path=str(path), prompt="{q}"))
+    assert client.list_files() == []
+    assert path.read_text() == '{"q": "1 + 1"}\n'
+
+
+def test_an_input_in_object_storage_is_compared_too(infer: Infer, run, client, object_store: str) -> None:
+    for given, said in (
+        (f"{object_store}/x/results.jsonl", "is the results"),
+        (f"{object_store}/x/_siliconflow/a", "is in"),
+    ):
+        with pytest.raises(OutputPathError, match=said):
+            run(lambda given=given: infer(input_path=given, prompt="{q}", output_path=f"{object_store}/x"))
+
+
+@pytest.mark.parametrize("name", ["requests.jsonl", "rows.jsonl", "job.json", "collected", "other/results.jsonl"])
+def test_any_other_input_in_the_directory_stays_as_it_is(infer: Infer, run, out: Path, name: str) -> None:
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text('{"q": "1 + 1"}\n')
+    assert run(lambda: infer(input_path=str(out / name), prompt="{q}"))["counts"] == {"succeeded": 1}
+    assert (out / name).read_text() == '{"q": "1 + 1"}\n'
+
+
+def test_the_results_of_a_download_are_no_jobs(infer: Infer, run, client, context, out: Path) -> None:
+    """Nor the other way round."""
+    run(lambda: infer(requests=TEXTS))
+    (batch,) = client.list_batches()
+    context["ti"].task_id = "download"
+    download = DownloadResultsOperator(task_id="download", batch_id=batch.id, output_path=str(out))
+    with pytest.raises(
+        OutputPathError, match=r"another task instance \(nightly/create/.*give each its own output_path"
+    ):
+        download.execute(context)
+    shutil.rmtree(out)
+    assert download.execute(context)["rows"] == 1
+    context["ti"].task_id = "create"
+    with pytest.raises(OutputPathError, match=r"another task instance \(nightly/download/"):
+        run(lambda: infer(requests=TEXTS))
+
+
+def test_a_job_that_an_earlier_version_began_goes_on(infer: Infer, run, client, out: Path) -> None:
+    """It has written down neither whose the directory is nor what it has written there."""
+    summary = run(lambda: infer(requests=TEXTS))
+    (out / "_siliconflow" / "owner.json").unlink()
+    shutil.rmtree(out / "_siliconflow" / "written")
+    assert run(lambda: infer(requests=TEXTS)) == summary
+    assert len(list(client.list_batches())) == 1
