@@ -169,7 +169,9 @@ def place_output(where: str) -> None:
     elif where == "object storage":
         for name in ("storage", "publishing"):
             import_module(f"siliconflow_provider.{name}").is_local = lambda path: False
-        import_module("fsspec.implementations.local").LocalFileSystem.auto_mkdir = True
+        # Such a storage has no directories.
+        local = import_module("fsspec.implementations.local").LocalFileSystem
+        local.auto_mkdir = property(lambda self: True, lambda self, value: None)
 
 
 def mebibytes(field: str) -> float:

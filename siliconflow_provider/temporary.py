@@ -15,9 +15,8 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 PREFIX = "siliconflow-"
-LOCK = ".lock"
-# A directory without a lock, as an earlier version made them, is given up once nothing in it was written for so long.
-ABANDONED_AFTER = 24 * 3600
+# A directory without this file may be anybody's, whatever its name is.
+LOCK = ".siliconflow-attempt.lock"
 
 
 @contextmanager
@@ -66,22 +65,15 @@ def _is_there(path: Path, descriptor: int) -> bool:
 
 def _remove_leftovers(own: Path) -> None:
     """Remove the directories of killed processes. A failure is of no account: the next attempt tries again."""
-    now = own.stat().st_mtime  # by the clock of the file system
     for path in own.parent.glob(f"{PREFIX}*"):
         with suppress(OSError):
             found = path.lstat()
             if path != own and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
-                _remove_unused(path, now)
+                _remove_unused(path)
 
 
-def _remove_unused(path: Path, now: float) -> None:
-    try:
-        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        newest = max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
-        if now - newest > ABANDONED_AFTER:
-            _remove(path)
-        return
+def _remove_unused(path: Path) -> None:
+    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         if _lock(descriptor):
             _remove(path)

@@ -43,15 +43,6 @@ def test_a_file_is_created_once(directory: ObjectStoragePath) -> None:
     assert names(directory) == {"owner.json"}
 
 
-def test_two_that_found_none_do_not_both_create_it(
-    directory: ObjectStoragePath, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    create_once(directory / "owner.json", b"first")
-    monkeypatch.setattr(type(directory.fs), "exists", lambda *_, **__: False)
-    create_once(directory / "owner.json", b"second")
-    assert content(directory / "owner.json") == b"first"
-
-
 def test_a_storage_that_takes_no_conditions_is_written_to(tmp_path: Path, object_store: str, monkeypatch) -> None:
     target = storage_path(f"{object_store}/{tmp_path.name}/owner.json")
     pipe_file = type(target.fs).pipe_file

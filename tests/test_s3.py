@@ -17,7 +17,7 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from siliconflow_provider.operators.inference import BatchInferenceOperator
-from siliconflow_provider.publishing import publish
+from siliconflow_provider.publishing import create_once, publish
 from siliconflow_provider.results import read_results
 from siliconflow_provider.storage import open_for_reading, storage_path
 from siliconflow_provider.storage_errors import MissingFileError, StorageError
@@ -159,6 +159,14 @@ def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> Non
         publish(tmp_path / "a", storage_path("s3://nowhere/a"))
     with pytest.raises(MissingFileError, match=r"read input_path s3://nowhere/a: .* no such bucket: correct the path"):
         open_for_reading(storage_path("s3://nowhere/a", "input_path"))
+
+
+def test_of_two_that_found_no_file_one_creates_it(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = storage_path(f"{bucket}/out/owner.json")
+    monkeypatch.setattr(s3fs.S3FileSystem, "exists", lambda *_, **__: False)
+    for each in (b"first", b"second"):
+        create_once(target, each)
+    assert contents(str(target)) == b"first"
 
 
 def test_a_prefix_is_no_empty_file(bucket: str, tmp_path: Path) -> None:

@@ -98,9 +98,10 @@ class JobRunner:
         self._batches.look_until_settled(self.rounds)
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close what was opened, and make room."""
         if self._collected is not None:
             self._collected.close()
+            self._files.discard("collected")
 
     @property
     def parts(self) -> list[Part]:
@@ -217,6 +218,7 @@ class JobRunner:
             if earlier is not None:
                 raise
             log.warning("the answers of the job before are not written: %s", error)
+        self.close()
         running = [each for each in (*own, *self.running_elsewhere) if not each.is_terminal]
         return HandedOver(Kept(collected=self._batches.collected, others=self._batches.others), running)
 
@@ -249,6 +251,8 @@ class JobRunner:
         self._batches.look(self.rounds)
         # An attempt that was late may have written its own job meanwhile; it finds these batches and stops.
         self._files.restore(JOB, self._own(REQUESTS), self._own(ROWS))
+        # From here on they are read where they are stored.
+        self._files.discard(self._own(ROWS))
 
     def collect(self) -> Answers:
         """Fetch what all batches that are over have answered.

@@ -73,13 +73,13 @@ def test_a_job_of_another_schema_is_not_taken_for_one_of_this(version: Any) -> N
 )
 def test_what_is_defined_otherwise_is_named(definition: dict[str, str], changes: list[str]) -> None:
     """Also what the job does not know; not what only the job knows, and what cannot be told."""
-    assert Job(**FIELDS).changes("key-1", definition) == changes
-    assert Job(**FIELDS).changes("key-2", definition) == ["submission_key", *changes]
+    assert Job(**FIELDS).changes(["key-1"], definition) == changes
+    assert Job(**FIELDS).changes(["key-2"], definition) == ["submission_key", *changes]
 
 
 def test_what_could_not_be_told_is_no_change() -> None:
     job = Job(**{**FIELDS, "definition": {"model": "1", "file": ""}})
-    assert job.changes("key-1", {"model": "1", "file": "3"}) == []
+    assert job.changes(["key-1"], {"model": "1", "file": "3"}) == []
 
 
 def test_a_round_of_some_requests_is_not_all_of_them() -> None:

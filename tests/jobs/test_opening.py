@@ -87,6 +87,13 @@ def test_a_job_that_is_there_is_continued_and_its_source_not_read(opened: Open, 
     assert opened(nothing, max_tries=max_tries) == job
 
 
+@pytest.mark.parametrize("is_cleared", [False, True])
+def test_a_job_from_before_the_airflow_had_a_name_is_continued(opened: Open, is_cleared: bool) -> None:
+    job = opened()
+    named = {"key": "key-named", "unnamed_key": "key-1"}
+    assert opened(nothing, **named, max_tries=3, is_cleared_try=is_cleared) == job
+
+
 @pytest.mark.parametrize("content", ["", "<html>", "[]", "{}", '{"schema_version": 2}', '{"key": 7}'])
 def test_a_job_that_cannot_be_read_is_named_and_left_alone(opened: Open, tmp_path: Path, content: str) -> None:
     (tmp_path / "out" / "_siliconflow").mkdir(parents=True)

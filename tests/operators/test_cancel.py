@@ -127,7 +127,7 @@ def test_what_was_submitted_without_a_deployment_is_named_and_left(submit, conte
     deploy("production")
     ours = submit("b")
     assert CancelBatchOperator(task_id="cancel").execute(context) == [ours]
-    assert client.get_batch(unnamed).status == "in_queue"
+    assert client.get_batch(unnamed).status == "in_progress"
     assert f"not cancelled: {unnamed} of a run of this id, submitted over a connection without deployment" in logged()
 
 
