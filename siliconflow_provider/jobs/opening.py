@@ -74,7 +74,9 @@ def open_job(
     job = files.read_json(JOB, Job)
     if job is not None:
         _check_owner(files, job, submission)
-    Output(files, submission.label).claim(is_ours=job is not None)
+    # A new job claims the directory once its source is known to be good.
+    output = Output(files, submission.label)
+    (output.check if job is None else output.claim)(is_ours=job is not None)
     job = _settled_job(files)
     if job is None:
         _check_nothing_was_submitted(client, files, submission)
@@ -140,6 +142,7 @@ def _prepare(
         job = _with_kept(files, job, submission, replaced)
         if job.kept is not None and job.kept.rows:
             names += [own_name(KEPT, directory), own_name(requests_name(1), directory)]
+    Output(files, submission.label).claim(is_ours=False)
     known = None if replaced is None else replaced.job
     other = _other_job(files, known)
     if other is None:

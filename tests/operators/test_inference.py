@@ -28,6 +28,7 @@ from siliconflow_provider.exceptions import (
     BatchWaitError,
     JobDefinitionError,
     MissedSuccessRateError,
+    OutputPathError,
 )
 from siliconflow_provider.jobs.creation import SETTLING_SECONDS
 from siliconflow_provider.jobs.files import RequestsLostError
@@ -290,7 +291,7 @@ class TestContinue:
         context["ti"].run_id = "another"
         context["ti"].clear()
         with pytest.raises(
-            JobDefinitionError, match=r"the job of another task instance \(nightly/create/manual.*run_id }}"
+            OutputPathError, match=r"the job of another task instance \(nightly/create/manual.*run_id }}"
         ):
             run(lambda: infer(requests=sums(3)))
         assert control.batches_created() == 1
@@ -344,7 +345,7 @@ class TestContinue:
         for name in ("requests.jsonl", "rows.jsonl"):
             clock.after(
                 SETTLING_SECONDS - 1,
-                lambda name=name: (tmp_path / "out" / "_siliconflow" / name).write_text("another's\n"),
+                lambda name=name: replace_file(tmp_path / "out" / "_siliconflow" / name),
             )
         run(lambda: infer(requests=items, prompt="{q}", deferrable=True))
         assert [each["input"] for each in rows()] == items
@@ -374,7 +375,7 @@ class TestContinue:
     ) -> None:
         for name in ("requests.jsonl", "job.json"):
             path = tmp_path / "out" / "_siliconflow" / name
-            clock.after(2 * SETTLING_SECONDS - 1, lambda path=path: path.write_text("another's\n"))
+            clock.after(2 * SETTLING_SECONDS - 1, lambda path=path: replace_file(path))
         run(lambda: infer(requests=sums(3), deferrable=True))
         assert [each["content"] for each in rows()] == ["1", "2", "3"]
         assert_nothing_was_bought_twice(control, 3)
@@ -395,6 +396,12 @@ class TestContinue:
         with pytest.raises(RequestsLostError, match=r"requests\.jsonl is gone: put it back"):
             run(lambda: infer(requests=sums(3)))
         assert control.batches_created() == 1
+
+
+def replace_file(path: Path) -> None:
+    """Put another file in the place of one, as another attempt does."""
+    (path.parent / "new").write_text("another's\n")
+    (path.parent / "new").replace(path)
 
 
 class TestForgotten:
