@@ -33,6 +33,7 @@ _MISSING_CREDENTIALS = {
     "TokenRetrievalError",
 }
 _UNKNOWN_SCHEME = re.compile("No filesystem registered|Unsupported filesystem")
+_USER_INFO = re.compile(r"//([^/@]*)@")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 LONGEST_REASON = 300
 
@@ -82,9 +83,13 @@ def _translated(error: Exception, action: Action, argument: str, path: object) -
         # Only the local copy can have met a full disk.
         return _full_temporary_disk()
     kind = MissingFileError if action == "read" and isinstance(error, FileNotFoundError) else StorageError
-    text = without_queries(re.sub(r"//[^/@]*:[^/@]*@", "//***@", str(path)))
+    text = without_queries(_USER_INFO.sub(_without_password, str(path)))
     cause, remedy = _cause_and_remedy(error, action, text.partition("://")[0] if "://" in text else "file")
     return kind(f"cannot {action} {argument} {text}: {cause}: {remedy}")
+
+
+def _without_password(user_info: re.Match[str]) -> str:
+    return "//***@" if ":" in user_info[1] else user_info[0]
 
 
 def _cause_and_remedy(error: Exception, action: Action, scheme: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from siliconflow_provider.api.errors import (
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 LONGEST_RETRY_AFTER = 120.0
+LONGEST_HEADER = 1_000
 
 
 def should_retry(error: SiliconFlowError, *, repeatable: bool) -> bool:
@@ -51,7 +52,7 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
     :param now: the present moment, with its time zone
     :returns: None when the header is missing or says neither
     """
-    if not header:
+    if not header or len(header) > LONGEST_HEADER:
         return None
     try:
         return max(0.0, float(header))

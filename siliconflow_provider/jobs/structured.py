@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -11,7 +10,7 @@ from siliconflow_provider.jobs.answers import AnswerError, ResultRow
 
 RESPONSE_FORMAT = {"type": "json_object"}
 INVALID = "invalid_output"
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL | re.IGNORECASE)
+_FENCE = "```"
 # The service's JSON mode answers with an object; any other type is asked for as this field of one.
 _WRAPPER = "output"
 LONGEST_MESSAGE = 500
@@ -45,15 +44,23 @@ class OutputSchema:
     def validate(self, row: ResultRow) -> None:
         """Set the row's `output`, or turn it into an invalid one that keeps its text."""
         text = row.content if isinstance(row.content, str) else ""
-        fenced = _FENCE.fullmatch(text.strip())
         try:
-            said = msgspec.json.decode(fenced[1] if fenced else text)
+            said = msgspec.json.decode(_without_fence(text))
             value = said[_WRAPPER] if self._is_wrapped else said
             # As JSON, where a strict model takes a date that is a string.
             valid = self._adapter.validate_json(msgspec.json.encode(value))
             row.output = self._adapter.dump_python(valid, mode="json")
         except Exception as error:  # validators are the user's own code
             row.status, row.error = "invalid", AnswerError(INVALID, _sentence(error))
+
+
+def _without_fence(text: str) -> str:
+    """Return what stands in a fenced block, or the text where it is none."""
+    block = text.strip()
+    if len(block) < 2 * len(_FENCE) or not (block.startswith(_FENCE) and block.endswith(_FENCE)):
+        return text
+    block = block[len(_FENCE) : -len(_FENCE)]
+    return (block[4:] if block[:4].lower() == "json" else block).strip()
 
 
 def _sentence(error: Exception) -> str:

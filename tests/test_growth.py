@@ -1,0 +1,110 @@
+"""Twice as long a text takes about twice as long, whatever it is: nothing that the service says freezes anybody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import requests
+
+from siliconflow_provider.api import clock
+from siliconflow_provider.api.errors import ServerError
+from siliconflow_provider.api.lenient_json import decode_any
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.redaction import query_secrets, without_queries
+from siliconflow_provider.api.retry import parse_retry_after
+from siliconflow_provider.api.translation import from_exception, refusal
+from siliconflow_provider.jobs.answers import ResultRow, parse_answer
+from siliconflow_provider.jobs.prompt import Prompt
+from siliconflow_provider.jobs.structured import OutputSchema
+from siliconflow_provider.storage_errors import StorageError, storage_errors
+
+# Linear is 2, quadratic 4, cubic 8; and a busy machine adds to either.
+MOST_GROWTH = 3.0
+# Shorter times say nothing, and with more than a few 10 kB it is memory that is slow.
+SHORTEST_SECONDS, MOST_WORDS = 0.002, 8_000
+SCHEMA = OutputSchema(list[int])
+
+
+def refused(body: str, header: str = "") -> None:
+    response = requests.Response()
+    response.status_code = 500
+    response.headers["Retry-After"] = header
+    refusal(response, "GET /batches at host", body, ServerError)
+
+
+def not_stored(path: str) -> None:
+    with suppress(StorageError), storage_errors("read", "input_path", path):
+        raise OSError
+
+
+def read(content: Any) -> None:
+    SCHEMA.validate(ResultRow(custom_id="a", status="succeeded", content=content))
+
+
+def answer(text: str) -> None:
+    with suppress(ValueError):
+        parse_answer(text.encode("utf-8", "replace"), "batch_1")
+
+
+def decoded(text: str) -> None:
+    with suppress(ValueError):
+        decode_any(text.encode("utf-8", "replace"))
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "queries": without_queries,
+    "errors of a batch": lambda text: Batch.from_json({"id": "b", "errors": [text, {"message": text, "line": text}]}),
+    "secrets": lambda text: query_secrets(f"http://a/?{text}"),
+    "an error body": refused,
+    "an error page": lambda text: refused(f"<{text}"),
+    "an error's reason": lambda text: from_exception(ValueError(text), "GET"),
+    "retry-after": lambda text: parse_retry_after(text, clock.now()),
+    "a date": lambda text: clock.ServiceClock().note(text),
+    "a block": lambda text: read(f"```{text}x"),
+    "a whole block": lambda text: read(f"```json{text}```"),
+    "prose": read,
+    "a prompt": lambda text: Prompt(f"{text} {{a}}").fill({"a": text}),
+    "a path": lambda text: not_stored(f"s3://{text}"),
+    "a line": answer,
+    "a line's texts": lambda text: answer(f'{{"custom_id": "{text}", "error": "{text}"}}'),
+    "JSON": decoded,
+    "JSON that is mended": lambda text: decoded(f"[NaN,{text}"),
+}
+WORDS = (
+    "http://", "http://a?", "http:\\/\\/", "?", "?a=", "a", "=", "&a=", "\n", " ", "\t\n", "`", "```", "```json", "{",
+    "{a", "}", "[", "[0,", '"', "\\", "\\u", "<", "<title>", "<Message>x</", "//", "//:", ":", "@", "1", "1.", "-",
+    "1,", "Mon, ", "(", "\ud800", "é",
+)  # fmt: skip
+
+
+def seconds(read: Callable[[str], Any], text: str) -> float:
+    """The processor's time, at its best of three."""
+
+    def once() -> float:
+        started = time.thread_time()
+        read(text)
+        return time.thread_time() - started
+
+    return min(once() for _ in range(3))
+
+
+def growth(read: Callable[[str], Any], word: str) -> float:
+    """How much longer twice as long a text takes, where that can be told."""
+    number = 500
+    while (before := seconds(read, word * number)) < SHORTEST_SECONDS and number < MOST_WORDS:
+        number *= 2
+    if before < SHORTEST_SECONDS:
+        return 1.0
+    return min(seconds(read, word * 2 * number) / before for _ in range(2))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_reading_takes_linear_time(name: str) -> None:
+    growths = {word: growth(READERS[name], word) for word in WORDS}
+    slow = {word for word, found in growths.items() if found > MOST_GROWTH}
+    # Once more: something else may have run.
+    assert {word for word in slow if growth(READERS[name], word) > MOST_GROWTH} == set()
