@@ -61,7 +61,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "secrets": lambda text: query_secrets(f"http://a/?{text}"),
     "an error body": refused,
     "an error page": lambda text: refused(f"<{text}"),
-    "an error's reason": lambda text: from_exception(ValueError(text), "GET"),
+    "an error's reason": lambda text: from_exception(ValueError(text), "GET", was_sent=False),
     "retry-after": lambda text: parse_retry_after(text, clock.now()),
     "a date": lambda text: clock.ServiceClock().note(text),
     "a block": lambda text: read(f"```{text}x"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -23,9 +23,10 @@ from siliconflow_provider.api.errors import (
     ServerError,
     UnreadableAnswerError,
 )
+from siliconflow_provider.api.hidden import Secret, SignedUrl
 from siliconflow_provider.api.limits import check_endpoint, check_file_size, check_id, check_metadata
 from siliconflow_provider.api.models import Account, Batch, File
-from siliconflow_provider.api.session import address
+from siliconflow_provider.api.session import LONGEST_URL, address
 from siliconflow_provider.api.transport import Transport
 
 DEFAULT_BASE_URL = "https://api.siliconflow.com/v1"
@@ -48,22 +49,30 @@ class SiliconFlowClient:
 
     :param api_key: the account's key; it is sent to the base URL's origin only
     :param base_url: where the API is, with its version
-    :param timeout: seconds without a byte after which a request is given up
+    :param timeout: seconds without a byte after which a request is given up. It is given up as well when its answer
+        is not there after three times as many, or when a file moves at less than 10,000 bytes a second for so long
     :param max_retries: how often a request is sent again
     :param label: names where key and base URL are set, such as `connection 'siliconflow_default'`, for messages
+    :param storage_hosts: the only hosts, beside the API's, that result files may come from, such as
+        `bucket.example.com` or `*.example.com`; by default any that is not in a private network
     :raises InvalidRequestError: when no request could be sent with these
     """
 
     def __init__(
         self,
-        api_key: str,
+        api_key: str | Secret,
         base_url: str = DEFAULT_BASE_URL,
         *,
         timeout: float = 60.0,
         max_retries: int = 5,
         label: str | None = None,
+        storage_hosts: Collection[str] = (),
     ) -> None:
-        self._transport = Transport(api_key, base_url, timeout=timeout, max_retries=max_retries, label=label)
+        # Where an error is reported with its local variables, the key is in none of them.
+        api_key = Secret(api_key)
+        self._transport = Transport(
+            api_key, base_url, timeout=timeout, max_retries=max_retries, label=label, storage_hosts=storage_hosts
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
@@ -103,7 +112,7 @@ class SiliconFlowClient:
                 content = _Content(fileobj, end, name)
                 form = MultipartEncoder({"purpose": "batch", "file": (name, content, "application/jsonl")})
                 headers = {"Content-Type": form.content_type}
-                return self._transport.call("POST", "/files", data=form, headers=headers)
+                return self._transport.call("POST", "/files", has_file=True, data=form, headers=headers)
 
             return self._read(File.from_json, self._transport.retry(send, repeatable=True), "POST /files")
 
@@ -130,8 +139,13 @@ class SiliconFlowClient:
         """
         check_id("file_ref", file_ref)
         is_url = file_ref.lower().startswith(("http://", "https://"))
+        file_ref = SignedUrl(file_ref)
+        if len(file_ref) > LONGEST_URL:
+            raise InvalidRequestError(
+                f"file_ref has {len(file_ref):,} characters: give the id or URL that the service returned"
+            )
         path = f"/files/{quote(file_ref, safe='')}/content"
-        url = file_ref if is_url else f"{self.base_url}{path}"
+        url = file_ref if is_url else SignedUrl(f"{self.base_url}{path}")
         what = f"GET {'of a signed URL' if is_url else path} at {address(url)}"
         return Download(self._transport, url, what, fileobj, with_key=not is_url).run()
 
@@ -255,6 +269,8 @@ class SiliconFlowClient:
         if isinstance(answer, dict) and "id" not in answer and isinstance(answer.get("data"), dict):
             answer = answer["data"]
         found = _parsed(parse, answer)
+        # An error that is reported with its local variables would show the signatures in it.
+        answer = None
         if found is None:
             raise UnreadableAnswerError(f"{what} at {self._host} was answered without {expected}: check the base URL")
         return found

@@ -8,12 +8,16 @@ from typing import IO
 
 import requests
 
-from siliconflow_provider.api.errors import IncompleteBodyError, ServiceError
+from siliconflow_provider.api.bodies import pieces_of_body
+from siliconflow_provider.api.errors import AnswerTooLargeError, IncompleteBodyError, ServiceError
+from siliconflow_provider.api.limits import MAXIMUM_FILE_BYTES
 from siliconflow_provider.api.transport import Transport
 
 # Of what arrives, up to this much is lost when the connection breaks.
 CHUNK_BYTES = 64 * 1024
 PROGRESS_BYTES = 1024 * 1024
+# Ten times what a file of requests may have. How large a file of results may be is not documented.
+LARGEST_FILE = 10 * MAXIMUM_FILE_BYTES
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)")
 _LENGTH = re.compile(r"\d{1,18}")
 _VERSION_HEADERS = ("ETag", "Last-Modified")
@@ -49,6 +53,7 @@ class Download:
 
         :raises IncompleteBodyError: when it stays shorter than promised, or would have to start again in a file
             object that cannot go back
+        :raises AnswerTooLargeError: when it is larger than 10 GB
         """
         if not self._transport.retry(self._fetch, repeatable=True, progressed=self._progressed):
             raise IncompleteBodyError(
@@ -79,6 +84,7 @@ class Download:
                 self._what,
                 lambda response: self._receive(response, offset),
                 with_key=self._with_key,
+                has_file=True,
                 headers=headers,
             )
         except ServiceError as error:
@@ -122,7 +128,11 @@ class Download:
         return all(headers.get(name, value) == value for name, value in self._version.items())
 
     def _copy(self, response: requests.Response) -> None:
-        for chunk in response.iter_content(CHUNK_BYTES):
+        if (_promised(response.headers) or 0) > LARGEST_FILE - self._arrived:
+            raise self._too_large()
+        for chunk in pieces_of_body(response, CHUNK_BYTES):
+            if len(chunk) > LARGEST_FILE - self._arrived:
+                raise self._too_large()
             written = self._fileobj.write(chunk)
             if written != len(chunk):
                 raise OSError(f"{self._what}: only {written} of {len(chunk)} bytes could be written")
@@ -131,6 +141,9 @@ class Download:
             self._can_go_on = self._can_go_on and (self._total is None or self._arrived < self._total)
             total = "an unknown number of" if self._total is None else f"{self._total:,}"
             raise IncompleteBodyError(f"{self._what} broke off after {self._arrived:,} of {total} bytes")
+
+    def _too_large(self) -> AnswerTooLargeError:
+        return AnswerTooLargeError(f"{self._what} has more than {LARGEST_FILE:,} bytes, which no file of results has")
 
     def _is_cut(self, response: requests.Response) -> bool:
         promised = _promised(response.headers)

@@ -2,6 +2,7 @@
 
 SiliconFlowError
 ├── InvalidRequestError          refused here, nothing was sent
+│   └── UnsafeAddressError       an answer leads to where no results may come from
 ├── ServiceError                 the service answered with an error
 │   ├── BadRequestError          400, or a 200 whose body says that it failed
 │   ├── AuthenticationError      401
@@ -14,6 +15,7 @@ SiliconFlowError
 ├── AnswerLostError              the request was sent; whether it was carried out is not known
 │   ├── IncompleteBodyError      the answer's body was shorter than promised
 │   ├── UnreadableAnswerError    the answer is not what the service documents
+│   │   └── AnswerTooLargeError  the answer is larger than any of the service's
 │   └── IncompleteListError      the service has more batches than it lists
 └── CreateUncertainError         a batch may or may not have been created
 """
@@ -69,6 +71,10 @@ class InvalidRequestError(SiliconFlowError, ValueError):
     """An argument that the service would refuse; nothing was sent."""
 
 
+class UnsafeAddressError(InvalidRequestError):
+    """A result's URL, or a redirect, leads to where no results may come from; nothing was sent there."""
+
+
 class ServiceError(SiliconFlowError):
     """The service answered, and the answer is an error."""
 
@@ -115,6 +121,10 @@ class IncompleteBodyError(AnswerLostError):
 
 class UnreadableAnswerError(AnswerLostError):
     """The answer has a form that the service does not document."""
+
+
+class AnswerTooLargeError(UnreadableAnswerError):
+    """The answer is larger than any that the service gives; the rest of it was not read."""
 
 
 class IncompleteListError(AnswerLostError):

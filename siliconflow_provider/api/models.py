@@ -9,6 +9,7 @@ from typing import Any
 
 import pendulum
 
+from siliconflow_provider.api.hidden import SignedUrl
 from siliconflow_provider.api.lenient_json import text_of
 from siliconflow_provider.api.redaction import without_queries
 
@@ -241,7 +242,8 @@ def _amount(value: Any) -> str | None:
 
 def _reference(value: Any) -> Any:
     # What is neither text nor nothing is kept: to fetch it is an error, and no empty result.
-    return _text(value) or value or None
+    text = _text(value)
+    return SignedUrl(text) if text else value or None
 
 
 def _pairs(value: Any) -> dict[str, str]:

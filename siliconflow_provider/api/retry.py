@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 
 from siliconflow_provider.api.errors import (
     AnswerLostError,
+    AnswerTooLargeError,
     CertificateError,
     ConnectionFailedError,
     RateLimitError,
@@ -26,7 +27,7 @@ def should_retry(error: SiliconFlowError, *, repeatable: bool) -> bool:
     :param error: how it failed
     :param repeatable: whether carrying the request out twice does no harm
     """
-    if isinstance(error, CertificateError):
+    if isinstance(error, (CertificateError, AnswerTooLargeError)):
         return False
     if isinstance(error, (RateLimitError, ConnectionFailedError)):
         return True

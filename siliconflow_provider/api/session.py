@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from math import inf
-from time import monotonic
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.utils import select_proxy
 
+from siliconflow_provider.api.addresses import ResultHosts
 from siliconflow_provider.api.clock import ServiceClock
+from siliconflow_provider.api.connections import MASKED_AUTHORIZATION, OwnAdapter
 from siliconflow_provider.api.errors import InvalidRequestError
+from siliconflow_provider.api.hidden import Secret, SignedUrl
 
-LONGEST_IDLE_SECONDS = 1.0
+LONGEST_URL = 16_384
+MOST_REDIRECTS = 10
+REDIRECTS = (301, 302, 303, 307, 308)
+PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
@@ -35,16 +38,16 @@ def address(url: str) -> str:
         raise InvalidRequestError(f"a URL (not shown, it may be signed) cannot be read: {error}") from None
 
 
-def checked_key(api_key: str | None) -> str:
+def checked_key(api_key: str | Secret | None) -> Secret:
     """Return the key without surrounding white space, or raise without showing it."""
-    key = (api_key or "").strip()
-    if not key:
+    api_key = Secret(api_key).stripped()
+    if not api_key.reveal():
         raise InvalidRequestError("api_key is empty: give the SiliconFlow API key, which begins with sk-")
-    if not (key.isascii() and key.isprintable()) or " " in key:
+    if not (api_key.reveal().isascii() and api_key.reveal().isprintable()) or " " in api_key.reveal():
         raise InvalidRequestError(
             "api_key holds characters that no key has (spaces, control characters, non-ASCII): copy it again"
         )
-    return key
+    return api_key
 
 
 def checked_base_url(base_url: str) -> str:
@@ -66,6 +69,23 @@ def checked_base_url(base_url: str) -> str:
     return base_url.rstrip("/")
 
 
+def checked_proxy(proxy: str, url: str) -> None:
+    """Raise InvalidRequestError, which does not show the proxy's password, when no request can go through a proxy."""
+    try:
+        # requests takes one without a scheme for http.
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        is_usable = parts.scheme.lower() in PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        scheme = urlsplit(url).scheme
+        shown = "(not shown)" if "@" in proxy else repr(proxy)
+        raise InvalidRequestError(
+            f"the proxy {shown} for {address(url)} cannot be used: set {scheme.upper()}_PROXY to a URL like "
+            "'http://proxy.example.com:3128', or name the host in NO_PROXY"
+        )
+
+
 class NoAuth(AuthBase):
     """Sends no credentials; that there is an auth at all keeps requests from reading .netrc."""
 
@@ -74,88 +94,90 @@ class NoAuth(AuthBase):
 
 
 class BearerAuth(AuthBase):
-    """Puts the key on requests to the API's origin."""
+    """Has the connection put the key on requests to the API's origin."""
 
-    def __init__(self, api_key: str, base_url: str) -> None:
-        self._api_key = api_key
+    def __init__(self, api_key: str | Secret, base_url: str) -> None:
+        self.api_key = Secret(api_key)
+        self.base_url = base_url
         self.origin = origin(base_url)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if origin(request.url or "") == self.origin:
-            request.headers["Authorization"] = f"Bearer {self._api_key}"
+            request.headers["Authorization"] = MASKED_AUTHORIZATION
         return request
-
-
-class _Connection:
-    """What is mixed into urllib3's connections. They print nothing, and are left once they were idle.
-
-    Those of `http.client` print the key when its debug level is set. A server closes an idle connection after some
-    seconds, 5 for instance; a request that is sent in that moment is lost.
-    """
-
-    debuglevel = 0
-    _answered_at = inf
-
-    def getresponse(self, *arguments: Any, **options: Any) -> Any:
-        response = super().getresponse(*arguments, **options)  # type: ignore[misc]
-        self._answered_at = monotonic()
-        return response
-
-    @property
-    def is_connected(self) -> bool:
-        is_idle = monotonic() - self._answered_at > LONGEST_IDLE_SECONDS
-        return not is_idle and super().is_connected  # type: ignore[misc]
-
-
-@lru_cache
-def _own(connection_class: Any) -> Any:
-    if issubclass(connection_class, _Connection):
-        return connection_class
-    return type(connection_class.__name__, (_Connection, connection_class), {})
-
-
-class OwnAdapter(HTTPAdapter):
-    """Sends over connections that print nothing, and over none that was idle for long."""
-
-    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
-        """Return the pool for a request."""
-        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
-        pool.ConnectionCls = _own(pool.ConnectionCls)
-        return pool
 
 
 class Session(requests.Session):
     """A session whose key does not survive a redirect to another origin.
 
     Proxies and certificate bundles come from the environment as with any `requests.Session`; .netrc does not.
+
+    :param results: where else than from the API something may be fetched
     """
 
-    def __init__(self, auth: BearerAuth) -> None:
+    def __init__(self, auth: BearerAuth, results: ResultHosts | None = None) -> None:
         super().__init__()
+        self._results = results or ResultHosts(auth.base_url)
         for scheme in ("http://", "https://"):
-            self.mount(scheme, OwnAdapter())
+            self.mount(scheme, OwnAdapter(auth.api_key, self._results.check_peer))
+        # What can be unpacked a piece at a time.
+        self.headers["Accept-Encoding"] = "gzip"
         self.auth = auth
         self.service_clock = ServiceClock()
         self._api_origin = auth.origin
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        """Send a request, and note what time it is for the API."""
-        response = super().send(request, **options)
-        if origin(response.url) == self._api_origin:
+        """Send a request, follow where that is asked for, and note what time it is for the API.
+
+        :raises UnsafeAddressError: when it is redirected to where nothing may be fetched from
+        """
+        follows = options.pop("allow_redirects", False)
+        response = self._send(request, options)
+        for _ in range(MOST_REDIRECTS):
+            target = redirect_target(response) if follows else None
+            if target is None:
+                break
+            # Its body could be endless.
+            response.close()
+            request = self._redirected(request, target)
+            response = self._send(request, options)
+        return response
+
+    def _send(self, request: requests.PreparedRequest, options: dict[str, Any]) -> requests.Response:
+        url = SignedUrl(request.url or "")
+        if origin(url) != self._api_origin:
+            self._results.check_url(url)
+        stream = options.get("stream", False)
+        options |= self.merge_environment_settings(url, {}, stream, None, None)
+        proxy = select_proxy(url, options["proxies"])
+        if proxy:
+            checked_proxy(proxy, url)
+        response = super().send(request, allow_redirects=False, **options)
+        if origin(url) == self._api_origin:
             self.service_clock.note(response.headers.get("Date"))
         return response
 
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return where an answer sends the request; nothing when that is no URL, so that it counts as a refusal."""
-        try:
-            target = super().get_redirect_target(resp)
-            if target is not None:
-                requests.Request("GET", urljoin(resp.url, target)).prepare()
-        except ValueError:
-            return None
-        return target
+    def _redirected(self, request: requests.PreparedRequest, target: str) -> requests.PreparedRequest:
+        """Return the request as it goes to another URL: without the key, when that is not the API."""
+        redirected = request.copy()
+        redirected.prepare_url(target, None)
+        if origin(redirected.url or "") != self._api_origin:
+            redirected.headers.pop("Authorization", None)
+            redirected.headers.pop("Cookie", None)
+        return redirected
 
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Drop the key when a redirect leaves the API; requests would ask .netrc here too."""
-        if origin(prepared_request.url or "") != self._api_origin:
-            prepared_request.headers.pop("Authorization", None)
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return nothing: requests would read the whole body of a redirect."""
+
+
+def redirect_target(response: requests.Response) -> SignedUrl | None:
+    """Return where an answer sends the request; nothing when that is no URL, so that it counts as a refusal."""
+    location = response.headers.get("Location")
+    if response.status_code not in REDIRECTS or not location or len(location) > LONGEST_URL:
+        return None
+    try:
+        # Headers are read as Latin-1, and Location is UTF-8 in practice.
+        target = urljoin(response.url, location.encode("latin-1").decode())
+        return SignedUrl(requests.Request("GET", target).prepare().url)
+    except ValueError:
+        return None

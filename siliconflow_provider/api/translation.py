@@ -10,14 +10,16 @@ from typing import Any
 
 import msgspec
 import requests
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import HTTPError
 
 from siliconflow_provider.api import clock
+from siliconflow_provider.api.bodies import start_of_body
 from siliconflow_provider.api.errors import (
     AnswerLostError,
     CertificateError,
     ConnectionFailedError,
     IncompleteBodyError,
+    InvalidRequestError,
     SiliconFlowError,
     error_class,
 )
@@ -30,11 +32,12 @@ LONGEST_MESSAGE = 500
 LARGEST_ERROR_BODY = 65_536
 
 
-def from_exception(error: Exception, what: str, place: str = "the base URL") -> SiliconFlowError:
+def from_exception(error: Exception, what: str, place: str = "the base URL", *, was_sent: bool) -> SiliconFlowError:
     """Return our error for an exception of requests or urllib3.
 
     :param what: the request and its host, without a query
     :param place: where the host is set, for the remedy
+    :param was_sent: whether anything of the request may have reached the service
     """
     reason = _root_reason(error)
     chain = _chain(error)
@@ -43,7 +46,10 @@ def from_exception(error: Exception, what: str, place: str = "the base URL") -> 
             f"{what}: the TLS certificate was not accepted ({reason}): check {place}, "
             "or name your own authority's certificates in REQUESTS_CA_BUNDLE"
         )
-    if _was_never_sent(error):
+    if not was_sent:
+        # Of the network's errors none is a ValueError; what else is not one of them comes of settings, and stays.
+        if isinstance(error, ValueError) or not isinstance(error, (OSError, HTTPError)):
+            return InvalidRequestError(f"{what} cannot be sent ({reason}): check {place} and the proxy settings")
         return ConnectionFailedError(f"{what}: no connection ({reason}): check {place} and the network")
     kind = IncompleteBodyError if any(isinstance(each, IncompleteRead) for each in chain) else AnswerLostError
     return kind(f"{what}: sent, but no whole answer came back ({reason})")
@@ -85,7 +91,7 @@ def _code(body: Any) -> int | str | None:
 
 def _decoded_body(response: requests.Response) -> Any:
     try:
-        body = response.raw.read(LARGEST_ERROR_BODY, decode_content=True)
+        body = start_of_body(response, LARGEST_ERROR_BODY)
     except Exception:
         # Whatever breaks here, the status alone says enough.
         return None
@@ -123,19 +129,10 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-def _was_never_sent(error: Exception) -> bool:
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return True
-    # A ProxyError alone says little: behind a proxy, urllib3 also gives that name to a reset after the request.
-    return any(
-        isinstance(each, NewConnectionError) or str(each).startswith("Tunnel connection failed")
-        for each in _chain(error)
-    )
-
-
 def _root_reason(error: Exception) -> str:
     root = _chain(error)[-1]
     text = getattr(root, "strerror", None) or str(root)
     # Texts of urllib3 may hold a URL without its host or with a scheme of its own.
     text = re.sub(r"\?\S+", "?...", str(text))
+    text = re.sub(r"//[^/@\s]*@", "//***@", text)
     return f"{type(root).__name__}: {text}" if text else type(root).__name__

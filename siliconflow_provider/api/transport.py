@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import msgspec
 import pendulum
 import requests
+from urllib3.exceptions import HTTPError
 
 from siliconflow_provider.api import clock
+from siliconflow_provider.api.addresses import ResultHosts
+from siliconflow_provider.api.bodies import whole_body
+from siliconflow_provider.api.connections import Exchange
 from siliconflow_provider.api.errors import (
     BadRequestError,
     InvalidRequestError,
     SiliconFlowError,
     UnreadableAnswerError,
 )
+from siliconflow_provider.api.hidden import MASK, Secret, SignedUrl
 from siliconflow_provider.api.lenient_json import decode_any
 from siliconflow_provider.api.redaction import SHORTEST_SECRET, query_secrets, quiet_urls
 from siliconflow_provider.api.remedies import LINK_REMEDIES, api_remedies
@@ -29,6 +34,10 @@ log = logging.getLogger(__name__)
 
 SUCCESS_CODES = (20000, "20000", None)
 LONGEST_CONNECT_TIMEOUT = 10.0
+# After so many timeouts an exchange is over, whether bytes still arrive or not.
+TIMEOUTS_OF_EXCHANGE = 3
+# A file that goes up or comes down may take longer, as long as it is no slower than this.
+SLOWEST_BYTES_PER_SECOND = 10_000
 
 T = TypeVar("T")
 
@@ -36,23 +45,34 @@ T = TypeVar("T")
 class Transport:
     """Sends requests to one service with one key; may be shared between threads.
 
-    :param timeout: seconds without a byte after which a request is given up; at most 10 to connect
+    :param timeout: seconds without a byte after which a request is given up; at most 10 to connect, and three times
+        as many until the answer is there
     :param max_retries: how often a request is sent again
     :param label: names where key and base URL are set, for messages
+    :param storage_hosts: the only hosts beside the API that results may come from; any, where there are none
     """
 
     def __init__(
-        self, api_key: str, base_url: str, *, timeout: float, max_retries: int, label: str | None = None
+        self,
+        api_key: str | Secret,
+        base_url: str,
+        *,
+        timeout: float,
+        max_retries: int,
+        label: str | None = None,
+        storage_hosts: Collection[str] = (),
     ) -> None:
+        api_key = Secret(api_key)
         self._api_key = checked_key(api_key)
         self.base_url = checked_base_url(base_url)
         if not timeout > 0:
             raise InvalidRequestError(f"timeout is {timeout}: give a positive number of seconds")
+        self._exchange_seconds = TIMEOUTS_OF_EXCHANGE * timeout
         self._timeout = (min(timeout, LONGEST_CONNECT_TIMEOUT), timeout)
         self._max_retries = max_retries
         self._remedies = api_remedies(self.base_url, label)
         self._place = f"the base URL of {label}" if label else "the base URL"
-        self._session = Session(BearerAuth(self._api_key, self.base_url))
+        self._session = Session(BearerAuth(self._api_key, self.base_url), ResultHosts(self.base_url, storage_hosts))
 
     def now(self) -> pendulum.DateTime:
         """Return the present moment (UTC) by the service's clock."""
@@ -94,41 +114,66 @@ class Transport:
         read: Callable[[requests.Response], T],
         *,
         with_key: bool = True,
+        has_file: bool = False,
         **arguments: Any,
     ) -> T:
         """Send one request and return what `read` makes of its successful response, whose body streams.
 
         :param what: the request and its host in messages, without a query
         :param with_key: False for a URL that carries its own signature
+        :param has_file: whether a file goes up or comes down, for which there is more time
         :raises SiliconFlowError: when it could not be sent, was refused, or broke off while it was read
         """
+        url, place = SignedUrl(url), self._place if with_key else "the link"
         arguments |= {"stream": True, "timeout": self._timeout, "allow_redirects": method == "GET"}
         if not with_key:
             arguments["auth"] = NoAuth()
+        exchange = Exchange(self._exchange_seconds, 1 / SLOWEST_BYTES_PER_SECOND if has_file else 0.0)
         try:
-            with quiet_urls(), self._session.request(method, url, **arguments) as response:
+            with (
+                quiet_urls(),
+                exchange.under_way(),
+                self._sent(exchange, method, url, what, place, arguments) as response,
+            ):
                 if 200 <= response.status_code < 300:
                     return read(response)
                 failure = from_response(response, what, self._remedies if with_key else LINK_REMEDIES)
-        except requests.exceptions.RequestException as error:
-            failure = from_exception(error, what, self._place if with_key else "the link")
+        except (requests.exceptions.RequestException, HTTPError) as error:
+            failure = from_exception(error, what, place, was_sent=True)
         except SiliconFlowError as error:
             failure = error
-        # Raised outside of the handlers: as context, a foreign error could show a signed URL.
-        raise self._hiding_secrets(failure, url)
+        # Raised outside of the handlers and without the frames below: they could show a signed URL.
+        raise self._hiding_secrets(failure, url).with_traceback(None)
+
+    def _sent(
+        self, exchange: Exchange, method: str, url: str, what: str, place: str, arguments: dict[str, Any]
+    ) -> requests.Response:
+        """Send a request and return its response, of which only the head has been read."""
+        try:
+            return self._session.request(method, url, **arguments)
+        except SiliconFlowError as error:
+            failure = error
+        except Exception as error:
+            # Also what requests lets through, such as for a proxy that it cannot use.
+            failure = from_exception(error, what, place, was_sent=exchange.has_begun)
+        except BaseException as error:
+            # Such as Airflow's timeout of a task.
+            error.__context__ = None
+            raise error.with_traceback(None)  # noqa: B904 - it is the same one
+        raise failure
 
     def _read(self, response: requests.Response, what: str) -> Any:
-        body = response.content
+        body = whole_body(response, what)
         # What an answer repeats, such as in the errors of a batch, ends in logs and events. A word for a key, as
         # local servers take it, is no secret, and may be part of any answer.
-        if len(self._api_key) >= SHORTEST_SECRET:
-            body = body.replace(self._api_key.encode(), b"***")
+        if len(self._api_key.reveal()) >= SHORTEST_SECRET:
+            body = body.replace(self._api_key.reveal().encode(), MASK.encode())
         return _decoded(response, body, what)
 
     def _hiding_secrets(self, error: SiliconFlowError, url: str) -> SiliconFlowError:
         def hidden(value: Any) -> Any:
-            for secret in (self._api_key, *query_secrets(url)):
-                value = value.replace(secret, "***") if isinstance(value, str) else value
+            for secret in (self._api_key.reveal(), *query_secrets(url)):
+                value = value.replace(secret, MASK) if isinstance(value, str) else value
             return value
 
         error.code, error.request_id = hidden(error.code), hidden(error.request_id)

@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from siliconflow_provider.api import clock
-from siliconflow_provider.api.errors import CreateUncertainError, InvalidRequestError, SiliconFlowError
+from siliconflow_provider.api.errors import (
+    AnswerTooLargeError,
+    CreateUncertainError,
+    InvalidRequestError,
+    SiliconFlowError,
+)
 
 HEALING_TIME = timedelta(hours=1)
 SHORTEST_PAUSE, LONGEST_PAUSE = 30.0, 300.0
@@ -25,6 +30,6 @@ def pauses_while_healing(
 
 def may_be_tried_again(error: Exception) -> bool:
     """Whether what failed may go well later, without harm: also a refused key, an empty account, or a storage."""
-    if isinstance(error, (CreateUncertainError, InvalidRequestError)):
+    if isinstance(error, (CreateUncertainError, InvalidRequestError, AnswerTooLargeError)):
         return False
     return isinstance(error, (SiliconFlowError, OSError))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import requests
-from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
+from urllib3.exceptions import LocationParseError, ProtocolError, ProxySchemeUnknown
 
 from siliconflow_provider.api import errors
 from siliconflow_provider.api.client import SiliconFlowClient
@@ -222,28 +222,31 @@ def test_an_unknown_host_was_never_sent(held_time: Any, key: str) -> None:
         client.get_batch("batch_1")
 
 
-def never_sent() -> NewConnectionError:
-    return NewConnectionError(None, "refused")  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    "error",
     [
-        (requests.exceptions.ConnectTimeout("slow"), errors.ConnectionFailedError),
-        (requests.ConnectionError(MaxRetryError(None, "/x", never_sent())), errors.ConnectionFailedError),  # type: ignore[arg-type]
-        (requests.exceptions.ProxyError(MaxRetryError(None, "/x", never_sent())), errors.ConnectionFailedError),  # type: ignore[arg-type]
-        (requests.exceptions.ProxyError(OSError("Tunnel connection failed: 407")), errors.ConnectionFailedError),
-        # urllib3 before 2 says so of any failure behind a proxy, of a reset after the request too.
-        (requests.exceptions.ProxyError(ConnectionResetError(104, "Connection reset")), errors.AnswerLostError),
-        (requests.ReadTimeout("slow"), errors.AnswerLostError),
-        (requests.ConnectionError(ProtocolError("aborted", ConnectionResetError())), errors.AnswerLostError),
-        (requests.TooManyRedirects("Exceeded 30 redirects."), errors.AnswerLostError),
-        (requests.exceptions.SSLError("broken record"), errors.AnswerLostError),
+        requests.exceptions.ConnectTimeout("slow"),
+        requests.exceptions.ProxyError(ConnectionResetError(104, "Connection reset")),
+        requests.exceptions.SSLError("wrong version number"),
+        OSError("Could not find a suitable TLS CA certificate bundle"),
+        LocationParseError("x"),
+        requests.exceptions.InvalidProxyURL("no host"),
+        ProxySchemeUnknown("foo"),
+        UnicodeError("label too long"),
+        TypeError("no host"),
     ],
 )
-def test_only_what_was_surely_not_sent_counts_as_that(error: Exception, kind: type[SiliconFlowError]) -> None:
+def test_what_was_not_sent_may_be_repeated_and_nothing_else(error: Exception) -> None:
     """What is not sure must not be repeated: it may have bought a batch."""
-    assert type(from_exception(error, WHAT)) is kind
+    never = from_exception(error, WHAT, was_sent=False)
+    of_settings = not isinstance(error, OSError) or isinstance(error, ValueError)
+    assert type(never) is (errors.InvalidRequestError if of_settings else errors.ConnectionFailedError)
+    assert type(from_exception(error, WHAT, was_sent=True)) is errors.AnswerLostError
+
+
+def test_a_reason_shows_no_password() -> None:
+    reason = str(from_exception(LocationParseError("http://me:s3cret@:x"), WHAT, was_sent=False))
+    assert "s3cret" not in reason
 
 
 def test_the_reason_is_none_that_was_declared_irrelevant() -> None:
@@ -255,7 +258,7 @@ def test_the_reason_is_none_that_was_declared_irrelevant() -> None:
             raise ConnectionResetError(104, "Connection reset by peer") from None
     except ConnectionResetError as error:
         reset = requests.ConnectionError(ProtocolError("Connection aborted.", error))
-    assert "(ConnectionResetError: Connection reset by peer)" in str(from_exception(reset, WHAT))
+    assert "(ConnectionResetError: Connection reset by peer)" in str(from_exception(reset, WHAT, was_sent=True))
 
 
 @pytest.mark.parametrize(
@@ -268,4 +271,4 @@ def test_the_reason_is_none_that_was_declared_irrelevant() -> None:
     ],
 )
 def test_a_reason_shows_no_query(text: str) -> None:
-    assert "s3cret" not in str(from_exception(requests.RequestException(text), WHAT))
+    assert "s3cret" not in str(from_exception(requests.RequestException(text), WHAT, was_sent=True))

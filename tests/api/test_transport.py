@@ -204,15 +204,16 @@ def test_a_tls_connection_that_breaks_after_a_create_leaves_it_uncertain(
     assert secure.asked() == ["POST /v1/batches"]
 
 
-def test_a_redirect_from_https_to_http_loses_the_key(
+def test_results_of_an_api_on_https_come_over_https(
     start_server: Any, server: Any, held_time: Any, certificate: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     secure = start_server(wrap=tls(certificate)).redirects(server.signed_url)
-    server.text("result")
-    fileobj = io.BytesIO()
-    assert SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1").download("file-1", fileobj) == 6
-    assert [each.key for each in secure.received + server.received] == [f"Bearer {key}", None]
+    client = SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1")
+    for file_ref in ("file-1", server.signed_url):
+        with pytest.raises(errors.UnsafeAddressError, match=r"^results at \S+ are offered over http, and the API"):
+            client.download(file_ref, io.BytesIO())
+    assert (secure.asked(), server.received) == (["GET /v1/files/file-1/content"], [])
 
 
 def forward(request: Any) -> list[bytes]:

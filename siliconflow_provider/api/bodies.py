@@ -1,0 +1,85 @@
+"""The bodies of answers: unpacked a piece at a time, and never more of them than there is room for."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from http.client import IncompleteRead
+
+import requests
+from urllib3.exceptions import DecodeError, ProtocolError
+
+from siliconflow_provider.api.errors import AnswerTooLargeError
+
+PIECE_BYTES = 65_536
+# An unpaged list of 20,000 batches with long metadata and two signed URLs each has some 50 MB.
+LARGEST_ANSWER = 64 * 1024 * 1024
+# Of so many values, each of which takes some 70 bytes of memory. That list has a million.
+MOST_VALUES = 4_000_000
+_PACKED = ("gzip", "x-gzip", "deflate")
+
+
+def pieces_of_body(response: requests.Response, size: int = PIECE_BYTES) -> Iterator[bytes]:
+    """Yield a body unpacked, at most so many bytes at a time.
+
+    urllib3 unpacks all that a piece stands for at once, which can be a thousand times as much, or with several
+    encodings a million times.
+
+    :raises HTTPError: of urllib3, when it breaks off or cannot be unpacked
+    """
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    packed = response.raw.stream(size, decode_content=False)
+    if encoding in ("", "identity"):
+        yield from packed
+        return
+    if encoding not in _PACKED:
+        raise DecodeError(f"the body is packed as {encoding[:40]!r}, which nobody asked for")
+    yield from _unpacked(packed, size)
+
+
+def whole_body(response: requests.Response, what: str) -> bytes:
+    """Return a body that is JSON.
+
+    :param what: the request in messages
+    :raises AnswerTooLargeError: when it is larger than any answer of the service
+    """
+    pieces: list[bytes] = []
+    size = values = 0
+    for piece in pieces_of_body(response):
+        pieces.append(piece)
+        size += len(piece)
+        values += piece.count(b",")
+        if size > LARGEST_ANSWER or values > MOST_VALUES:
+            limit = f"{LARGEST_ANSWER:,} bytes" if size > LARGEST_ANSWER else f"{MOST_VALUES:,} values"
+            raise AnswerTooLargeError(f"{what} was answered with more than {limit}: check the base URL")
+    return b"".join(pieces)
+
+
+def start_of_body(response: requests.Response, size: int) -> bytes:
+    """Return as much of a body as that."""
+    start = b""
+    for piece in pieces_of_body(response, size):
+        start += piece
+        if len(start) >= size:
+            break
+    return start[:size]
+
+
+def _unpacked(packed: Iterator[bytes], size: int) -> Iterator[bytes]:
+    # These window bits stand for gzip and zlib.
+    unpacker, has_begun = zlib.decompressobj(47), False
+    for piece in packed:
+        # What follows the end of a packed body is padding.
+        while piece and not unpacker.eof:
+            has_begun = True
+            try:
+                unpacked = unpacker.decompress(piece, size)
+            except zlib.error as error:
+                raise DecodeError(f"the body cannot be unpacked: {error}") from None
+            if unpacked:
+                yield unpacked
+            piece = unpacker.unconsumed_tail
+        while not unpacker.eof and (unpacked := unpacker.decompress(b"", size)):
+            yield unpacked
+    if has_begun and not unpacker.eof:
+        raise ProtocolError("the packed body ended too early", IncompleteRead(b""))

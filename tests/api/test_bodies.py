@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.api import bodies, download, errors
+from siliconflow_provider.api.client import SiliconFlowClient
+
+MEGABYTES = 1 << 20
+BOMB = gzip.compress(b" " * (40 * MEGABYTES), 1)
+
+
+@pytest.fixture
+def once(server: Any, key: str, held_time: Any) -> SiliconFlowClient:
+    """A client that asks once."""
+    return SiliconFlowClient(key, server.base_url, max_retries=0)
+
+
+@pytest.mark.parametrize(
+    ("packed", "encoding"),
+    [
+        (gzip.compress, "gzip"),
+        (gzip.compress, "GZIP "),
+        (gzip.compress, "x-gzip"),
+        (zlib.compress, "deflate"),
+        (lambda body: gzip.compress(body) + b"\0\0", "gzip"),
+        (bytes, "identity"),
+    ],
+)
+def test_a_packed_answer_is_unpacked(
+    server: Any, once: SiliconFlowClient, batch_json: Any, packed: Any, encoding: str
+) -> None:
+    errors_of_batch = [f"line {number}" for number in range(30_000)]
+    server.text(packed(json.dumps(batch_json(errors=errors_of_batch)).encode()), content_encoding=encoding)
+    assert once.get_batch("batch_1").errors == errors_of_batch
+    assert server.received[0].headers["accept-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
+def test_what_is_packed_otherwise_is_no_answer(server: Any, once: SiliconFlowClient, encoding: str) -> None:
+    server.text(gzip.compress(gzip.compress(b"{}")), content_encoding=encoding)
+    with pytest.raises(errors.AnswerLostError, match=f"packed as '{encoding}', which nobody asked for"):
+        once.get_batch("batch_1")
+
+
+@pytest.mark.parametrize("cut", [10, 100])
+def test_a_packed_answer_that_ends_too_early_is_incomplete(server: Any, once: SiliconFlowClient, cut: int) -> None:
+    server.text(gzip.compress(bytes(range(256)) * 9)[:-cut], content_encoding="gzip")
+    with pytest.raises(errors.IncompleteBodyError):
+        once.get_batch("batch_1")
+
+
+@pytest.mark.parametrize("status", [200, 400, 302])
+def test_an_answer_that_unpacks_without_end_takes_no_memory(
+    server: Any, caller: SiliconFlowClient, peak_of: Any, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(bodies, "LARGEST_ANSWER", MEGABYTES)
+    server.text(BOMB, status, content_encoding="gzip", location="/elsewhere").json("no", 400)
+
+    def ask() -> None:
+        with pytest.raises(errors.SiliconFlowError) as caught:
+            caller.get_batch("batch_1")
+        if status == 200:
+            assert type(caught.value) is errors.AnswerTooLargeError
+            assert "was answered with more than 1,048,576 bytes" in str(caught.value)
+
+    assert peak_of(ask) < 8 * MEGABYTES
+    assert len(server.received) == (2 if status == 302 else 1), "it is not asked for again"
+
+
+def test_a_create_with_too_large_an_answer_is_uncertain(
+    server: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "LARGEST_ANSWER", 1_000)
+    server.json({"id": "x" * 2_000})
+    with pytest.raises(errors.CreateUncertainError):
+        caller.create_batch("file-1")
+
+
+@pytest.mark.parametrize("item", [b"{},", b"[],", b"1,"])
+def test_an_answer_of_too_many_values_takes_no_memory(
+    server: Any, once: SiliconFlowClient, peak_of: Any, monkeypatch: pytest.MonkeyPatch, item: bytes
+) -> None:
+    """Each takes some 70 bytes, and 2 where it is sent."""
+    monkeypatch.setattr(bodies, "MOST_VALUES", 10_000)
+    server.text(gzip.compress(b"[" + item * 2_000_000 + b"0]"), content_encoding="gzip")
+
+    def ask() -> None:
+        with pytest.raises(errors.AnswerTooLargeError, match="was answered with more than 10,000 values"):
+            once.get_batch("batch_1")
+
+    assert peak_of(ask) < 4 * MEGABYTES
+
+
+def test_twenty_thousand_batches_without_paging_are_within_the_limits(batch_json: Any) -> None:
+    metadata = {f"{'k' * 20}{number}": "v" * 60 for number in range(16)}
+    url = f"https://bucket.example.com/{'p' * 100}?{'s' * 400}"
+    item = json.dumps(batch_json(metadata=metadata, output_file_id=url, error_file_id=url))
+    assert 20_000 * (len(item) + 1) < bodies.LARGEST_ANSWER * 1.2
+    assert 20_000 * (item.count(",") + 1) < bodies.MOST_VALUES / 3
+
+
+def test_a_packed_download_takes_no_memory(server: Any, once: SiliconFlowClient, peak_of: Any, tmp_path: Any) -> None:
+    server.text(BOMB, content_encoding="gzip")
+    with (tmp_path / "results").open("wb") as file:
+        assert peak_of(lambda: once.download("file-1", file)) < 8 * MEGABYTES
+    assert (tmp_path / "results").stat().st_size == 40 * MEGABYTES
+
+
+@pytest.mark.parametrize("is_promised", [True, False])
+def test_a_file_that_is_larger_than_any_is_refused(
+    server: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch, is_promised: bool
+) -> None:
+    monkeypatch.setattr(download, "LARGEST_FILE", 100_000)
+
+    def endless(request: Any) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\n" + (b"Content-Length: 100001\r\n\r\n" if is_promised else b"\r\n")
+        while True:
+            yield bytes(10_000)
+
+    server.always = endless
+    file = io.BytesIO()
+    with pytest.raises(errors.AnswerTooLargeError, match="has more than 100,000 bytes, which no file of results has"):
+        caller.download("file-1", file)
+    assert len(file.getvalue()) <= (0 if is_promised else 100_000)
+    assert len(server.received) == 1

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import io
+import socket
+import time
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.api import errors, transport
+from siliconflow_provider.api.client import SiliconFlowClient
+
+SECONDS = 0.3
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+PROMISED = HEAD + b"Content-Length: 1000000\r\n\r\n"
+
+
+def dripping(start: bytes, drop: bytes) -> Callable[[Any], Iterator[bytes]]:
+    """An answer that begins so, and then has a byte every now and then without an end."""
+
+    def parts(request: Any) -> Iterator[bytes]:
+        yield start
+        for each in repeat(drop):
+            time.sleep(0.02)
+            yield each
+
+    return parts
+
+
+ENDLESS = {
+    "head": dripping(b"", b"H"),
+    "header": dripping(HEAD + b"A: ", b"b"),
+    "headers": dripping(HEAD, b"A: b\r\n"),
+    "interim": dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": dripping(PROMISED, b" "),
+    "unpromised body": dripping(HEAD + b"\r\n", b" "),
+    "chunks": dripping(CHUNKED, b"1\r\n \r\n"),
+    "size of a chunk": dripping(CHUNKED, b"0"),
+    "trailers": dripping(CHUNKED + b"2\r\n{}\r\n0\r\n", b"A: b\r\n"),
+    "refusal": dripping(b"HTTP/1.1 503 Busy\r\nContent-Length: 100000\r\n\r\n", b" "),
+    "redirect": dripping(b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 100000\r\n\r\n", b" "),
+}
+
+
+@pytest.fixture
+def brief(server: Any, key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch) -> SiliconFlowClient:
+    """A client whose exchanges may take 0.3 s each, in which a byte comes often enough."""
+    monkeypatch.setattr(transport, "TIMEOUTS_OF_EXCHANGE", 1)
+    return SiliconFlowClient(key, server.base_url, timeout=SECONDS, max_retries=0)
+
+
+def seconds_of(action: Callable[[], Any]) -> float:
+    started = time.monotonic()
+    with pytest.raises(errors.SiliconFlowError):
+        action()
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("part", ENDLESS)
+def test_an_answer_that_never_ends_is_given_up(server: Any, brief: SiliconFlowClient, part: str) -> None:
+    server.always = ENDLESS[part]
+    assert seconds_of(lambda: brief.get_batch("batch_1")) < 20 * SECONDS
+
+
+def test_the_error_says_how_long_it_took(server: Any, brief: SiliconFlowClient) -> None:
+    server.always = ENDLESS["body"]
+    with pytest.raises(errors.AnswerLostError, match=r"no whole answer came back \(TimeoutError: .* longer than 0.3 s"):
+        brief.get_batch("batch_1")
+    with pytest.raises(errors.CreateUncertainError):
+        brief.create_batch("file-1")
+
+
+@pytest.mark.parametrize("part", ["head", "body", "chunks", "size of a chunk", "redirect"])
+def test_a_download_that_only_drips_is_given_up(server: Any, brief: SiliconFlowClient, part: str) -> None:
+    server.always = ENDLESS[part]
+    assert seconds_of(lambda: brief.download("file-1", io.BytesIO())) < 20 * SECONDS
+
+
+def test_a_download_that_moves_on_may_take_longer(
+    server: Any, brief: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer of the API may not."""
+    monkeypatch.setattr(transport, "SLOWEST_BYTES_PER_SECOND", 10)
+
+    def parts(request: Any) -> Iterator[bytes]:
+        yield HEAD + b"Content-Length: 200\r\n\r\n"
+        for each in repeat(b"1" * 10, 20):
+            time.sleep(0.02)
+            yield each
+
+    server.script += [parts, parts]
+    assert brief.download("file-1", io.BytesIO()) == 200
+    with pytest.raises(errors.AnswerLostError):
+        brief.get_batch("batch_1")
+
+
+def test_an_upload_that_nobody_reads_is_given_up(key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "TIMEOUTS_OF_EXCHANGE", 1)
+    monkeypatch.setattr(transport, "SLOWEST_BYTES_PER_SECOND", 10**9)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        client = SiliconFlowClient(key, f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", timeout=SECONDS, max_retries=0)
+        assert seconds_of(lambda: client.upload_file(io.BytesIO(bytes(20_000_000)))) < 20 * SECONDS
+
+
+def test_the_size_of_a_chunk_has_a_limit(server: Any, brief: SiliconFlowClient) -> None:
+    server.raw(CHUNKED + b"0" * 200_000)
+    with pytest.raises(errors.AnswerLostError, match="LineTooLong|chunk size line"):
+        brief.download("file-1", io.BytesIO())
+
+
+def test_nobody_but_the_service_has_the_key(server: Any, brief: SiliconFlowClient, key: str, batch_json: Any) -> None:
+    server.json(batch_json()).json({"id": "file-1"})
+    seen: list[Any] = []
+    brief._transport._session.hooks["response"].append(lambda response, **_: seen.append(response.request.headers))
+    brief.get_batch("batch_1")
+    # What a file has is sent as it is.
+    content = b"\r\nAuthorization: Bearer ***\r\n"
+    brief.upload_file(io.BytesIO(content))
+    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
+    assert content in server.received[1].body
+    assert [each["Authorization"] for each in seen] == ["Bearer ***"] * 2
