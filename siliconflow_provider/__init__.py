@@ -9,7 +9,8 @@ __version__ = "0.1.0"
 CONNECTION_FIELDS: dict[str, Any] = {
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "Seconds without a byte after which a request is given up; 60 by default.",
+        "description": "Seconds without a byte after which a request is given up, and a third of all that its answer "
+        "may take; 60 by default.",
         "schema": {"type": ["string", "null"]},
     },
     "max_retries": {
@@ -23,6 +24,12 @@ CONNECTION_FIELDS: dict[str, Any] = {
         "Cancelling all batches of a DAG run needs it.",
         "schema": {"type": ["string", "null"]},
     },
+    "storage_hosts": {
+        "label": "Hosts of results",
+        "description": "The only hosts beside the API's that results may come from, separated by commas, such as "
+        "*.example.com; by default any that is not in a private network.",
+        "schema": {"type": ["string", "null"]},
+    },
 }
 CONNECTION_FORM: dict[str, Any] = {
     "hidden-fields": ["login", "schema", "port", "extra"],
@@ -33,6 +40,7 @@ CONNECTION_FORM: dict[str, Any] = {
         "timeout": "60",
         "max_retries": "5",
         "deployment": "production",
+        "storage_hosts": "*.example.com",
     },
 }
 

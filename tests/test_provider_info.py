@@ -51,6 +51,7 @@ def test_the_connection_form_has_labels_placeholders_and_no_needless_fields(prov
         "extra__siliconflow__timeout": "60",
         "extra__siliconflow__max_retries": "5",
         "extra__siliconflow__deployment": "production",
+        "extra__siliconflow__storage_hosts": "*.example.com",
     }
 
 
@@ -65,6 +66,7 @@ def test_the_connection_form_has_the_fields_of_the_extra(providers: ProvidersMan
         "extra__siliconflow__timeout": "Timeout (seconds)",
         "extra__siliconflow__max_retries": "Retries of a request",
         "extra__siliconflow__deployment": "Deployment",
+        "extra__siliconflow__storage_hosts": "Hosts of results",
     }
 
 

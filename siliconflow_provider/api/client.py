@@ -75,7 +75,8 @@ class SiliconFlowClient:
         )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r})"
+        transport = getattr(self, "_transport", None)
+        return f"{type(self).__name__}({transport and transport.base_url!r})"
 
     @property
     def base_url(self) -> str:
@@ -118,15 +119,16 @@ class SiliconFlowClient:
 
     def list_files(self) -> list[File]:
         """List some of the files that the account keeps: the service may leave out any, and documents no order."""
-        query = {"purpose": "batch", "limit": PAGE_SIZE}
+        items = self._items(self._file_list(), "GET /files")
+        # One that cannot be named can at worst be uploaded again, which costs nothing.
+        return [file for item in items if (file := _parsed(File.from_json, item)) is not None]
+
+    def _file_list(self) -> Any:
         try:
-            answer = self._get("/files", params=query)
+            return self._get("/files", params={"purpose": "batch", "limit": PAGE_SIZE})
         except BadRequestError:
             # A service that does not know these parameters.
-            answer = self._get("/files")
-        # One that cannot be named can at worst be uploaded again, which costs nothing.
-        found = (_parsed(File.from_json, each) for each in self._items(answer, "GET /files") or [])
-        return [each for each in found if each is not None]
+            return self._get("/files")
 
     def download(self, file_ref: str, fileobj: IO[bytes]) -> int:
         """Write a file's bytes to `fileobj`, streaming, and return their number.
@@ -144,9 +146,12 @@ class SiliconFlowClient:
             raise InvalidRequestError(
                 f"file_ref has {len(file_ref):,} characters: give the id or URL that the service returned"
             )
-        path = f"/files/{quote(file_ref, safe='')}/content"
-        url = file_ref if is_url else SignedUrl(f"{self.base_url}{path}")
-        what = f"GET {'of a signed URL' if is_url else path} at {address(url)}"
+        if is_url:
+            url, named = file_ref, "of a signed URL"
+        else:
+            named = f"/files/{quote(file_ref, safe='')}/content"
+            url = SignedUrl(f"{self.base_url}{named}")
+        what = f"GET {named} at {address(url)}"
         return Download(self._transport, url, what, fileobj, with_key=not is_url).run()
 
     def create_batch(
@@ -218,7 +223,10 @@ class SiliconFlowClient:
             known = len(seen)
             for item in items:
                 # One at a time: where the service does not page, this is all that the account has.
-                batch = self._listed_batch(item)
+                batch = _parsed(Batch.from_json, item)
+                if batch is None:
+                    item, items = None, []
+                    raise self._no_id()
                 after = batch.id
                 if batch.id not in seen:
                     seen.add(batch.id)
@@ -230,6 +238,7 @@ class SiliconFlowClient:
             if not is_new:
                 break
             longest = max(longest, len(items))
+        item, items = None, []
         raise IncompleteListError(
             f"GET /batches at {self._host} says that there are more batches than the {len(seen):,} that it shows: "
             "try again later, and show this to the service's support if it stays"
@@ -238,7 +247,10 @@ class SiliconFlowClient:
     def batch_page(self, after: str | None = None) -> tuple[list[Batch], str | None]:
         """Return one page of `list_batches`, and what to ask for the next one with; None when there is none."""
         items, has_more = self._page(after)
-        page = list(map(self._listed_batch, items))
+        page = [batch for item in items if (batch := _parsed(Batch.from_json, item)) is not None]
+        if len(page) < len(items):
+            items.clear()
+            raise self._no_id()
         may_have_next = len(page) >= PAGE_SIZE if has_more is None else has_more
         return page, page[-1].id if page and may_have_next else None
 
@@ -247,13 +259,16 @@ class SiliconFlowClient:
         query = {"limit": PAGE_SIZE, **({"after": after} if after else {})}
 
         def ask() -> tuple[list[Any], bool | None]:
-            answer = self._transport.call("GET", "/batches", params=query)
-            items = self._items(answer, "GET /batches")
-            if items is None and not may_be_empty:
-                raise self._no_list("GET /batches")
-            return items or [], _has_more(answer)
+            return self._read_page(self._transport.call("GET", "/batches", params=query), may_be_empty=may_be_empty)
 
         return self._transport.retry(ask, repeatable=True)
+
+    def _read_page(self, answer: Any, *, may_be_empty: bool) -> tuple[list[Any], bool | None]:
+        has_more, answer = _has_more(answer), _unwrapped(answer)
+        if isinstance(answer, list) or (answer is None and may_be_empty):
+            return answer or [], has_more
+        answer = None
+        raise self._no_list("GET /batches")
 
     def cancel_batch(self, batch_id: str) -> Batch:
         """Ask the service to cancel a batch; what has already been answered is still billed."""
@@ -275,26 +290,23 @@ class SiliconFlowClient:
             raise UnreadableAnswerError(f"{what} at {self._host} was answered without {expected}: check the base URL")
         return found
 
-    def _items(self, answer: Any, what: str) -> list[Any] | None:
-        """Return the items of a list that may be wrapped once more; None when null stands in its place."""
-        while isinstance(answer, dict) and "data" in answer:
-            answer = answer["data"]
-        if answer is not None and not isinstance(answer, list):
-            raise self._no_list(what)
-        return answer
+    def _items(self, answer: Any, what: str) -> list[Any]:
+        """Return the items of a list that may be wrapped once more, or have null in its place."""
+        answer = _unwrapped(answer)
+        if answer is None or isinstance(answer, list):
+            return answer or []
+        answer = None
+        raise self._no_list(what)
 
     def _no_list(self, what: str) -> UnreadableAnswerError:
         return UnreadableAnswerError(f"{what} at {self._host} was answered without a list: check the base URL")
 
-    def _listed_batch(self, item: Any) -> Batch:
-        found = _parsed(Batch.from_json, item)
-        if found is None:
-            # It could be the very batch that is looked for; to pass it over could buy that one again.
-            raise UnreadableAnswerError(
-                f"GET /batches at {self._host} lists a batch without an id, so which batches there are is not known: "
-                "try again later, and show this to the service's support if it stays"
-            )
-        return found
+    def _no_id(self) -> UnreadableAnswerError:
+        # It could be the very batch that is looked for; to pass it over could buy that one again.
+        return UnreadableAnswerError(
+            f"GET /batches at {self._host} lists a batch without an id, so which batches there are is not known: "
+            "try again later, and show this to the service's support if it stays"
+        )
 
     @property
     def _host(self) -> str:
@@ -312,6 +324,12 @@ def _parsed(parse: Callable[[Mapping[str, Any]], T], data: Any) -> T | None:
         return parse(data) if isinstance(data, dict) else None
     except KeyError:
         return None
+
+
+def _unwrapped(answer: Any) -> Any:
+    while isinstance(answer, dict) and "data" in answer:
+        answer = answer["data"]
+    return answer
 
 
 def _has_more(answer: Any) -> bool | None:

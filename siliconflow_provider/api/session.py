@@ -59,7 +59,11 @@ def checked_base_url(base_url: str) -> str:
         is_usable = False
     if not is_usable:
         # What stands here by mistake may be a key.
-        shown = "(not shown)" if "@" in base_url or base_url.startswith("sk-") else repr(base_url)
+        shown = (
+            "(not shown, since it may hold a secret)"
+            if "@" in base_url or base_url.startswith("sk-")
+            else repr(base_url)
+        )
         raise InvalidRequestError(f"base_url {shown} is not a URL: give one like 'https://api.siliconflow.com/v1'")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InvalidRequestError(

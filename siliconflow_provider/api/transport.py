@@ -172,8 +172,8 @@ class Transport:
 
     def _hiding_secrets(self, error: SiliconFlowError, url: str) -> SiliconFlowError:
         def hidden(value: Any) -> Any:
-            for secret in (self._api_key.reveal(), *query_secrets(url)):
-                value = value.replace(secret, MASK) if isinstance(value, str) else value
+            for secret in (self._api_key, *map(Secret, query_secrets(url))):
+                value = value.replace(secret.reveal(), MASK) if isinstance(value, str) else value
             return value
 
         error.code, error.request_id = hidden(error.code), hidden(error.request_id)

@@ -22,7 +22,8 @@ class SiliconFlowHook(BaseHook):
 
     The connection: password = API key; host = base URL (default `https://api.siliconflow.com/v1`; a bare host
     gets `https://` and `/v1`), for which schema and port are honoured; extra = `timeout` (seconds),
-    `max_retries`, and `deployment`, which names this Airflow: another name in each that uses the account.
+    `max_retries`, `deployment`, which names this Airflow: another name in each that uses the account, and
+    `storage_hosts`, the only hosts beside the API's that results may come from (a list or a text with commas).
     """
 
     conn_name_attr = "siliconflow_conn_id"
@@ -80,6 +81,7 @@ class SiliconFlowHook(BaseHook):
             timeout=min(self._number("timeout", 60.0), most_timeout),
             max_retries=int(min(self._number("max_retries", 5), most_retries)),
             label=label,
+            storage_hosts=self._storage_hosts(),
         )
 
     def get_conn(self) -> SiliconFlowClient:
@@ -110,6 +112,18 @@ class SiliconFlowHook(BaseHook):
         except Exception as error:
             return False, str(error)
 
+    def _storage_hosts(self) -> tuple[str, ...]:
+        from siliconflow_provider.api.addresses import checked_hosts
+        from siliconflow_provider.api.errors import InvalidRequestError
+
+        value = self._connection.extra_dejson.get("storage_hosts") or ()
+        hosts = value.split(",") if isinstance(value, str) else value
+        try:
+            return checked_hosts(each for each in hosts if str(each).strip())
+        except (InvalidRequestError, TypeError) as error:
+            fault = error
+        raise InvalidConnectionError(f"connection {self.siliconflow_conn_id!r}: {_sentence(fault)}")
+
     def _number(self, name: str, default: float) -> float:
         value = self._connection.extra_dejson.get(name)
         if value in (None, ""):
@@ -124,6 +138,12 @@ class SiliconFlowHook(BaseHook):
                 f"such as {default:g}"
             )
         return number
+
+
+def _sentence(fault: Exception) -> str:
+    if isinstance(fault, TypeError):
+        return "storage_hosts in its extra is neither a list nor a text: give '*.example.com', for instance"
+    return str(fault)
 
 
 def _describe_account(client: SiliconFlowClient) -> str:
@@ -152,7 +172,11 @@ def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
         from siliconflow_provider.api.client import DEFAULT_BASE_URL
 
         return DEFAULT_BASE_URL
-    parts = urlsplit(host if "://" in host else f"{schema or 'https'}://{host}")
+    from siliconflow_provider.api.session import checked_base_url
+
+    host = host if "://" in host else f"{schema or 'https'}://{host}"
+    # Before it is taken apart: what is no URL, or has a password in it, is refused with a sentence.
+    parts = urlsplit(checked_base_url(host))
     # Airflow's form writes an empty port as 0, and a port is stored for its test button alone.
     needs_port = port and not parts.port and (parts.scheme, port) not in (("https", 443), ("http", 80))
     netloc = f"{parts.netloc}:{port}" if needs_port else parts.netloc

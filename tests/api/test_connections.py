@@ -107,7 +107,7 @@ def test_an_upload_that_nobody_reads_is_given_up(key: str, held_time: Any, monke
 
 def test_the_size_of_a_chunk_has_a_limit(server: Any, brief: SiliconFlowClient) -> None:
     server.raw(CHUNKED + b"0" * 200_000)
-    with pytest.raises(errors.AnswerLostError, match="LineTooLong|chunk size line"):
+    with pytest.raises(errors.AnswerLostError, match=r"LineTooLong|chunk size line"):
         brief.download("file-1", io.BytesIO())
 
 

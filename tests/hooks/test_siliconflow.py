@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-from siliconflow_provider.api.errors import AuthenticationError, ConnectionFailedError
+from siliconflow_provider.api.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    InvalidRequestError,
+    UnsafeAddressError,
+)
 from siliconflow_provider.exceptions import InvalidConnectionError
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 
@@ -76,12 +82,40 @@ def test_a_connection_without_a_key_says_where_to_put_it(hook) -> None:
     [
         ({"timeout": "soon"}, "connection 'sf' has timeout 'soon' in its extra: give a number, such as 60"),
         ({"timeout": 0}, "connection 'sf' has timeout 0 in its extra"),
+        ({"storage_hosts": "https://a"}, "connection 'sf': storage_hosts has 'https://a': give names of hosts"),
+        ({"storage_hosts": 7}, "connection 'sf': storage_hosts in its extra is neither a list nor a text"),
         ({"max_retries": -1}, "connection 'sf' has max_retries -1 in its extra: give a number, such as 5"),
     ],
 )
 def test_an_extra_that_cannot_be_used_is_named(hook, extra, message) -> None:
     with pytest.raises(InvalidConnectionError, match=message):
         hook(extra=extra).get_conn()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "http://user:s3cret@",
+        "http://user:s3cret@host",
+        "u:s3cret@host",
+        "ftp://host",
+        "http://",
+        "http://h:99999",
+        "h:x",
+    ],
+)
+@pytest.mark.parametrize("port", [None, 8900])
+def test_a_host_that_cannot_be_used_is_an_error_with_a_sentence(hook, host, port) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^base_url ") as caught:
+        hook(host=host, port=port).get_conn()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("hosts", ["*.example.com, a.example.org,", ["*.example.com", "a.example.org"]])
+def test_results_may_be_narrowed_to_some_hosts(hook, hosts) -> None:
+    client = hook(host="http://127.0.0.1:9", extra={"storage_hosts": hosts}).get_conn()
+    with pytest.raises(UnsafeAddressError, match=r"evil\.example\.org, which the connection's storage_hosts"):
+        client.download("http://evil.example.org/results", io.BytesIO())
 
 
 def test_the_key_is_in_no_repr(hook) -> None:
