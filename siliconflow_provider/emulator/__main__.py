@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import json
 import math
 import shlex
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from siliconflow_provider.emulator.errors import EmulatorError, MissingExtraError
 from siliconflow_provider.emulator.forms import MEANINGS, Forms
+from siliconflow_provider.emulator.web_pages import is_loopback
 
 try:
     from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
@@ -95,7 +95,9 @@ def _parser(defaults: EmulatorOptions) -> argparse.ArgumentParser:
     )
     tests = parser.add_argument_group("for tests")
     tests.add_argument("--form", type=form, action="append", default=[], help="answer in a form below; repeatable")
-    tests.add_argument("--control", action="store_true", help="offer the control interface at /control")
+    tests.add_argument(
+        "--control", action="store_true", help="offer the control interface at /control, as localhost only"
+    )
     return parser
 
 
@@ -151,16 +153,11 @@ def _introduction(emulator: Emulator) -> str:
     ]
     if options.control:
         lines.append(f"Control interface, which asks for no key: {emulator.control_url}/")
-    if not _is_loopback(options.host):
+        if not is_loopback(options.host):
+            lines.append("It answers requests whose Host is 127.0.0.1, localhost or [::1] only.")
+    if not is_loopback(options.host):
         lines.insert(0, f"WARNING: {options.host} is not a loopback address: other machines can reach this server.")
     return "\n".join([*lines, "Ctrl-C stops it."])
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 if __name__ == "__main__":

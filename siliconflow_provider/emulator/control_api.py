@@ -18,6 +18,7 @@ from siliconflow_provider.emulator.api import api_error, json_object, unknown_pa
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.errors import BAD_REQUEST, ApiError, ControlError
 from siliconflow_provider.emulator.rules import read
+from siliconflow_provider.emulator.web_pages import refuse_web_pages
 
 PATH = "/control"
 
@@ -61,6 +62,7 @@ def _endpoint(control: Control, handler: Handler) -> Callable[[Request], Awaitab
     """The handler gets the query of a GET, and the body of a POST, where none is an empty object."""
 
     async def endpoint(request: Request) -> Response:
+        refuse_web_pages(request)
         fields: dict[str, Any] = dict(request.query_params)
         if request.method == "POST":
             fields = await json_object(request) if await request.body() else {}

@@ -18,7 +18,8 @@ def ask(emulator: Emulator) -> Call:
     """Calls the interface, without a key."""
 
     def call(method: str, path: str, body: Any = None) -> requests.Response:
-        return requests.request(method, emulator.control_url + path, json=body, timeout=10)
+        headers = {"Content-Type": "application/json"}
+        return requests.request(method, emulator.control_url + path, json=body, headers=headers, timeout=10)
 
     return call
 
@@ -85,6 +86,60 @@ def test_a_bad_request_is_a_400_that_names_the_field(ask: Call, path: str, body:
     answer = ask("POST", path, body)
     assert answer.status_code == 400
     assert answer.json()["message"].startswith(message)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:1", "127.9.9.9", "localhost:8900", "LOCALHOST", "[::1]:80"])
+def test_any_loopback_host_is_answered(emulator: Emulator, host: str) -> None:
+    assert requests.get(emulator.control_url + "/rules", headers={"Host": host}, timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8900",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "0.0.0.0",
+        "",
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), [("GET", "/rules"), ("GET", "/executions"), ("POST", "/faults")])
+def test_a_page_whose_name_leads_here_is_refused(emulator: Emulator, method: str, path: str, host: str) -> None:
+    fault = {"endpoint": "GET /files", "kind": "reset"}
+    answer = requests.request(method, emulator.control_url + path, json=fault, headers={"Host": host}, timeout=10)
+    assert answer.status_code == 403
+    assert answer.json()["message"].endswith("answers to 127.0.0.1, localhost and [::1] only")
+    assert emulator.control.faults() == []
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "text/plain; application/json",
+    ],
+)
+@pytest.mark.parametrize("body", [b'{"endpoint": "GET /files", "kind": "reset"}', b""])
+def test_what_any_page_may_send_changes_nothing(emulator: Emulator, content_type: str | None, body: bytes) -> None:
+    emulator.control.fault("GET /batches", status=502)
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    for path in ("/faults", "/reset", "/clock/hold"):
+        answer = requests.post(emulator.control_url + path, data=body, headers=headers, timeout=10)
+        assert answer.status_code == 415
+        assert answer.json()["message"].endswith(": send application/json, also without a body")
+    assert [each["endpoint"] for each in emulator.control.faults()] == ["GET /batches"]
+    assert not emulator.control.clock.is_held
+
+
+def test_json_may_name_its_charset(emulator: Emulator) -> None:
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert requests.post(emulator.control_url + "/reset", data=b"{}", headers=headers, timeout=10).status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/nothing"), ("GET", "/plans"), ("POST", "/counts")])

@@ -166,12 +166,13 @@ def test_forms_and_control_are_offered_by_option(tmp_path: Path) -> None:
     [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("10.0.0.1", False)],
 )
 def test_only_loopback_hosts_go_without_a_warning(host: str, loopback: bool) -> None:
-    assert command_line._is_loopback(host) == loopback
+    assert command_line.is_loopback(host) == loopback
 
 
 def test_another_host_is_warned_of(tmp_path: Path) -> None:
-    with running(tmp_path, "--host", "0.0.0.0") as (_, printed, base_url):
+    with running(tmp_path, "--host", "0.0.0.0", "--control") as (_, printed, base_url):
         assert "WARNING: 0.0.0.0 is not a loopback address" in printed
+        assert "It answers requests whose Host is 127.0.0.1, localhost or [::1] only." in printed
         assert base_url.startswith("http://127.0.0.1:")
 
 

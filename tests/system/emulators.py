@@ -64,7 +64,7 @@ class EmulatorProcess:
         """Call the control interface."""
         with requests.Session() as session:
             session.trust_env = False
-            answer = session.request(method, f"{self.origin}/control{path}", json=body, timeout=30)
+            answer = session.request(method, f"{self.origin}/control{path}", json=body or {}, timeout=30)
         answer.raise_for_status()
         return answer.json()
 
