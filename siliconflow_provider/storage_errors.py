@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.service_texts import printable
 
 Action = Literal["read", "write", "use"]
 
@@ -85,7 +86,7 @@ def _translated(error: Exception, action: Action, argument: str, path: object) -
     kind = MissingFileError if action == "read" and isinstance(error, FileNotFoundError) else StorageError
     text = without_queries(_USER_INFO.sub(_without_password, str(path)))
     cause, remedy = _cause_and_remedy(error, action, text.partition("://")[0] if "://" in text else "file")
-    return kind(f"cannot {action} {argument} {text}: {cause}: {remedy}")
+    return kind(printable(f"cannot {action} {argument} {text}: {cause}: {remedy}"))
 
 
 def _without_password(user_info: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from siliconflow_provider.api.service_texts import SHOWN_NAMES, are_whole, first_names
 from siliconflow_provider.exceptions import VERDICTS, BatchCancelledError, BatchTimeoutError, BatchWaitError
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
 
     for end in ends:
         if end.batch is not None and end.batch.final_status in VERDICTS:
-            raise VERDICTS[end.batch.final_status](f"{describe_end(end.batch)}. {_consequences(end.batch)}")
+            raise VERDICTS[end.batch.final_status](
+                f"{describe_end(end.batch)}{_where_all(end.batch, siliconflow_conn_id)}. {_consequences(end.batch)}"
+            )
         if end.state == "cancelled":
             raise BatchCancelledError(
                 f"{describe_deadline(end)}, so cancel_on_timeout has cancelled it. {_delivered(end.batch_id)}. "
@@ -43,14 +46,11 @@ def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
             )
 
 
-SHOWN_BATCHES = 10
-
-
 def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
     """Say what goes on, what that costs, and how to end it."""
     return (
-        f"The {_batches(batch_ids)} {'runs' if len(batch_ids) == 1 else 'run'} on, and what is answered is billed; the "
-        "next attempt of this task takes over what runs or has completed. "
+        f"The {batches_text(batch_ids)} {'runs' if len(batch_ids) == 1 else 'run'} on, and what is answered is billed; "
+        "the next attempt of this task takes over what runs or has completed. "
         f"To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
     )
 
@@ -73,25 +73,24 @@ def _describe_outcome(group: Mapping[str, Batch | Exception], siliconflow_conn_i
     batch_ids, first = list(group), next(iter(group.values()))
     if isinstance(first, Exception):
         return (
-            f"could not {'cancel' if cancel else 'ask for'} {_batches(batch_ids)}: {first}. What still runs is billed. "
-            f"To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
+            f"could not {'cancel' if cancel else 'ask for'} {batches_text(batch_ids)}: {first}. What still runs is "
+            f"billed. To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
         )
     if cancel or first.is_terminal:
         verb = "is" if len(batch_ids) == 1 else "are"
-        return f"{_batches(batch_ids)} {verb} {first.status}; what has been answered is billed"
+        return f"{batches_text(batch_ids)} {verb} {first.status}; what has been answered is billed"
     return describe_running(batch_ids, siliconflow_conn_id)
 
 
-def _batches(batch_ids: Sequence[str]) -> str:
+def batches_text(batch_ids: Sequence[str]) -> str:
     """Return ids for a sentence, many of them in short."""
-    shown = ", ".join(batch_ids[:SHOWN_BATCHES])
-    if len(batch_ids) <= SHOWN_BATCHES:
-        return f"batch {shown}" if len(batch_ids) == 1 else f"batches {shown}"
-    return f"{len(batch_ids):,} batches {shown}, ..."
+    if len(batch_ids) <= SHOWN_NAMES:
+        return f"batch{'' if len(batch_ids) == 1 else 'es'} {first_names(batch_ids)}"
+    return f"{len(batch_ids):,} batches {first_names(batch_ids)}"
 
 
 def _how_to_cancel(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
-    if len(batch_ids) > SHOWN_BATCHES:
+    if len(batch_ids) > SHOWN_NAMES:
         return "a CancelBatchOperator without batch_id, in this DAG run"
     calls = "; ".join(f"client.cancel_batch({each!r})" for each in batch_ids)
     return f"client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {calls}"
@@ -127,6 +126,8 @@ def describe_job(
     ]
     if reasons:
         said += f"; most often: {'; '.join(reasons)}"
+    if "errors" in manifest.get("paths", {}):
+        said += f". Errors that are cut are whole in {manifest['paths']['errors']}"
     tokens = manifest["tokens"]
     said += f". Billed: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
     said += _also_billed(unread)
@@ -147,8 +148,8 @@ def describe_job(
 def _describe_elsewhere(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
     verb = "runs" if len(batch_ids) == 1 else "run"
     return (
-        f"Beside this job, {_batches(batch_ids)} {verb} on for an earlier one of this task, and what is answered is "
-        f"billed. To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
+        f"Beside this job, {batches_text(batch_ids)} {verb} on for an earlier one of this task, and what is answered "
+        f"is billed. To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
     )
 
 
@@ -159,7 +160,14 @@ def _also_billed(batches: Sequence[Batch]) -> str:
     counts = [each.request_counts for each in batches if each.request_counts is not None]
     answered, total = sum(each.completed for each in counts), sum(each.total for each in counts)
     known = f"{answered:,} of {total:,} requests" if len(counts) == len(batches) else "how many is unknown"
-    return f", and what is answered in {_batches([each.id for each in batches])} ({known})"
+    return f", and what is answered in {batches_text([each.id for each in batches])} ({known})"
+
+
+def _where_all(batch: Batch, siliconflow_conn_id: str) -> str:
+    """Say where errors can be read of which not all are shown whole."""
+    if are_whole(batch.errors):
+        return ""
+    return f". All errors: SiliconFlowHook({siliconflow_conn_id!r}).get_conn().get_batch({batch.id!r}).errors"
 
 
 _NOT_RETRIED = "Airflow does not retry this; clearing the task submits and buys a new batch"
@@ -189,7 +197,7 @@ def describe_deadline(end: WaitEnd) -> str:
 
 def describe_unfinished(ends: Sequence[WaitEnd]) -> str:
     """Say which batches are not over, and of a single one how far it is."""
-    which = _batches([each.batch_id for each in ends])
+    which = batches_text([each.batch_id for each in ends])
     return f"{which} was over: it {_describe_state(ends[0])}" if len(ends) == 1 else f"{which} were over"
 
 

@@ -104,7 +104,7 @@ def test_what_running_batches_have_answered_is_billed_too() -> None:
         ),
         (
             [f"batch_{number}" for number in range(2000)],
-            f"The 2,000 batches {', '.join(f'batch_{number}' for number in range(10))}, ... run on, ",
+            f"The 2,000 batches {', '.join(f'batch_{number}' for number in range(10))}, and 1,990 more run on, ",
             "a CancelBatchOperator without batch_id, in this DAG run",
         ),
     ],

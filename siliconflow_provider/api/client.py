@@ -87,6 +87,10 @@ class SiliconFlowClient:
         """Return the present moment (UTC) by the service's clock, as far as its answers have told it."""
         return self._transport.now()
 
+    def without_secrets(self, text: str) -> str:
+        """Return a text of the service without this client's key and without the queries of URLs."""
+        return self._transport.without_secrets(text)
+
     def get_account(self) -> Account:
         """Return the account that the key belongs to, with its balance."""
         return self._read(Account.from_json, self._get("/user/info"), "GET /user/info", "an account")

@@ -24,11 +24,16 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from siliconflow_provider.api.service_texts import cut_between_words, printable
+
+LONGEST_MESSAGE = 4_000
+
 
 class SiliconFlowError(Exception):
     """Base of all errors of the service and its client.
 
-    :param message: a sentence that names the thing, the cause and the remedy
+    :param message: a sentence that names the thing, the cause and the remedy; what the service says in it is shown on
+        one line, and not whole where it is too long
     :param status: HTTP status, if there was an answer
     :param code: the service's own error code, such as 20012
     :param request_id: the service's trace id, for its support
@@ -44,8 +49,8 @@ class SiliconFlowError(Exception):
         request_id: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        super().__init__()
+        self.reworded(message)
         self.status = status
         self.code = code
         self.request_id = request_id
@@ -53,8 +58,8 @@ class SiliconFlowError(Exception):
 
     def reworded(self, message: str) -> Self:
         """Return this error with another message."""
-        self.message = message
-        self.args = (message,)
+        self.message = cut_between_words(printable(message), LONGEST_MESSAGE)
+        self.args = (self.message,)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from siliconflow_provider.api.errors import InvalidRequestError
+from siliconflow_provider.api.service_texts import first_names
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 ENDPOINTS = ("/v1/chat/completions",)
@@ -29,7 +30,7 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
     if len(metadata) > MAXIMUM_METADATA_PAIRS:
         raise InvalidRequestError(
             f"metadata has {len(metadata)} pairs, the service takes {MAXIMUM_METADATA_PAIRS}: "
-            f"drop {len(metadata) - MAXIMUM_METADATA_PAIRS} of {', '.join(map(repr, metadata))}"
+            f"drop {len(metadata) - MAXIMUM_METADATA_PAIRS} of {first_names(map(repr, metadata))}"
         )
     for key, value in metadata.items():
         _check_text(f"metadata key {_shown(key)}", key, MAXIMUM_METADATA_KEY)

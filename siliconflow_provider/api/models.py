@@ -12,10 +12,12 @@ import pendulum
 from siliconflow_provider.api.hidden import SignedUrl
 from siliconflow_provider.api.lenient_json import text_of
 from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.service_texts import is_printable, printable, word
 
 # Beyond these nothing can be added to a moment, and a number fits into no XCom.
 LATEST = pendulum.datetime(9000, 1, 1).timestamp()
 LARGEST_NUMBER = 2**53
+LONGEST_ID = 1_000
 TERMINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
 RUNNING_STATUSES = ("validating", "in_queue", "in_progress", "finalizing", "cancelling")
 
@@ -55,7 +57,7 @@ class Account:
         :raises KeyError: when it has none of the fields
         """
         account = cls(
-            status=_text(data.get("status")),
+            status=_word(data.get("status")),
             balance=_amount(data.get("balance")),
             charge_balance=_amount(data.get("chargeBalance")),
             total_balance=_amount(data.get("totalBalance")),
@@ -83,9 +85,9 @@ class File:
         """
         return cls(
             id=_id(data),
-            filename=_text(data.get("filename")),
+            filename=_word(data.get("filename")),
             bytes=_integer(data.get("bytes")),
-            purpose=_text(data.get("purpose")),
+            purpose=_word(data.get("purpose")),
             created_at=_moment(data.get("createdAt") or data.get("created_at")),
         )
 
@@ -175,17 +177,17 @@ class Batch:
         """
         return cls(
             id=_id(data),
-            status=_text(data.get("status")) or "unknown",
-            endpoint=_text(data.get("endpoint")),
-            input_file_id=_text(data.get("input_file_id")),
-            completion_window=_text(data.get("completion_window")),
+            status=_word(data.get("status")) or "unknown",
+            endpoint=_word(data.get("endpoint")),
+            input_file_id=_usable_id(data.get("input_file_id")),
+            completion_window=_word(data.get("completion_window")),
             output_file_id=_reference(data.get("output_file_id")),
             error_file_id=_reference(data.get("error_file_id")),
             errors=_error_texts(data.get("errors")),
             request_counts=RequestCounts.from_json(data.get("request_counts")),
             metadata=_pairs(data.get("metadata")),
             timing=BatchTiming.from_json(data),
-            file_name=_text(data.get("file_name")),
+            file_name=_word(data.get("file_name")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -225,10 +227,22 @@ class Batch:
 
 
 def _id(data: Mapping[str, Any]) -> str:
-    text = _text(data["id"])
-    if text is None or not text.strip():
+    found = _usable_id(data["id"])
+    if found is None:
         raise KeyError("id")
-    return text
+    return found
+
+
+def _usable_id(value: Any) -> str | None:
+    """Return an id as it is: it is compared, and put into paths, XComs and messages. What fits into none is none."""
+    text = _text(value)
+    is_usable = text is not None and text.strip() and len(text) <= LONGEST_ID and is_printable(text)
+    return text if is_usable else None
+
+
+def _word(value: Any) -> str | None:
+    text = _text(value)
+    return None if text is None else word(text)
 
 
 def _text(value: Any) -> str | None:
@@ -237,7 +251,7 @@ def _text(value: Any) -> str | None:
 
 
 def _amount(value: Any) -> str | None:
-    return str(value) if isinstance(value, float) else _text(value)
+    return str(value) if isinstance(value, float) else _word(value)
 
 
 def _reference(value: Any) -> Any:
@@ -276,7 +290,7 @@ def _error_texts(errors: Any) -> list[str]:
         errors = errors["data"]
     if not isinstance(errors, (list, tuple)):
         errors = [errors] if errors else []
-    return [without_queries(_error_text(each)) for each in errors]
+    return [printable(without_queries(_error_text(each))) for each in errors]
 
 
 def _error_text(error: Any) -> str:

@@ -26,10 +26,12 @@ from siliconflow_provider.api.errors import (
 from siliconflow_provider.api.lenient_json import decode_any, text_of
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.retry import parse_retry_after
+from siliconflow_provider.api.service_texts import cut_between_words, word
 
 REQUEST_ID_HEADERS = ("x-siliconcloud-trace-id", "x-request-id")
 LONGEST_MESSAGE = 500
 LARGEST_ERROR_BODY = 65_536
+LARGEST_CODE = 2**53
 
 
 def from_exception(error: Exception, what: str, place: str = "the base URL", *, was_sent: bool) -> SiliconFlowError:
@@ -81,12 +83,14 @@ def refusal(
 def request_id(response: requests.Response) -> str | None:
     """Return the id under which the service's support finds this request."""
     found = (response.headers[each] for each in REQUEST_ID_HEADERS if each in response.headers)
-    return next(map(without_queries, found), None)
+    return next((word(without_queries(each)) for each in found), None)
 
 
 def _code(body: Any) -> int | str | None:
     code = body.get("code") if isinstance(body, dict) else None
-    return without_queries(code) if isinstance(code, str) else code if isinstance(code, int) else None
+    if isinstance(code, int) and abs(code) < LARGEST_CODE:
+        return code
+    return word(without_queries(str(code))) if isinstance(code, (int, str)) else None
 
 
 def _decoded_body(response: requests.Response) -> Any:
@@ -111,11 +115,7 @@ def _message(body: Any) -> str:
         # Object stores repeat the signature in their XML, so only these elements are shown.
         found = re.search(r"<(?:Message|title)>([^<]*)</(?:Message|title)>", text)
         text = found.group(1).strip() if found else ""
-    text = without_queries(text)
-    if len(text) <= LONGEST_MESSAGE:
-        return text
-    # Not within a word: half a key would not be recognized and hidden.
-    return re.sub(r"[\w-]*$", "...", text[:LONGEST_MESSAGE], count=1, flags=re.ASCII)
+    return cut_between_words(without_queries(text), LONGEST_MESSAGE)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

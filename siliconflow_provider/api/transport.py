@@ -24,7 +24,7 @@ from siliconflow_provider.api.errors import (
 )
 from siliconflow_provider.api.hidden import MASK, Secret, SignedUrl
 from siliconflow_provider.api.lenient_json import decode_any
-from siliconflow_provider.api.redaction import SHORTEST_SECRET, query_secrets, quiet_urls
+from siliconflow_provider.api.redaction import SHORTEST_SECRET, query_secrets, quiet_urls, without_queries, without_text
 from siliconflow_provider.api.remedies import LINK_REMEDIES, api_remedies
 from siliconflow_provider.api.retry import pause_before_retry, should_retry
 from siliconflow_provider.api.session import BearerAuth, NoAuth, Session, address, checked_base_url, checked_key
@@ -77,6 +77,12 @@ class Transport:
     def now(self) -> pendulum.DateTime:
         """Return the present moment (UTC) by the service's clock."""
         return self._session.service_clock.now()
+
+    def without_secrets(self, text: str) -> str:
+        """Return a text without the key and without the queries of URLs."""
+        # A word for a key, as local servers take it, is no secret, and may be part of any text.
+        is_secret = len(self._api_key.reveal()) >= SHORTEST_SECRET
+        return without_queries(text.replace(self._api_key.reveal(), MASK) if is_secret else text)
 
     def retry(self, action: Callable[[], T], *, repeatable: bool, progressed: Callable[[], bool] = lambda: False) -> T:
         """Run an action, and again after a pause while it fails in a way that may heal.
@@ -168,6 +174,7 @@ class Transport:
         # local servers take it, is no secret, and may be part of any answer.
         if len(self._api_key.reveal()) >= SHORTEST_SECRET:
             body = body.replace(self._api_key.reveal().encode(), MASK.encode())
+            return without_text(_decoded(response, body, what), self._api_key.reveal())
         return _decoded(response, body, what)
 
     def _hiding_secrets(self, error: SiliconFlowError, url: str) -> SiliconFlowError:

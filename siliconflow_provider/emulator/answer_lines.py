@@ -14,9 +14,9 @@ def answer_line(key: str, custom_id: str, completion: dict[str, Any], forms: For
     return _line(key, custom_id, _response(key, 200, completion, forms), None)
 
 
-def error_line(key: str, custom_id: str, error: dict[str, Any], forms: Forms, *, ran: bool) -> dict[str, Any]:
+def error_line(key: str, custom_id: str, error: Any, forms: Forms, *, ran: bool) -> dict[str, Any]:
     """The line of a request that failed when it was run, or that was not run."""
-    if forms.errors_without_code:
+    if forms.errors_without_code and isinstance(error, dict):
         error = {"message": error["message"]}
     if forms.openai_lines and ran:
         return _line(key, custom_id, _response(key, 400, {"error": error}, forms), None)

@@ -84,6 +84,7 @@ def _output_line(batch: Batch, state: State, index: int, request: dict[str, Any]
 
 def _error_line(batch: Batch, state: State, index: int, request: dict[str, Any], forms: Forms) -> dict[str, Any]:
     ran = state.finished is not None and index < state.finished
+    error: Any
     fault, failing = request_fault(request, batch.endpoint), batch.plan.failing
     if not ran:
         error = {
@@ -91,7 +92,7 @@ def _error_line(batch: Batch, state: State, index: int, request: dict[str, Any],
             "message": "This request could not be executed before the completion window expired.",
         }
     elif fault is None and failing is not None:
-        error = {"code": failing.code, "message": failing.message}
+        error = {"code": failing.code, "message": failing.message} if failing.error is None else failing.error
     else:
         error = {"code": "invalid_request", "message": fault or ""}
     return error_line(_key(batch, index), batch.plan.written_id(request["custom_id"]), error, forms, ran=ran)

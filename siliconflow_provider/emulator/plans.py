@@ -41,11 +41,13 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Failing(Requests, frozen=True, kw_only=True):
     """Requests that fail, with what the error file says of them.
 
-    `once`: only those whose body no batch has run before.
+    `error`: what stands there in place of an object with code and message. `once`: only those whose body no batch has
+    run before.
     """
 
     code: str = "server_error"
     message: str = "The request failed, as planned."
+    error: Any = None
     once: bool = False
 
 
@@ -53,8 +55,8 @@ class Plan(Rule, frozen=True, kw_only=True):
     """The outcome of the batches that the rule applies to.
 
     `metadata`: pairs that a batch must have to be one of them. `end`: how it ends; `errors` are those of one that
-    failed. `run_share` of the requests is run by one that is stuck in progress, or at the end of whose run the
-    service declares it expired or cancels it. `stuck`: a status that it does not leave unless a caller cancels
+    failed, in any form. `run_share` of the requests is run by one that is stuck in progress, or at the end of whose run
+    the service declares it expired or cancels it. `stuck`: a status that it does not leave unless a caller cancels
     it. `shown_as`: other words for statuses.
 
     Lines of the result files: `missing` requests have none and are not counted, `unwritten` ones have none and are
@@ -68,7 +70,7 @@ class Plan(Rule, frozen=True, kw_only=True):
 
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     end: str = "completed"
-    errors: tuple[str, ...] = ()
+    errors: tuple[Any, ...] = ()
     run_share: Share = 0.5
     failing: Failing | None = None
     missing: Requests | None = None
@@ -105,7 +107,7 @@ class Plan(Rule, frozen=True, kw_only=True):
         return self.metadata.items() <= metadata.items()
 
     @property
-    def failure(self) -> tuple[str, ...]:
+    def failure(self) -> tuple[Any, ...]:
         """The errors of a batch that is to fail; empty for any other."""
         return (self.errors or ("The batch failed, as planned.",)) if self.end == "failed" else ()
 

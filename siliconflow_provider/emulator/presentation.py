@@ -103,8 +103,8 @@ def _metadata(metadata: dict[str, str] | None, forms: Forms) -> dict[str, str] |
     return metadata
 
 
-def _error_objects(errors: tuple[str, ...]) -> dict[str, Any]:
-    found = [(NUMBERED.fullmatch(error), error) for error in errors]
+def _error_objects(errors: tuple[Any, ...]) -> dict[str, Any]:
+    found = [(NUMBERED.fullmatch(str(error)), error) for error in errors]
     data = [
         {"code": "invalid_request", "message": match[2] if match else error, "line": int(match[1]) if match else None}
         for match, error in found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from siliconflow_provider.emulator.plans import Plan
 from siliconflow_provider.emulator.statuses import Status
@@ -30,7 +31,7 @@ class Check:
 
     total: int
     bad: tuple[int, ...] = ()
-    errors: tuple[str, ...] = ()
+    errors: tuple[Any, ...] = ()
     missing: tuple[int, ...] = ()
 
 

@@ -12,10 +12,12 @@ from typing import IO, Any
 import msgspec
 
 from siliconflow_provider.api.limits import MAXIMUM_FILE_LINES
+from siliconflow_provider.api.service_texts import word
 from siliconflow_provider.jobs.answer_files import rows_of_file
 from siliconflow_provider.jobs.answers import AnswerError, ResultRow
 from siliconflow_provider.jobs.blocks import WRITTEN_BYTES
-from siliconflow_provider.jobs.manifest import DISTINCT_ERRORS, REPORTED_ERRORS
+from siliconflow_provider.jobs.error_texts import RowErrors, WholeError
+from siliconflow_provider.jobs.manifest import DISTINCT_ERRORS, DISTINCT_REASONS, REPORTED_ERRORS
 
 STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
 _STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
@@ -28,8 +30,6 @@ RESULTS_LOST = "results_lost"
 _WORTH = bytes({"succeeded": 2, "invalid": 1}.get(each, 0) for each in STATUSES)
 _BEST = _WORTH[SUCCEEDED]
 WINDOW_BYTES = 1 << 23
-# Codes of one byte, with room for `other`.
-DISTINCT_REASONS = 254
 _END = b"null}"
 _encode_into = msgspec.json.Encoder().encode_into
 _row_decoder = msgspec.json.Decoder(ResultRow)
@@ -43,16 +43,21 @@ class Answers:
     :param requests: how many there are
     :param rows: a local file, written from its beginning and read again
     :param validate: may turn a row that succeeded into an invalid one
+    :param errors: makes the errors of rows fit to be kept
     """
 
-    def __init__(self, requests: int, rows: IO[bytes], validate: Validate | None = None) -> None:
+    def __init__(
+        self, requests: int, rows: IO[bytes], validate: Validate | None = None, errors: RowErrors | None = None
+    ) -> None:
         self._file = rows
         self._block = bytearray()
         self._validate = validate
+        self._row_errors = errors or RowErrors()
         self._end = self._start = 0
         self._offsets = array("q", [-1]) * requests
         self._lengths = array("I", [0]) * requests
         self._statuses = bytearray(requests)
+        self._landed = bytearray(requests)
         self._reasons = bytearray(requests)
         self._errors = array("H", [0]) * requests
         self._reason_names: list[str | None] = [None]
@@ -102,6 +107,7 @@ class Answers:
                 self.prompt_tokens += row.prompt_tokens or 0
                 self.completion_tokens += row.completion_tokens or 0
             self._keep(row.index, row)
+            self._landed[row.index] = True
 
     def assume(self, index: int, row: ResultRow) -> None:
         """Say what became of a request that no file mentions."""
@@ -173,6 +179,20 @@ class Answers:
         else:
             yield from (os.pread(descriptor, n, o) for o, n in zip(offsets, lengths, strict=True))
 
+    def whole_errors(self, landed: Iterable[WholeError]) -> Iterator[WholeError]:
+        """Yield what is cut in the rows, whole.
+
+        :param landed: what an earlier attempt has written; of that, what belongs to the rows that are taken from it
+        """
+        yield from (each for each in self._row_errors.whole() if each.index is not None and self._is_at(each))
+        yield from (each for each in landed if each.index is not None and self._has_landed(each.index))
+
+    def _is_at(self, error: WholeError) -> bool:
+        return error.index is not None and self._offsets[error.index] == error.at
+
+    def _has_landed(self, index: int) -> bool:
+        return index < len(self._landed) and bool(self._landed[index]) and not self.is_good(index)
+
     def counts(self) -> dict[str, int]:
         """Return how many requests have each status."""
         found = Counter(self._statuses)
@@ -216,6 +236,8 @@ class Answers:
 
     def _keep(self, index: int, row: ResultRow) -> None:
         row.index, row.input = index, None
+        self._row_errors.settle(row, self._end)
+        self._landed[index] = False
         written = len(self._block)
         _encode_into(row, self._block, written)
         length = len(self._block) - written
@@ -232,6 +254,7 @@ class Answers:
         self._block.clear()
 
     def _reason_code(self, reason: str | None) -> int:
+        reason = None if reason is None else word(reason)
         code = self._reason_codes.get(reason)
         if code is None and len(self._reason_names) >= DISTINCT_REASONS:
             reason = "other"

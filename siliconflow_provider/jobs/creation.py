@@ -9,6 +9,7 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import CreateUncertainError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.jobs.cancellation import cancel_unless_over
 from siliconflow_provider.jobs.healing import HEALING_TIME, pauses_while_healing
 from siliconflow_provider.jobs.listing import BatchLister
@@ -214,7 +215,7 @@ def _batch_of_lost_create(look: Look, submission: Submission, lost: list[CreateR
     if unidentified:
         raise UnsafeSubmitError(
             f"the answer to the create of a batch of file {submission.input_file_id} was lost, and the service shows "
-            f"batches of this file without metadata ({', '.join(unidentified)}): look at them in the console, and "
+            f"batches of this file without metadata ({first_names(unidentified)}): look at them in the console, and "
             "clear the task if none of them is this task's"
         )
     seconds = (clock.now() - started).total_seconds()

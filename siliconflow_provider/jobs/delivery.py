@@ -19,7 +19,8 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import parse_answer
 from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
 from siliconflow_provider.jobs.completeness import Contents, FileContents, contents_of, problem_of
-from siliconflow_provider.jobs.files import MANIFEST, RESULTS, Files
+from siliconflow_provider.jobs.error_texts import RowErrors, whole_of_batch, write_whole
+from siliconflow_provider.jobs.files import ERRORS, MANIFEST, RESULTS, Files
 from siliconflow_provider.jobs.healing import may_be_tried_again, pauses_while_healing
 from siliconflow_provider.jobs.manifest import Tally, build_manifest
 from siliconflow_provider.jobs.merge import rows_of_batch
@@ -95,14 +96,19 @@ def deliver_results(client: SiliconFlowClient, batch: Batch, files: Files, task:
     is_ours = _published_batch(files) == batch.id
     output.check(is_ours=is_ours)
     paths = {"results": files.url(RESULTS), "manifest": files.url(MANIFEST)}
-    with _delivered(client, batch, files.create) as results:
-        tally = Tally()
+    with _delivered(client, batch, files.create) as results, files.create(ERRORS) as whole_errors:
+        tally, errors = Tally(), RowErrors(whole_errors, client.without_secrets)
         (_, answers), (_, failures) = results.blocks()
+        write_whole(whole_errors, whole_of_batch(results.batch))
         output.claim(is_ours=is_ours)
         with output.writing(RESULTS) as rows:
-            for row in rows_of_batch(results.batch.id, answers, failures, tally):
+            for row in rows_of_batch(results.batch.id, answers, failures, tally, errors):
                 rows.write(msgspec.json.encode(row) + b"\n")
             output.keep_replaced(_published_batch(files), batch.id)
+        if whole_errors.tell():
+            whole_errors.flush()
+            files.publish(ERRORS)
+            paths["errors"] = files.url(ERRORS)
         manifest = build_manifest([results.batch], tally, paths)
     output.write_manifest(manifest)
     return manifest

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from siliconflow_provider.api.limits import MAXIMUM_METADATA_VALUE
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.jobs.waiting import SHOWN_REASONS, WaitEnd
+from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, first_errors
+from siliconflow_provider.jobs.waiting import WaitEnd
 
 # Airflow keeps events in its database. What batches say of their errors has no bound, so theirs together get one.
 MOST_ERROR_CHARACTERS = 20_000
 SHORTEST_ERROR = 200
-LONGEST_ERROR = 2_000
 # A batch's own pairs can take 9 KB; what is read after the wait are those by which it is recognized.
 KEPT_METADATA = "airflow_"
 
@@ -28,31 +29,14 @@ def to_event(ends: Sequence[WaitEnd]) -> dict[str, Any]:
 
 
 def _end_to_json(end: WaitEnd, characters: int) -> dict[str, Any]:
-    error = None if end.error is None else _cut(end.error, min(characters, LONGEST_ERROR))
+    error = None if end.error is None else cut(end.error, min(characters, LONGEST_ERROR))
     return {**vars(end), "error": error, "batch": end.batch and _abridged(end.batch, characters).to_json()}
 
 
 def _abridged(batch: Batch, characters: int) -> Batch:
-    errors = batch.errors
-    if len(errors) > SHOWN_REASONS or sum(map(len, errors)) > characters:
-        errors = _first_errors(errors, characters)
     metadata = {name: value for name, value in batch.metadata.items() if name.startswith(KEPT_METADATA)}
-    return replace(batch, errors=errors, metadata=metadata)
-
-
-def _first_errors(errors: Sequence[str], characters: int) -> list[str]:
-    number = max(1, min(len(errors), SHOWN_REASONS, characters // SHORTEST_ERROR))
-    # One place is for the line that says how many more there are.
-    shown = number if number == len(errors) else max(1, number - 1)
-    kept = [_cut(each, characters // shown) for each in errors[:shown]]
-    left = len(errors) - shown
-    return [*kept, f"and {left:,} more"] if left else kept
-
-
-def _cut(text: str, characters: int) -> str:
-    if len(text) <= characters:
-        return text
-    return f"{text[:characters]}... ({len(text) - characters:,} more characters)"
+    bounded = {name: value for name, value in metadata.items() if len(value) <= MAXIMUM_METADATA_VALUE}
+    return replace(batch, errors=first_errors(batch.errors, characters), metadata=bounded)
 
 
 def from_event(event: Any) -> list[WaitEnd]:

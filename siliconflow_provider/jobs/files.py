@@ -19,6 +19,7 @@ from siliconflow_provider.jobs.parts import Part
 INTERNAL = "_siliconflow"
 JOB, REQUESTS, ROWS = f"{INTERNAL}/job.json", f"{INTERNAL}/requests.jsonl", f"{INTERNAL}/rows.jsonl"
 KEPT = f"{INTERNAL}/kept.jsonl"
+ERRORS = f"{INTERNAL}/errors.jsonl"
 RESULTS, MANIFEST = "results.jsonl", "manifest.json"
 T = TypeVar("T")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,7 +14,9 @@ import msgspec
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import ResultRow
 from siliconflow_provider.jobs.collection import Answers
+from siliconflow_provider.jobs.error_texts import WholeError, read_whole, whole_of_batch, write_whole
 from siliconflow_provider.jobs.files import (
+    ERRORS,
     MANIFEST,
     RESULTS,
     ROWS,
@@ -112,14 +117,42 @@ def _manifest(
     files: Files, job: Job, answers: Answers, batches: Sequence[BatchOfPart], landed: Landed, *, complete: bool
 ) -> dict[str, Any]:
     shown = {(each.number, part.sha256) for each, part, _ in batches}
-    return build_job_manifest(
-        job,
-        answers,
-        batches,
-        forgotten=[report for name, report in landed.reports.items() if name not in shown],
-        paths={"results": files.url(RESULTS), "manifest": files.url(MANIFEST)},
-        complete=complete,
-    )
+    forgotten = [report for name, report in landed.reports.items() if name not in shown]
+    paths = {"results": files.url(RESULTS), "manifest": files.url(MANIFEST)}
+    errors = own_name(ERRORS, job.directory)
+    if _write_errors(files, errors, answers, batches, {report["id"] for report in forgotten}):
+        files.publish(errors)
+        paths["errors"] = files.url(errors)
+    return build_job_manifest(job, answers, batches, forgotten=forgotten, paths=paths, complete=complete)
+
+
+def _write_errors(
+    files: Files, name: str, answers: Answers, batches: Sequence[BatchOfPart], forgotten: Collection[str]
+) -> int:
+    """Write what is cut in the rows and the manifest, whole, and return how many errors that are.
+
+    :param forgotten: ids of the batches whose errors are only in what has landed
+    """
+    landed = files.fetch(name)
+    with files.create(f"{name}.new") as new:
+        count = write_whole(
+            new,
+            chain(
+                chain.from_iterable(whole_of_batch(batch, round_.number) for round_, _, batch in batches),
+                (each for each in _whole_in(landed) if each.index is None and each.batch_id in forgotten),
+                answers.whole_errors(_whole_in(landed)),
+            ),
+        )
+        if count:
+            new.seek(0)
+            with files.create(name) as file:
+                shutil.copyfileobj(new, file)
+    files.discard(f"{name}.new")
+    return count
+
+
+def _whole_in(path: Path | None) -> Iterator[WholeError]:
+    return iter(()) if path is None else read_whole(path)
 
 
 def _inputs(files: Files, name: str) -> Iterator[bytes]:

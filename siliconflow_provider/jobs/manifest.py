@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.service_texts import first_errors, word
 from siliconflow_provider.jobs.answers import ResultRow
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ SCHEMA_VERSION = 1
 REPORTED_ERRORS = 10
 # Messages that name their own request are all different; beyond this many they are counted as one.
 DISTINCT_ERRORS = 1_000
+# Codes of one byte, with room for `other`.
+DISTINCT_REASONS = 254
 
 
 class Tally:
@@ -38,13 +41,16 @@ class Tally:
         self.rows += 1
         self.statuses[row.status] += 1
         if row.finish_reason is not None:
-            self.finish_reasons[row.finish_reason] += 1
+            reason = word(row.finish_reason)
+            is_new = reason not in self.finish_reasons and len(self.finish_reasons) >= DISTINCT_REASONS
+            self.finish_reasons["other" if is_new else reason] += 1
         self.prompt_tokens += row.prompt_tokens or 0
         self.completion_tokens += row.completion_tokens or 0
         if row.error is not None:
             key = (row.error.code, row.error.message)
             if len(self._errors) >= DISTINCT_ERRORS and key not in self._errors:
-                key = (row.error.code, "other messages")
+                is_known = len(self._errors) < 2 * DISTINCT_ERRORS
+                key = (row.error.code if is_known else "other", "other messages")
             self._errors.setdefault(key, [0, row.custom_id])[0] += 1
 
     @property
@@ -131,7 +137,7 @@ def _batch_report(batch: Batch) -> dict[str, Any]:
     return {
         "id": batch.id,
         "status": batch.final_status or batch.status,
-        "errors": batch.errors,
+        "errors": first_errors(batch.errors),
         "request_counts": counts and vars(counts),
         "timing": batch.timing.to_report(),
     }

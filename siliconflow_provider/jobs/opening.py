@@ -17,6 +17,7 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.jobs import creation
 from siliconflow_provider.jobs.batches import may_be_of_job, runs_or_has_answered
 from siliconflow_provider.jobs.collection import Validate
@@ -247,7 +248,7 @@ def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submis
     if lost:
         raise JobFilesError(
             f"{files.url(JOB)} is gone, but {len(lost):,} batches of this task instance run or have answered "
-            f"({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''}): put the job's files back, or buy everything "
+            f"({first_names(lost, 3)}): put the job's files back, or buy everything "
             "again with another submission_key"
         )
     if found.error is not None:

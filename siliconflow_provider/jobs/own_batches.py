@@ -13,6 +13,7 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import IncompleteListError, NotFoundError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.jobs.listing import RETENTION, BatchLister
 from siliconflow_provider.jobs.records import CreateRecord, Records, with_metadata
 from siliconflow_provider.jobs.submission import Submission
@@ -151,4 +152,4 @@ def _is_overdue(batch: Batch) -> bool:
 
 
 def _shown(ids: list[str]) -> str:
-    return ", ".join(ids[:SHOWN_IDS]) + (f" and {len(ids) - SHOWN_IDS:,} more" if len(ids) > SHOWN_IDS else "")
+    return first_names(ids, SHOWN_IDS)

@@ -11,6 +11,7 @@ from typing import IO, Any
 import msgspec
 
 from siliconflow_provider.api.limits import shortened
+from siliconflow_provider.api.service_texts import cut, first_names, printable
 from siliconflow_provider.jobs.blocks import BlockWriter
 from siliconflow_provider.jobs.parts import Part, PartWriter, RepeatedIds, repeated_ids
 from siliconflow_provider.jobs.prompt import UnfitItemError
@@ -18,6 +19,7 @@ from siliconflow_provider.jobs.recipe import Recipe, Requests
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError, read_request
 
 SHOWN_PROBLEMS = 10
+LONGEST_PROBLEM = 1_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class _Problems:
         self.count += 1
         if len(self.shown) < SHOWN_PROBLEMS:
             named = f" ({custom_id})" if custom_id else ""
-            self.shown.append(f"item {number:,}{named}: {reason}")
+            self.shown.append(cut(printable(f"item {number:,}{named}: {reason}"), LONGEST_PROBLEM))
 
     def raise_for(self, name: str, items: int) -> None:
         if not self.count:
@@ -178,7 +180,7 @@ def _check_models(models: dict[str | None, int], name: str) -> None:
     if models and set(models) == {None}:
         raise InvalidRequestFileError(f"{name}: no request names a model, and nothing was submitted: give model=")
     if len(models) > 1:
-        named = ", ".join(f"{model or 'none'} (item {number:,})" for model, number in models.items())
+        named = first_names(f"{model or 'none'} (item {number:,})" for model, number in models.items())
         raise InvalidRequestFileError(
             f"{name}: the requests do not name one model, and nothing was submitted: {named}. The service runs one "
             "model a batch: give one task for each"

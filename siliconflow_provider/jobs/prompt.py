@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from siliconflow_provider.api.service_texts import first_names
+
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -49,8 +51,8 @@ class Prompt:
     def _begin(self, row: Mapping[str, Any]) -> None:
         columns = frozenset(self._names) & frozenset(row)
         if not columns:
-            shown = ", ".join(f"{{{each}}}" for each in self._names) or "none"
-            has = ", ".join(map(repr, row)) or "nothing"
+            shown = first_names(f"{{{each}}}" for each in self._names) or "none"
+            has = first_names(map(repr, row)) or "nothing"
             raise UnfitItemError(f"prompt names no column of the row: it has {shown}, the row has {has}")
         self._columns = columns
         self._template = _PLACEHOLDER.sub(
@@ -67,7 +69,7 @@ def text_of(row: Mapping[str, Any], column: str) -> str:
     if type(value) is str:
         return value
     if value is None:
-        has = "is null" if column in row else f"is missing, the row has {', '.join(map(repr, row)) or 'nothing'}"
+        has = "is null" if column in row else f"is missing, the row has {first_names(map(repr, row)) or 'nothing'}"
         raise UnfitItemError(f"column {column!r} {has}")
     plain = msgspec.to_builtins(value, enc_hook=str)
     return plain if isinstance(plain, str) else encode(plain).decode()

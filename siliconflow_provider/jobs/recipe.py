@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.jobs.blocks import decode_lines
 from siliconflow_provider.jobs.plain_requests import plain_requests
 from siliconflow_provider.jobs.prompt import Prompt, UnfitItemError, encode, text_of
@@ -106,7 +107,7 @@ class Recipe:
             if not isinstance(item.get("body"), Mapping):
                 raise UnfitItemError(
                     f"it is neither a request line (custom_id, body) nor can it become one: give prompt=, which names "
-                    f"columns of the row ({', '.join(map(str, item)) or 'it has none'})"
+                    f"columns of the row ({first_names(item) or 'it has none'})"
                 )
             return self._filled({"custom_id": generated, **item})
         if isinstance(item, Sequence) and not isinstance(item, bytes):

@@ -11,8 +11,10 @@ from typing import IO
 import msgspec
 
 from siliconflow_provider.api.limits import ENDPOINTS, MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES, shortened
+from siliconflow_provider.api.service_texts import cut, printable
 
 SHOWN_PROBLEMS = 10
+LONGEST_PROBLEM = 1_000
 ROLES = ("system", "user", "assistant")
 THINKING_BUDGET = (128, 32_768)
 MAXIMUM_CUSTOM_ID = 64
@@ -79,7 +81,7 @@ class RequestFileReport:
             problems.append(f"it has {self.lines:,} lines, the service takes {MAXIMUM_FILE_LINES:,}")
         if self.bytes > MAXIMUM_FILE_BYTES:
             problems.append(f"it has {self.bytes:,} bytes, the service takes {MAXIMUM_FILE_BYTES:,}")
-        problems += [f"line {each.number:,}: {each.reason}" for each in self.problems]
+        problems += [cut(printable(f"line {each.number:,}: {each.reason}"), LONGEST_PROBLEM) for each in self.problems]
         if self.problem_count > len(self.problems):
             problems.append(f"and {self.problem_count - len(self.problems):,} more bad lines")
         if problems:

@@ -11,6 +11,7 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.service_texts import first_errors
 from siliconflow_provider.jobs.answers import AnswerError, ResultRow
 from siliconflow_provider.jobs.batches import JobBatches
 from siliconflow_provider.jobs.collection import RESULTS_LOST, Answers
@@ -20,6 +21,9 @@ from siliconflow_provider.jobs.files import Files, RequestFiles, ids_of_part
 from siliconflow_provider.jobs.healing import HEALING_TIME, may_be_tried_again, pauses_while_healing
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.parts import Part
+
+# In the row of each request of a batch: together with what says how much was cut, less than a row's error may have.
+MOST_BATCH_ERRORS = 1_000
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +165,7 @@ def _without_line(batch: Batch) -> tuple[str, AnswerError]:
     if batch.final_status == "completed":
         return "missing", AnswerError("missing", "the batch completed, and neither of its files has this request")
     status = batch.final_status or "unfinished"
-    said = "; ".join(batch.errors[:3]) or f"the batch {status} before this request was run"
+    said = "; ".join(first_errors(batch.errors, MOST_BATCH_ERRORS)) or f"the batch {status} before this request was run"
     return status, AnswerError(f"batch_{status}", said)
 
 

@@ -16,6 +16,7 @@ from siliconflow_provider.api.errors import IncompleteListError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.batches import JobBatches
 from siliconflow_provider.jobs.collection import Answers, Validate
+from siliconflow_provider.jobs.error_texts import RowErrors
 from siliconflow_provider.jobs.files import (
     JOB,
     KEPT,
@@ -93,15 +94,17 @@ class JobRunner:
         self._landed = Landed.read(files, job)
         self._answers: Answers | None = None
         self._collected: IO[bytes] | None = None
+        self._whole_errors: IO[bytes] | None = None
         self._is_any_lost = False
         self._batches = JobBatches(client, self._submission, FileRecords(files), ended, job.kept)
         self._batches.look_until_settled(self.rounds)
 
     def close(self) -> None:
         """Close what was opened, and make room."""
-        if self._collected is not None:
-            self._collected.close()
-            self._files.discard("collected")
+        for name, file in (("collected", self._collected), ("collected-errors", self._whole_errors)):
+            if file is not None:
+                file.close()
+                self._files.discard(name)
 
     @property
     def parts(self) -> list[Part]:
@@ -260,10 +263,11 @@ class JobRunner:
         :raises SiliconFlowError: when that of some could not be fetched; the others' answers are written by then
         """
         self.close()
-        self._collected = self._files.create("collected")
+        self._collected, self._whole_errors = self._files.create("collected"), self._files.create("collected-errors")
         # Of the type that its answers were asked for, nothing is left.
         validate = None if "output_type" in self.changes else self._settings.validate
-        answers = Answers(self._job.requests, self._collected, validate)
+        errors = RowErrors(self._whole_errors, self._client.without_secrets)
+        answers = Answers(self._job.requests, self._collected, validate, errors)
         self._take_kept(answers)
         outcome = self._retrieval.fill(answers, self.rounds)
         if answers.duplicates or answers.strangers:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from siliconflow_provider.api.service_texts import cut
 from siliconflow_provider.jobs.answers import AnswerError, ResultRow
 
 RESPONSE_FORMAT = {"type": "json_object"}
@@ -67,6 +68,6 @@ def _sentence(error: Exception) -> str:
     """Say what is wrong without the answer's own text, so that equal faults count as one."""
     details = getattr(error, "errors", None)
     if details is None:
-        return f"not the JSON that was asked for: {error}"[:LONGEST_MESSAGE]
+        return cut(f"not the JSON that was asked for: {error}", LONGEST_MESSAGE)
     faults = (f"{'.'.join(map(str, each['loc'])) or 'answer'}: {each['msg']}" for each in details())
-    return "; ".join(faults)[:LONGEST_MESSAGE]
+    return cut("; ".join(faults), LONGEST_MESSAGE)

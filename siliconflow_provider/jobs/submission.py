@@ -20,6 +20,7 @@ from siliconflow_provider.api.limits import (
     check_metadata,
 )
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.jobs.cancellation import has_ended
 from siliconflow_provider.jobs.content import file_name
 
@@ -103,7 +104,7 @@ class Submission:
         taken = [each for each in self.metadata if str(each).startswith(RESERVED_PREFIX)]
         if taken:
             raise InvalidRequestError(
-                f"metadata has {', '.join(map(repr, taken))}: keys that begin with {RESERVED_PREFIX!r} are kept "
+                f"metadata has {first_names(map(repr, taken))}: keys that begin with {RESERVED_PREFIX!r} are kept "
                 "for finding batches again, choose others"
             )
         room = MAXIMUM_METADATA_PAIRS - len(ours)

@@ -19,6 +19,7 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
 )
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.service_texts import first_errors
 from siliconflow_provider.jobs.healing import HEALING_TIME
 
 AGE_SHARE = 0.05
@@ -28,7 +29,6 @@ GRACE = timedelta(hours=1)
 JITTER = 0.1
 COMING_ALONG = 0.25
 QUIET_TIME = timedelta(hours=1)
-SHOWN_REASONS = 10
 
 
 def deadline_of(batches: Sequence[Batch], timeout: timedelta | None, now: pendulum.DateTime) -> pendulum.DateTime:
@@ -269,8 +269,6 @@ def describe_end(batch: Batch) -> str:
         open_count = counts.total - counts.completed - counts.failed
         sentence += f": {counts.completed:,} of {counts.total:,} requests answered, {counts.failed:,} failed"
         sentence += f", {open_count:,} not run" if open_count > 0 else ""
-    reasons = batch.errors[:SHOWN_REASONS]
-    if reasons:
-        more = len(batch.errors) - len(reasons)
-        sentence += f"; the service says: {'; '.join(reasons)}" + (f"; and {more} more" if more > 0 else "")
+    if batch.errors:
+        sentence += f"; the service says: {'; '.join(first_errors(batch.errors))}"
     return sentence

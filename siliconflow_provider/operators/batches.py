@@ -250,13 +250,14 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
 
         :raises InvalidConnectionError: when they cannot be told from those of another Airflow
         """
+        from siliconflow_provider.api.service_texts import first_names
         from siliconflow_provider.jobs.creation import running_batches_of_runs
         from siliconflow_provider.jobs.submission import digest
         from siliconflow_provider.operators.identity import run_parts
 
         runs = [digest(*run_parts(context, each)) for each in (self.hook.deployment, "")]
         found, unnamed = running_batches_of_runs(self.hook.get_conn(), *runs)
-        said = ", ".join(each.id for each in unnamed) or "none"
+        said = first_names(each.id for each in unnamed) or "none"
         if not self.hook.deployment:
             raise InvalidConnectionError(
                 f"connection {self.siliconflow_conn_id!r} has no deployment, so the batches of this DAG run cannot be "
@@ -265,7 +266,7 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
                 "extra, another one in each Airflow; or give batch_id. Running batches of a run of this id: "
                 f"{said}"
             )
-        self.log.info("batches of this DAG run that still run: %s", ", ".join(each.id for each in found) or "none")
+        self.log.info("batches of this DAG run that still run: %s", first_names(each.id for each in found) or "none")
         self._warn_of_earlier(context, found)
         if unnamed:
             self.log.warning(

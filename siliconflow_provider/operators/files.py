@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from siliconflow_provider.api.service_texts import first_names, printable
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.operators.connection import ConnectionMixin
 
@@ -46,7 +47,7 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
         with temporary_disk(), TemporaryFile(prefix="siliconflow-") as checked:
             with open_for_reading(storage_path(self.file_path, "file_path"), "file_path") as source:
                 report = check_request_file(source, checked)
-            report.raise_for_problems(self.file_path)
+            report.raise_for_problems(printable(self.file_path))
             self._log_models(report)
             checked.seek(0)
             return self._upload_once(self.hook.get_conn(), checked, report)
@@ -57,12 +58,12 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
         name = file_name(report.sha256)
         found = self._uploaded(client, name, report.bytes)
         if found is not None:
-            self.log.info("%s is already at the service, as file %s", self.file_path, found.id)
+            self.log.info("%s is already at the service, as file %s", printable(self.file_path), found.id)
             return found.id
         file = client.upload_file(checked, filename=name)
         self.log.info(
             "uploaded %s as file %s: %d requests, %d bytes",
-            self.file_path,
+            printable(self.file_path),
             file.id,
             report.lines,
             report.bytes,
@@ -83,8 +84,8 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
     def _log_models(self, report: RequestFileReport) -> None:
         """Name what the service would refuse unless the batch sets its own model."""
         if len(report.models) > 1 or None in report.models:
-            named = ", ".join(f"{name or 'none'} (line {line:,})" for name, line in report.models.items())
+            named = first_names(f"{name or 'none'} (line {line:,})" for name, line in report.models.items())
             self.log.warning(
                 "%s does not name one model on all lines: %s. The service takes that only with model= on the batch",
-                self.file_path, named,
+                printable(self.file_path), named,
             )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.exceptions import (
     BatchCancelledError,
     BatchTimeoutError,
@@ -22,7 +23,7 @@ from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.requests import as_requests, items_of
 from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout, length_of
-from siliconflow_provider.verdicts import SHOWN_BATCHES, describe_job, raise_for_ends
+from siliconflow_provider.verdicts import batches_text, describe_job, raise_for_ends
 
 if TYPE_CHECKING:
     import pendulum
@@ -212,7 +213,11 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                     files,
                     settings.submission,
                     settings.definition,
-                    lambda: (str(self.input_path or "requests"), self.source(context), recipe_of(self, schema)),
+                    lambda: (
+                        printable(str(self.input_path or "requests")),
+                        self.source(context),
+                        recipe_of(self, schema),
+                    ),
                     validate=validate,
                 )
                 with closing(JobRunner(client, files, job, settings, ended)) as runner:
@@ -269,10 +274,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         if failures:
             raise BatchWaitError(f"{over}, and cancel_on_timeout could not cancel all: {failures[0]}. {said}")
         if cancelled:
-            raise BatchCancelledError(
-                f"{over}, so cancel_on_timeout has cancelled {', '.join(cancelled[:SHOWN_BATCHES])}"
-                f"{', ...' if len(cancelled) > SHOWN_BATCHES else ''}: {said}"
-            )
+            raise BatchCancelledError(f"{over}, so cancel_on_timeout has cancelled {batches_text(cancelled)}: {said}")
         if runner.changes and not running:
             raise JobDefinitionError(f"{runner.describe_changes()}. In {manifest['paths']['results']}: {said}")
         if not manifest["complete"]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.exceptions import BatchWaitError
 from siliconflow_provider.operators.connection import ConnectionMixin
-from siliconflow_provider.verdicts import describe_kill, describe_running, describe_unfinished
+from siliconflow_provider.verdicts import batches_text, describe_kill, describe_running, describe_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,7 @@ class BatchWaitingMixin(ConnectionMixin):
         client = self.hook.get_conn()
         if self._is_killed:
             self._end_killed(client, batch_ids)
-            raise BatchWaitError(f"killed before waiting for {', '.join(batch_ids)}")
+            raise BatchWaitError(f"killed before waiting for {batches_text(batch_ids)}")
         now = client.now()
         stop_at = self._stop_at(context, now)
         ends_at = deadline if stop_at is None else min(deadline, stop_at)
@@ -154,7 +154,7 @@ class BatchWaitingMixin(ConnectionMixin):
                 if ends is not None:
                     return ends
                 if clock.wait_for(self._wake, next_pause(waits, now)):
-                    raise BatchWaitError(f"killed while waiting for {', '.join(batch_ids)}")
+                    raise BatchWaitError(f"killed while waiting for {batches_text(batch_ids)}")
         except AirflowTaskTimeout:
             # Airflow calls on_kill for this too, but only after it has left the wait.
             self._is_killed = True

@@ -284,7 +284,9 @@ class TestLostFiles:
         service.has(id="batch_2", metadata={"airflow_key": "key-1"}, created_at=CREATED - 31 * DAY)
         assert taken_up().requests == 3
 
-    @pytest.mark.parametrize(("count", "named"), [(3, "(batch_0, batch_1, batch_2)"), (4, "batch_1, batch_2, ...)")])
+    @pytest.mark.parametrize(
+        ("count", "named"), [(3, "(batch_0, batch_1, batch_2)"), (4, "batch_1, batch_2, and 1 more)")]
+    )
     def test_the_first_three_are_named(self, service: Any, taken_up: Any, count: int, named: str) -> None:
         for number in range(count):
             service.has(id=f"batch_{number}", metadata={"airflow_key": "key-1"}, created_at=CREATED - number)

