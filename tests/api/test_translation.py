@@ -115,7 +115,7 @@ def test_each_documented_error_has_its_kind_and_its_words(
         ("", "Some reason"),
         (b"\xff\xfe", "\ufffd\ufffd"),
         ("see https://a.b/c?Signature=s3cret", "see https://a.b/c?..."),
-        ("long " * 110, "long " * 100 + "... (50 more characters)"),
+        ("long " * 110, "long " * 100 + "... (49 more characters)"),
         ("字" * 1600, "字" * 500 + "... (1,100 more characters)"),
         ("[" * 5000 + "]" * 5000, "[" * 500 + "... (9,500 more characters)"),
         ("begin " + "x" * 5000, "begin ... (5,000 more characters)"),
