@@ -254,8 +254,10 @@ class Answers:
         self._block.clear()
 
     def _reason_code(self, reason: str | None) -> int:
-        reason = None if reason is None else word(reason)
         code = self._reason_codes.get(reason)
+        if code is None and reason is not None:
+            reason = word(reason)
+            code = self._reason_codes.get(reason)
         if code is None and len(self._reason_names) >= DISTINCT_REASONS:
             reason = "other"
             code = self._reason_codes.get(reason)

@@ -6,6 +6,7 @@ What is cut in rows and in the manifest is whole in a file of its own, which the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from os import SEEK_END
 from pathlib import Path
 from typing import IO
@@ -91,7 +92,10 @@ def whole_of_batch(batch: Batch, round_number: int | None = None) -> Iterator[Wh
 def read_whole(path: Path) -> Iterator[WholeError]:
     """Yield the lines of a file that `write_whole` has written."""
     with path.open("rb") as lines:
-        yield from map(_decoder.decode, lines)
+        for line in lines:
+            # A file that was damaged must not hold up the answers.
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                yield _decoder.decode(line)
 
 
 def write_whole(file: IO[bytes], errors: Iterable[WholeError]) -> int:

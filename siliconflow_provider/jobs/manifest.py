@@ -41,9 +41,10 @@ class Tally:
         self.rows += 1
         self.statuses[row.status] += 1
         if row.finish_reason is not None:
-            reason = word(row.finish_reason)
-            is_new = reason not in self.finish_reasons and len(self.finish_reasons) >= DISTINCT_REASONS
-            self.finish_reasons["other" if is_new else reason] += 1
+            reason = row.finish_reason
+            if reason not in self.finish_reasons:
+                reason = word(reason) if len(self.finish_reasons) < DISTINCT_REASONS else "other"
+            self.finish_reasons[reason] += 1
         self.prompt_tokens += row.prompt_tokens or 0
         self.completion_tokens += row.completion_tokens or 0
         if row.error is not None:
