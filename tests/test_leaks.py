@@ -51,6 +51,8 @@ MASKERS = (
 JOBS = (
     ("job", "", "by_uri"),
     ("failed_job", "failed", "siliconflow_default"),
+    ("echoing_job", "echoing", "siliconflow_default"),
+    ("odd_job", "odd", "siliconflow_default"),
     ("refused_job", "", "refused"),
     ("broken_job", "", "broken"),
     ("unreadable_job", "", "unreadable"),
@@ -283,7 +285,21 @@ def states_of(database: Path, dag_id: str) -> dict[str, str]:
 @pytest.fixture
 def request_file(emulator: Emulator, sums: Callable[[int], bytes], tmp_path: Path) -> Path:
     """Three requests; batches end as their metadata says."""
-    emulator.control.plan(metadata={"end": "failed"}, end="failed", errors=(f"{KEY} cannot read {SIGNED}",), every=1)
+    said = f"{KEY} cannot read {SIGNED}"
+    errors = (
+        said,
+        {"code": KEY, "message": said},
+        [said, {"deep": [said]}],
+        {"deep": {"deeper": said}},
+        7,
+        "x" * 3_000 + said,
+    )
+    emulator.control.plan(metadata={"end": "failed"}, end="failed", errors=errors, every=1)
+    everything = {"share": 1.0}
+    emulator.control.plan(
+        metadata={"end": "echoing"}, failing={"code": KEY, "message": errors[-1], **everything}, every=1
+    )
+    emulator.control.plan(metadata={"end": "odd"}, failing={"error": errors[:-1], **everything}, every=1)
     emulator.control.plan(metadata={"end": "stuck"}, stuck="in_progress", every=1)
     path = tmp_path / "requests.jsonl"
     path.write_bytes(sums(3))
@@ -379,7 +395,10 @@ class TestWithFileIds:
 
         batch_id = create().execute(context)
         assert run(lambda: create(deferrable=True, siliconflow_conn_id="by_uri")) == batch_id
-        download("siliconflow_default", batch_id).execute(context)
+        for end in ("", "echoing", "odd"):
+            batch_id = create(end=end, submission_key=end or None).execute(context)
+            download("siliconflow_default", batch_id).execute(context)
+            search.add_files(directory / "siliconflow_default")
         failures: dict[str, Callable[[], Any]] = {
             "verdict": lambda: create(end="failed", submission_key="verdict"),
             "overdue": lambda: create(submission_key="overdue", timeout=20),
