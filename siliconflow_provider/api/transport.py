@@ -174,7 +174,9 @@ class Transport:
         # local servers take it, is no secret, and may be part of any answer.
         if len(self._api_key.reveal()) >= SHORTEST_SECRET:
             body = body.replace(self._api_key.reveal().encode(), MASK.encode())
-            return without_text(_decoded(response, body, what), self._api_key.reveal())
+            if b"\\" in body:
+                # Escaped, as JSON may do it with any character.
+                return without_text(_decoded(response, body, what), self._api_key.reveal())
         return _decoded(response, body, what)
 
     def _hiding_secrets(self, error: SiliconFlowError, url: str) -> SiliconFlowError:

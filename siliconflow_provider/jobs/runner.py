@@ -30,7 +30,7 @@ from siliconflow_provider.jobs.files import (
     own_name,
 )
 from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
-from siliconflow_provider.jobs.landing import Landed, land, rows_in
+from siliconflow_provider.jobs.landing import BatchOfPart, Landed, land, rows_in
 from siliconflow_provider.jobs.listing import RETENTION
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.jobs.plans import RoundPlans
@@ -300,20 +300,24 @@ class JobRunner:
 
         Where the definition has changed, what was written under the job's own one stays.
         """
-        batches = [
-            (each, part, batch)
-            for each in self.rounds
-            for part in each.parts
-            if (batch := self._batches.of_part(each, part)) is not None
-        ]
-        if self.changes and self._landed.has_all(batches):
+        if self.changes and self._landed.has_all(self._batches_of_parts()):
             return self._landed.manifest
         answers = self._answers or self.collect()
+        # Collecting has asked for each batch: from an event or a list, not all of its errors are known.
+        batches = self._batches_of_parts()
         # All that was asked is known to the answers by now.
         self._requests.release()
         manifest = land(self._files, self._job, answers, batches, self._landed, complete=complete)
         self._landed = Landed.read(self._files, self._job)
         return manifest
+
+    def _batches_of_parts(self) -> list[BatchOfPart]:
+        return [
+            (each, part, batch)
+            for each in self.rounds
+            for part in each.parts
+            if (batch := self._batches.of_part(each, part)) is not None
+        ]
 
     @property
     def _retrieval(self) -> Retrieval:

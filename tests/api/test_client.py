@@ -783,6 +783,14 @@ def test_a_key_in_the_errors_of_a_batch_is_hidden(server: Any, caller: SiliconFl
     assert caller.get_batch("batch_1").errors == ["*** is out of money"]
 
 
+def test_a_key_that_is_escaped_in_an_answer_is_hidden(server: Any, caller: SiliconFlowClient, key: str) -> None:
+    escaped = key.replace("s", "\\u0073", 1)
+    server.text(
+        json.dumps({"id": "batch_1", "status": "failed", "errors": ["KEY is out of money"]}).replace("KEY", escaped)
+    )
+    assert caller.get_batch("batch_1").errors == ["*** is out of money"]
+
+
 def test_a_word_that_serves_as_key_is_left_in_answers(server: Any, held_time: Any) -> None:
     """As local servers take it: it is no secret."""
     server.json({"id": "batch_1", "status": "completed"})

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 
+from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.plans import Plan, Requests
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 
@@ -93,6 +94,14 @@ def test_planned_requests_fail_with_their_code_and_message(api: Any, emulator: A
     rows = api.rows(batch["error_file_id"])
     planned = {"code": "rate_limit", "message": "too many"}
     assert {row["custom_id"]: row["error"] for row in rows} == {"r1": planned, "r3": planned}
+
+
+@pytest.mark.parametrize("error", ["busy", ["busy", 7], {"deep": {"deeper": None}}, 7])
+@pytest.mark.parametrize("forms", [Forms(), Forms(errors_without_code=True)], ids=["usual", "without code"])
+def test_errors_may_have_any_form(api: Any, emulator: Any, clock: Any, sums: Sums, error: Any) -> None:
+    batch = over(api, emulator, clock, sums(2), failing={"positions": [1], "error": error})
+    assert [row["error"] for row in api.rows(batch["error_file_id"])] == [error]
+    assert over(api, emulator, clock, sums(2), end="failed", errors=[error, error])["errors"] == [error, error]
 
 
 def test_a_fault_of_its_own_is_named_before_a_planned_one(

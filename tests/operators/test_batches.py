@@ -346,6 +346,18 @@ class TestDownloadResults:
         assert manifest["batches"][0]["timing"]["total_seconds"] == 115
         assert manifest["paths"]["results"] == summary["results_path"]
 
+    def test_errors_that_are_cut_are_whole_in_a_file_that_the_manifest_names(
+        self, download, client, file_id, context, clock, control
+    ) -> None:
+        control.plan(failing={"positions": [1, 2], "message": "m" * 100_000}, times=1)
+        batch = client.create_batch(file_id)
+        clock.advance(200)
+        manifest = json.loads(local(download(batch.id).execute(context)["manifest_path"]).read_text())
+        assert manifest["errors"][0]["message"] == "m" * 2_000 + "... (98,000 more characters)"
+        whole = [json.loads(each) for each in local(manifest["paths"]["errors"]).read_text().splitlines()]
+        assert [(each["batch_id"], each["message"]) for each in whole] == [(batch.id, "m" * 100_000)] * 2
+        assert manifest["paths"]["errors"].endswith("/out/_siliconflow/errors.jsonl")
+
     def test_a_running_batch_is_refused(self, download, client, file_id, context, tmp_path) -> None:
         batch = client.create_batch(file_id)
         with pytest.raises(BatchWaitError, match=f"{batch.id} is still in_queue.*after one that waits"):

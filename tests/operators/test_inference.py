@@ -1219,3 +1219,17 @@ def test_nine_parts_with_everything_that_goes_wrong_end_in_one_row_each(
     assert set(again.values()) == {2}
     assert 650 * 0.03 <= len(again) <= 650 * 0.04 + 2 * 7
     assert manifest()["duplicates"] > 0
+
+
+def test_what_an_event_cuts_is_whole_beside_the_results(
+    infer: Any, run: Any, control: Control, manifest: Any, tmp_path: Path
+) -> None:
+    errors = [f"line {number}: not JSON" for number in range(1, 5_001)]
+    control.plan(end="failed", errors=errors)
+    with pytest.raises(MissedSuccessRateError) as caught:
+        run(lambda: infer(requests=["1+1"], deferrable=True, max_rounds=1))
+    path = f"{tmp_path}/out/_siliconflow/errors.jsonl"
+    assert manifest()["paths"]["errors"] == f"file://{path}"
+    assert [json.loads(each)["message"] for each in Path(path).read_text().splitlines()] == errors
+    assert f"line 4: not JSON; and 4,996 more. Errors that are cut are whole in file://{path}" in str(caught.value)
+    assert len(str(caught.value)) < 2_000
