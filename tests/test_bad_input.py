@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
-from siliconflow_provider.api.models import Batch, File
+from siliconflow_provider.api.models import LONGEST_ID, Batch, File
+from siliconflow_provider.api.service_texts import is_printable
 from siliconflow_provider.emulator.checks import check_input
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.jobs.answer_files import rows_of_file
@@ -498,6 +499,8 @@ def test_an_object_is_read_or_has_no_id(batch_object: Any, file_object: Any) -> 
                     not isinstance(value.get("id"), (str, int))
                     or not str(value["id"]).strip()
                     or isinstance(value["id"], bool)
+                    or not is_printable(str(value["id"]))
+                    or len(str(value["id"])) > LONGEST_ID
                 )
             else:
                 assert isinstance(read.id, str)

@@ -116,7 +116,7 @@ def test_a_kill_before_the_wait_ends_it_at_once(create, context, clock, statuses
 def test_a_kill_before_the_deferral_leaves_nothing_to_a_trigger(create, context, statuses) -> None:
     operator = create(deferrable=True, cancel_on_kill=True)
     operator.on_kill()
-    with pytest.raises(BatchWaitError, match="killed before waiting for batch_"):
+    with pytest.raises(BatchWaitError, match="killed before waiting for batch batch_"):
         operator.execute(context)
     assert statuses() == ["cancelling"]
 
