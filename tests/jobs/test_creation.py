@@ -20,7 +20,7 @@ from siliconflow_provider.jobs.creation import (
     LOOK_PAUSES,
     SETTLING_SECONDS,
     older_batch,
-    running_batches_of_run,
+    running_batches_of_runs,
     submit,
 )
 from siliconflow_provider.jobs.own_batches import BatchFinder, UnsafeSubmitError
@@ -680,7 +680,7 @@ def test_what_runs_of_a_run_is_found_whichever_task_submitted_it(
     client.cancel_batch(create("cancelled", "run-1"))
     create("c", "run-2")
     client.create_batch(file_id)
-    assert {each.id for each in running_batches_of_run(client, "run-1")} == ours
+    assert {each.id for each in running_batches_of_runs(client, "run-1")[0]} == ours
 
 
 def test_items_without_metadata_are_asked_for_singly_here_too(service: Any, account: SiliconFlowClient) -> None:
@@ -688,5 +688,5 @@ def test_items_without_metadata_are_asked_for_singly_here_too(service: Any, acco
     service.has(id="batch_1", metadata={"airflow_run": "run-1"}, created_at=CREATED)
     service.has(id="batch_2", metadata={"airflow_run": "run-1"}, status="completed", created_at=CREATED - 1)
     service.has(id="batch_3", metadata={"airflow_run": "run-2"}, created_at=CREATED - 2)
-    assert [each.id for each in running_batches_of_run(account, "run-1")] == ["batch_1"]
+    assert [each.id for each in running_batches_of_runs(account, "run-1")[0]] == ["batch_1"]
     assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches/batch_3"]
