@@ -25,7 +25,7 @@ def directory(
     if "without" in request.param:
         monkeypatch.setattr(os, "link", no_link)
     is_local = request.param.startswith("local")
-    return storage_path(tmp_path / "out" if is_local else f"{object_store}/{tmp_path.name}")
+    return storage_path(tmp_path / "out" if is_local else f"{object_store}/{uuid.uuid4().hex}")
 
 
 def content(path: ObjectStoragePath) -> bytes:
@@ -43,8 +43,8 @@ def test_a_file_is_created_once(directory: ObjectStoragePath) -> None:
     assert names(directory) == {"owner.json"}
 
 
-def test_a_storage_that_takes_no_conditions_is_written_to(tmp_path: Path, object_store: str, monkeypatch) -> None:
-    target = storage_path(f"{object_store}/{tmp_path.name}/owner.json")
+def test_a_storage_that_takes_no_conditions_is_written_to(object_store: str, monkeypatch) -> None:
+    target = storage_path(f"{object_store}/{uuid.uuid4().hex}/owner.json")
     pipe_file = type(target.fs).pipe_file
 
     def refuse(self: object, path: str, value: bytes, mode: str = "overwrite") -> None:

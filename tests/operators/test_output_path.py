@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def test_a_file_of_the_user_is_named_before_anything_is_sent(infer: Infer, run, 
     assert [(each.name, each.read_text()) for each in out.iterdir()] == [(name, "mine")]
 
 
-def test_the_same_in_object_storage(infer: Infer, run, client, object_store: str, tmp_path: Path, name: str) -> None:
-    directory = storage_path(f"{object_store}/{tmp_path.name}")
+def test_the_same_in_object_storage(infer: Infer, run, client, object_store: str, name: str) -> None:
+    directory = storage_path(f"{object_store}/{uuid.uuid4().hex}")
     directory.fs.pipe_file((directory / name).path, b"mine")
     with pytest.raises(OutputPathError, match=rf"{name} is there"):
         run(lambda: infer(requests=TEXTS, output_path=str(directory)))
