@@ -199,7 +199,8 @@ def connections(emulator: Emulator, connection: str, monkeypatch: pytest.MonkeyP
     """The emulator's connection as JSON and as a URI, and one for each kind of failure."""
     hostile = HostileService()
     address = emulator.base_url.removeprefix("http://").removesuffix("/v1")
-    monkeypatch.setenv("AIRFLOW_CONN_BY_URI", f"siliconflow://:{quote(KEY, safe='')}@{address}/http?deployment=emulator")
+    uri = f"siliconflow://:{quote(KEY, safe='')}@{address}/http?deployment=emulator"
+    monkeypatch.setenv("AIRFLOW_CONN_BY_URI", uri)
     for kind in FAILURES:
         value = {"conn_type": "siliconflow", "host": f"{hostile.origin}/{kind}/v1", "password": KEY}
         monkeypatch.setenv(f"AIRFLOW_CONN_{kind.upper()}", json.dumps(value))
