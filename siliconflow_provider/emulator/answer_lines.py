@@ -16,7 +16,7 @@ def answer_line(key: str, custom_id: str, completion: dict[str, Any], forms: For
 
 def error_line(key: str, custom_id: str, error: Any, forms: Forms, *, ran: bool) -> dict[str, Any]:
     """The line of a request that failed when it was run, or that was not run."""
-    if forms.errors_without_code and isinstance(error, dict):
+    if forms.errors_without_code and isinstance(error, dict) and "message" in error:
         error = {"message": error["message"]}
     if forms.openai_lines and ran:
         return _line(key, custom_id, _response(key, 400, {"error": error}, forms), None)

@@ -1043,7 +1043,7 @@ class TestOut:
             return infer(requests=sums(6), timeout=1000, cancel_on_timeout=True, deferrable=deferrable)
 
         with pytest.raises(
-            BatchCancelledError, match=r"cancel_on_timeout has cancelled batch_\w+: 0 of 6 .*unfinished"
+            BatchCancelledError, match=r"cancel_on_timeout has cancelled batch batch_\w+: 0 of 6 .*unfinished"
         ):
             run(make)
         assert batches(client)[0].status == "cancelling"
