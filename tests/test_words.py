@@ -158,8 +158,8 @@ def test_the_words_of_a_batch_that_runs_are_escaped(service: NastyService, shown
     error = fails(
         Exception, lambda: DownloadResultsOperator(task_id="t", batch_id="batch_1", output_path="x").execute(context)
     )
-    assert sum("batch_1 is ok\\n[2027-01-15] ERROR forged" in each for each in shown()) == 1
-    assert sum("still ok\\n[2027-01-15] ERROR forged" in each for each in shown(error)) == 1
+    assert any("batch_1 is ok\\n[2027-01-15] ERROR forged" in each for each in shown())
+    assert any("still ok\\n[2027-01-15] ERROR forged" in each for each in shown(error))
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 503, 302, 307])
