@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -42,6 +43,7 @@ from siliconflow_provider.api.client import SiliconFlowClient  # noqa: E402
 from siliconflow_provider.emulator.control import Control  # noqa: E402
 from siliconflow_provider.emulator.forms import Forms  # noqa: E402
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions  # noqa: E402
+from siliconflow_provider.jobs import blocks, delivery  # noqa: E402
 from siliconflow_provider.jobs.parts import PartWriter  # noqa: E402
 
 # The examples are the same in every run; HYPOTHESIS_PROFILE=thorough looks for new ones, for minutes.
@@ -184,6 +186,33 @@ def part_lines(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Lets parts have so many lines at most."""
     defaults = PartWriter.__init__.__kwdefaults__
     return lambda lines: monkeypatch.setitem(defaults, "most_lines", lines)
+
+
+@pytest.fixture
+def longest_line(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets lines that others have written have so many bytes at most, once more than that has been read."""
+
+    def limit(size: int) -> None:
+        monkeypatch.setattr(blocks, "READ_BYTES", 64)
+        for module in (blocks, delivery):
+            monkeypatch.setattr(module, "LONGEST_LINE", size)
+
+    return limit
+
+
+@pytest.fixture
+def peak_of() -> Callable[[Callable[[], Any]], int]:
+    """Measures the most bytes that Python held at once during an action."""
+
+    def measure(action: Callable[[], Any]) -> int:
+        tracemalloc.start()
+        try:
+            action()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    return measure
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from siliconflow_provider.api.lenient_json import decode
+from siliconflow_provider.jobs.blocks import LONGEST_LINE, LongLine
 
 
 class AnswerError(msgspec.Struct):
@@ -83,6 +84,8 @@ _line_decoder = msgspec.json.Decoder(_Line)
 _identity_decoder = msgspec.json.Decoder(_Identity)
 _body_decoder = msgspec.json.Decoder(_Body)
 UNREADABLE = "unreadable_answer"
+# It is billed, and would come again: only a person has it sent again.
+TOO_LONG = "answer_too_long"
 SHOWN_CHARACTERS = 200
 LARGEST_COUNT = 2**53
 _STATUS_OF_CODE = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
@@ -93,11 +96,30 @@ def parse_answer(line: bytes, batch_id: str) -> ResultRow:
 
     :raises msgspec.DecodeError: when the line does not even say which request it is about
     """
+    if isinstance(line, LongLine):
+        too_long = AnswerError(TOO_LONG, f"the answer's line has more than {LONGEST_LINE:,} bytes")
+        return _failure(custom_id_of(line), batch_id, too_long)
     try:
         return _row(decode(_line_decoder, line), batch_id)
     except (msgspec.DecodeError, RecursionError) as error:
-        custom_id = decode(_identity_decoder, line).custom_id
-        return _failure(custom_id, batch_id, AnswerError(UNREADABLE, str(error)))
+        return _failure(custom_id_of(line), batch_id, AnswerError(UNREADABLE, str(error)))
+
+
+def custom_id_of(line: bytes) -> str:
+    """Return which request a line is about.
+
+    :raises msgspec.DecodeError: when it does not say so; of a `LongLine`, when its beginning does not
+    """
+    if not isinstance(line, LongLine):
+        return decode(_identity_decoder, line).custom_id
+    # An object that is cut where a value has ended, and closed there, is one.
+    end = line.find(b",")
+    while end >= 0:
+        try:
+            return _identity_decoder.decode(line[:end] + b"}").custom_id
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            end = line.find(b",", end + 1)
+    raise msgspec.DecodeError(f"it has more than {LONGEST_LINE:,} bytes, and no custom_id at their beginning")
 
 
 def _row(answer: _Line, batch_id: str) -> ResultRow:

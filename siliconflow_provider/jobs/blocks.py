@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from operator import itemgetter
 from typing import IO, TypeVar
 
@@ -11,6 +12,10 @@ import msgspec
 
 READ_BYTES = 1 << 17
 WRITTEN_BYTES = 1 << 16
+# How long a line may be is not documented, but that 5,000 requests have 1 GB at most. Twenty times what the largest
+# context of a model has as text; a line that is decoded takes some six times its length.
+LONGEST_LINE = 1 << 25
+KEPT_BYTES = 1 << 11
 T = TypeVar("T")
 
 _first, _last_but_one = itemgetter(0), itemgetter(-2)
@@ -22,22 +27,51 @@ def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def blocks_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes in blocks of whole lines; only the last block may lack its end of line."""
+class LongLine(bytes):
+    """The beginning of a line that was too long to be read, without its end."""
+
+
+def blocks_of(pieces: Iterable[bytes], longest: float = inf) -> Iterator[bytes]:
+    """Yield the same bytes in blocks of whole lines; only the last block may lack its end of line.
+
+    :param longest: of a line that has more bytes than this, only a `LongLine` is kept, as a block by itself
+    """
     begun: list[bytes] = []
+    size = 0
     for piece in pieces:
         end = piece.rfind(b"\n") + 1
         if end:
-            yield b"".join((*begun, piece[:end]))
-            begun.clear()
-        begun.append(piece[end:])
-    if any(begun):
+            first = piece.find(b"\n") + 1
+            if size + first > longest:
+                yield _long_line([*begun, piece[:first]])
+                begun, piece, end = [], piece[first:], end - first
+            if begun or end:
+                yield b"".join((*begun, piece[:end]))
+            begun, size = [], 0
+        rest = piece[end:]
+        size += len(rest)
+        begun.append(rest)
+        if size > longest:
+            begun = [b"".join(begun)[:KEPT_BYTES]]
+    if size > longest:
+        yield _long_line(begun)
+    elif any(begun):
         yield b"".join(begun)
+
+
+def _long_line(begun: Iterable[bytes]) -> LongLine:
+    return LongLine(b"".join(begun)[:KEPT_BYTES].rstrip(b"\r\n"))
 
 
 def lines_of(block: bytes) -> list[bytes]:
     """Return the lines of a block, with their ends."""
-    return io.BytesIO(block).readlines()
+    return [block] if isinstance(block, LongLine) else io.BytesIO(block).readlines()
+
+
+def lines_within(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a file that somebody else has written; of one that is too long, a `LongLine`."""
+    for block in blocks_of(pieces_of(file), LONGEST_LINE):
+        yield from lines_of(block)
 
 
 def decode_lines(decoder: msgspec.json.Decoder[T], block: bytes) -> list[T] | None:

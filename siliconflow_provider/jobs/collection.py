@@ -14,7 +14,7 @@ import msgspec
 from siliconflow_provider.api.limits import MAXIMUM_FILE_LINES
 from siliconflow_provider.api.service_texts import word
 from siliconflow_provider.jobs.answer_files import rows_of_file
-from siliconflow_provider.jobs.answers import AnswerError, ResultRow
+from siliconflow_provider.jobs.answers import TOO_LONG, AnswerError, ResultRow
 from siliconflow_provider.jobs.blocks import WRITTEN_BYTES
 from siliconflow_provider.jobs.error_texts import RowErrors, WholeError
 from siliconflow_provider.jobs.manifest import DISTINCT_ERRORS, DISTINCT_REASONS, REPORTED_ERRORS
@@ -26,6 +26,7 @@ SUCCEEDED = STATUSES.index("succeeded")
 LASTING_CODES = frozenset({"400", "20012", "invalid_request", "invalid_request_error", "context_length_exceeded"})
 # A result that was there and cannot be had any more is billed: only a person has it sent again.
 RESULTS_LOST = "results_lost"
+_HELD_CODES = frozenset({RESULTS_LOST, TOO_LONG})
 # Of an answer, by its status's code.
 _WORTH = bytes({"succeeded": 2, "invalid": 1}.get(each, 0) for each in STATUSES)
 _BEST = _WORTH[SUCCEEDED]
@@ -133,7 +134,7 @@ class Answers:
         healing = {STATUSES.index(each) for each in ("failed", "expired", "invalid", "missing")}
         if is_cleared:
             healing.add(STATUSES.index("cancelled"))
-        held_codes = LASTING_CODES if is_cleared else LASTING_CODES | {RESULTS_LOST}
+        held_codes = LASTING_CODES if is_cleared else LASTING_CODES | _HELD_CODES
         lasting = {
             code for code, error in enumerate(self._error_names) if error is not None and error.code in held_codes
         }
@@ -269,7 +270,7 @@ class Answers:
     def _error_code(self, error: AnswerError) -> int:
         code = self._error_codes.get((error.code, error.message))
         if code is None and len(self._error_names) > DISTINCT_ERRORS:
-            is_known = error.code in (*LASTING_CODES, RESULTS_LOST) or len(self._error_names) <= 2 * DISTINCT_ERRORS
+            is_known = error.code in LASTING_CODES | _HELD_CODES or len(self._error_names) <= 2 * DISTINCT_ERRORS
             error = AnswerError(error.code if is_known else "other", "other messages")
             code = self._error_codes.get((error.code, error.message))
         if code is None:

@@ -10,10 +10,10 @@ from functools import cached_property
 
 import msgspec
 
-from siliconflow_provider.api.lenient_json import decode
 from siliconflow_provider.api.limits import shortened
 from siliconflow_provider.api.models import Batch, RequestCounts
-from siliconflow_provider.jobs.blocks import decode_lines, lines_of
+from siliconflow_provider.jobs.answers import custom_id_of
+from siliconflow_provider.jobs.blocks import LongLine, decode_lines, lines_of
 
 SHOWN_EXAMPLES = 3
 # Of so few requests, more than half says little: there the counts decide.
@@ -90,9 +90,9 @@ def contents_of(blocks: Iterable[bytes]) -> FileContents:
             continue
         for line in filter(bytes.strip, lines_of(block)):
             try:
-                ids[decode(_decoder, line).custom_id] += 1
+                ids[custom_id_of(line)] += 1
             except msgspec.DecodeError:
-                unreadable += line.endswith(b"\n")
+                unreadable += line.endswith(b"\n") or isinstance(line, LongLine)
     return FileContents(ids, unreadable)
 
 

@@ -17,7 +17,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServiceError, SiliconFlowError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import parse_answer
-from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
+from siliconflow_provider.jobs.blocks import LONGEST_LINE, blocks_of, lines_within, pieces_of
 from siliconflow_provider.jobs.completeness import Contents, FileContents, contents_of, problem_of
 from siliconflow_provider.jobs.error_texts import RowErrors, whole_of_batch, write_whole
 from siliconflow_provider.jobs.files import ERRORS, MANIFEST, RESULTS, Files
@@ -52,7 +52,7 @@ class ResultFiles:
         """Yield each file's name in messages and its lines."""
         for name, file in (("output", self.output), ("error", self.errors)):
             file.seek(0)
-            yield name, blocks_of(pieces_of(file))
+            yield name, blocks_of(pieces_of(file), LONGEST_LINE)
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def fetched(client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[
                     file.truncate(0)
             file.seek(0)
             files.append(file)
-            contents.append(contents_of(blocks_of(pieces_of(file))))
+            contents.append(contents_of(blocks_of(pieces_of(file), LONGEST_LINE)))
         yield ResultFiles(batch, files[0], files[1], Contents(*contents), gone)
 
 
@@ -170,7 +170,7 @@ def _download(client: SiliconFlowClient, file_ref: str, fileobj: IO[bytes], name
     """
     client.download(file_ref, fileobj)
     fileobj.seek(0)
-    lines = [line for line in islice(fileobj, SAMPLED_LINES) if line.strip()]
+    lines = [line for line in islice(lines_within(fileobj), SAMPLED_LINES) if line.strip()]
     if lines and not any(map(_is_answer, lines)):
         raise UnreadableAnswerError(f"what came as {name} has no line of a result file: a retry asks again")
 

@@ -12,11 +12,11 @@ import msgspec
 
 from siliconflow_provider.api.limits import shortened
 from siliconflow_provider.api.service_texts import cut, first_names, printable
-from siliconflow_provider.jobs.blocks import BlockWriter
+from siliconflow_provider.jobs.blocks import BlockWriter, LongLine
 from siliconflow_provider.jobs.parts import Part, PartWriter, RepeatedIds, repeated_ids
 from siliconflow_provider.jobs.prompt import UnfitItemError
 from siliconflow_provider.jobs.recipe import Recipe, Requests
-from siliconflow_provider.jobs.request_lines import InvalidRequestFileError, read_request
+from siliconflow_provider.jobs.request_lines import TOO_LONG, InvalidRequestFileError, read_request
 
 SHOWN_PROBLEMS = 10
 LONGEST_PROBLEM = 1_000
@@ -93,6 +93,11 @@ class _Preparation:
         if not isinstance(item, bytes):
             self._items += 1
             self._take_item(item)
+            return
+        if isinstance(item, LongLine):
+            self._items += 1
+            self._passed_over.append(self._items)
+            self._problems.add(self._items, TOO_LONG)
             return
         found = self._recipe.requests(item, self._requests)
         if found is not None:

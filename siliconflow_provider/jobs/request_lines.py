@@ -12,12 +12,14 @@ import msgspec
 
 from siliconflow_provider.api.limits import ENDPOINTS, MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES, shortened
 from siliconflow_provider.api.service_texts import cut, printable
+from siliconflow_provider.jobs.blocks import LONGEST_LINE, LongLine
 
 SHOWN_PROBLEMS = 10
 LONGEST_PROBLEM = 1_000
 ROLES = ("system", "user", "assistant")
 THINKING_BUDGET = (128, 32_768)
 MAXIMUM_CUSTOM_ID = 64
+TOO_LONG = f"it has more than {LONGEST_LINE:,} bytes: shorten it, or refer to images and videos by their URLs"
 
 
 class InvalidRequestFileError(ValueError):
@@ -97,7 +99,7 @@ def check_request_file(lines: Iterable[bytes], copy: IO[bytes]) -> RequestFileRe
 
     What is copied is what was checked, whatever happens to the source meanwhile.
 
-    :param lines: the file's lines with their ends, such as an open binary file
+    :param lines: the file's lines with their ends, or a `LongLine`
     """
     report = RequestFileReport()
     digest = hashlib.sha256()
@@ -122,6 +124,8 @@ _any_decoder = msgspec.json.Decoder()
 
 def _check_line(line: bytes, report: RequestFileReport, first_lines: dict[str, int]) -> str | None:
     """Return what is wrong with the line, and note its id and model."""
+    if isinstance(line, LongLine):
+        return TOO_LONG
     if not line.strip():
         return "the line is blank"
     try:

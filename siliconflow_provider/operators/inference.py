@@ -152,10 +152,10 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         """Yield the items of a new job."""
         if self.input_path is None:
             return items_of(self.requests)
-        from siliconflow_provider.jobs.blocks import blocks_of
+        from siliconflow_provider.jobs.blocks import LONGEST_LINE, blocks_of
         from siliconflow_provider.storage import pieces_of, storage_path
 
-        return blocks_of(pieces_of(storage_path(self.input_path, "input_path")))
+        return blocks_of(pieces_of(storage_path(self.input_path, "input_path")), LONGEST_LINE)
 
     def _go_on(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
         with self._attempt(context, ended) as runner:

@@ -6,7 +6,6 @@ import socket
 import socketserver
 import struct
 import threading
-import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -221,21 +220,6 @@ def refused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port
-
-
-@pytest.fixture
-def peak_of() -> Callable[[Callable[[], Any]], int]:
-    """Measures the most bytes that Python held at once during an action."""
-
-    def measure(action: Callable[[], Any]) -> int:
-        tracemalloc.start()
-        try:
-            action()
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    return measure
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ import pytest
 
 from siliconflow_provider.jobs import answer_files
 from siliconflow_provider.jobs.answer_files import rows_of_file
-from siliconflow_provider.jobs.answers import ResultRow, parse_answer
+from siliconflow_provider.jobs.answers import AnswerError, ResultRow, parse_answer
+from siliconflow_provider.jobs.blocks import KEPT_BYTES, LongLine
+from siliconflow_provider.jobs.completeness import contents_of
 from siliconflow_provider.jobs.manifest import Tally
 
 MESSAGE = {"role": "assistant", "content": "é", "reasoning_content": "so", "tool_calls": [{"id": "t"}]}
@@ -79,3 +81,23 @@ def test_lines_are_numbered_through_all_blocks(caplog: pytest.LogCaptureFixture)
     assert [each.partition(" is ")[0] for each in caplog.messages] == [
         f"line {number} of the error file of batch_1" for number in (5, 6)
     ]
+
+
+@pytest.mark.parametrize("custom_id", ["a", "a,b", 'a", "custom_id": "b', "é" * 64, "\U0001f600" * 64], ids=len)
+def test_an_answer_that_is_too_long_is_a_row_that_says_so(custom_id: str) -> None:
+    beginning = LongLine(line(custom_id, model="x" * KEPT_BYTES)[:KEPT_BYTES])
+    (row,) = rows_of(line("z"), beginning, line("z"))[1:2]
+    assert (row.custom_id, row.status, row.content) == (custom_id, "failed", None)
+    assert row.error == AnswerError("answer_too_long", "the answer's line has more than 33,554,432 bytes")
+    assert contents_of([beginning]).ids == {custom_id: 1}
+
+
+@pytest.mark.parametrize(
+    "beginning", [b"", b'{"response": {"custom_id": "a", "x": "', b'{"id": "a"', b"[" * 2_000, b"," * 2_000]
+)
+def test_a_line_that_is_too_long_and_names_no_request_is_counted(beginning: bytes) -> None:
+    counts = Tally()
+    (row,) = rows_of_file([LongLine(beginning), line("z")], "batch_1", "output", counts)
+    assert row.custom_id == "z"
+    assert counts.unreadable_lines == (1 if beginning else 0)
+    assert contents_of([LongLine(beginning)]).unreadable == (1 if beginning else 0)

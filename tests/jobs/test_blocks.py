@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from siliconflow_provider.jobs import blocks
-from siliconflow_provider.jobs.blocks import BlockWriter, blocks_of, decode_lines, pieces_of
+from siliconflow_provider.jobs.blocks import BlockWriter, LongLine, blocks_of, decode_lines, lines_of, pieces_of
 
 CONTENT = b"a\n\nbc\r\n" + b"d" * 9 + b"\nlast"
 objects = msgspec.json.Decoder(dict[str, Any])
@@ -23,6 +23,33 @@ def test_blocks_are_whole_lines_wherever_the_pieces_end(
     assert b"".join(found) == content
     assert all(each.endswith(b"\n") for each in found[:-1])
     assert all(found)
+
+
+@pytest.mark.parametrize("size", range(1, 24))
+@pytest.mark.parametrize("longest", [3, 4, 8, 9])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", CONTENT, CONTENT + b"\n", b"x" * 50 + b"\n" + CONTENT, CONTENT + b"y" * 50]
+)
+def test_of_a_long_line_only_the_beginning_is_kept(
+    size: int, longest: int, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All other lines stay as they are. Within one piece a line may be longer."""
+    monkeypatch.setattr(blocks, "READ_BYTES", size)
+    monkeypatch.setattr(blocks, "KEPT_BYTES", 3)
+    found = [line for block in blocks_of(pieces_of(io.BytesIO(content)), longest) for line in lines_of(block)]
+    lines = io.BytesIO(content).readlines()
+    assert len(found) == len(lines)
+    for one, line in zip(found, lines, strict=True):
+        if isinstance(one, LongLine):
+            assert (len(line) > longest, one) == (True, line.rstrip(b"\r\n")[:3])
+        else:
+            assert one == line
+            assert len(line) <= max(longest, size)
+
+
+def test_a_line_without_end_takes_no_memory(peak_of: Any) -> None:
+    pieces = (b"x" * 100_000 for _ in range(500))
+    assert peak_of(lambda: list(blocks_of(pieces, 1_000_000))) < 4_000_000
 
 
 def test_values_of_lines_come_together() -> None:

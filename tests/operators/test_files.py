@@ -109,6 +109,18 @@ def test_an_empty_file_is_refused(upload_path, tmp_path, client: SiliconFlowClie
     assert client.list_files() == []
 
 
+def test_a_line_that_is_too_long_is_named(
+    upload_path, request_file, longest_line, client: SiliconFlowClient, line, jsonl
+) -> None:
+    longest_line(1_000)
+    request_file.write_bytes(request_file.read_bytes() + jsonl([line("long", "x" * 5_000), line("short", "x")]))
+    with pytest.raises(
+        InvalidRequestFileError, match=r"1 of 14 lines .*\n  line 13: it has more than 33,554,432 bytes"
+    ):
+        upload_path(request_file)
+    assert client.list_files() == []
+
+
 def test_a_duplicate_id_is_named_with_both_lines(upload_path, request_file, sums, client: SiliconFlowClient) -> None:
     lines = sums(4800).splitlines(keepends=True)
     lines[4710] = lines[11]

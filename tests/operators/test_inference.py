@@ -702,6 +702,33 @@ class TestMerge:
         assert manifest()["tokens"]["prompt"] == sum(each["prompt_tokens"] or 0 for each in rows())
 
 
+class TestLongLines:
+    def test_an_answer_that_is_too_long_costs_no_other_row(
+        self, infer: Infer, run: Run, rows: Rows, longest_line: Any, control: Control
+    ) -> None:
+        """It is billed, and would come again."""
+        longest_line(3_000)
+        with pytest.raises(MissedSuccessRateError):
+            run(lambda: infer(requests=["1 + 1", "x" * 5_000, "2 + 1"], max_rounds=3))
+        assert [(each["index"], each["status"], each["content"]) for each in rows()] == [
+            (0, "succeeded", "2"), (1, "failed", None), (2, "succeeded", "3"),
+        ]  # fmt: skip
+        assert rows()[1]["error"]["code"] == "answer_too_long"
+        assert_nothing_was_bought_twice(control, 3)
+
+    def test_an_item_that_is_too_long_is_named(
+        self, infer: Infer, run: Run, longest_line: Any, tmp_path: Path, client: SiliconFlowClient
+    ) -> None:
+        longest_line(3_000)
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps({"a": "x" * size}) + "\n" for size in (9, 5_000, 9)))
+        with pytest.raises(
+            InvalidRequestFileError, match=r"1 of 3 items .*\n  item 2: it has more than 33,554,432 bytes"
+        ):
+            run(lambda: infer(input_path=str(path), prompt="{a}"))
+        assert batches(client) == []
+
+
 class TestResults:
     """Results that come late, are not whole, are gone, or are not those of the requests; three parts of three."""
 
