@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 import requests
 
@@ -46,12 +47,12 @@ def read(content: Any) -> None:
 
 
 def answer(text: str) -> None:
-    with suppress(ValueError):
+    with suppress(ValueError, msgspec.DecodeError):
         parse_answer(text.encode("utf-8", "replace"), "batch_1")
 
 
 def decoded(text: str) -> None:
-    with suppress(ValueError):
+    with suppress(ValueError, msgspec.DecodeError):
         decode_any(text.encode("utf-8", "replace"))
 
 
