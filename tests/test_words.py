@@ -111,7 +111,7 @@ def service(
     caplog.set_level(logging.INFO)
     running = NastyService()
     connection = {"conn_type": "siliconflow", "host": running.base_url, "password": "sk-Zm9v7Qx9Zm9v"}
-    extra = {"max_retries": 1}
+    extra = {"max_retries": 1, "deployment": "tests"}
     monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps({**connection, "extra": extra}))
     yield running
     running.stop()
