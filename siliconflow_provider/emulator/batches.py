@@ -14,7 +14,14 @@ from siliconflow_provider.emulator.creation import CreateRequest
 from siliconflow_provider.emulator.database import Database
 from siliconflow_provider.emulator.errors import ApiError, bad_request, not_found
 from siliconflow_provider.emulator.execution import Kind, result_lines
-from siliconflow_provider.emulator.executions import Identity, executed_body, executed_requests, request_digest
+from siliconflow_provider.emulator.executions import (
+    BatchExecutions,
+    Identity,
+    executed_body,
+    executed_requests,
+    executions_of,
+    request_digest,
+)
 from siliconflow_provider.emulator.files import RETENTION_SECONDS, FileStore, new_id
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.paging import page_of
@@ -173,11 +180,18 @@ class BatchStore:
 
         The oldest batch comes first, so that the check of one finds those before it done.
         """
-        now = self._clock() if now is None else now
+        for snapshot, source in self._all(self._clock() if now is None else now, before):
+            yield from executed_requests(snapshot.batch, snapshot.state, source, by)
+
+    def executed_by_batch(self, by: Identity) -> Iterator[BatchExecutions]:
+        """What each batch has executed by now, the oldest first."""
+        for snapshot, source in self._all(self._clock(), None):
+            yield executions_of(snapshot.batch, snapshot.state, source, by)
+
+    def _all(self, now: float, before: str | None) -> Iterator[tuple[Snapshot, Path]]:
         for batch_id in self._database.batch_ids(before):
             snapshot = self._snapshot(self._batch(batch_id), now)
-            source = self._files.path(snapshot.batch.input_file_id)
-            yield from executed_requests(snapshot.batch, snapshot.state, source, by)
+            yield snapshot, self._files.path(snapshot.batch.input_file_id)
 
     def _written(self, snapshot: Snapshot, kind: Kind, file_id: str) -> Path:
         path = self._directory / f"{file_id}.jsonl"

@@ -12,7 +12,7 @@ from siliconflow_provider.emulator.batches import BatchStore
 from siliconflow_provider.emulator.clock import Clock
 from siliconflow_provider.emulator.counts import AnswerCounts, CountedApp
 from siliconflow_provider.emulator.errors import ControlError
-from siliconflow_provider.emulator.executions import Executions, Identity
+from siliconflow_provider.emulator.executions import BatchExecutions, Executions, Identity
 from siliconflow_provider.emulator.faults import KINDS, Fault, FaultyApp
 from siliconflow_provider.emulator.plans import Plan
 from siliconflow_provider.emulator.rules import Rules, read
@@ -75,9 +75,11 @@ class Control:
         Counted anew at each call, from the stored batches and their input files: memory grows with distinct
         requests only. What an expired or cancelled batch did not run does not count.
         """
-        if by not in get_args(Identity):
-            raise ControlError(f"by: must be one of {', '.join(get_args(Identity))}, not {by!r}")
-        return Executions(dict(Counter(self._store().executed(by))))
+        return Executions(dict(Counter(self._store().executed(_identity(by)))))
+
+    def executions_by_batch(self, by: Identity = "body") -> list[BatchExecutions]:
+        """What each batch has executed, the oldest first, with all of its metadata whatever the forms show."""
+        return list(self._store().executed_by_batch(_identity(by)))
 
     def plan_for(self, metadata: Mapping[str, str]) -> Plan:
         """The outcome of a batch that is being created."""
@@ -95,3 +97,9 @@ class Control:
         if self._batches is None:
             raise ControlError("the emulator is not running: start it first")
         return self._batches
+
+
+def _identity(by: Identity) -> Identity:
+    if by not in get_args(Identity):
+        raise ControlError(f"by: must be one of {', '.join(get_args(Identity))}, not {by!r}")
+    return by

@@ -37,6 +37,22 @@ class Executions:
         return max(self.counts.values(), default=0)
 
 
+@dataclass(frozen=True)
+class BatchExecutions:
+    """What one batch has executed by now, by `request_digest`.
+
+    :param created_at: Unix seconds, as is `over_at`, which is None while the batch is not over
+    :param answered: those of the executed requests that went well
+    """
+
+    batch_id: str
+    metadata: dict[str, str]
+    created_at: float
+    over_at: float | None
+    executed: frozenset[str]
+    answered: frozenset[str]
+
+
 def request_digest(body: Any, custom_id: str | None = None) -> str:
     """SHA-256 (hex) of a body as JSON with sorted keys and no blanks; with a custom_id of [custom_id, body]."""
     identity = body if custom_id is None else [custom_id, body]
@@ -49,6 +65,20 @@ def executed_requests(batch: Batch, state: State, source: Path, by: Identity) ->
         for _, (_, line) in zip(range(state.finished or 0), numbered_lines(lines), strict=False):
             request = decode(line)
             yield request_digest(executed_body(batch, request), request["custom_id"] if by == "custom_id" else None)
+
+
+def executions_of(batch: Batch, state: State, source: Path, by: Identity) -> BatchExecutions:
+    """What a batch has executed, and what of it went well."""
+    executed = list(executed_requests(batch, state, source, by))
+    unanswered = set() if batch.check is None else {*batch.check.bad, *batch.check.missing}
+    return BatchExecutions(
+        batch_id=batch.id,
+        metadata=batch.metadata or {},
+        created_at=batch.created_at,
+        over_at=state.over_at,
+        executed=frozenset(executed),
+        answered=frozenset(each for index, each in enumerate(executed) if index not in unanswered),
+    )
 
 
 def executed_body(batch: Batch, request: dict[str, Any]) -> Any:

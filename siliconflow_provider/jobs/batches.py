@@ -88,7 +88,9 @@ class JobBatches:
             if batch.id in self._kept.collected:
                 continue
             name = batch.metadata.get("airflow_round"), batch.metadata.get("airflow_input", "")[:SHORTEST_DIGEST]
-            groups.setdefault(name, []).append(self._ended.get(batch.id, batch))
+            # Who has waited for it may have seen less of its metadata than is known.
+            ended = self._ended.get(batch.id, batch)
+            groups.setdefault(name, []).append(replace(ended, metadata=batch.metadata))
         for round_ in rounds:
             for part in round_.parts:
                 submission = self._submission_of(round_, part)
@@ -224,9 +226,9 @@ class JobBatches:
 
     def refresh(self, round_: Round, part: Part) -> Batch:
         """Ask for the batch of a part: some lists show no results, and signed URLs expire."""
-        batch = self._found[round_.number, part.sha256] = self._client.get_batch(
-            self._found[round_.number, part.sha256].id
-        )
+        known = self._found[round_.number, part.sha256]
+        batch = replace(self._client.get_batch(known.id), metadata=known.metadata)
+        self._found[round_.number, part.sha256] = batch
         return batch
 
     @property

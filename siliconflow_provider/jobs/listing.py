@@ -40,14 +40,10 @@ class Listing:
 
 
 class BatchLister:
-    """Lists an account's batches for one attempt, which asks for none of them singly more than once.
+    """Lists an account's batches for one attempt, which asks for none of them singly more than once."""
 
-    :param may_be_empty: take `null` in place of the list for an account without batches
-    """
-
-    def __init__(self, client: SiliconFlowClient, *, may_be_empty: bool = False) -> None:
+    def __init__(self, client: SiliconFlowClient) -> None:
         self._client = client
-        self._may_be_empty = may_be_empty
         # Ids of others' batches, and our own that show no metadata, as they were when they were asked for.
         self._asked: dict[str, Batch | None] = {}
 
@@ -56,19 +52,22 @@ class BatchLister:
         is_ours: Callable[[Batch], bool],
         may_be_ours: Callable[[Batch], bool] = lambda item: True,
         since: pendulum.DateTime | None = None,
+        *,
+        may_be_empty: bool = False,
     ) -> Listing:
         """Look through the list, which fails by no exception.
 
         :param is_ours: whether a batch with its metadata is one of those looked for
         :param may_be_ours: whether a batch without its metadata may be
         :param since: nothing older is looked for; by default the time for which the service keeps batches
+        :param may_be_empty: take `null` in place of the list for an account without batches
         """
         found: list[Batch] = []
         candidates: list[Batch] = []
         shows_metadata = False
         error: SiliconFlowError | None = None
         try:
-            for item in self._recent(since):
+            for item in self._recent(since, may_be_empty):
                 if OUR_KEY in item.metadata:
                     shows_metadata = True
                     if is_ours(item):
@@ -97,14 +96,14 @@ class BatchLister:
                 shown = replace(batch, file_name=item.file_name or batch.file_name)
                 self._asked[item.id] = None if OUR_KEY in batch.metadata else shown
 
-    def _recent(self, since: pendulum.DateTime | None) -> Iterator[Batch]:
+    def _recent(self, since: pendulum.DateTime | None, may_be_empty: bool) -> Iterator[Batch]:
         """Yield the batches since a moment, whatever the order of the list."""
         oldest = clock.now() - RETENTION
         if since is not None:
             oldest = max(oldest, since - MARGIN)
         previous: pendulum.DateTime | None = None
         is_newest_first, has_gone_back, beyond = True, False, 0
-        for item in self._client.list_batches(may_be_empty=self._may_be_empty):
+        for item in self._client.list_batches(may_be_empty=may_be_empty):
             created_at = item.timing.created_at
             if created_at is None or created_at >= oldest:
                 yield item

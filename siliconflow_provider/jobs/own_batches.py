@@ -95,7 +95,7 @@ class BatchFinder:
         self._records = records
         self._known = {each.id: each for each in known}
         self._may_be_ours = may_be_ours or submission.may_be_of_same_file
-        self._lister = BatchLister(client, may_be_empty=submission.is_first_try)
+        self._lister = BatchLister(client)
         self._last_read: list[CreateRecord] | None = None
 
     def look(self, since: pendulum.DateTime | None = None) -> OwnBatches:
@@ -105,7 +105,9 @@ class BatchFinder:
 
         :param since: nothing older is looked for in the list
         """
-        listing = self._lister.look(self._submission.is_owner, self._may_be_ours, since)
+        listing = self._lister.look(
+            self._submission.is_owner, self._may_be_ours, since, may_be_empty=self._may_have_none()
+        )
         listed = {each.id: each for each in listing.batches}
         records = self._read_records()
         created = {each.batch_id: each for each in records if each.batch_id is not None}
@@ -131,6 +133,10 @@ class BatchFinder:
             open_records=[each for each in records if each.state == "sent"],
             error=error,
         )
+
+    def _may_have_none(self) -> bool:
+        """Whether this is a first try that has sent no create: its account may be new."""
+        return self._submission.is_first_try and not self._known and not (self._last_read or self._read_records())
 
     def _read_records(self) -> list[CreateRecord]:
         try:

@@ -113,3 +113,18 @@ def test_the_counts_survive_a_restart(
 def test_another_identity_is_refused(emulator: Emulator) -> None:
     with pytest.raises(ControlError, match="by: must be one of body, custom_id, not 'prompt'"):
         emulator.control.executions("prompt")  # type: ignore[arg-type]
+
+
+def test_each_batch_tells_what_it_executed_and_what_of_it_went_well(
+    api: Any, emulator: Emulator, clock: Any, sums: Sums
+) -> None:
+    emulator.control.plan(failing={"positions": [1]}, missing={"positions": [2]})
+    first = api.create(sums(4))
+    clock.advance(200)
+    second = api.create(sums(2))
+    clock.advance(20)
+    digests = [request_digest(json.loads(each)["body"]) for each in sums(4).splitlines()]
+    old, new = emulator.control.executions_by_batch()
+    assert (old.batch_id, old.executed, old.answered) == (first, set(digests), {digests[0], digests[3]})
+    assert (new.batch_id, new.executed, new.over_at) == (second, set(), None)
+    assert (old.over_at, new.created_at - old.created_at) == (old.created_at + 115, 200)

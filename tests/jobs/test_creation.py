@@ -424,11 +424,12 @@ def test_what_a_killed_attempt_has_created_is_found_once_the_list_shows_it(
     assert (creates(emulator), records.read()[0].batch_id) == (1, batch.id)
 
 
+@pytest.mark.parametrize("is_first_try", [True, False])
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 403}, {"status": 200, "body": {"data": None}}], ids=str)
 def test_while_the_list_fails_a_lost_create_is_not_repeated(
-    client: SiliconFlowClient, emulator: Any, file_id: str, fault: dict[str, Any]
+    client: SiliconFlowClient, emulator: Any, file_id: str, fault: dict[str, Any], is_first_try: bool
 ) -> None:
-    submission = Submission(key="key-1", input_file_id=file_id)
+    submission = Submission(key="key-1", input_file_id=file_id, is_first_try=is_first_try)
     emulator.control.fault("POST /batches", kind="lost_answer")
     emulator.control.fault("GET /batches", nth=2, times=30, **fault)
     submitted(client, submission)

@@ -552,6 +552,9 @@ class TestListForms:
             {"list_without_metadata": True},
             {"list_without_times": True},
             {"list_without_times": True, "list_without_metadata": True, "openai_lines": True, "result_ids": True},
+            {"metadata_dropped": True},
+            {"metadata_users_only": True},
+            {"metadata_cut": True},
         ],
         ids=str,
     )
