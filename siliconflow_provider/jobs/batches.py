@@ -179,15 +179,17 @@ class JobBatches:
         What is written down is enough for a part whose create was never sent: a list that cannot be whole, as the
         service has too many batches for it, does not hold those.
         """
+        creates = [self._submission_of(rounds[-1], each).batch_metadata() for each in parts]
         for pause in pauses_while_healing():
             error = self._seen.error
             if error is None or pause is None or not self._found:
                 break
             if isinstance(error, IncompleteListError) and not self._is_any_open(rounds[-1], parts):
+                self._seen.check_none_gone(self._submission, creates)
                 return
             clock.sleep(pause)
             self.look(rounds)
-        self._seen.check_creatable(self._submission)
+        self._seen.check_creatable(self._submission, creates)
 
     def _is_any_open(self, round_: Round, parts: Sequence[Part]) -> bool:
         keys = {self._submission_of(round_, each).input_key for each in parts}

@@ -152,7 +152,7 @@ def create(
     :raises UnsafeSubmitError: when an answer was lost, and the service does not show whose batches there are
     """
     metadata = submission.batch_metadata()
-    lost = [each for each in open_records if _is_same_create(each, metadata, submission)]
+    lost = [each for each in open_records if each.is_of_same_create(metadata, submission.keys)]
     found = _batch_of_lost_create(look, submission, lost)
     while found is None:
         if len(lost) >= MOST_CREATES:
@@ -221,14 +221,6 @@ def _batch_of_lost_create(look: Look, submission: Submission, lost: list[CreateR
     seconds = (clock.now() - started).total_seconds()
     log.warning("the create was not carried out: no such batch in the list after %d s; creating it once more", seconds)
     return None
-
-
-def _is_same_create(record: CreateRecord, metadata: dict[str, str], submission: Submission) -> bool:
-    """Whether a record is of the same create, since a person last cleared the task."""
-    names = ("airflow_input", "airflow_round", "airflow_max_tries")
-    return record.metadata.get("airflow_key") in submission.keys and all(
-        record.metadata.get(name) == metadata.get(name) for name in names
-    )
 
 
 def _batch_of_other_input(batches: Iterable[Batch], submission: Submission) -> Batch | None:

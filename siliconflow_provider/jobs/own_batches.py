@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -35,42 +35,55 @@ class OwnBatches:
 
     :param batches: of the submitter, for whatever input, with the metadata that they were created with
     :param unidentified: batches of the same file that show no metadata
-    :param gone: ids that are written down, and that the service does not know
+    :param gone: records of batches that the service does not know, by id; None where nothing is written down
     :param open_records: of creates whose outcome is not known
     :param error: why others may be missing
     """
 
     batches: list[Batch] = field(default_factory=list)
     unidentified: list[Batch] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
+    gone: dict[str, CreateRecord | None] = field(default_factory=dict)
     open_records: list[CreateRecord] = field(default_factory=list)
     error: SiliconFlowError | None = None
 
-    def check_creatable(self, submission: Submission) -> None:
+    def check_creatable(self, submission: Submission, creates: Iterable[Mapping[str, str]] = ()) -> None:
         """Raise unless it is known that this submission has no batch.
 
+        :param creates: the metadata of those to be created
         :raises SiliconFlowError: when the list is not whole
         :raises UnsafeSubmitError: when what was created is not to be found, and no person has cleared the task since
         """
         if self.error is not None:
             raise self.error
-        problem = None
-        if self.gone and not self.batches:
-            problem = (
-                f"the batches that this task created ({_shown(self.gone)}) are not in the account of the connection's "
-                "key: use the key of the account that has them"
-            )
-        elif not submission.is_first_try and any(map(submission.is_of_same_file, self.unidentified)):
-            ids = _shown([each.id for each in self.unidentified if submission.is_of_same_file(each)])
-            problem = (
+        self.check_none_gone(submission, creates)
+        unidentified = [each.id for each in self.unidentified if submission.is_of_same_file(each)]
+        if unidentified and not submission.is_first_try:
+            _stop_unless_cleared(
+                submission,
                 "the service shows no metadata, and an earlier attempt of this task may have created one of these "
-                f"batches of the same file: {ids}. Look at them in the console; DownloadResultsOperator fetches results"
+                f"batches of the same file: {_shown(unidentified)}. Look at them in the console; "
+                "DownloadResultsOperator fetches results",
             )
-        if problem is None:
-            return
-        if not submission.is_cleared_try:
-            raise UnsafeSubmitError(f"{problem}; or clear the task to submit everything again")
-        log.warning("%s. The task was cleared, so it is submitted again", problem)
+
+    def check_none_gone(self, submission: Submission, creates: Iterable[Mapping[str, str]]) -> None:
+        """Raise UnsafeSubmitError when such a batch is written down, or nothing but such is known of the submission."""
+
+        def is_meant(record: CreateRecord | None) -> bool:
+            return record is not None and any(record.is_of_same_create(each, submission.keys) for each in creates)
+
+        gone = [each for each, record in self.gone.items() if not self.batches or is_meant(record)]
+        if gone:
+            _stop_unless_cleared(
+                submission,
+                f"the batches that this task created ({_shown(gone)}) are not in the account of the connection's key: "
+                "use the key of the account that has them",
+            )
+
+
+def _stop_unless_cleared(submission: Submission, problem: str) -> None:
+    if not submission.is_cleared_try:
+        raise UnsafeSubmitError(f"{problem}; or clear the task to submit everything again")
+    log.warning("%s. The task was cleared, so it is submitted again", problem)
 
 
 class BatchFinder:
@@ -111,12 +124,13 @@ class BatchFinder:
         listed = {each.id: each for each in listing.batches}
         records = self._read_records()
         created = {each.batch_id: each for each in records if each.batch_id is not None}
-        found, gone, error = dict(listed), [], listing.error
+        found, error = dict(listed), listing.error
+        gone: dict[str, CreateRecord | None] = {}
         for batch_id in {**created, **self._known}:
             try:
                 batch = listed.get(batch_id) or self._client.get_batch(batch_id)
             except NotFoundError:
-                gone.append(batch_id)
+                gone[batch_id] = created.get(batch_id)
                 continue
             except SiliconFlowError as failure:
                 error = error or failure

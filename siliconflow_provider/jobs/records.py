@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal, Protocol
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 CREATES = f"{INTERNAL}/creates"
 READ_AT_ONCE = 16
+IDENTIFYING = ("airflow_input", "airflow_round", "airflow_max_tries")
 
 State = Literal["sent", "created", "refused"]
 
@@ -37,6 +38,15 @@ class CreateRecord(msgspec.Struct, frozen=True):
     sent_at: int
     state: State = "sent"
     batch_id: str | None = None
+
+    def is_of_same_create(self, metadata: Mapping[str, str], keys: Collection[str]) -> bool:
+        """Whether a create with this metadata is the same one, unless a person has cleared the task in between.
+
+        :param keys: of the submitter
+        """
+        return self.metadata.get("airflow_key") in keys and all(
+            self.metadata.get(name) == metadata.get(name) for name in IDENTIFYING
+        )
 
 
 class Records(Protocol):

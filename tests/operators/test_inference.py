@@ -29,6 +29,7 @@ from siliconflow_provider.exceptions import (
     JobDefinitionError,
     MissedSuccessRateError,
     OutputPathError,
+    SubmissionStoppedError,
 )
 from siliconflow_provider.jobs.creation import SETTLING_SECONDS
 from siliconflow_provider.jobs.files import RequestsLostError
@@ -569,6 +570,29 @@ class TestListForms:
             assert run(lambda: infer(requests=sums(10)))["counts"] == {"succeeded": 10}
             clock.advance(100)
         assert control.batches_created() == 3
+
+
+class TestGone:
+    """A batch that is written down, and that the service does not find, is not bought again by itself."""
+
+    @pytest.fixture
+    def forms(self) -> Forms:
+        return Forms(list_lag_seconds=1e6)
+
+    def test_one_part_of_two_stops_the_retry(
+        self, infer: Infer, run: Run, control: Control, part_lines: Any, kill: Any, context: Any, clock: Any
+    ) -> None:
+        part_lines(2)
+        kill(JobRunner, "submit", after=True)
+        with pytest.raises(Killed):
+            run(lambda: infer(requests=sums(4)))
+        clock.advance(300)
+        context["ti"].try_number += 1
+        control.fault("GET /batches/{id}", status=404)
+        with pytest.raises(SubmissionStoppedError, match=r"created \(batch_\w+\) are not in the account"):
+            run(lambda: infer(requests=sums(4)))
+        assert run(lambda: infer(requests=sums(4)))["counts"] == {"succeeded": 4}
+        assert control.batches_created() == 2
 
 
 class TestRounds:
