@@ -64,6 +64,10 @@ system: $(READY) ## Run the tests on real Airflow components, some of which are 
 	$(VENV)/bin/python -m pytest -m system tests/system
 
 crash-matrix: $(READY) ## Kill a task or a component at each step, and write docs/crash-matrix.md; takes six minutes
+# SQLite is too slow for it on Airflow 2: there it takes the PostgreSQL that Debian's package installs.
+ifneq ($(filter 2.%,$(AIRFLOW)),)
+	@$(VENV)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) psycopg2-binary
+endif
 	$(VENV)/bin/python -m tests.system.crash_matrix docs/crash-matrix.md
 
 demo: $(READY) ## Run the nightly eval end to end against the emulator
@@ -80,7 +84,7 @@ fault-matrix: $(READY) ## Break each call in every way, and write docs/fault-mat
 	@cat docs/fault-matrix.md
 
 races: $(READY) ## Run one task instance in ten processes at once, and write docs/races.md; takes three minutes
-	$(VENV)/bin/python scripts/races.py docs/races.md
+	$(VENV)/bin/python -m scripts.races docs/races.md
 
 matrix: build ## Try the wheel on every Airflow, in environments of their own, and write docs/matrix.md; takes half an hour
 	$(VENV)/bin/python -m tests.system.matrix docs/matrix.md $(VENV)/dist/*.whl $(VERSIONS)

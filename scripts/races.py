@@ -35,6 +35,7 @@ from siliconflow_provider.operators import identity  # noqa: F401, before the fo
 from siliconflow_provider.operators.batches import CreateBatchOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
 from siliconflow_provider.triggers.batches import BatchTrigger  # noqa: F401, before the fork
+from tests.commit import tried_commit
 
 PROCESSES = 10
 ROUNDS = 50
@@ -52,7 +53,7 @@ PAGE = """# Attempts at once
 to its deferral, against an emulator that shows a new batch in its list so many seconds late. In the end one batch
 has to be left, the others have to be cancelled, and every attempt has to wait for the one (its XCom says so too).
 
-{rounds} rounds took {seconds:.0f} s, {side_by_side} of them side by side. {summary}
+{rounds} rounds took {seconds:.0f} s at {commit}, {side_by_side} of them side by side. {summary}
 
 | round | list lags, s | attempts start | batches created | left | attempts that wait for it |
 | --- | --- | --- | --- | --- | --- |
@@ -275,6 +276,7 @@ def main() -> int:
     failed = [each for each in batches + jobs if each.is_violation]
     page = PAGE.format(
         processes=PROCESSES,
+        commit=tried_commit(),
         rounds=ROUNDS,
         parts=PARTS,
         job_rounds=JOB_ROUNDS,

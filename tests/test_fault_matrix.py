@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from siliconflow_provider.jobs.parts import PartWriter
 from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
 from siliconflow_provider.operators.files import UploadFileOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
+from tests.commit import tried_commit
 
 REQUESTS = 12
 BURST = 8
@@ -270,7 +272,8 @@ def table_lines() -> Iterator[str]:
 parts. In it, one call to the emulator fails once, or {BURST} times in a row. A task that fails is then tried once more.
 Where a younger batch is cancelled, two attempts ran at once, and neither batch had begun to run by then.
 
-Of {len(SEEN)} runs, {len(SEEN) - healed} needed no retry of a task and {healed} needed one."""
+Of {len(SEEN)} runs, with Airflow {version("apache-airflow")} at {tried_commit()}, {len(SEEN) - healed} needed no retry
+of a task and {healed} needed one."""
     if broken:
         yield f"\n**Something was paid twice or lost in {len(broken)}:** {', '.join(map(str, broken))}"
     else:

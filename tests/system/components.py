@@ -74,14 +74,16 @@ class Components:
     """As a context manager: started and healthy inside, gone without a trace of a process outside.
 
     :param home: a new directory for everything: database, DAGs folder, logs, the emulator's data
-    :param database: a migrated SQLite file, which is copied
+    :param database: a migrated SQLite file, which is copied, or the URL of a migrated database
     """
 
-    def __init__(self, home: Path, database: Path) -> None:
+    def __init__(self, home: Path, database: Path | str) -> None:
         self.home = home
         self.dags_folder, self.logs_folder = home / "dags", home / "logs"
         self.dags_folder.mkdir(parents=True)
-        shutil.copy(database, home / "airflow.db")
+        self._database_url = database if isinstance(database, str) else None
+        if isinstance(database, Path):
+            shutil.copy(database, home / "airflow.db")
         # Else each component writes one, with secrets of its own, and the last one's stays.
         (home / "airflow.cfg").touch()
         (home / "tmp").mkdir()
@@ -257,6 +259,8 @@ class Components:
             "API__BASE_URL": url,
             "WEBSERVER__BASE_URL": url,
         }
+        if self._database_url is not None:
+            own |= {"DATABASE__SQL_ALCHEMY_CONN": self._database_url, "CORE__EXECUTOR": "LocalExecutor"}
         settings = SETTINGS | (SETTINGS_3 if AIRFLOW_3 else SETTINGS_2) | own
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.commit import tried_commit
 from tests.system.components import WEB, Components
 from tests.system.crash_points import JOB_POINTS, POINTS
 from tests.system.crashes import JOB_REQUESTS, REQUESTS, ComponentKill, Crash, Outcome, TaskKill, add_dags, outcomes
+from tests.system.databases import migrated_postgresql, migrated_sqlite
+from tests.system.rest_api import AIRFLOW_3
 
 INTRODUCTION = f"""# What a crash costs
 
@@ -55,9 +57,9 @@ def main(page: Path) -> int:
 
 def _run(folder: Path) -> list[Outcome]:
     home = folder / "migrated"
-    environment = os.environ | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
-    with Components(folder / "airflow", home / "airflow.db") as components:
+    with ExitStack() as stack:
+        database = migrated_sqlite(home) if AIRFLOW_3 else stack.enter_context(migrated_postgresql(home))
+        components = stack.enter_context(Components(folder / "airflow", database))
         tasks: list[Crash] = [
             TaskKill(components, point, wait, folder / "crashes")
             for point in (*POINTS, *JOB_POINTS)
@@ -77,7 +79,10 @@ def _section(found: list[Outcome], seconds: float) -> str:
         f"| {each.most_executions} | {each.rows} |\n"
         for each in found
     )
-    return f"## Airflow {version('apache-airflow')}\n\n{len(found)} crashes in {seconds:.0f} s.\n\n{HEAD}{rows}"
+    database = "SQLite" if AIRFLOW_3 else "PostgreSQL"
+    title = f"## Airflow {version('apache-airflow')}"
+    run = f"{len(found)} crashes in {seconds:.0f} s, at {tried_commit()}, with the local executor and {database}."
+    return f"{title}\n\n{run}\n\n{HEAD}{rows}"
 
 
 def _write(page: Path, section: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import airflow_provider_siliconflow
 from tests.system.components import API_KEY, CONN_ID, Components
+from tests.system.databases import migrated_sqlite
 from tests.system.emulators import EmulatorProcess
 
 EXAMPLES = Path(airflow_provider_siliconflow.__file__).parent / "example_dags"
@@ -47,19 +48,12 @@ def main(folder: Path) -> None:
     """Print versions, how each example ended, and how a deferral on real components did."""
     if not EXAMPLES.is_relative_to(sys.prefix):
         sys.exit(f"{EXAMPLES} is not that of an installed wheel")
-    database = migrated(folder / "migrated")
+    database = migrated_sqlite(folder / "migrated")
     found: dict[str, Any] = {name: version(name) for name in VERSIONS}
     found["python"] = ".".join(map(str, sys.version_info[:2]))
     found["examples"] = tested_examples(database, folder)
     found["deferral"] = deferral(database, folder / "components")
     print(json.dumps(found))
-
-
-def migrated(home: Path) -> Path:
-    """Return a new Airflow's SQLite file."""
-    environment = os.environ | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
-    return home / "airflow.db"
 
 
 def tested_examples(database: Path, folder: Path) -> dict[str, str]:
