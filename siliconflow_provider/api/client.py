@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
+import msgspec
 import pendulum
 from requests_toolbelt import MultipartEncoder
 
@@ -24,6 +25,7 @@ from siliconflow_provider.api.errors import (
     UnreadableAnswerError,
 )
 from siliconflow_provider.api.hidden import Secret, SignedUrl
+from siliconflow_provider.api.lenient_json import decode_page
 from siliconflow_provider.api.limits import check_endpoint, check_file_size, check_id, check_metadata
 from siliconflow_provider.api.models import Account, Batch, File
 from siliconflow_provider.api.session import LONGEST_URL, address
@@ -227,7 +229,7 @@ class SiliconFlowClient:
             known = len(seen)
             for item in items:
                 # One at a time: where the service does not page, this is all that the account has.
-                batch = _parsed(Batch.from_json, item)
+                batch = self._listed_batch(item)
                 if batch is None:
                     item, items = None, []
                     raise self._no_id()
@@ -251,7 +253,7 @@ class SiliconFlowClient:
     def batch_page(self, after: str | None = None) -> tuple[list[Batch], str | None]:
         """Return one page of `list_batches`, and what to ask for the next one with; None when there is none."""
         items, has_more = self._page(after)
-        page = [batch for item in items if (batch := _parsed(Batch.from_json, item)) is not None]
+        page = [batch for item in items if (batch := self._listed_batch(item)) is not None]
         if len(page) < len(items):
             items.clear()
             raise self._no_id()
@@ -262,8 +264,12 @@ class SiliconFlowClient:
         """Return the items of one page, and whether the service says that there are more; None when it does not say."""
         query = {"limit": PAGE_SIZE, **({"after": after} if after else {})}
 
+        def decode(text: bytes) -> Any:
+            return decode_page(text, self._transport.decoded)
+
         def ask() -> tuple[list[Any], bool | None]:
-            return self._read_page(self._transport.call("GET", "/batches", params=query), may_be_empty=may_be_empty)
+            answer = self._transport.call("GET", "/batches", params=query, decode=decode)
+            return self._read_page(answer, may_be_empty=may_be_empty)
 
         return self._transport.retry(ask, repeatable=True)
 
@@ -304,6 +310,9 @@ class SiliconFlowClient:
 
     def _no_list(self, what: str) -> UnreadableAnswerError:
         return UnreadableAnswerError(f"{what} at {self._host} was answered without a list: check the base URL")
+
+    def _listed_batch(self, item: Any) -> Batch | None:
+        return _parsed(Batch.from_json, self._transport.decoded(bytes(item)) if isinstance(item, msgspec.Raw) else item)
 
     def _no_id(self) -> UnreadableAnswerError:
         # It could be the very batch that is looked for; to pass it over could buy that one again.

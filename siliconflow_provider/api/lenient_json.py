@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from math import isfinite
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ T = TypeVar("T")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _any_decoder = msgspec.json.Decoder()
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def decode_any(text: bytes) -> Any:
@@ -21,6 +24,30 @@ def decode_any(text: bytes) -> Any:
     :raises msgspec.DecodeError: when it is not JSON, or nested too deeply
     """
     return decode(_any_decoder, text)
+
+
+def decode_page(text: bytes, decode: Callable[[bytes], Any] = decode_any) -> Any:
+    """Return the value of a JSON text, but leave the items of the list in its `data` undecoded, as `msgspec.Raw`.
+
+    A list that is not paged has all that an account has, and takes several times the memory once it is decoded.
+
+    :param decode: decodes a text that is no object, or has to be mended, items and all
+    :raises msgspec.DecodeError: when it is not JSON, or nested too deeply
+    """
+    try:
+        return _page(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode(text)
+
+
+def _page(text: bytes | msgspec.Raw) -> dict[str, Any]:
+    fields = _fields_decoder.decode(text)
+    return {name: _data(raw) if name == "data" else _any_decoder.decode(raw) for name, raw in fields.items()}
+
+
+def _data(raw: msgspec.Raw) -> Any:
+    start = bytes(memoryview(raw)[:1])
+    return _items_decoder.decode(raw) if start == b"[" else _page(raw) if start == b"{" else _any_decoder.decode(raw)
 
 
 def decode(decoder: msgspec.json.Decoder[T], text: bytes) -> T:

@@ -64,6 +64,8 @@ class Transport:
     ) -> None:
         api_key = Secret(api_key)
         self._api_key = checked_key(api_key)
+        # A word for a key, as local servers take it, is no secret, and may be part of any text.
+        self._is_key_secret = len(self._api_key.reveal()) >= SHORTEST_SECRET
         self.base_url = checked_base_url(base_url)
         if not timeout > 0:
             raise InvalidRequestError(f"timeout is {timeout}: give a positive number of seconds")
@@ -80,9 +82,7 @@ class Transport:
 
     def without_secrets(self, text: str) -> str:
         """Return a text without the key and without the queries of URLs."""
-        # A word for a key, as local servers take it, is no secret, and may be part of any text.
-        is_secret = len(self._api_key.reveal()) >= SHORTEST_SECRET
-        return without_queries(text.replace(self._api_key.reveal(), MASK) if is_secret else text)
+        return without_queries(text.replace(self._api_key.reveal(), MASK) if self._is_key_secret else text)
 
     def retry(self, action: Callable[[], T], *, repeatable: bool, progressed: Callable[[], bool] = lambda: False) -> T:
         """Run an action, and again after a pause while it fails in a way that may heal.
@@ -104,13 +104,25 @@ class Transport:
                 log.warning("%s; %s, next in %.1f s", error, attempts, pause)
             clock.sleep(pause)
 
-    def call(self, method: str, path: str, **arguments: Any) -> Any:
+    def decoded(self, text: bytes) -> Any:
+        """Return the value of a JSON text, with `***` for the key, however that was escaped.
+
+        :raises msgspec.DecodeError: when it is not JSON, or nested too deeply
+        """
+        value = decode_any(text)
+        is_escaped = self._is_key_secret and b"\\" in text
+        return without_text(value, self._api_key.reveal()) if is_escaped else value
+
+    def call(self, method: str, path: str, *, decode: Callable[[bytes], Any] | None = None, **arguments: Any) -> Any:
         """Make one request to the API and return the decoded JSON answer.
 
+        :param decode: decodes it in place of `decoded`
         :raises SiliconFlowError: for everything but a success
         """
         what = f"{method} {path} at {address(self.base_url)}"
-        return self.exchange(method, f"{self.base_url}{path}", what, lambda each: self._read(each, what), **arguments)
+        return self.exchange(
+            method, f"{self.base_url}{path}", what, lambda each: self._read(each, what, decode), **arguments
+        )
 
     def exchange(
         self,
@@ -168,16 +180,12 @@ class Transport:
             raise error.with_traceback(None)  # noqa: B904 - it is the same one
         raise failure
 
-    def _read(self, response: requests.Response, what: str) -> Any:
+    def _read(self, response: requests.Response, what: str, decode: Callable[[bytes], Any] | None) -> Any:
         body = whole_body(response, what)
-        # What an answer repeats, such as in the errors of a batch, ends in logs and events. A word for a key, as
-        # local servers take it, is no secret, and may be part of any answer.
-        if len(self._api_key.reveal()) >= SHORTEST_SECRET:
+        # What an answer repeats, such as in the errors of a batch, ends in logs and events.
+        if self._is_key_secret:
             body = body.replace(self._api_key.reveal().encode(), MASK.encode())
-            if b"\\" in body:
-                # Escaped, as JSON may do it with any character.
-                return without_text(_decoded(response, body, what), self._api_key.reveal())
-        return _decoded(response, body, what)
+        return _decoded(response, body, what, decode or self.decoded)
 
     def _hiding_secrets(self, error: SiliconFlowError, url: str) -> SiliconFlowError:
         def hidden(value: Any) -> Any:
@@ -189,9 +197,9 @@ class Transport:
         return error.reworded(hidden(error.message))
 
 
-def _decoded(response: requests.Response, body: bytes, what: str) -> Any:
+def _decoded(response: requests.Response, body: bytes, what: str, decode: Callable[[bytes], Any]) -> Any:
     try:
-        answer = decode_any(body)
+        answer = decode(body)
     except msgspec.DecodeError:
         answer = None
     if answer is None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
+import tracemalloc
 from typing import Any
 
 import msgspec
 import pytest
 
-from siliconflow_provider.api.lenient_json import decode, decode_any, text_of
+from siliconflow_provider.api.lenient_json import decode, decode_any, decode_page, text_of
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,38 @@ def test_any_value_has_a_text() -> None:
     for _ in range(100_000):
         deep = [deep]
     assert (text_of("a"), text_of([1]), text_of(deep)) == ("a", "[1]", "(nested too deeply to be shown)")
+
+
+PAGE = b'{"object": "list", "data": [{"id": "a"}, {"id": "b"}], "has_more": true}'
+
+
+@pytest.mark.parametrize(
+    "text", [PAGE, b'{"code": 20000, "data": ' + PAGE + b"}", b"\xef\xbb\xbf" + PAGE], ids=range(3)
+)
+def test_a_page_is_what_it_is_with_its_items_decoded(text: bytes) -> None:
+    def decoded(value: Any) -> Any:
+        return [decode_any(bytes(each)) if isinstance(each, msgspec.Raw) else each for each in value]
+
+    page, whole = decode_page(text), decode_any(text)
+    while isinstance(page["data"], dict):
+        page, whole = page["data"], whole["data"]
+    assert {**page, "data": decoded(page["data"])} == whole
+
+
+@pytest.mark.parametrize("text", [b"[1]", b"null", b'{"data": null}', b'{"data": 7, "n": NaN}', b'{"message": "no"}'])
+def test_what_is_no_page_is_decoded_as_anything_else(text: bytes) -> None:
+    assert decode_page(text) == decode_any(text)
+
+
+def test_the_items_of_a_page_take_little_beside_its_text() -> None:
+    """An account's list need not be paged."""
+    item = json.dumps({"metadata": {f"key_{number}": "v" * 50 for number in range(12)}}).encode()
+    text = b'{"data": [' + b", ".join([item] * 2_000) + b"]}"
+    tracemalloc.start()
+    try:
+        page = decode_page(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(page["data"]) == 2_000
+    assert peak < len(text) / 2
