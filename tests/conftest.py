@@ -130,9 +130,8 @@ def restarted(emulator: Emulator, options: EmulatorOptions, clock: HeldClock) ->
     back.stop()
 
 
-@pytest.fixture
-def held_time(clock: HeldClock, monkeypatch: pytest.MonkeyPatch) -> HeldClock:
-    """Let the provider live by the held clock: who sleeps or waits makes the time pass."""
+def hold_time(clock: HeldClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the provider live by a held clock: who sleeps or waits makes the time pass."""
 
     async def sleep_async(seconds: float) -> None:
         clock.advance(seconds)
@@ -145,6 +144,12 @@ def held_time(clock: HeldClock, monkeypatch: pytest.MonkeyPatch) -> HeldClock:
     monkeypatch.setattr(provider_clock, "sleep", clock.advance)
     monkeypatch.setattr(provider_clock, "wait_for", wait_for)
     monkeypatch.setattr(provider_clock, "sleep_async", sleep_async)
+
+
+@pytest.fixture
+def held_time(clock: HeldClock, monkeypatch: pytest.MonkeyPatch) -> HeldClock:
+    """Let the provider live by the test's clock."""
+    hold_time(clock, monkeypatch)
     return clock
 
 

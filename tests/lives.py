@@ -1,0 +1,323 @@
+"""Attempts at one task instance, one after the other and some at once, each of them under conditions of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import pytest
+import requests
+from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
+
+from siliconflow_provider.api.session import Session
+from siliconflow_provider.emulator.control import Control
+from siliconflow_provider.emulator.forms import Forms
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.jobs import batches
+from siliconflow_provider.workspace import Workspace
+from tests.conftest import HeldClock, TaskInstance
+from tests.kills import Killed
+
+RETRIES = 40
+# No life of a few requests takes so many; one that does goes round in a circle.
+MOST_STEPS = 1_500
+
+
+@dataclass(frozen=True, repr=False)
+class Life:
+    """One attempt, and what it meets.
+
+    A step is a request to the service, or a file that is published.
+
+    :param variant: of the task's definition: a deploy changes it
+    :param cleared: a person has started it, by clearing the task
+    :param pause: seconds that have passed since the one before
+    :param plan: of the batches that it creates
+    :param faults: of the service
+    :param crash_at: the step at which the worker dies, before it or after it
+    :param rival_at: the step before which another attempt runs, until that one has submitted
+    """
+
+    variant: int = 0
+    cleared: bool = False
+    pause: float = 0.0
+    forms: Forms = field(default_factory=Forms)
+    plan: dict[str, Any] = field(default_factory=dict)
+    faults: tuple[dict[str, Any], ...] = ()
+    crash_at: tuple[int, bool] | None = None
+    rival_at: int | None = None
+    deferrable: bool = True
+
+    def __repr__(self) -> str:
+        return f"Life({_changed(self)})"
+
+
+def _changed(value: Any) -> str:
+    """Return what of a dataclass is not as usual, as it is written."""
+    usual = type(value)()
+    shown = {each.name: getattr(value, each.name) for each in fields(value)}
+    changed = {name: each for name, each in shown.items() if each != getattr(usual, name)}
+    texts = {
+        name: f"Forms({_changed(each)})" if isinstance(each, Forms) else repr(each) for name, each in changed.items()
+    }
+    return ", ".join(f"{name}={text}" for name, text in texts.items())
+
+
+@dataclass(frozen=True)
+class Create:
+    """A create that the service has carried out.
+
+    :param number: of the attempt
+    :param rivals: numbers of the attempts that have run at the same time as that one
+    :param is_late: whether the list does not show new batches
+    :param known: ids of batches whose attempt had been answered, and had gone on, when it was sent
+    """
+
+    batch_id: str
+    number: int
+    is_late: bool
+    known: frozenset[str]
+    epoch: int
+
+
+class StateStore:
+    """As Airflow has it from 3.3 on: what an attempt writes is there for the next one."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self.values[key]) if key in self.values else default
+
+    def set(self, key: str, value: Any, **_: Any) -> None:
+        self.values[key] = json.dumps(value)
+
+
+class Lives:
+    """The lives of one task instance.
+
+    :param make: makes its operator, of a variant
+    :param known: ids of batches whose attempt was answered, and has lived on long enough to write that down
+    """
+
+    def __init__(
+        self, options: EmulatorOptions, clock: HeldClock, monkeypatch: pytest.MonkeyPatch, *, has_store: bool
+    ) -> None:
+        self.clock = clock
+        self.make: Callable[..., BaseOperator] = BaseOperator
+        self.known: set[str] = set()
+        self.ti = TaskInstance()
+        self.ti.max_tries = RETRIES
+        self.store = StateStore() if has_store else None
+        self.creates: list[Create] = []
+        self.rivals: set[tuple[int, int]] = set()
+        self.epoch = 0
+        self.is_endless = False
+        self._options = options
+        self._monkeypatch = monkeypatch
+        self._attempts: list[_Attempt] = []
+        self._started = 0
+        self._emulator: Emulator | None = None
+        self._patch()
+
+    @property
+    def control(self) -> Control:
+        assert self._emulator is not None
+        return self._emulator.control
+
+    @property
+    def base_url(self) -> str:
+        assert self._emulator is not None
+        return self._emulator.base_url
+
+    @contextmanager
+    def service(self, forms: Forms) -> Iterator[Emulator]:
+        """Run the service in some forms, at the address at which it was before."""
+        with Emulator(replace(self._options, forms=forms), clock=self.clock) as emulator:
+            port = int(emulator.base_url.rpartition(":")[2].removesuffix("/v1"))
+            self._options = replace(self._options, port=port, storage_port=0)
+            self._emulator = emulator
+            value = json.dumps(emulator.airflow_connection)
+            self._monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", value)
+            yield emulator
+        self._emulator = None
+
+    def live(self, life: Life) -> Any:
+        """Live a life; return what the task has returned, or the error that has ended it."""
+        self.clock.advance(life.pause)
+        if self._started:
+            self.epoch += life.cleared
+            self.ti.clear(RETRIES) if life.cleared else self._retry()
+        with self.service(life.forms):
+            if life.plan:
+                self.control.plan(every=1, **life.plan)
+            for fault in life.faults:
+                self.control.fault(**fault)
+            attempt = self._attempt(life)
+            try:
+                return attempt.run()
+            except (Exception, Killed) as error:
+                return error
+            finally:
+                for rival in attempt.rivals:
+                    rival.end()
+
+    def _retry(self) -> None:
+        self.ti.try_number += 1
+
+    def _attempt(self, life: Life) -> _Attempt:
+        self._started += 1
+        ti = TaskInstance()
+        ti.try_number, ti.max_tries = self.ti.try_number, self.ti.max_tries
+        context = {"ti": ti, **({} if self.store is None else {"task_state_store": self.store})}
+        make = partial(self.make, life.variant, deferrable=life.deferrable)
+        return _Attempt(self, life, self._started, make, context)
+
+    def begin_rival(self, attempt: _Attempt) -> None:
+        """Have Airflow start another attempt, as it does when it has lost one that goes on."""
+        self._retry()
+        rival = self._attempt(replace(attempt.life, crash_at=None, rival_at=None, deferrable=True))
+        self.rivals.add((attempt.number, rival.number))
+        attempt.rivals.append(rival)
+        rival.begin()
+
+    @contextmanager
+    def running(self, attempt: _Attempt) -> Iterator[None]:
+        """Have the steps that follow be those of an attempt."""
+        self._attempts.append(attempt)
+        try:
+            yield
+        finally:
+            self._attempts.pop()
+
+    def _patch(self) -> None:
+        """Have every step pass by the attempt that takes it. Parts go one by one, so that each run is equal."""
+        send, publish = Session.send, Workspace.publish
+
+        def send_step(session: Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+            if not self._attempts:
+                return send(session, request, **options)
+            attempt = self._attempts[-1]
+            return attempt.step(lambda: self._sent(attempt, request, lambda: send(session, request, **options)))
+
+        def publish_step(files: Workspace, name: str) -> None:
+            if self._attempts:
+                self._attempts[-1].step(lambda: publish(files, name))
+            else:
+                publish(files, name)
+
+        self._monkeypatch.setattr(Session, "send", send_step)
+        self._monkeypatch.setattr(Workspace, "publish", publish_step)
+        self._monkeypatch.setattr(batches, "SUBMITTED_AT_ONCE", 1)
+
+    def _sent(
+        self, attempt: _Attempt, request: requests.PreparedRequest, send: Callable[[], requests.Response]
+    ) -> requests.Response:
+        """Send a request, and take down what it has created."""
+        if (request.method, request.path_url) != ("POST", "/v1/batches"):
+            return send()
+        before, known = {each.batch_id for each in self.control.executions_by_batch()}, frozenset(self.known)
+        try:
+            response = send()
+            attempt.told |= {each for each in _ids_in(response) if response.ok}
+            return response
+        finally:
+            is_late = attempt.life.forms.list_lag_seconds > 0
+            new = [each for each in self.control.executions_by_batch() if each.batch_id not in before]
+            self.creates += [Create(each.batch_id, attempt.number, is_late, known, self.epoch) for each in new]
+
+
+class _Attempt:
+    def __init__(
+        self, lives: Lives, life: Life, number: int, make: Callable[[], BaseOperator], context: dict[str, Any]
+    ) -> None:
+        self.life = life
+        self.number = number
+        self.rivals: list[_Attempt] = []
+        self._lives = lives
+        self._make = make
+        self._context = context
+        self.told: set[str] = set()
+        self._steps = 0
+        self._is_dead = False
+        self._deferral: TaskDeferred | None = None
+
+    def run(self) -> Any:
+        """Run the task to its end; what it defers to runs in between."""
+        step: Callable[[], Any] = partial(self._make().execute, self._context)
+        while True:
+            try:
+                with self._lives.running(self):
+                    return step()
+            except TaskDeferred as deferral:
+                step = self._resumption(deferral)
+
+    def begin(self) -> None:
+        """Run the task until it waits, or fails."""
+        try:
+            with self._lives.running(self):
+                self._make().execute(self._context)
+        except TaskDeferred as deferral:
+            self._deferral = deferral
+        except Exception:
+            self._deferral = None
+
+    def end(self) -> None:
+        """Go on with a task that waits."""
+        deferral, self._deferral = self._deferral, None
+        if deferral is None:
+            return
+        try:
+            step = self._resumption(deferral)
+            with self._lives.running(self):
+                step()
+        except (TaskDeferred, Exception):
+            self._deferral = None
+
+    def _resumption(self, deferral: TaskDeferred) -> Callable[[], Any]:
+        event = {"event": asyncio.run(_only_event(*deferral.trigger.serialize()))}
+        return partial(self._make().resume_execution, deferral.method_name, event, self._context)
+
+    def step(self, do: Callable[[], Any]) -> Any:
+        """Take a step, unless the worker dies."""
+        if self._is_dead:
+            raise Killed
+        self._steps += 1
+        if self._steps > MOST_STEPS:
+            self._lives.is_endless = True
+            self._die()
+        number, crash_at = self._steps, self.life.crash_at
+        if number == self.life.rival_at:
+            self._lives.begin_rival(self)
+        if crash_at == (number, False):
+            self._die()
+        told = set(self.told)
+        done = do()
+        self._lives.known |= told
+        if crash_at == (number, True):
+            self._die()
+        return done
+
+    def _die(self) -> None:
+        self._is_dead = True
+        raise Killed
+
+
+async def _only_event(path: str, arguments: dict[str, Any]) -> Any:
+    module, _, name = path.rpartition(".")
+    trigger = getattr(import_module(module), name)(**arguments)
+    (event,) = [each async for each in trigger.run()]
+    return json.loads(json.dumps(event.payload))
+
+
+def _ids_in(response: requests.Response) -> set[str]:
+    try:
+        return {response.json()["id"]}
+    except (requests.JSONDecodeError, KeyError):
+        return set()
