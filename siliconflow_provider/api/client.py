@@ -268,8 +268,10 @@ class SiliconFlowClient:
             return decode_page(text, self._transport.decoded)
 
         def ask() -> tuple[list[Any], bool | None]:
-            answer = self._transport.call("GET", "/batches", params=query, decode=decode)
-            return self._read_page(answer, may_be_empty=may_be_empty)
+            # Its answer is in no variable here: errors that are reported with theirs would show the signatures in it.
+            return self._read_page(
+                self._transport.call("GET", "/batches", params=query, decode=decode), may_be_empty=may_be_empty
+            )
 
         return self._transport.retry(ask, repeatable=True)
 
