@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ from siliconflow_provider.api.errors import IncompleteListError, NotFoundError, 
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.jobs.listing import RETENTION, BatchLister
-from siliconflow_provider.jobs.records import CreateRecord, Records, with_metadata
+from siliconflow_provider.jobs.records import CreateRecord, Records, with_metadata, write_outcome
 from siliconflow_provider.jobs.submission import Submission
 
 log = logging.getLogger(__name__)
@@ -144,9 +144,24 @@ class BatchFinder:
             batches=list(found.values()),
             unidentified=[each for each in listing.unidentified if each.id not in found],
             gone=gone,
-            open_records=[each for each in records if each.state == "sent"],
+            open_records=self._unanswered(records, found.values()),
             error=error,
         )
+
+    def _unanswered(self, records: Sequence[CreateRecord], found: Iterable[Batch]) -> list[CreateRecord]:
+        """Return the records of creates of which no batch is known, and write down those that were found.
+
+        A later list may hide again what this one has shown.
+        """
+        open_records = [each for each in records if each.state == "sent"]
+        written = {each.batch_id for each in records}
+        for batch in found if open_records else ():
+            same = (each for each in open_records if each.is_of_same_create(batch.metadata, self._submission.keys))
+            record = next(same, None) if batch.id not in written else None
+            if record is not None:
+                write_outcome(self._records, record, "created", batch.id)
+                open_records.remove(record)
+        return open_records
 
     def _may_have_none(self) -> bool:
         """Whether this is a first try that has sent no create: its account may be new."""
