@@ -424,6 +424,19 @@ def test_what_a_killed_attempt_has_created_is_found_once_the_list_shows_it(
     assert (creates(emulator), records.read()[0].batch_id) == (1, batch.id)
 
 
+def test_a_look_that_shows_what_a_killed_attempt_has_created_writes_it_down(
+    client: SiliconFlowClient, emulator: Any, file_id: str
+) -> None:
+    """A later list may hide it again."""
+    submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
+    records.write(new_record(submission.batch_metadata()))
+    batch = client.create_batch(file_id, metadata=submission.batch_metadata())
+    seen = BatchFinder(client, submission, records).look()
+    assert (seen.open_records, records.read()[0].batch_id) == ([], batch.id)
+    emulator.control.fault("GET /batches", status=200, body={"data": []}, every=1)
+    assert [each.id for each in BatchFinder(client, submission, records).look().batches] == [batch.id]
+
+
 @pytest.mark.parametrize("is_first_try", [True, False])
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 403}, {"status": 200, "body": {"data": None}}], ids=str)
 def test_while_the_list_fails_a_lost_create_is_not_repeated(
