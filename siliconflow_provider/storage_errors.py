@@ -110,6 +110,8 @@ def _cause_and_remedy(error: Exception, action: Action, scheme: str) -> tuple[st
 def _local(error: Exception, action: Action) -> tuple[str, str]:
     reason = getattr(error, "strerror", None) or _reason(error)
     if isinstance(error, FileNotFoundError):
+        if action == "write":
+            return "a directory of the path is not there, and cannot be made", "correct the path"
         return "there is no such file", "correct the path, or write the file first"
     if isinstance(error, IsADirectoryError):
         return "it is a directory", "give a file" if action == "read" else "remove it, or choose another path"

@@ -129,7 +129,7 @@ def describe_job(
     if "errors" in manifest.get("paths", {}):
         said += f". Errors that are cut are whole in {manifest['paths']['errors']}"
     tokens = manifest["tokens"]
-    said += f". Billed: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
+    said += f". Billed in all: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
     said += _also_billed(unread)
     running = [each.id for each in unread if each.id not in cancelled]
     if running:

@@ -25,13 +25,17 @@ def error(count: int, code: str | None, message: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("fields", "begin"),
     [
-        ({}, "3 of 3 requests succeeded in 1 round. Billed: 0 prompt and 0 completion tokens. Nothing runs any more. "),
-        ({"counts": {}, "rows": 0, "rounds": 0}, "0 of 0 requests succeeded in 0 rounds. Billed: "),
+        (
+            {},
+            "3 of 3 requests succeeded in 1 round. Billed in all: 0 prompt and 0 completion tokens. "
+            "Nothing runs any more. ",
+        ),
+        ({"counts": {}, "rows": 0, "rounds": 0}, "0 of 0 requests succeeded in 0 rounds. Billed in all: "),
         (
             {"counts": {"succeeded": 1_200_000, "failed": 3_400, "missing": 1}, "rows": 1_203_401, "rounds": 2},
-            "1,200,000 of 1,203,401 requests succeeded in 2 rounds (3,400 failed, 1 missing). Billed: ",
+            "1,200,000 of 1,203,401 requests succeeded in 2 rounds (3,400 failed, 1 missing). Billed in all: ",
         ),
-        ({"counts": {"expired": 2}, "rows": 2}, "0 of 2 requests succeeded in 1 round (2 expired). Billed: "),
+        ({"counts": {"expired": 2}, "rows": 2}, "0 of 2 requests succeeded in 1 round (2 expired). Billed in all: "),
         (
             {"errors": [error(7, "503", "busy.")]},
             "3 of 3 requests succeeded in 1 round; most often: 7 x 503: busy. Bil",
@@ -49,7 +53,7 @@ def error(count: int, code: str | None, message: str) -> dict[str, Any]:
                     error(1, "d", "four"),
                 ]
             },
-            "3 of 3 requests succeeded in 1 round; most often: 4,000 x a: one; 3 x b: two; 2 x c: three. Billed: ",
+            "3 of 3 requests succeeded in 1 round; most often: 4,000 x a: one; 3 x b: two; 2 x c: three. Bil",
         ),
     ],
 )
@@ -59,7 +63,7 @@ def test_a_job_is_told_by_how_many_of_how_many_and_why_the_rest_not(fields: dict
 
 def test_tokens_are_told_as_they_are_billed() -> None:
     said = described(tokens={"prompt": 1_234_567, "completion": 89})
-    assert ". Billed: 1,234,567 prompt and 89 completion tokens. " in said
+    assert ". Billed in all: 1,234,567 prompt and 89 completion tokens. " in said
 
 
 @pytest.mark.parametrize(

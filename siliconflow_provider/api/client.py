@@ -200,7 +200,9 @@ class SiliconFlowClient:
             if str(error.code) != MODEL_OR_REQUEST_CODE:
                 raise
             named = f"model {model!r}" if model is not None else "the model on the lines"
-            raise error.reworded(f"{error.message}: the service may not know {named}") from None
+            # The same code stands for a file that is not there.
+            unless = "check input_file_id; if that is right, " if "input_file" in error.message else ""
+            raise error.reworded(f"{error.message}: {unless}the service may not know {named}") from None
         except (AnswerLostError, ServerError) as error:
             raise CreateUncertainError(
                 f"whether a batch of file {input_file_id} was created is not known, since the answer was lost: "

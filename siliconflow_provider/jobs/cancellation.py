@@ -12,17 +12,23 @@ def cancel_unless_over(client: SiliconFlowClient, batch_id: str) -> Batch:
 
     :raises SiliconFlowError: when the service refuses although the batch still runs
     """
+    batch, _ = cancel(client, batch_id)
+    return batch
+
+
+def cancel(client: SiliconFlowClient, batch_id: str) -> tuple[Batch, bool]:
+    """Do what `cancel_unless_over` does, and tell as well whether the batch still ran."""
     batch = client.get_batch(batch_id)
     if has_ended(batch):
-        return batch
+        return batch, batch.status == "cancelling"
     try:
-        return client.cancel_batch(batch_id)
+        return client.cancel_batch(batch_id), True
     except BadRequestError:
         # The batch may have ended in the moment between the two requests.
         batch = client.get_batch(batch_id)
         if not has_ended(batch):
             raise
-        return batch
+        return batch, False
 
 
 def has_ended(batch: Batch) -> bool:

@@ -60,6 +60,14 @@ class Prompt:
         )
 
 
+def _is_missing(value: Any) -> bool:
+    """Whether a value stands for none: NaN and NaT equal nothing, and pandas' NA does not even say so."""
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"
+
+
 def text_of(row: Mapping[str, Any], column: str) -> str:
     """Return a row's value as people write it.
 
@@ -71,5 +79,7 @@ def text_of(row: Mapping[str, Any], column: str) -> str:
     if value is None:
         has = "is null" if column in row else f"is missing, the row has {first_names(map(repr, row)) or 'nothing'}"
         raise UnfitItemError(f"column {column!r} {has}")
+    if _is_missing(value):
+        raise UnfitItemError(f"column {column!r} is {value}, a missing value: fill it, or leave the row out")
     plain = msgspec.to_builtins(value, enc_hook=str)
     return plain if isinstance(plain, str) else encode(plain).decode()

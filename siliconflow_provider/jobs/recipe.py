@@ -116,7 +116,10 @@ class Recipe:
 
     def _of_messages(self, custom_id: str, messages: list[Any]) -> Request:
         if self.prompt is not None:
-            raise UnfitItemError("prompt= names columns of a row, and this is none: leave prompt= out")
+            raise UnfitItemError(
+                "prompt= names columns of a row, and this is a text or a list: give rows, each a mapping (those of a "
+                "DataFrame are df.to_dict('records')) or, in a file, an object on its own line; or leave prompt= out"
+            )
         return self._filled({"custom_id": custom_id, "body": {"messages": messages}})
 
     def _of_row(self, row: Mapping[str, Any], encoded: bytes, index: int) -> Request:
@@ -183,7 +186,7 @@ def _decoded(line: bytes) -> Any:
     try:
         return msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnfitItemError(f"not JSON in UTF-8: {error}") from None
+        raise UnfitItemError(f"not JSON in UTF-8: {error} (a file of items is JSON lines, one object a line)") from None
 
 
 def _generated(index: int) -> str:

@@ -219,14 +219,14 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Cancel, and say what became of each batch."""
-        from siliconflow_provider.jobs.cancellation import cancel_unless_over
+        from siliconflow_provider.jobs.cancellation import cancel
 
         client = self.hook.get_conn()
         BatchesLink.persist(context, client.base_url)
         cancelled = []
         for batch_id in self._batch_ids(context):
-            batch = cancel_unless_over(client, batch_id)
-            if batch.is_terminal:
+            batch, still_ran = cancel(client, batch_id)
+            if not still_ran:
                 self.log.info("batch %s is over already: it is %s", batch.id, batch.final_status)
             else:
                 self.log.info("batch %s is %s; what it has answered is billed", batch.id, batch.status)

@@ -30,7 +30,12 @@ def as_requests(value: Any) -> Any:
     if value is None or isinstance(value, (Requests, XComArg)):
         return value
     if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
-        raise ValueError(f"requests is {type(value).__name__}: give an iterable of texts, message lists or rows")
+        raise ValueError(
+            f"requests is {type(value).__name__}: give an iterable of texts, message lists or rows; one row is [row]"
+        )
+    # It is an iterable of the names of its columns.
+    if hasattr(value, "__dataframe__"):
+        raise ValueError(f"requests is {type(value).__name__}: give its rows, in pandas df.to_dict('records')")
     return Requests(value)
 
 

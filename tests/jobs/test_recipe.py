@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,6 +17,19 @@ LINE = {"custom_id": "a", "body": {"model": "m", "messages": USER}}
 
 def made(item: Any, **recipe: Any) -> dict[str, Any]:
     return json.loads(Recipe(**{"model": "m", **recipe}).request(item, 0).line)
+
+
+class NAType:
+    """What pandas has for a missing value: to compare it gives itself, and that is neither true nor false."""
+
+    def __ne__(self, other: object) -> NAType:  # type: ignore[override]
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError
+
+    def __repr__(self) -> str:
+        return "<NA>"
 
 
 @pytest.mark.parametrize(
@@ -50,11 +64,15 @@ def test_a_system_message_of_the_request_s_own_stands_and_the_instruction_follow
     ("item", "recipe", "reason"),
     [
         ({"q": None}, {"prompt": "{q}"}, "column 'q' is null"),
+        ({"q": float("nan")}, {"prompt": "{q}"}, "column 'q' is nan, a missing value: fill it, or leave the row out"),
+        ({"q": NAType()}, {"prompt": "{q}"}, "column 'q' is <NA>, a missing value"),
+        ({"q": "x", "id": Decimal("NaN")}, BY_ID, "column 'id' is NaN, a missing value"),
         ({"q": "x"}, {"prompt": "{q}", "id_column": "id"}, "column 'id' is missing, the row has 'q'"),
         ({"r": "x"}, {"prompt": "{q}"}, "prompt names no column of the row: it has {q}, the row has 'r'"),
         ({"r": "x"}, {"prompt": "Hello"}, "prompt names no column of the row: it has none, the row has 'r'"),
         ({"r": "x"}, {}, "it is neither a request line (custom_id, body) nor can it become one: give prompt="),
-        ("x", {"prompt": "{q}"}, "prompt= names columns of a row, and this is none"),
+        ("x", {"prompt": "{q}"}, "prompt= names columns of a row, and this is a text or a list: give rows"),
+        (b'[{"q": "x"}]\n', {"prompt": "{q}"}, "prompt= names columns of a row, and this is a text or a list: give"),
         (7, {}, "it is int: give a text, a list of messages, a row or a request line"),
         ([], {}, "body.messages is empty"),
         ([{"role": "tool", "content": ""}], {}, "body.messages has the role 'tool'"),

@@ -52,6 +52,13 @@ def test_a_batch_that_is_over_is_a_success_that_cancels_nothing(submit, context,
     assert f"batch {batch_id} is over already: it is completed" in logged()
 
 
+def test_a_batch_that_the_cancel_has_ended_at_once_is_one_that_was_cancelled(submit, context, emulator, logged) -> None:
+    emulator.control.plan(cancel_seconds=0)
+    batch_id = submit()
+    assert CancelBatchOperator(task_id="cancel", batch_id=batch_id).execute(context) == [batch_id]
+    assert "what it has answered is billed" in logged()
+
+
 def test_an_unknown_batch_is_an_error(connection, context) -> None:
     with pytest.raises(NotFoundError, match="batch_unknown"):
         CancelBatchOperator(task_id="cancel", batch_id="batch_unknown").execute(context)

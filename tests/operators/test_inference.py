@@ -1064,9 +1064,9 @@ class TestOut:
 
         with pytest.raises(
             BatchTimeoutError,
-            match=r"timeout was over at [\d: -]+ UTC: 3 of 6 requests succeeded in 1 round \(3 unfinished\).*Billed: "
-            r"12 prompt and 3 completion tokens, and what is answered in batch (batch_\w+) \(\d of 3 requests\)."
-            r" The batch \1 runs on.*To go on, set a larger timeout, or none, and clear the task",
+            match=r"timeout was over at [\d: -]+ UTC: 3 of 6 requests succeeded in 1 round \(3 unfinished\).*"
+            r"Billed in all: 12 prompt and 3 completion tokens, and what is answered in batch (batch_\w+) "
+            r"\(\d of 3 requests\). The batch \1 runs on.*To go on, set a larger timeout, or none, and clear the task",
         ) as caught:
             run(lambda: make(1000.0))
         assert isinstance(caught.value, AirflowFailException)
@@ -1167,8 +1167,8 @@ class TestOut:
             assert run(make)["success_rate"] == 0.75
             assert (
                 "3 of 4 requests succeeded in 1 round (1 failed); most often: 1 x server_error: The request failed, as "
-                "planned. Billed: 12 prompt and 3 completion tokens. Nothing runs any more. Clearing the task sends "
-                "again what has no good answer (1) and keeps the rest"
+                "planned. Billed in all: 12 prompt and 3 completion tokens. Nothing runs any more. Clearing the task "
+                "sends again what has no good answer (1) and keeps the rest"
             ) in logged()
         assert statuses(rows()) == ["succeeded", "failed", "succeeded", "succeeded"]
 

@@ -21,6 +21,14 @@ def test_what_is_no_iterable_of_requests_is_refused(value: Any) -> None:
         as_requests(value)
 
 
+def test_a_data_frame_is_no_iterable_of_its_rows() -> None:
+    class DataFrame(list[str]):
+        def __dataframe__(self) -> None: ...
+
+    with pytest.raises(ValueError, match=r"requests is DataFrame: give its rows, in pandas df.to_dict\('records'\)"):
+        items_of(DataFrame(["question", "note"]))
+
+
 def test_a_function_that_returns_nothing_is_told_so() -> None:
     with pytest.raises(ValueError, match="give or return an iterable of them, which may be empty, not None"):
         items_of(None)
