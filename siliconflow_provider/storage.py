@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import posixpath
 import zlib
@@ -198,6 +199,18 @@ def size_of(path: ObjectStoragePath, argument: str = "output_path") -> int | Non
     """
     stamp = stamp_of(path, argument)
     return None if stamp is None else int(stamp[0]) if stamp[0].isdecimal() else 0
+
+
+def digest_of(path: ObjectStoragePath, argument: str = "output_path") -> str:
+    """Return the SHA-256 (hex) of a file's bytes.
+
+    :raises StorageError: when it cannot be read
+    """
+    sha256 = hashlib.sha256()
+    with open_for_reading(path, argument) as stored:
+        for piece in blocks.pieces_of(stored):
+            sha256.update(piece)
+    return sha256.hexdigest()
 
 
 def stamp_of(path: ObjectStoragePath, argument: str = "input_path") -> list[str] | None:

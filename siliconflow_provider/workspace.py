@@ -11,7 +11,15 @@ import msgspec
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.publishing import copy, create_once, publish, writing
-from siliconflow_provider.storage import fetch, names_in, new_private_file, open_for_reading, size_of, version_of
+from siliconflow_provider.storage import (
+    digest_of,
+    fetch,
+    names_in,
+    new_private_file,
+    open_for_reading,
+    size_of,
+    version_of,
+)
 from siliconflow_provider.storage_errors import MissingFileError
 
 T = TypeVar("T")
@@ -28,6 +36,7 @@ class Workspace:
         self.directory = directory
         self.local = local
         self._versions: dict[str, int | None] = {}
+        self._digests: dict[str, tuple[int, str]] = {}
 
     def url(self, name: str) -> str:
         """Return where a file is published."""
@@ -48,6 +57,18 @@ class Workspace:
     def size(self, name: str) -> int | None:
         """Return the bytes of a published file; None where there is nothing of that name."""
         return size_of(self.directory / name)
+
+    def digest(self, name: str) -> str | None:
+        """Return the SHA-256 (hex) of a published file; None where there is none.
+
+        One that has not been written to since this attempt last asked is not read again.
+        """
+        version = version_of(self.directory / name)
+        if version is None:
+            return None
+        if name not in self._digests or self._digests[name][0] != version:
+            self._digests[name] = version, digest_of(self.directory / name)
+        return self._digests[name][1]
 
     def fetch(self, name: str) -> Path | None:
         """Return the local copy of a file, which is made where there is none; None when it is not published."""

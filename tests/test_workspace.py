@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import msgspec
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+from siliconflow_provider import workspace
 from siliconflow_provider.publishing import publish
-from siliconflow_provider.storage import storage_path
+from siliconflow_provider.storage import digest_of, storage_path
 from siliconflow_provider.workspace import Workspace
 
 
@@ -82,6 +84,16 @@ def test_a_file_is_made_anew_and_can_be_read_back(directory: ObjectStoragePath, 
             file.write(content)
             file.seek(0)
             assert file.read() == content
+
+
+def test_the_digest_of_a_file_is_that_of_what_is_there(directory: ObjectStoragePath, local: Path, monkeypatch) -> None:
+    files, read = Workspace(directory, local), []
+    monkeypatch.setattr(workspace, "digest_of", lambda path: read.append(path) or digest_of(path))
+    assert files.digest("a") is None
+    for content in (b"one", b"two"):
+        store(directory, "a", content)
+        assert [files.digest("a") for _ in range(2)] == [hashlib.sha256(content).hexdigest()] * 2
+    assert len(read) == 2
 
 
 def test_json_is_written_for_people_and_read_back(directory: ObjectStoragePath, local: Path) -> None:

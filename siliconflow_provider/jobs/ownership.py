@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import msgspec
 
@@ -14,7 +15,7 @@ from siliconflow_provider.jobs.files import INTERNAL, MANIFEST, RESULTS, Files, 
 log = logging.getLogger(__name__)
 
 OWNER = f"{INTERNAL}/owner.json"
-# Its files are named for a file and its size, so that attempts at the same time write none of the others'.
+# Its files are named for a file, its size and its SHA-256, so that attempts at the same time write none of the others'.
 WRITTEN = f"{INTERNAL}/written"
 
 
@@ -43,7 +44,7 @@ class Output:
 
     def check(self, *, is_ours: bool) -> None:
         """Raise OutputTakenError where `claim` would, and write nothing."""
-        if self._read_owner() is None and is_ours:
+        if self._read_owner() is None and self._is_of_an_earlier_version(is_ours=is_ours):
             return
         self._check_owner()
         self._check_files(RESULTS, MANIFEST)
@@ -55,10 +56,11 @@ class Output:
         :raises OutputTakenError: when the directory is another's, or has a file that this task instance has not written
         """
         if self._read_owner() is None:
-            for name in (RESULTS, MANIFEST) if is_ours else ():
-                size = self._files.size(name)
-                if size is not None:
-                    self._note(name, size)
+            if self._is_of_an_earlier_version(is_ours=is_ours):
+                for name in (RESULTS, MANIFEST):
+                    digest = self._files.digest(name)
+                    if digest is not None:
+                        self._note(name, self._files.size(name), digest)
             self._check_files(RESULTS, MANIFEST)
             self._files.create_json_once(OWNER, self._owner)
         self._check_owner()
@@ -71,11 +73,12 @@ class Output:
         :raises OutputTakenError: when another file has come to its place
         """
         with self._files.writing(name) as file:
-            yield file
+            digested = _Digested(file)
+            yield cast(IO[bytes], digested)
             self._check_owner()
             self._check_files(name)
             # Before it has its name: whenever this attempt dies, the next one knows it for its own.
-            self._note(name, file.tell())
+            self._note(name, file.tell(), digested.sha256.hexdigest())
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Publish the manifest, which comes last: where it is, the results are.
@@ -115,20 +118,44 @@ class Output:
                 "as one with {{ run_id }}, and {{ ti.map_index }} where the task is mapped"
             )
 
+    def _is_of_an_earlier_version(self, *, is_ours: bool) -> bool:
+        """Whether what is there is of a version that wrote down neither owner nor files."""
+        return is_ours and not self._files.names(WRITTEN)
+
     def _check_files(self, *names: str) -> None:
         written = set(self._files.names(WRITTEN))
         for name in names:
-            size = self._files.size(name)
-            if size is not None and _note_name(name, size) not in written:
+            if not self._is_written(name, written):
                 raise OutputTakenError(
                     f"{self._files.url(name)} is there, and it is not as this task instance ({self._owner.task}) wrote "
                     "it, if it did: it is not overwritten. Move it away and clear the task, which buys nothing that "
                     "was bought already, or give another output_path"
                 )
 
-    def _note(self, name: str, size: int) -> None:
-        self._files.create_json_once(f"{WRITTEN}/{_note_name(name, size)}", self._owner)
+    def _is_written(self, name: str, written: Collection[str]) -> bool:
+        """Whether a file is one that was written down, or there is none."""
+        size = self._files.size(name)
+        if size is None:
+            return True
+        # It is read only where its size may be right.
+        is_like_one = any(each.startswith(_note_name(name, size, "")) for each in written)
+        return is_like_one and _note_name(name, size, self._files.digest(name)) in written
+
+    def _note(self, name: str, size: int | None, digest: str) -> None:
+        self._files.create_json_once(f"{WRITTEN}/{_note_name(name, size, digest)}", self._owner)
 
 
-def _note_name(name: str, size: int) -> str:
-    return f"{name}.{size}"
+class _Digested:
+    """A file that is being written, and the SHA-256 of what was."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, block: bytes) -> int:
+        self.sha256.update(block)
+        return self._file.write(block)
+
+
+def _note_name(name: str, size: int | None, digest: str | None) -> str:
+    return f"{name}.{size}.{digest}"

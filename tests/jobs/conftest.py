@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -142,7 +143,7 @@ def put(tmp_path: Path) -> Callable[[str, str], None]:
         written = tmp_path / "out" / "_siliconflow" / "written"
         written.mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / name).write_text(content)
-        (written / f"{name}.{len(content.encode())}").touch()
+        (written / f"{name}.{len(content.encode())}.{hashlib.sha256(content.encode()).hexdigest()}").touch()
 
     return write
 

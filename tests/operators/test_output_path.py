@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.exceptions import OutputPathError
+from siliconflow_provider.jobs.ownership import Output, OutputTakenError
 from siliconflow_provider.operators.batches import DownloadResultsOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
 from siliconflow_provider.storage import storage_path
+from siliconflow_provider.workspace import Workspace
 
 Infer = Callable[..., BatchInferenceOperator]
 TEXTS = ["What is 1 + 1?"]
@@ -65,6 +68,53 @@ def test_results_that_somebody_has_changed_are_kept(infer: Infer, run, out: Path
     with pytest.raises(OutputPathError, match=f"{name} is there, and it is not as this task instance"):
         run(lambda: infer(requests=TEXTS))
     assert (out / name).read_text() == "scored"
+
+
+def corrected(path: ObjectStoragePath) -> bytes:
+    """Correct an answer, which leaves a file as long as it was."""
+    content: bytes = path.fs.cat_file(path.path).replace(b'"2"', b'"3"').replace(b"succeeded", b"confirmed")
+    path.fs.pipe_file(path.path, content)
+    return content
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "manifest.json"])
+@pytest.mark.parametrize("place", ["disk", "object store"])
+def test_a_correction_that_leaves_the_size_is_kept(
+    infer: Infer, run, client, context, object_store: str, out: Path, place: str, name: str
+) -> None:
+    directory = storage_path(out if place == "disk" else f"{object_store}/{uuid.uuid4().hex}")
+    run(lambda: infer(requests=TEXTS, output_path=str(directory)))
+    content = corrected(directory / name)
+    for _ in range(2):
+        with pytest.raises(OutputPathError, match=f"{name} is there, and it is not as this task instance"):
+            run(lambda: infer(requests=TEXTS, output_path=str(directory)))
+        context["ti"].clear()
+    assert (directory / name).fs.cat_file((directory / name).path) == content
+    assert len(list(client.list_batches())) == 1
+
+
+def test_one_that_comes_while_the_results_are_replaced_is_kept(out: Path, tmp_path: Path) -> None:
+    output = Output(Workspace(storage_path(out), tmp_path), "task")
+    output.claim(is_ours=False)
+    output.write_manifest({"counts": "succeeded"})
+    output.claim(is_ours=False)
+    content = corrected(storage_path(out / "manifest.json"))
+    with pytest.raises(OutputTakenError, match=r"manifest\.json is there, and it is not as this task instance"):
+        output.write_manifest({})
+    assert (out / "manifest.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"mine", b"", b"x" * 10], ids=str)
+def test_without_the_owner_a_file_of_the_user_is_still_told(
+    infer: Infer, run, out: Path, name: str, content: bytes
+) -> None:
+    """The notes of what the task has written are still there."""
+    run(lambda: infer(requests=TEXTS))
+    (out / name).write_bytes(content.ljust((out / name).stat().st_size, b" ") if content else b"")
+    (out / "_siliconflow" / "owner.json").unlink()
+    with pytest.raises(OutputPathError, match=f"{name} is there, and it is not as this task instance"):
+        run(lambda: infer(requests=TEXTS))
+    assert (out / name).read_bytes().strip() == content
 
 
 @pytest.mark.parametrize("spelling", ["{}", "file://{}", "{}/../out", "relative", "symbolic link", "hard link"])
