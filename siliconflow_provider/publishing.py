@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import shutil
@@ -20,6 +21,8 @@ from siliconflow_provider.storage_errors import MissingFileError, storage_errors
 S3_CHUNK_BYTES = 1 << 23
 # A part of a file that nobody has written to for so long, in seconds, is what a killed process has left.
 ABANDONED_AFTER = 24 * 3600
+# What some file systems say that know no `fsync`.
+CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 def publish(source: Path, target: ObjectStoragePath, argument: str = "output_path") -> None:
@@ -38,7 +41,7 @@ def publish(source: Path, target: ObjectStoragePath, argument: str = "output_pat
                 if part.stat().st_nlink == 2:
                     # It is a new file, which only this user can read so far.
                     part.chmod(mode)
-                part.replace(target.path)
+                _move(part, Path(target.path))
         else:
             options = {"chunksize": S3_CHUNK_BYTES} if target.protocol.startswith("s3") else {}
             target.fs.put_file(str(source), target.path, **options)
@@ -69,7 +72,7 @@ def writing(target: ObjectStoragePath, staged: Path, argument: str = "output_pat
             with storage_errors("write", argument, target):
                 file.flush()
         with storage_errors("write", argument, target):
-            part.replace(target.path)
+            _move(part, Path(target.path))
     finally:
         parts.__exit__(None, None, None)
 
@@ -113,7 +116,7 @@ def copy(source: ObjectStoragePath, target: ObjectStoragePath, argument: str = "
             return False
         with storage_errors("write", argument, target), _part_of(Path(target.path)) as part:
             _link_or_copy(Path(source.path), part)
-            part.replace(target.path)
+            _move(part, Path(target.path))
         return True
     try:
         with storage_errors("read", argument, source):
@@ -158,17 +161,33 @@ def _link_or_copy(source: Path, part: Path) -> None:
         shutil.copyfile(source, part)
 
 
+def _move(part: Path, final: Path) -> None:
+    _sync(part)
+    part.replace(final)
+
+
+def _sync(part: Path) -> None:
+    """Have the disk hold a file before it gets its name: else a loss of power leaves an empty one of that name."""
+    with part.open("rb") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in CANNOT_SYNC:
+                raise
+
+
 def _create_once_on_disk(final: Path, content: bytes) -> None:
     with _part_of(final) as part:
         part.write_bytes(content)
+        _sync(part)
         try:
             os.link(part, final)
         except FileExistsError:
             return
         except OSError:
-            # A disk without hard links.
-            with suppress(FileExistsError), final.open("xb") as file:
-                file.write(content)
+            # A disk without hard links. Not written in its place: who dies meanwhile would leave half of it for ever.
+            if not os.path.lexists(final):
+                part.replace(final)
 
 
 def _create_once_in_storage(target: ObjectStoragePath, content: bytes) -> None:

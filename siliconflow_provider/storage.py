@@ -193,11 +193,14 @@ def version_of(path: ObjectStoragePath, argument: str = "output_path") -> int | 
 
 
 def size_of(path: ObjectStoragePath, argument: str = "output_path") -> int | None:
-    """Return how many bytes a file has; None when there is nothing of that name, 0 for a directory.
+    """Return how many bytes a file has; None when there is nothing of that name, 0 for what is no file.
 
     :raises StorageError: when it cannot be asked for
     """
     stamp = stamp_of(path, argument)
+    if stamp is None and is_local(path) and os.path.lexists(path.path):
+        # A link that leads nowhere yet is somebody's.
+        return 0
     return None if stamp is None else int(stamp[0]) if stamp[0].isdecimal() else 0
 
 

@@ -43,6 +43,65 @@ def test_a_file_is_created_once(directory: ObjectStoragePath) -> None:
     assert names(directory) == {"owner.json"}
 
 
+def test_one_killed_while_it_is_created_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk without hard links too, where it can only be moved to its place."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    target = storage_path(tmp_path / "out" / "owner.json")
+    monkeypatch.setattr(os, "link", no_link)
+    with monkeypatch.context() as dying:
+        dying.setattr(os, "fsync", kill)
+        with pytest.raises(Killed):
+            create_once(target, b"first")
+    assert names(directory := target.parent) == set()
+    create_once(target, b"second")
+    assert (content(target), names(directory)) == (b"second", {"owner.json"})
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", no_link)
+    (tmp_path / "owner.json").symlink_to(tmp_path / "nowhere")
+    create_once(storage_path(tmp_path / "owner.json"), b"mine")
+    assert (tmp_path / "owner.json").is_symlink()
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("write", ["publish", "writing", "create_once", "copy"])
+@pytest.mark.parametrize("links", [True, False])
+def test_what_has_its_name_is_on_the_disk(tmp_path: Path, monkeypatch, write: str, links: bool) -> None:
+    """Or a machine that loses its power leaves an empty file."""
+    (tmp_path / "source").write_bytes(b"one")
+    target, synced = storage_path(tmp_path / "out" / "a"), []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number).st_ino) or fsync(number))
+    if not links:
+        monkeypatch.setattr(os, "link", no_link)
+    if write == "writing":
+        with writing(target, tmp_path / "staged") as file:
+            file.write(b"one")
+    elif write == "publish":
+        publish(tmp_path / "source", target)
+    elif write == "copy":
+        copy(storage_path(tmp_path / "source"), target)
+    else:
+        create_once(target, b"one")
+    assert (content(target), synced) == (b"one", [Path(target.path).stat().st_ino])
+
+
+def test_a_disk_that_cannot_be_told_to_write_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    create_once(storage_path(tmp_path / "a"), b"one")
+    assert (tmp_path / "a").read_bytes() == b"one"
+
+
 def test_a_storage_that_takes_no_conditions_is_written_to(object_store: str, monkeypatch) -> None:
     target = storage_path(f"{object_store}/{uuid.uuid4().hex}/owner.json")
     pipe_file = type(target.fs).pipe_file

@@ -42,6 +42,14 @@ def test_a_file_of_the_user_is_named_before_anything_is_sent(infer: Infer, run, 
     assert [(each.name, each.read_text()) for each in out.iterdir()] == [(name, "mine")]
 
 
+def test_a_link_of_the_user_that_leads_nowhere_is_a_file(infer: Infer, run, client, out: Path, name: str) -> None:
+    (out / name).symlink_to(out / "nowhere")
+    with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} is there, and .*Move it away"):
+        run(lambda: infer(requests=TEXTS))
+    assert client.list_files() == []
+    assert (out / name).is_symlink()
+
+
 def test_the_same_in_object_storage(infer: Infer, run, client, object_store: str, name: str) -> None:
     directory = storage_path(f"{object_store}/{uuid.uuid4().hex}")
     directory.fs.pipe_file((directory / name).path, b"mine")
