@@ -10,6 +10,7 @@ from typing import IO, Any, TypeVar
 import msgspec
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+from siliconflow_provider.jobs.files import UnreadableFileError
 from siliconflow_provider.publishing import copy, create_once, publish, writing
 from siliconflow_provider.storage import (
     digest_of,
@@ -119,15 +120,15 @@ class Workspace:
     def read_json(self, name: str, kind: type[T]) -> T | None:
         """Return what a published file holds, or None when there is none.
 
-        :raises ValueError: when it holds something else
+        :raises UnreadableFileError: when it holds something else
         """
         path = self.fetch(name)
         if path is None:
             return None
         try:
             return msgspec.json.decode(path.read_bytes(), type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.url(name)} cannot be read as {kind.__name__}: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UnreadableFileError.of(self.url(name), kind, error) from None
 
     def _local_path(self, name: str) -> Path:
         path = self.local / name

@@ -10,6 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider import workspace
+from siliconflow_provider.jobs.files import UnreadableFileError
 from siliconflow_provider.publishing import publish
 from siliconflow_provider.storage import digest_of, storage_path
 from siliconflow_provider.workspace import Workspace
@@ -110,8 +111,14 @@ def test_json_is_written_for_people_and_read_back(directory: ObjectStoragePath, 
 def test_a_file_that_holds_something_else_is_named(local: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "point.json").write_bytes(content)
     files = Workspace(storage_path(tmp_path), local)
-    with pytest.raises(ValueError, match=r"^file:///.*/point\.json cannot be read as Point: "):
+    with pytest.raises(UnreadableFileError, match=r"^file:///.*/point\.json cannot be read as Point: .* Put back"):
         files.read_json("point.json", Point)
+
+
+def test_one_that_nests_too_deep_is_named_too(local: Path, tmp_path: Path) -> None:
+    (tmp_path / "any.json").write_bytes(b'{"x":' * 100_000)
+    with pytest.raises(UnreadableFileError, match=r"^file:///.*/any\.json cannot be read as dict: "):
+        Workspace(storage_path(tmp_path), local).read_json("any.json", dict)
 
 
 def test_nothing_is_published_that_cannot_be_written_as_json(local: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from tempfile import TemporaryFile
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.api.service_texts import word
 
 log = logging.getLogger(__name__)
 
@@ -40,5 +41,5 @@ def content_of(client: SiliconFlowClient, file_id: str) -> str | None:
             content.seek(0)
             return hashlib.file_digest(content, "sha256").hexdigest()
     except SiliconFlowError as error:
-        log.warning("could not read file %s, so only its id tells what it holds: %s", file_id, error)
+        log.warning("could not read file %s, so only its id tells what it holds: %s", word(file_id), error)
         return None

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, Self, TypeVar
 
 import msgspec
 
+from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.parts import Part
@@ -26,6 +27,26 @@ T = TypeVar("T")
 
 class JobFilesError(ValueError):
     """The files of a job do not fit together."""
+
+    def __init__(self, message: str) -> None:
+        # It names files, and tells of what others have written into them.
+        super().__init__(printable(message))
+
+
+class UnreadableFileError(JobFilesError):
+    """A file of a job is there, and holds something else."""
+
+    @classmethod
+    def of(cls, url: str, kind: type, error: Exception) -> Self:
+        """Return the error of a file.
+
+        :param kind: what it should hold
+        :param error: why it cannot be read so
+        """
+        return cls(
+            f"{url} cannot be read as {kind.__name__}: {error}. Put back what it was; or, where output_path is this "
+            "task's alone, move it away and clear the task, which then looks for what was bought at the service"
+        )
 
 
 class RequestsLostError(ValueError):

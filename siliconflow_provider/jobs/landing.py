@@ -22,6 +22,7 @@ from siliconflow_provider.jobs.files import (
     ROWS,
     Files,
     RequestsLostError,
+    UnreadableFileError,
     own_name,
 )
 from siliconflow_provider.jobs.job import Job, Round
@@ -80,8 +81,14 @@ class Landed:
 
 
 def rows_in(files: Files, name: str) -> Iterator[ResultRow]:
-    """Yield the rows of a file of them; none where there is no such file."""
-    yield from map(msgspec.json.Decoder(ResultRow).decode, files.lines(name))
+    """Yield the rows of a file of them; none where there is no such file.
+
+    :raises UnreadableFileError: when it has other lines
+    """
+    try:
+        yield from map(msgspec.json.Decoder(ResultRow).decode, files.lines(name))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableFileError.of(files.url(name), ResultRow, error) from None
 
 
 def land(

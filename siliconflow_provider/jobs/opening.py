@@ -17,7 +17,7 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.api.service_texts import first_names
+from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, first_names
 from siliconflow_provider.jobs import creation
 from siliconflow_provider.jobs.batches import may_be_of_job, runs_or_has_answered
 from siliconflow_provider.jobs.collection import Validate
@@ -116,8 +116,8 @@ def _changes(files: Files, job: Job, submission: Submission, definition: Mapping
 def _check_owner(files: Files, job: Job, submission: Submission) -> None:
     if job.key not in submission.keys and job.task != submission.label:
         raise OutputTakenError(
-            f"{files.url(JOB)} is the job of another task instance ({job.task}): give each its own output_path, such "
-            "as one with {{ run_id }}, and {{ ti.map_index }} where the task is mapped"
+            f"{files.url(JOB)} is the job of another task instance ({cut(job.task, LONGEST_ERROR)}): give each its own "
+            "output_path, such as one with {{ run_id }}, and {{ ti.map_index }} where the task is mapped"
         )
 
 

@@ -10,6 +10,7 @@ from typing import IO, Any, cast
 
 import msgspec
 
+from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut
 from siliconflow_provider.jobs.files import INTERNAL, MANIFEST, RESULTS, Files, JobFilesError, replaced_name
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,8 @@ class Output:
         owner = self._read_owner()
         if owner is not None and owner != self._owner:
             raise OutputTakenError(
-                f"{self._files.url(OWNER)} says that the directory is that of another task instance ({owner.task}), "
+                f"{self._files.url(OWNER)} says that the directory is that of another task instance "
+                f"({cut(owner.task, LONGEST_ERROR)}), "
                 f"and this one ({self._owner.task}) does not overwrite its files: give each its own output_path, such "
                 "as one with {{ run_id }}, and {{ ti.map_index }} where the task is mapped"
             )

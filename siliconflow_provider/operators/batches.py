@@ -322,7 +322,7 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the two files and return their paths, the counts and the tokens."""
         from siliconflow_provider.jobs.delivery import deliver_results
-        from siliconflow_provider.jobs.ownership import OutputTakenError
+        from siliconflow_provider.jobs.files import JobFilesError
         from siliconflow_provider.operators.identity import identity_label
         from siliconflow_provider.storage import storage_path
         from siliconflow_provider.storage_errors import temporary_disk
@@ -337,7 +337,7 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
             files = Workspace(storage_path(self.output_path), local)
             try:
                 manifest = deliver_results(client, batch, files, identity_label(context))
-            except OutputTakenError as error:
+            except JobFilesError as error:
                 raise OutputPathError(str(error)) from None
         self._log_outcome(batch, manifest)
         return {

@@ -46,3 +46,9 @@ def test_a_file_that_cannot_be_read_is_known_by_its_id(
     control.fault("GET /files", status=403)
     assert content_of(client, "file-x") is None
     assert "could not read file file-x, so only its id tells what it holds: GET /files" in caplog.text
+
+
+def test_an_id_forges_no_line(client: SiliconFlowClient, control: Any, caplog: pytest.LogCaptureFixture) -> None:
+    control.fault("GET /files", status=403)
+    assert content_of(client, "file-x\nERROR forged \x1b[2J") is None
+    assert "could not read file file-x\\nERROR forged \\x1b[2J, so only its id" in caplog.text

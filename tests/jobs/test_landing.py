@@ -10,9 +10,9 @@ import pytest
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.jobs.answers import ResultRow
 from siliconflow_provider.jobs.collection import Answers
-from siliconflow_provider.jobs.files import RequestsLostError
+from siliconflow_provider.jobs.files import RequestsLostError, UnreadableFileError
 from siliconflow_provider.jobs.job import Job, Round
-from siliconflow_provider.jobs.landing import Landed, land
+from siliconflow_provider.jobs.landing import Landed, land, rows_in
 from siliconflow_provider.jobs.ownership import OutputTakenError
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.workspace import Workspace
@@ -138,3 +138,10 @@ def test_the_manifest_comes_last(landed: Any, out: Path) -> None:
     with pytest.raises(OutputTakenError, match=r"results\.jsonl"):
         landed()
     assert not (out / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("line", [b"mine", b"{}", b"[" * 100_000, b'{"custom_id": "\xff"}'], ids=range(4))
+def test_a_file_with_other_lines_than_rows_is_named(workspace: Files, out: Path, line: bytes) -> None:
+    (out / "rows").write_bytes(line)
+    with pytest.raises(UnreadableFileError, match=r"^file://.*/rows cannot be read as ResultRow: .* Put back"):
+        list(rows_in(workspace(), "rows"))

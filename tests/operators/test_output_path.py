@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from siliconflow_provider.exceptions import OutputPathError
+from siliconflow_provider.exceptions import JobDefinitionError, OutputPathError
 from siliconflow_provider.jobs.ownership import Output, OutputTakenError
 from siliconflow_provider.operators.batches import DownloadResultsOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
@@ -194,3 +195,67 @@ def test_a_job_that_an_earlier_version_began_goes_on(infer: Infer, run, client, 
     shutil.rmtree(out / "_siliconflow" / "written")
     assert run(lambda: infer(requests=TEXTS)) == summary
     assert len(list(client.list_batches())) == 1
+
+
+@pytest.mark.parametrize("damaged", ["owner.json", "job.json", "creates/*.json"])
+def test_a_damaged_file_of_the_task_is_named_with_what_to_do(
+    infer: Infer, run, client, context, out: Path, damaged: str
+) -> None:
+    summary = run(lambda: infer(requests=TEXTS, max_rounds=2))
+    (path,) = (out / "_siliconflow").glob(damaged)
+    content = path.read_bytes()
+    path.write_bytes(b"")
+    (out / "manifest.json").rename(out / "moved")
+    for _ in range(2):
+        with pytest.raises(JobDefinitionError, match=rf"{path.name} cannot be read as .*: .* Put back what it was"):
+            run(lambda: infer(requests=TEXTS))
+        context["ti"].clear()
+    if damaged == "owner.json":
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    assert run(lambda: infer(requests=TEXTS)) == summary
+    assert len(list(client.list_batches())) == 1
+
+
+def test_a_download_names_it_too(infer: Infer, run, client, context, tmp_path: Path) -> None:
+    run(lambda: infer(requests=TEXTS))
+    (batch,) = client.list_batches()
+    (tmp_path / "other" / "_siliconflow").mkdir(parents=True)
+    (tmp_path / "other" / "_siliconflow" / "owner.json").touch()
+    download = DownloadResultsOperator(task_id="d", batch_id=batch.id, output_path=str(tmp_path / "other"))
+    with pytest.raises(OutputPathError, match=r"owner\.json cannot be read as Owner: .* Put back what it was"):
+        download.execute(context)
+
+
+FORGED = "x\n[2026-11-26] ERROR forged \x1b[2J\u202e"
+
+
+@pytest.mark.parametrize("forged", ["owner.json", "job.json", "creates/*.json"])
+def test_what_others_have_written_forges_no_line(infer: Infer, run, out: Path, forged: str) -> None:
+    run(lambda: infer(requests=TEXTS))
+    (path,) = (out / "_siliconflow").glob(forged)
+    if path.parent.name == "creates":
+        path.unlink()
+        path.with_name(f"{FORGED}.json").write_text("{}")
+        (out / "manifest.json").rename(out / "moved")
+    else:
+        (out / "_siliconflow" / "owner.json").unlink()
+        path.write_text(
+            json.dumps({**(json.loads(path.read_text()) if path.exists() else {}), "task": FORGED, "key": "k"})
+        )
+    with pytest.raises((OutputPathError, JobDefinitionError), match="forged") as caught:
+        run(lambda: infer(requests=TEXTS))
+    assert r"x\n[2026-11-26] ERROR forged \x1b[2J\u202e" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["owner.json", "job.json"])
+def test_a_name_of_any_length_is_cut(infer: Infer, run, out: Path, name: str) -> None:
+    run(lambda: infer(requests=TEXTS))
+    (out / "_siliconflow" / "owner.json").unlink()
+    there = json.loads((out / "_siliconflow" / "job.json").read_text())
+    (out / "_siliconflow" / name).write_text(json.dumps({**there, "key": "k", "task": "x" * 1_000_000}))
+    with pytest.raises(OutputPathError, match=r"another task instance \(x+\.\.\. \([0-9,]+ more") as caught:
+        run(lambda: infer(requests=TEXTS))
+    assert len(str(caught.value)) < 5_000
