@@ -115,9 +115,9 @@ class Output:
         if owner is not None and owner != self._owner:
             raise OutputTakenError(
                 f"{self._files.url(OWNER)} says that the directory is that of another task instance "
-                f"({cut(owner.task, LONGEST_ERROR)}), "
-                f"and this one ({self._owner.task}) does not overwrite its files: give each its own output_path, such "
-                "as one with {{ run_id }}, and {{ ti.map_index }} where the task is mapped"
+                f"({cut(owner.task, LONGEST_ERROR)}), and this one ({self._owner.task}) does not overwrite its files: "
+                "give each its own output_path, such as one with {{ run_id }}, and {{ ti.map_index }} where the task "
+                "is mapped, and clear this task alone, which buys nothing that was bought already"
             )
 
     def _is_of_an_earlier_version(self, *, is_ours: bool) -> bool:
@@ -129,9 +129,9 @@ class Output:
         for name in names:
             if not self._is_written(name, written):
                 raise OutputTakenError(
-                    f"{self._files.url(name)} is there, and it is not as this task instance ({self._owner.task}) wrote "
-                    "it, if it did: it is not overwritten. Move it away and clear the task, which buys nothing that "
-                    "was bought already, or give another output_path"
+                    f"{self._files.url(name)} is there, and this task ({self._owner.task}) has not written it, or it was "
+                    "changed since: it is not overwritten. Move it away, or give another output_path, and clear the "
+                    "task, which buys nothing that was bought already"
                 )
 
     def _is_written(self, name: str, written: Collection[str]) -> bool:

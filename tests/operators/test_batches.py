@@ -468,7 +468,7 @@ class TestDownloadResults:
         clock.advance(200)
         path = local(download(batch.id).execute(context)["results_path"])
         path.write_text("scored")
-        with pytest.raises(OutputPathError, match=r"results\.jsonl is there, and it is not as this task instance"):
+        with pytest.raises(OutputPathError, match=r"results\.jsonl is there, and this task"):
             download(batch.id).execute(context)
         assert path.read_text() == "scored"
 

@@ -74,7 +74,7 @@ def test_a_file_that_comes_while_the_job_runs_is_kept(infer: Infer, run, client,
 def test_results_that_somebody_has_changed_are_kept(infer: Infer, run, out: Path, name: str) -> None:
     run(lambda: infer(requests=TEXTS))
     (out / name).write_text("scored")
-    with pytest.raises(OutputPathError, match=f"{name} is there, and it is not as this task instance"):
+    with pytest.raises(OutputPathError, match=f"{name} is there, and this task"):
         run(lambda: infer(requests=TEXTS))
     assert (out / name).read_text() == "scored"
 
@@ -95,7 +95,7 @@ def test_a_correction_that_leaves_the_size_is_kept(
     run(lambda: infer(requests=TEXTS, output_path=str(directory)))
     content = corrected(directory / name)
     for _ in range(2):
-        with pytest.raises(OutputPathError, match=f"{name} is there, and it is not as this task instance"):
+        with pytest.raises(OutputPathError, match=f"{name} is there, and this task"):
             run(lambda: infer(requests=TEXTS, output_path=str(directory)))
         context["ti"].clear()
     assert (directory / name).fs.cat_file((directory / name).path) == content
@@ -108,7 +108,7 @@ def test_one_that_comes_while_the_results_are_replaced_is_kept(out: Path, tmp_pa
     output.write_manifest({"counts": "succeeded"})
     output.claim(is_ours=False)
     content = corrected(storage_path(out / "manifest.json"))
-    with pytest.raises(OutputTakenError, match=r"manifest\.json is there, and it is not as this task instance"):
+    with pytest.raises(OutputTakenError, match=r"manifest\.json is there, and this task"):
         output.write_manifest({})
     assert (out / "manifest.json").read_bytes() == content
 
@@ -121,7 +121,7 @@ def test_without_the_owner_a_file_of_the_user_is_still_told(
     run(lambda: infer(requests=TEXTS))
     (out / name).write_bytes(content.ljust((out / name).stat().st_size, b" ") if content else b"")
     (out / "_siliconflow" / "owner.json").unlink()
-    with pytest.raises(OutputPathError, match=f"{name} is there, and it is not as this task instance"):
+    with pytest.raises(OutputPathError, match=f"{name} is there, and this task"):
         run(lambda: infer(requests=TEXTS))
     assert (out / name).read_bytes().strip() == content
 
