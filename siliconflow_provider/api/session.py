@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -124,6 +125,8 @@ class Session(requests.Session):
         self._results = results or ResultHosts(auth.base_url)
         for scheme in ("http://", "https://"):
             self.mount(scheme, OwnAdapter(auth.api_key, self._results.check_peer))
+        # The API needs none, and a server could have thousands kept.
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # What can be unpacked a piece at a time.
         self.headers["Accept-Encoding"] = "gzip"
         self.auth = auth
@@ -167,7 +170,6 @@ class Session(requests.Session):
         redirected.prepare_url(target, None)
         if origin(redirected.url or "") != self._api_origin:
             redirected.headers.pop("Authorization", None)
-            redirected.headers.pop("Cookie", None)
         return redirected
 
     def get_redirect_target(self, resp: requests.Response) -> None:

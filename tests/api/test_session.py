@@ -151,9 +151,20 @@ def test_a_session_leaves_its_key_behind_when_redirected_away_and_back(server: A
 def test_the_key_stays_with_its_origin_when_redirected(url: str, kept: bool) -> None:
     session = Session(BearerAuth("sk-abc", "https://api.siliconflow.com/v1"))
     asked = session.prepare_request(requests.Request("GET", "https://api.siliconflow.com/v1/files"))
-    asked.headers["Cookie"] = "a=b"
     redirected = session._redirected(asked, url)
-    assert ("Authorization" in redirected.headers) is ("Cookie" in redirected.headers) is kept
+    assert ("Authorization" in redirected.headers) is kept
+
+
+def test_no_cookie_is_kept(server: Any, key: str) -> None:
+    """A client lives as long as the triggerer."""
+    cookie = "c=1; path=/"
+    server.redirects(f"{server.base_url}/elsewhere").json({}, set_cookie=cookie).json({}, set_cookie=cookie)
+    server.script[0].parts = [server.script[0].parts[0].replace(b"Location", b"Set-Cookie: d=2\r\nLocation", 1)]
+    session = Session(BearerAuth(key, server.base_url))
+    for _ in range(2):
+        session.get(f"{server.base_url}/files", timeout=5)
+    assert len(session.cookies) == 0
+    assert [each.headers.get("cookie") for each in server.received] == [None] * 3
 
 
 @pytest.mark.parametrize("location", ["http://[", "http://a:99999/", "http://.a/", "\xff"])
