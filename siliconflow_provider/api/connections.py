@@ -111,11 +111,25 @@ class _Lines(io.BufferedReader):
             raise http.client.LineTooLong("chunk size")
         return line
 
+    def read(self, size: int | None = -1) -> bytes:
+        """Return so many bytes; a chunk of less than none would be all that the server ever sends."""
+        if size is None or size < 0:
+            raise http.client.HTTPException("a chunk has less than no bytes, or the body would be read without a limit")
+        return super().read(size)
+
 
 class _Answer(http.client.HTTPResponse):
     def __init__(self, connection: socket.socket, *arguments: Any, **options: Any) -> None:
         super().__init__(connection, *arguments, **options)
         self.fp: Any = _Lines(_TimedReader(self.fp.detach(), connection))  # type: ignore[has-type]
+
+
+class _OptionsWhileThereIsTime(tuple[Any, ...]):
+    """Options for the socket of each address of a host that is tried, as long as the exchange has time for one more."""
+
+    def __iter__(self) -> Iterator[Any]:
+        _exchange().left()
+        return super().__iter__()
 
 
 class _Connection:
@@ -128,15 +142,21 @@ class _Connection:
     debuglevel = 0
     response_class = _Answer
     sock: Any
+    timeout: Any
+    socket_options: Any
     key: Secret
     check_peer: Callable[[str, int, str], None]
     _answered_at = inf
     _sends_headers = False
 
     def _new_conn(self) -> socket.socket:
+        left = _exchange().left()
+        if left < inf:
+            self.timeout = left if self.timeout is None else min(left, self.timeout)
+            self.socket_options = _OptionsWhileThereIsTime(self.socket_options or ())
         connection: socket.socket = super()._new_conn()  # type: ignore[misc]
-        # Behind a proxy it is the proxy that knows the address.
-        if getattr(self, "proxy", None) is None:
+        # Behind a proxy it is the proxy that knows the address; a connection through SOCKS does not call it one.
+        if getattr(self, "proxy", None) is None and not hasattr(self, "_socks_options"):
             try:
                 self.check_peer(self.host, self.port, connection.getpeername()[0])  # type: ignore[attr-defined]
             except BaseException:

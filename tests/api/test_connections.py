@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import importlib
 import io
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import repeat
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,3 +125,61 @@ def test_nobody_but_the_service_has_the_key(server: Any, brief: SiliconFlowClien
     assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
     assert content in server.received[1].body
     assert [each["Authorization"] for each in seen] == ["Bearer ***"] * 2
+
+
+@pytest.mark.parametrize("size", [b"-1", b"-2", b"-7fffffff;a=b"])
+def test_a_chunk_of_less_than_nothing_is_no_chunk(
+    server: Any, brief: SiliconFlowClient, peak_of: Any, size: bytes
+) -> None:
+    """One byte less than nothing stands for all there is."""
+    server.raw(CHUNKED + size + b"\r\n", *repeat(bytes(1 << 20), 20))
+
+    def ask() -> None:
+        with pytest.raises(errors.AnswerLostError, match="chunk"):
+            brief.get_batch("batch_1")
+
+    assert peak_of(ask) < 4 << 20
+
+
+def test_connecting_to_many_addresses_is_part_of_the_time(
+    brief: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}", 9)) for last in range(1, 101)]
+    tried: list[float] = []
+
+    def connect(connection: socket.socket, address: Any) -> None:
+        tried.append(connection.gettimeout() or 0.0)
+        time.sleep(SECONDS / 2)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: dead)
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    with pytest.raises(errors.ConnectionFailedError, match=r"no connection .* longer than 0.3 s"):
+        brief.get_batch("batch_1")
+    assert 1 <= len(tried) <= 3
+    assert max(tried) <= SECONDS
+
+
+def test_results_come_through_a_socks_proxy(server: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """Its other end is a name, which the proxy looks up."""
+
+    class ThroughProxy(socket.socket):
+        def getpeername(self) -> Any:
+            return "bucket.example.com", 80
+
+    def connect(*_: Any, **__: Any) -> socket.socket:
+        connection = ThroughProxy()
+        connection.connect(("127.0.0.1", server.port))
+        return connection
+
+    names = ("PROXY_TYPE_SOCKS4", "PROXY_TYPE_SOCKS5")
+    parts = {"create_connection": connect, "ProxyError": OSError, **dict.fromkeys(names, 2)}
+    monkeypatch.setitem(sys.modules, "socks", SimpleNamespace(**parts))
+    monkeypatch.delitem(sys.modules, "urllib3.contrib.socks", raising=False)
+    contrib = importlib.import_module("urllib3.contrib.socks")
+    monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", contrib)
+    monkeypatch.setattr("requests.adapters.SOCKSProxyManager", contrib.SOCKSProxyManager)
+    monkeypatch.setenv("HTTP_PROXY", "socks5h://127.0.0.1:1")
+    server.text("result")
+    client = SiliconFlowClient(key, "http://api.example.com/v1", max_retries=0)
+    assert client.download("http://bucket.example.com/a?Signature=b", io.BytesIO()) == 6
