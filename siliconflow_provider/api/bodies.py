@@ -66,11 +66,15 @@ def start_of_body(response: requests.Response, size: int) -> bytes:
 
 
 def _unpacked(packed: Iterator[bytes], size: int) -> Iterator[bytes]:
-    # These window bits stand for gzip and zlib.
-    unpacker, has_begun = zlib.decompressobj(47), False
+    unpacker, has_begun = _unpacker(), False
     for piece in packed:
-        # What follows the end of a packed body is padding.
-        while piece and not unpacker.eof:
+        while piece:
+            if unpacker.eof:
+                # A body may be packed in several parts one after the other; zeros behind them are padding.
+                piece = piece.lstrip(b"\0")
+                if not piece:
+                    break
+                unpacker = _unpacker()
             has_begun = True
             try:
                 unpacked = unpacker.decompress(piece, size)
@@ -78,8 +82,13 @@ def _unpacked(packed: Iterator[bytes], size: int) -> Iterator[bytes]:
                 raise DecodeError(f"the body cannot be unpacked: {error}") from None
             if unpacked:
                 yield unpacked
-            piece = unpacker.unconsumed_tail
+            piece = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
         while not unpacker.eof and (unpacked := unpacker.decompress(b"", size)):
             yield unpacked
     if has_begun and not unpacker.eof:
         raise ProtocolError("the packed body ended too early", IncompleteRead(b""))
+
+
+def _unpacker() -> zlib._Decompress:
+    # These window bits stand for gzip and zlib.
+    return zlib.decompressobj(47)

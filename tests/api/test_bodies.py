@@ -30,6 +30,8 @@ def once(server: Any, key: str, held_time: Any) -> SiliconFlowClient:
         (gzip.compress, "x-gzip"),
         (zlib.compress, "deflate"),
         (lambda body: gzip.compress(body) + b"\0\0", "gzip"),
+        (lambda body: gzip.compress(body[:10]) + gzip.compress(b"") + bytes(3) + gzip.compress(body[10:]), "gzip"),
+        (lambda body: b"".join(gzip.compress(body[start : start + 99]) for start in range(0, len(body), 99)), "gzip"),
         (bytes, "identity"),
     ],
 )
@@ -54,6 +56,22 @@ def test_a_packed_answer_that_ends_too_early_is_incomplete(server: Any, once: Si
     server.text(gzip.compress(bytes(range(256)) * 9)[:-cut], content_encoding="gzip")
     with pytest.raises(errors.IncompleteBodyError):
         once.get_batch("batch_1")
+
+
+@pytest.mark.parametrize("rest", [gzip.compress(b"{}")[:-3], b"\0x", b"rest"], ids=["cut", "padded", "text"])
+def test_what_follows_a_packed_body_and_is_none_is_no_success(
+    server: Any, once: SiliconFlowClient, rest: bytes
+) -> None:
+    server.text(gzip.compress(b"{}\n") + rest, content_encoding="gzip")
+    with pytest.raises(errors.AnswerLostError):
+        once.download("file-1", io.BytesIO())
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_packed_members_are_all_read_wherever_the_pieces_end(size: int) -> None:
+    packed = b"".join(map(gzip.compress, (b"one\n", b"", b"two\n"))) + bytes(20)
+    pieces = iter([packed[start : start + size] for start in range(0, len(packed), size)])
+    assert b"".join(bodies._unpacked(pieces, 2)) == b"one\ntwo\n"
 
 
 @pytest.mark.parametrize("status", [200, 400, 302])
