@@ -6,16 +6,21 @@ import zlib
 from collections.abc import Iterator
 from http.client import IncompleteRead
 
+import msgspec
 import requests
 from urllib3.exceptions import DecodeError, ProtocolError
 
 from siliconflow_provider.api.errors import AnswerTooLargeError
+from siliconflow_provider.api.lenient_json import count_of_values
 
 PIECE_BYTES = 65_536
-# An unpaged list of 20,000 batches with long metadata and two signed URLs each has some 50 MB.
-LARGEST_ANSWER = 64 * 1024 * 1024
-# Of so many values, each of which takes some 70 bytes of memory. That list has a million.
-MOST_VALUES = 4_000_000
+# An unpaged list of 20,000 batches with long metadata and two signed URLs each has some 50 MB and a million values.
+# Of those, each takes some 70 bytes of memory, and decoding them holds up all threads.
+LARGEST_LIST = 64 * 1024 * 1024
+MOST_VALUES_OF_LIST = 2_000_000
+# One object, such as a batch with the errors of 5,000 lines.
+LARGEST_OBJECT = 8 * 1024 * 1024
+MOST_VALUES_OF_OBJECT = 300_000
 _PACKED = ("gzip", "x-gzip", "deflate")
 
 
@@ -37,22 +42,33 @@ def pieces_of_body(response: requests.Response, size: int = PIECE_BYTES) -> Iter
     yield from _unpacked(packed, size)
 
 
-def whole_body(response: requests.Response, what: str) -> bytes:
+def whole_body(response: requests.Response, what: str, *, is_list: bool = False) -> bytes:
     """Return a body that is JSON.
 
     :param what: the request in messages
+    :param is_list: whether it may be a list of all that an account has
     :raises AnswerTooLargeError: when it is larger than any answer of the service
     """
+    largest, most_values = (LARGEST_LIST, MOST_VALUES_OF_LIST) if is_list else (LARGEST_OBJECT, MOST_VALUES_OF_OBJECT)
     pieces: list[bytes] = []
     size = values = 0
     for piece in pieces_of_body(response):
         pieces.append(piece)
         size += len(piece)
-        values += piece.count(b",")
-        if size > LARGEST_ANSWER or values > MOST_VALUES:
-            limit = f"{LARGEST_ANSWER:,} bytes" if size > LARGEST_ANSWER else f"{MOST_VALUES:,} values"
+        values += count_of_values(piece)
+        if size > largest or values > most_values:
+            limit = f"{largest:,} bytes" if size > largest else f"{most_values:,} values"
             raise AnswerTooLargeError(f"{what} was answered with more than {limit}: check the base URL")
     return b"".join(pieces)
+
+
+def check_object(text: bytes | msgspec.Raw, what: str) -> None:
+    """Raise AnswerTooLargeError when one object of a list is larger than any of the service."""
+    size = memoryview(text).nbytes
+    # Of fewer bytes, it cannot have as many values.
+    if size > MOST_VALUES_OF_OBJECT and (size > LARGEST_OBJECT or count_of_values(bytes(text)) > MOST_VALUES_OF_OBJECT):
+        limit = f"{LARGEST_OBJECT:,} bytes or {MOST_VALUES_OF_OBJECT:,} values"
+        raise AnswerTooLargeError(f"{what} was answered with a part of more than {limit}: check the base URL")
 
 
 def start_of_body(response: requests.Response, size: int) -> bytes:

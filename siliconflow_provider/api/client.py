@@ -25,7 +25,6 @@ from siliconflow_provider.api.errors import (
     UnreadableAnswerError,
 )
 from siliconflow_provider.api.hidden import Secret, SignedUrl
-from siliconflow_provider.api.lenient_json import decode_page
 from siliconflow_provider.api.limits import check_endpoint, check_file_size, check_id, check_metadata
 from siliconflow_provider.api.models import Account, Batch, File
 from siliconflow_provider.api.session import LONGEST_URL, address
@@ -127,14 +126,14 @@ class SiliconFlowClient:
         """List some of the files that the account keeps: the service may leave out any, and documents no order."""
         items = self._items(self._file_list(), "GET /files")
         # One that cannot be named can at worst be uploaded again, which costs nothing.
-        return [file for item in items if (file := _parsed(File.from_json, item)) is not None]
+        return [file for item in items if (file := self._listed(File.from_json, item)) is not None]
 
     def _file_list(self) -> Any:
         try:
-            return self._get("/files", params={"purpose": "batch", "limit": PAGE_SIZE})
+            return self._get("/files", params={"purpose": "batch", "limit": PAGE_SIZE}, is_list=True)
         except BadRequestError:
             # A service that does not know these parameters.
-            return self._get("/files")
+            return self._get("/files", is_list=True)
 
     def download(self, file_ref: str, fileobj: IO[bytes]) -> int:
         """Write a file's bytes to `fileobj`, streaming, and return their number.
@@ -231,7 +230,7 @@ class SiliconFlowClient:
             known = len(seen)
             for item in items:
                 # One at a time: where the service does not page, this is all that the account has.
-                batch = self._listed_batch(item)
+                batch = self._listed(Batch.from_json, item)
                 if batch is None:
                     item, items = None, []
                     raise self._no_id()
@@ -255,7 +254,7 @@ class SiliconFlowClient:
     def batch_page(self, after: str | None = None) -> tuple[list[Batch], str | None]:
         """Return one page of `list_batches`, and what to ask for the next one with; None when there is none."""
         items, has_more = self._page(after)
-        page = [batch for item in items if (batch := self._listed_batch(item)) is not None]
+        page = [batch for item in items if (batch := self._listed(Batch.from_json, item)) is not None]
         if len(page) < len(items):
             items.clear()
             raise self._no_id()
@@ -266,13 +265,10 @@ class SiliconFlowClient:
         """Return the items of one page, and whether the service says that there are more; None when it does not say."""
         query = {"limit": PAGE_SIZE, **({"after": after} if after else {})}
 
-        def decode(text: bytes) -> Any:
-            return decode_page(text, self._transport.decoded)
-
         def ask() -> tuple[list[Any], bool | None]:
             # Its answer is in no variable here: errors that are reported with theirs would show the signatures in it.
             return self._read_page(
-                self._transport.call("GET", "/batches", params=query, decode=decode), may_be_empty=may_be_empty
+                self._transport.call("GET", "/batches", params=query, is_list=True), may_be_empty=may_be_empty
             )
 
         return self._transport.retry(ask, repeatable=True)
@@ -315,8 +311,8 @@ class SiliconFlowClient:
     def _no_list(self, what: str) -> UnreadableAnswerError:
         return UnreadableAnswerError(f"{what} at {self._host} was answered without a list: check the base URL")
 
-    def _listed_batch(self, item: Any) -> Batch | None:
-        return _parsed(Batch.from_json, self._transport.decoded(bytes(item)) if isinstance(item, msgspec.Raw) else item)
+    def _listed(self, parse: Callable[[Mapping[str, Any]], T], item: Any) -> T | None:
+        return _parsed(parse, self._transport.decoded(bytes(item)) if isinstance(item, msgspec.Raw) else item)
 
     def _no_id(self) -> UnreadableAnswerError:
         # It could be the very batch that is looked for; to pass it over could buy that one again.

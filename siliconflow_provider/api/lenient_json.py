@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable
@@ -13,8 +14,19 @@ import msgspec
 T = TypeVar("T")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+# A list is in the `data` of an object, which may be in the `data` of another one.
+MOST_WRAPPERS = 4
+# What such an object has beside its `data`, in bytes.
+LARGEST_WRAPPER = 65_536
+
+
+class _Data(msgspec.Struct):
+    data: msgspec.Raw = msgspec.Raw()
+
+
 _any_decoder = msgspec.json.Decoder()
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_data_decoder = msgspec.json.Decoder(_Data)
 _items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -26,28 +38,59 @@ def decode_any(text: bytes) -> Any:
     return decode(_any_decoder, text)
 
 
-def decode_page(text: bytes, decode: Callable[[bytes], Any] = decode_any) -> Any:
-    """Return the value of a JSON text, but leave the items of the list in its `data` undecoded, as `msgspec.Raw`.
+def count_of_values(text: bytes) -> int:
+    """Return about how many values a JSON text has; those that are within strings count too."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
-    A list that is not paged has all that an account has, and takes several times the memory once it is decoded.
 
-    :param decode: decodes a text that is no object, or has to be mended, items and all
+def decode_page(
+    text: bytes,
+    decode: Callable[[bytes], Any] = decode_any,
+    check: Callable[[bytes | msgspec.Raw], object] = lambda _: None,
+) -> Any:
+    """Return the value of a JSON text, but leave the items of the list that it is, or has in its `data`, undecoded.
+
+    These are `msgspec.Raw`. A list that is not paged has all that an account has, and takes several times the memory
+    once it is decoded.
+
+    :param decode: decodes all else, and the whole text, items and all, where it has to be mended
+    :param check: called with each item, and with what is going to be decoded; raises when it is too large
     :raises msgspec.DecodeError: when it is not JSON, or nested too deeply
     """
+
+    def checked(part: bytes | msgspec.Raw) -> Any:
+        check(part)
+        return decode(bytes(part))
+
     try:
-        return _page(text)
+        return _page(text.removeprefix(codecs.BOM_UTF8).strip(), checked, check, MOST_WRAPPERS)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return decode(text)
+        return checked(text)
 
 
-def _page(text: bytes | msgspec.Raw) -> dict[str, Any]:
-    fields = _fields_decoder.decode(text)
-    return {name: _data(raw) if name == "data" else _any_decoder.decode(raw) for name, raw in fields.items()}
+def _page(
+    text: bytes | msgspec.Raw,
+    checked: Callable[[bytes | msgspec.Raw], Any],
+    check: Callable[[bytes | msgspec.Raw], object],
+    wrappers: int,
+) -> Any:
+    start = bytes(memoryview(text)[:1])
+    if start == b"[":
+        items = _items_decoder.decode(text)
+        for item in items:
+            check(item)
+        return items
+    # Each wrapper has the whole text looked through once more.
+    if start != b"{" or not wrappers or _beside_data(text) > LARGEST_WRAPPER:
+        return checked(text)
+    return {
+        name: _page(raw, checked, check, wrappers - 1) if name == "data" else checked(raw)
+        for name, raw in _fields_decoder.decode(text).items()
+    }
 
 
-def _data(raw: msgspec.Raw) -> Any:
-    start = bytes(memoryview(raw)[:1])
-    return _items_decoder.decode(raw) if start == b"[" else _page(raw) if start == b"{" else _any_decoder.decode(raw)
+def _beside_data(text: bytes | msgspec.Raw) -> int:
+    return memoryview(text).nbytes - memoryview(_data_decoder.decode(text).data).nbytes
 
 
 def decode(decoder: msgspec.json.Decoder[T], text: bytes) -> T:

@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.addresses import ResultHosts
-from siliconflow_provider.api.bodies import whole_body
+from siliconflow_provider.api.bodies import check_object, whole_body
 from siliconflow_provider.api.connections import Exchange
 from siliconflow_provider.api.errors import (
     BadRequestError,
@@ -23,7 +23,7 @@ from siliconflow_provider.api.errors import (
     UnreadableAnswerError,
 )
 from siliconflow_provider.api.hidden import MASK, Secret, SignedUrl
-from siliconflow_provider.api.lenient_json import decode_any
+from siliconflow_provider.api.lenient_json import decode_any, decode_page
 from siliconflow_provider.api.redaction import SHORTEST_SECRET, query_secrets, quiet_urls, without_queries, without_text
 from siliconflow_provider.api.remedies import LINK_REMEDIES, api_remedies
 from siliconflow_provider.api.retry import pause_before_retry, should_retry
@@ -113,15 +113,15 @@ class Transport:
         is_escaped = self._is_key_secret and b"\\" in text
         return without_text(value, self._api_key.reveal()) if is_escaped else value
 
-    def call(self, method: str, path: str, *, decode: Callable[[bytes], Any] | None = None, **arguments: Any) -> Any:
+    def call(self, method: str, path: str, *, is_list: bool = False, **arguments: Any) -> Any:
         """Make one request to the API and return the decoded JSON answer.
 
-        :param decode: decodes it in place of `decoded`
+        :param is_list: whether it may be large: the items of a list are left undecoded, as `msgspec.Raw`
         :raises SiliconFlowError: for everything but a success
         """
         what = f"{method} {path} at {address(self.base_url)}"
         return self.exchange(
-            method, f"{self.base_url}{path}", what, lambda each: self._read(each, what, decode), **arguments
+            method, f"{self.base_url}{path}", what, lambda each: self._read(each, what, is_list), **arguments
         )
 
     def exchange(
@@ -180,12 +180,17 @@ class Transport:
             raise error.with_traceback(None)  # noqa: B904 - it is the same one
         raise failure
 
-    def _read(self, response: requests.Response, what: str, decode: Callable[[bytes], Any] | None) -> Any:
-        body = whole_body(response, what)
+    def _read(self, response: requests.Response, what: str, is_list: bool) -> Any:
+        def decode(text: bytes) -> Any:
+            if is_list:
+                return decode_page(text, self.decoded, lambda part: check_object(part, what))
+            return self.decoded(text)
+
+        body = whole_body(response, what, is_list=is_list)
         # What an answer repeats, such as in the errors of a batch, ends in logs and events.
         if self._is_key_secret:
             body = body.replace(self._api_key.reveal().encode(), MASK.encode())
-        return _decoded(response, body, what, decode or self.decoded)
+        return _decoded(response, body, what, decode)
 
     def _hiding_secrets(self, error: SiliconFlowError, url: str) -> SiliconFlowError:
         def hidden(value: Any) -> Any:

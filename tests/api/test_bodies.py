@@ -11,6 +11,7 @@ import pytest
 
 from siliconflow_provider.api import bodies, download, errors
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.lenient_json import count_of_values
 
 MEGABYTES = 1 << 20
 BOMB = gzip.compress(b" " * (40 * MEGABYTES), 1)
@@ -78,7 +79,7 @@ def test_packed_members_are_all_read_wherever_the_pieces_end(size: int) -> None:
 def test_an_answer_that_unpacks_without_end_takes_no_memory(
     server: Any, caller: SiliconFlowClient, peak_of: Any, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    monkeypatch.setattr(bodies, "LARGEST_ANSWER", MEGABYTES)
+    monkeypatch.setattr(bodies, "LARGEST_OBJECT", MEGABYTES)
     server.text(BOMB, status, content_encoding="gzip", location="/elsewhere").json("no", 400)
 
     def ask() -> None:
@@ -95,18 +96,18 @@ def test_an_answer_that_unpacks_without_end_takes_no_memory(
 def test_a_create_with_too_large_an_answer_is_uncertain(
     server: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "LARGEST_ANSWER", 1_000)
+    monkeypatch.setattr(bodies, "LARGEST_OBJECT", 1_000)
     server.json({"id": "x" * 2_000})
     with pytest.raises(errors.CreateUncertainError):
         caller.create_batch("file-1")
 
 
-@pytest.mark.parametrize("item", [b"{},", b"[],", b"1,"])
+@pytest.mark.parametrize("item", [b"{},", b"[],", b"1,", b"[", b'{"":', b'{"a":1},'])
 def test_an_answer_of_too_many_values_takes_no_memory(
     server: Any, once: SiliconFlowClient, peak_of: Any, monkeypatch: pytest.MonkeyPatch, item: bytes
 ) -> None:
     """Each takes some 70 bytes, and 2 where it is sent."""
-    monkeypatch.setattr(bodies, "MOST_VALUES", 10_000)
+    monkeypatch.setattr(bodies, "MOST_VALUES_OF_OBJECT", 10_000)
     server.text(gzip.compress(b"[" + item * 2_000_000 + b"0]"), content_encoding="gzip")
 
     def ask() -> None:
@@ -120,8 +121,51 @@ def test_twenty_thousand_batches_without_paging_are_within_the_limits(batch_json
     metadata = {f"{'k' * 20}{number}": "v" * 60 for number in range(16)}
     url = f"https://bucket.example.com/{'p' * 100}?{'s' * 400}"
     item = json.dumps(batch_json(metadata=metadata, output_file_id=url, error_file_id=url))
-    assert 20_000 * (len(item) + 1) < bodies.LARGEST_ANSWER * 1.2
-    assert 20_000 * (item.count(",") + 1) < bodies.MOST_VALUES / 3
+    assert 20_000 * (len(item) + 1) < bodies.LARGEST_LIST * 1.2
+    assert 20_000 * (count_of_values(item.encode()) + 1) < bodies.MOST_VALUES_OF_LIST / 1.5
+
+
+def nested(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+@pytest.mark.parametrize(
+    "wrapped", [b'{"data":[%b]}', b"[%b]", b'\xef\xbb\xbf{"n":NaN,"data":[%b]}', b'{"data":[],"a":[%b]}']
+)
+def test_a_list_may_be_large_but_none_of_its_items(
+    server: Any, once: SiliconFlowClient, batch_json: Any, peak_of: Any, monkeypatch: pytest.MonkeyPatch, wrapped: bytes
+) -> None:
+    """What nests takes some 90 bytes for two, and decoding it holds up all threads."""
+    monkeypatch.setattr(bodies, "MOST_VALUES_OF_OBJECT", 10_000)
+    server.text(wrapped % b",".join([nested(400)] * 500))
+
+    def ask() -> None:
+        with pytest.raises(errors.SiliconFlowError):
+            list(once.list_batches())
+
+    assert peak_of(ask) < 4 * MEGABYTES
+
+
+def test_an_item_of_a_list_has_the_limits_of_an_object(
+    server: Any, once: SiliconFlowClient, batch_json: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "LARGEST_OBJECT", 2_000)
+    monkeypatch.setattr(bodies, "MOST_VALUES_OF_OBJECT", 100)
+    items = [batch_json(f"batch_{number}") for number in range(9)]
+    server.json({"data": items, "has_more": False})
+    assert len(list(once.list_batches())) == 9
+    for bad in (batch_json(errors="x" * 2_000), batch_json(errors=[0] * 200)):
+        server.json({"data": [*items, bad], "has_more": False})
+        with pytest.raises(
+            errors.AnswerTooLargeError, match="answered with a part of more than 2,000 bytes or 100 values"
+        ):
+            list(once.list_batches())
+
+
+def test_a_list_of_files_may_be_large(server: Any, once: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "LARGEST_OBJECT", 2_000)
+    server.json({"data": {"data": [{"id": f"file-{number}"} for number in range(500)]}})
+    assert len(once.list_files()) == 500
 
 
 def test_a_packed_download_takes_no_memory(server: Any, once: SiliconFlowClient, peak_of: Any, tmp_path: Any) -> None:

@@ -50,7 +50,7 @@ PAGE = b'{"object": "list", "data": [{"id": "a"}, {"id": "b"}], "has_more": true
 
 
 @pytest.mark.parametrize(
-    "text", [PAGE, b'{"code": 20000, "data": ' + PAGE + b"}", b"\xef\xbb\xbf" + PAGE], ids=range(3)
+    "text", [PAGE, b'{"code": 20000, "data": ' + PAGE + b"}", b"\xef\xbb\xbf\n" + PAGE], ids=range(3)
 )
 def test_a_page_is_what_it_is_with_its_items_decoded(text: bytes) -> None:
     def decoded(value: Any) -> Any:
@@ -62,9 +62,45 @@ def test_a_page_is_what_it_is_with_its_items_decoded(text: bytes) -> None:
     assert {**page, "data": decoded(page["data"])} == whole
 
 
-@pytest.mark.parametrize("text", [b"[1]", b"null", b'{"data": null}', b'{"data": 7, "n": NaN}', b'{"message": "no"}'])
+@pytest.mark.parametrize("text", [b"1", b"null", b'{"data": null}', b'{"data": 7, "n": NaN}', b'{"message": "no"}'])
 def test_what_is_no_page_is_decoded_as_anything_else(text: bytes) -> None:
     assert decode_page(text) == decode_any(text)
+
+
+def test_the_items_of_a_list_by_itself_are_not_decoded() -> None:
+    assert decode_page(b' [{"id": "a"}, 1]') == [msgspec.Raw(b'{"id": "a"}'), msgspec.Raw(b"1")]
+
+
+def test_a_page_in_many_wrappers_is_not_looked_through_for_each() -> None:
+    decoded: list[bytes] = []
+    text = b'{"data": ' * 400 + b"1" + b"}" * 400
+    decode_page(text, lambda part: decoded.append(part))
+    assert [len(text) - len(each) for each in decoded] == [4 * len(b'{"data": }')]
+
+
+def test_an_object_of_many_fields_is_no_page() -> None:
+    text = b'{"data": [1], %b}' % b", ".join(b'"%d": 1' % number for number in range(10_000))
+    decoded: list[bytes] = []
+    decode_page(text, lambda part: decoded.append(part))
+    assert decoded == [text]
+
+
+def test_what_is_too_large_is_not_decoded() -> None:
+    def check(part: bytes | msgspec.Raw) -> None:
+        if len(bytes(part)) > 30:
+            raise OverflowError
+
+    assert decode_page(PAGE, check=check)["has_more"] is True
+    long = b'"' + b"x" * 30 + b'"'
+    for text in (
+        b'{"data": [%b]}',
+        b'{"data": [1], "more": %b}',
+        b'{"data": [1], "a": NaN, "more": %b}',
+        b"[%b]",
+        b"%b",
+    ):
+        with pytest.raises(OverflowError):
+            decode_page(text % long, lambda part: pytest.fail("it was decoded") if long in part else 1, check)
 
 
 def test_the_items_of_a_page_take_little_beside_its_text() -> None:
