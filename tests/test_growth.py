@@ -13,6 +13,7 @@ import requests
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.errors import ServerError
+from siliconflow_provider.api.known_secrets import KnownSecrets
 from siliconflow_provider.api.lenient_json import decode_any
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.redaction import query_secrets, without_queries
@@ -28,6 +29,7 @@ MOST_GROWTH = 3.0
 # Shorter times say nothing, and with more than a few 10 kB it is memory that is slow.
 SHORTEST_SECONDS, MOST_WORDS = 0.002, 8_000
 SCHEMA = OutputSchema(list[int])
+SECRETS = KnownSecrets(["a" * 40 + "b", "1" * 40, "{" * 40])
 
 
 def refused(body: str, header: str = "") -> None:
@@ -60,6 +62,9 @@ READERS: dict[str, Callable[[str], Any]] = {
     "queries": without_queries,
     "errors of a batch": lambda text: Batch.from_json({"id": "b", "errors": [text, {"message": text, "line": text}]}),
     "secrets": lambda text: query_secrets(f"http://a/?{text}"),
+    "known secrets": SECRETS.hidden,
+    "known secrets in JSON": lambda text: SECRETS.hidden_in_value([text.replace("\ud800", "")], b"\\"),
+    "a redirect's secrets": lambda text: KnownSecrets(query_secrets(f"http://a/?{text}")).hidden(text),
     "an error body": refused,
     "an error page": lambda text: refused(f"<{text}"),
     "an error's reason": lambda text: from_exception(ValueError(text), "GET", was_sent=False),
@@ -78,7 +83,8 @@ READERS: dict[str, Callable[[str], Any]] = {
 WORDS = (
     "http://", "http://a?", "http:\\/\\/", "?", "?a=", "a", "=", "&a=", "\n", " ", "\t\n", "`", "```", "```json", "{",
     "{a", "}", "[", "[0,", '"', "\\", "\\u", "<", "<title>", "<Message>x</", "//", "//:", ":", "@", "1", "1.", "-",
-    "1,", "Mon, ", "(", "\ud800", "é",
+    "1,", "Mon, ", "(", "\ud800", "é", "//:@", "@:", "token", "token=", "sig%3D", "signature%2525", "%25",
+    "&token=abcdefgh", ">",
 )  # fmt: skip
 
 

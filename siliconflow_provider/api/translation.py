@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+import string
+from collections.abc import Callable, Mapping
 from http.client import IncompleteRead
 from typing import Any
 
@@ -32,16 +33,22 @@ REQUEST_ID_HEADERS = ("x-siliconcloud-trace-id", "x-request-id")
 LONGEST_MESSAGE = 500
 LARGEST_ERROR_BODY = 65_536
 LARGEST_CODE = 2**53
+# Of a text that has been cut, what is left of a secret would not be recognized: each is hidden before it is cut.
+Hide = Callable[[str], str]
+_AROUND_PAGES = string.whitespace + "\ufeff"
 
 
-def from_exception(error: Exception, what: str, place: str = "the base URL", *, was_sent: bool) -> SiliconFlowError:
+def from_exception(
+    error: Exception, what: str, place: str = "the base URL", *, was_sent: bool, hide: Hide = without_queries
+) -> SiliconFlowError:
     """Return our error for an exception of requests or urllib3.
 
     :param what: the request and its host, without a query
     :param place: where the host is set, for the remedy
     :param was_sent: whether anything of the request may have reached the service
+    :param hide: takes secrets out of a text
     """
-    reason = _root_reason(error)
+    reason = _root_reason(error, hide)
     chain = _chain(error)
     if any(isinstance(each, ssl.SSLCertVerificationError) for each in chain):
         return CertificateError(
@@ -57,40 +64,52 @@ def from_exception(error: Exception, what: str, place: str = "the base URL", *, 
     return kind(f"{what}: sent, but no whole answer came back ({reason})")
 
 
-def from_response(response: requests.Response, what: str, remedies: Mapping[int, str]) -> SiliconFlowError:
+def from_response(
+    response: requests.Response, what: str, remedies: Mapping[int, str], hide: Hide = without_queries
+) -> SiliconFlowError:
     """Return our error for an answer that is not a success; reads its body.
 
     :param remedies: by HTTP status
+    :param hide: takes secrets out of a text
     """
-    body = _decoded_body(response)
-    return refusal(response, what, body, error_class(response.status_code), remedies.get(response.status_code))
+    body, status = _decoded_body(response), response.status_code
+    return refusal(response, what, body, error_class(status), remedies.get(status), hide=hide)
 
 
 def refusal(
-    response: requests.Response, what: str, body: Any, kind: type[SiliconFlowError], remedy: str | None = None
+    response: requests.Response,
+    what: str,
+    body: Any,
+    kind: type[SiliconFlowError],
+    remedy: str | None = None,
+    *,
+    hide: Hide = without_queries,
 ) -> SiliconFlowError:
-    """Return an error of this kind with what the answer's body and headers say."""
-    said = _message(body) or without_queries(response.reason or "") or "no reason given"
+    """Return an error of this kind with what the answer's body and headers say.
+
+    :param hide: takes secrets out of a text
+    """
+    said = _message(body, hide) or hide(response.reason or "") or "no reason given"
     return kind(
         f"{what} was refused: {said}{f': {remedy}' if remedy else ''}",
         status=response.status_code,
-        code=_code(body),
-        request_id=request_id(response),
+        code=_code(body, hide),
+        request_id=request_id(response, hide),
         retry_after=parse_retry_after(response.headers.get("Retry-After"), clock.now()),
     )
 
 
-def request_id(response: requests.Response) -> str | None:
+def request_id(response: requests.Response, hide: Hide = without_queries) -> str | None:
     """Return the id under which the service's support finds this request."""
     found = (response.headers[each] for each in REQUEST_ID_HEADERS if each in response.headers)
-    return next((word(without_queries(each)) for each in found), None)
+    return next((word(hide(each)) for each in found), None)
 
 
-def _code(body: Any) -> int | str | None:
+def _code(body: Any, hide: Hide) -> int | str | None:
     code = body.get("code") if isinstance(body, dict) else None
     if isinstance(code, int) and abs(code) < LARGEST_CODE:
         return code
-    return word(without_queries(str(code))) if isinstance(code, (int, str)) else None
+    return word(hide(str(code))) if isinstance(code, (int, str)) else None
 
 
 def _decoded_body(response: requests.Response) -> Any:
@@ -105,17 +124,17 @@ def _decoded_body(response: requests.Response) -> Any:
         return body.decode("utf-8", "replace")
 
 
-def _message(body: Any) -> str:
+def _message(body: Any, hide: Hide) -> str:
     """Find the sentence in an error body: a JSON string, an object, or a page of HTML or XML."""
     if isinstance(body, dict):
         inner = body.get("error")
         body = body.get("message") or (inner.get("message") if isinstance(inner, dict) else inner) or ""
-    text = text_of(body or "").strip()
+    text = text_of(body or "").strip(_AROUND_PAGES)
     if text.startswith("<"):
         # Object stores repeat the signature in their XML, so only these elements are shown.
         found = re.search(r"<(?:Message|title)>([^<]*)</(?:Message|title)>", text)
         text = found.group(1).strip() if found else ""
-    return cut_between_words(without_queries(text), LONGEST_MESSAGE)
+    return cut_between_words(hide(text), LONGEST_MESSAGE)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -129,10 +148,10 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-def _root_reason(error: Exception) -> str:
+def _root_reason(error: Exception, hide: Hide) -> str:
     root = _chain(error)[-1]
     text = getattr(root, "strerror", None) or str(root)
     # Texts of urllib3 may hold a URL without its host or with a scheme of its own.
-    text = re.sub(r"\?\S+", "?...", str(text))
+    text = re.sub(r"\?\S+", "?...", hide(str(text)))
     text = re.sub(r"//[^/@\s]*@", "//***@", text)
     return f"{type(root).__name__}: {text}" if text else type(root).__name__

@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import pendulum
@@ -23,12 +24,22 @@ from siliconflow_provider.api.errors import (
     UnreadableAnswerError,
 )
 from siliconflow_provider.api.hidden import MASK, Secret, SignedUrl
+from siliconflow_provider.api.known_secrets import KnownSecrets
 from siliconflow_provider.api.lenient_json import decode_any, decode_page
-from siliconflow_provider.api.redaction import SHORTEST_SECRET, query_secrets, quiet_urls, without_queries, without_text
+from siliconflow_provider.api.redaction import SHORTEST_SECRET, query_secrets, quiet_urls, without_queries
 from siliconflow_provider.api.remedies import LINK_REMEDIES, api_remedies
 from siliconflow_provider.api.retry import pause_before_retry, should_retry
-from siliconflow_provider.api.session import BearerAuth, NoAuth, Session, address, checked_base_url, checked_key
-from siliconflow_provider.api.translation import from_exception, from_response, refusal, request_id
+from siliconflow_provider.api.session import (
+    BearerAuth,
+    NoAuth,
+    Session,
+    address,
+    checked_base_url,
+    checked_key,
+    origin,
+    redirect_target,
+)
+from siliconflow_provider.api.translation import Hide, from_exception, from_response, refusal, request_id
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +77,7 @@ class Transport:
         self._api_key = checked_key(api_key)
         # A word for a key, as local servers take it, is no secret, and may be part of any text.
         self._is_key_secret = len(self._api_key.reveal()) >= SHORTEST_SECRET
+        self._secrets = KnownSecrets([self._api_key.reveal()])
         self.base_url = checked_base_url(base_url)
         if not timeout > 0:
             raise InvalidRequestError(f"timeout is {timeout}: give a positive number of seconds")
@@ -82,7 +94,7 @@ class Transport:
 
     def without_secrets(self, text: str) -> str:
         """Return a text without the key and without the queries of URLs."""
-        return without_queries(text.replace(self._api_key.reveal(), MASK) if self._is_key_secret else text)
+        return without_queries(self._secrets.hidden(text))
 
     def retry(self, action: Callable[[], T], *, repeatable: bool, progressed: Callable[[], bool] = lambda: False) -> T:
         """Run an action, and again after a pause while it fails in a way that may heal.
@@ -109,9 +121,7 @@ class Transport:
 
         :raises msgspec.DecodeError: when it is not JSON, or nested too deeply
         """
-        value = decode_any(text)
-        is_escaped = self._is_key_secret and b"\\" in text
-        return without_text(value, self._api_key.reveal()) if is_escaped else value
+        return self._secrets.hidden_in_value(decode_any(text), text)
 
     def call(self, method: str, path: str, *, is_list: bool = False, **arguments: Any) -> Any:
         """Make one request to the API and return the decoded JSON answer.
@@ -143,7 +153,16 @@ class Transport:
         :raises SiliconFlowError: when it could not be sent, was refused, or broke off while it was read
         """
         url, place = SignedUrl(url), self._place if with_key else "the link"
+        redirects: list[SignedUrl] = []
+
+        def note(response: requests.Response, **_: Any) -> None:
+            redirects.extend(filter(None, [redirect_target(response)]))
+
+        def hide(text: str) -> str:
+            return without_queries(self._secrets_of(url, *redirects).hidden(text))
+
         arguments |= {"stream": True, "timeout": self._timeout, "allow_redirects": method == "GET"}
+        arguments["hooks"] = {"response": [*self._session.hooks["response"], note]}
         if not with_key:
             arguments["auth"] = NoAuth()
         exchange = Exchange(self._exchange_seconds, 1 / SLOWEST_BYTES_PER_SECOND if has_file else 0.0)
@@ -151,20 +170,28 @@ class Transport:
             with (
                 quiet_urls(),
                 exchange.under_way(),
-                self._sent(exchange, method, url, what, place, arguments) as response,
+                self._sent(exchange, method, url, what, place, arguments, hide) as response,
             ):
                 if 200 <= response.status_code < 300:
                     return read(response)
-                failure = from_response(response, what, self._remedies if with_key else LINK_REMEDIES)
+                is_link = not with_key or (has_file and any(map(self._is_elsewhere, redirects)))
+                failure = from_response(response, what, LINK_REMEDIES if is_link else self._remedies, hide)
         except (requests.exceptions.RequestException, HTTPError) as error:
-            failure = from_exception(error, what, place, was_sent=True)
+            failure = from_exception(error, what, place, was_sent=True, hide=hide)
         except SiliconFlowError as error:
             failure = error
         # Raised outside of the handlers and without the frames below: they could show a signed URL.
-        raise self._hiding_secrets(failure, url).with_traceback(None)
+        raise _without(self._secrets_of(url, *redirects), failure).with_traceback(None)
 
     def _sent(
-        self, exchange: Exchange, method: str, url: str, what: str, place: str, arguments: dict[str, Any]
+        self,
+        exchange: Exchange,
+        method: str,
+        url: str,
+        what: str,
+        place: str,
+        arguments: dict[str, Any],
+        hide: Hide,
     ) -> requests.Response:
         """Send a request and return its response, of which only the head has been read."""
         try:
@@ -173,7 +200,7 @@ class Transport:
             failure = error
         except Exception as error:
             # Also what requests lets through, such as for a proxy that it cannot use.
-            failure = from_exception(error, what, place, was_sent=exchange.has_begun)
+            failure = from_exception(error, what, place, was_sent=exchange.has_begun, hide=hide)
         except BaseException as error:
             # Such as Airflow's timeout of a task.
             error.__context__ = None
@@ -190,19 +217,25 @@ class Transport:
         # What an answer repeats, such as in the errors of a batch, ends in logs and events.
         if self._is_key_secret:
             body = body.replace(self._api_key.reveal().encode(), MASK.encode())
-        return _decoded(response, body, what, decode)
+        return _decoded(response, body, what, decode, self.without_secrets)
 
-    def _hiding_secrets(self, error: SiliconFlowError, url: str) -> SiliconFlowError:
-        def hidden(value: Any) -> Any:
-            for secret in (self._api_key, *map(Secret, query_secrets(url))):
-                value = value.replace(secret.reveal(), MASK) if isinstance(value, str) else value
-            return value
+    def _is_elsewhere(self, url: str) -> bool:
+        """Whether a redirect leads to where the results are, away from the API."""
+        is_below = urlsplit(url).path.startswith(f"{urlsplit(self.base_url).path}/")
+        return origin(url) != origin(self.base_url) or not is_below
 
-        error.code, error.request_id = hidden(error.code), hidden(error.request_id)
-        return error.reworded(hidden(error.message))
+    def _secrets_of(self, *urls: str) -> KnownSecrets:
+        return self._secrets.with_more(secret for url in urls for secret in query_secrets(url))
 
 
-def _decoded(response: requests.Response, body: bytes, what: str, decode: Callable[[bytes], Any]) -> Any:
+def _without(secrets: KnownSecrets, error: SiliconFlowError) -> SiliconFlowError:
+    """Return an error whose own texts show no secret; those of the service have been hidden before they were cut."""
+    error.code = secrets.hidden(error.code) if isinstance(error.code, str) else error.code
+    error.request_id = secrets.hidden(error.request_id) if error.request_id else error.request_id
+    return error.reworded(secrets.hidden(error.message))
+
+
+def _decoded(response: requests.Response, body: bytes, what: str, decode: Callable[[bytes], Any], hide: Hide) -> Any:
     try:
         answer = decode(body)
     except msgspec.DecodeError:
@@ -211,8 +244,8 @@ def _decoded(response: requests.Response, body: bytes, what: str, decode: Callab
         raise UnreadableAnswerError(
             f"{what} was answered with {len(body)} bytes that are not JSON: check the base URL",
             status=response.status_code,
-            request_id=request_id(response),
+            request_id=request_id(response, hide),
         )
     if isinstance(answer, dict) and answer.get("code") not in SUCCESS_CODES:
-        raise refusal(response, what, answer, BadRequestError)
+        raise refusal(response, what, answer, BadRequestError, hide=hide)
     return answer

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import pytest
 
-from siliconflow_provider.api.redaction import quiet_urls, without_queries, without_text
+from siliconflow_provider.api.redaction import quiet_urls, without_queries
 
 POOL = "urllib3.connectionpool"
 
@@ -20,28 +19,30 @@ POOL = "urllib3.connectionpool"
         ('<a href="https://a/b?s3cret">x</a>', '<a href="https://a/b?...">x</a>'),
         ("http://a/?s3cret http://b/?s3cret", "http://a/?... http://b/?..."),
         ("http://a/b?c?s3cret", "http://a/b?..."),
+        ("https://h/x?a='1'&Signature=s3cret-s3cret", "https://h/x?...'1'&Signature=***"),
+        ("https://h/x?a=attachment; name=x&Signature=s3cret-s3cret", "https://h/x?... name=x&Signature=***"),
+        ("https%3A%2F%2Fh%2Fx%3FSignature%3Ds3cret-s3cret%26a", "https%3A%2F%2Fh%2Fx%3FSignature%3D***"),
+        ("https%253A%252F%252Fh%253Fsignature%253ds3cret-s3cret", "https%253A%252F%252Fh%253Fsignature%253d***"),
+        ("https://h/x;Signature=s3cret-s3cret, then", "https://h/x;Signature=*** then"),
+        ("https://h/x#X-Amz-Security-Token=s3cret-s3cret&b", "https://h/x#X-Amz-Security-Token=***&b"),
+        (r"h\u0026X-Amz-Credential\u003ds3cret-s3cret", r"h\u0026X-Amz-Credential\u003d***"),
+        ("OSSAccessKeyId=s3cret-s3cret GoogleAccessId=s3cret-s3cret", "OSSAccessKeyId=*** GoogleAccessId=***"),
+        (
+            "said <a>b</a><SignatureProvided>s3cret/s3cret</SignatureProvided>",
+            "said <a>b</a><SignatureProvided>***</SignatureProvided>",
+        ),
+        ("SAS sv=1&sig=s3cret-s3cret", "SAS sv=1&sig=***"),
+        ("https://user:s3cret@h/x and http:\\/\\/u:s3@cret@h", "https://***@h/x and http:\\/\\/***@h"),
+        # What is no secret.
+        ("s3://bucket/token=20260101/design=abcdefgh", "s3://bucket/token=20260101/design=abcdefgh"),
+        ("eos_token=151643 and max_tokens=123456789", "eos_token=151643 and max_tokens=123456789"),
+        ("s3://conn_id@bucket/key, write to me@h", "s3://conn_id@bucket/key, write to me@h"),
+        ("http://h:80/a, me@h and //h:80?", "http://h:80/a, me@h and //h:80?"),
+        ("the signature of the token is bad", "the signature of the token is bad"),
     ],
 )
 def test_the_query_of_every_url_is_hidden(text: str, shown: str) -> None:
     assert without_queries(text) == shown
-
-
-@pytest.mark.parametrize("key", ["sk-Zm9v7Qx9", "sk-a/b+c", 'sk-"quoted"', "sk-back\\slash"])
-def test_a_secret_is_hidden_at_any_depth_of_an_answer(key: str) -> None:
-    answer = {"errors": [f"{key} is bad", {"message": {"deep": [key, 7, None]}}], key: True}
-    hidden = {"errors": ["*** is bad", {"message": {"deep": ["***", 7, None]}}], "***": True}
-    assert without_text(answer, key) == hidden
-    harmless = {"id": "batch_1", "errors": ["sk-"]}
-    assert without_text(harmless, key) is harmless
-    assert without_text(key, key) == "***"
-
-
-def test_an_answer_that_is_no_json_of_others_is_left_alone() -> None:
-    deep: Any = []
-    for _ in range(100_000):
-        deep = [deep]
-    assert without_text(deep, "sk-Zm9v7Qx9") is deep
-    assert without_text([2**70], "sk-Zm9v7Qx9") == [2**70]
 
 
 def test_the_pool_logs_no_query_meanwhile_and_again_does_afterwards(caplog: pytest.LogCaptureFixture) -> None:
