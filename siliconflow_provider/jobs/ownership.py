@@ -129,8 +129,8 @@ class Output:
         for name in names:
             if not self._is_written(name, written):
                 raise OutputTakenError(
-                    f"{self._files.url(name)} is there, and this task ({self._owner.task}) has not written it, or it was "
-                    "changed since: it is not overwritten. Move it away, or give another output_path, and clear the "
+                    f"{self._files.url(name)} is there, and this task ({self._owner.task}) has not written it, or it "
+                    "was changed since: it is not overwritten. Move it away, or give another output_path, and clear the "
                     "task, which buys nothing that was bought already"
                 )
 

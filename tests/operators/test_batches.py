@@ -456,7 +456,7 @@ class TestDownloadResults:
         clock.advance(200)
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / name).write_text("mine")
-        with pytest.raises(OutputPathError, match=rf"out/{name} is there, and .* Move it away and clear the task"):
+        with pytest.raises(OutputPathError, match=rf"out/{name} is there, and .* Move it away, or give another"):
             download(batch.id).execute(context)
         assert [each.name for each in (tmp_path / "out").iterdir()] == [name]
         assert (tmp_path / "out" / name).read_text() == "mine"
