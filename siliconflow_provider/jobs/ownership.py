@@ -130,8 +130,8 @@ class Output:
             if not self._is_written(name, written):
                 raise OutputTakenError(
                     f"{self._files.url(name)} is there, and this task ({self._owner.task}) has not written it, or it "
-                    "was changed since: it is not overwritten. Move it away, or give another output_path, and clear the "
-                    "task, which buys nothing that was bought already"
+                    "was changed since: it is not overwritten. Move it away, or give another output_path, and clear "
+                    "the task, which buys nothing that was bought already"
                 )
 
     def _is_written(self, name: str, written: Collection[str]) -> bool:

@@ -71,12 +71,14 @@ def test_a_file_that_comes_while_the_job_runs_is_kept(infer: Infer, run, client,
     assert len(list(client.list_batches())) == 1
 
 
-def test_results_that_somebody_has_changed_are_kept(infer: Infer, run, out: Path, name: str) -> None:
+@pytest.mark.parametrize("is_as_long", [False, True])
+def test_results_that_somebody_has_changed_are_kept(infer: Infer, run, out: Path, name: str, is_as_long: bool) -> None:
     run(lambda: infer(requests=TEXTS))
-    (out / name).write_text("scored")
+    scored = "scored".ljust((out / name).stat().st_size if is_as_long else 0)
+    (out / name).write_text(scored)
     with pytest.raises(OutputPathError, match=f"{name} is there, and this task"):
         run(lambda: infer(requests=TEXTS))
-    assert (out / name).read_text() == "scored"
+    assert (out / name).read_text() == scored
 
 
 def corrected(path: ObjectStoragePath) -> bytes:
