@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from siliconflow_provider.api.lenient_json import decode
-from siliconflow_provider.jobs.blocks import LONGEST_LINE, LongLine
+from siliconflow_provider.jobs import blocks
+from siliconflow_provider.jobs.blocks import LongLine
 
 
 class AnswerError(msgspec.Struct):
@@ -97,7 +98,7 @@ def parse_answer(line: bytes, batch_id: str) -> ResultRow:
     :raises msgspec.DecodeError: when the line does not even say which request it is about
     """
     if isinstance(line, LongLine):
-        too_long = AnswerError(TOO_LONG, f"the answer's line has more than {LONGEST_LINE:,} bytes")
+        too_long = AnswerError(TOO_LONG, f"the answer's line has {blocks.TOO_LONG}")
         return _failure(custom_id_of(line), batch_id, too_long)
     try:
         return _row(decode(_line_decoder, line), batch_id)
@@ -119,7 +120,7 @@ def custom_id_of(line: bytes) -> str:
             return _identity_decoder.decode(line[:end] + b"}").custom_id
         except (msgspec.DecodeError, UnicodeDecodeError):
             end = line.find(b",", end + 1)
-    raise msgspec.DecodeError(f"it has more than {LONGEST_LINE:,} bytes, and no custom_id at their beginning")
+    raise msgspec.DecodeError(f"it has {blocks.TOO_LONG}, and no custom_id at their beginning")
 
 
 def _row(answer: _Line, batch_id: str) -> ResultRow:

@@ -15,6 +15,10 @@ WRITTEN_BYTES = 1 << 16
 # How long a line may be is not documented, but that 5,000 requests have 1 GB at most. Twenty times what the largest
 # context of a model has as text; a line that is decoded takes some six times its length.
 LONGEST_LINE = 1 << 25
+# A list or an object takes up to 200 bytes, and many of them take seconds. The answer with the most probabilities of
+# tokens that a line has room for has 1,200,000.
+MOST_BRACKETS = 2_000_000
+TOO_LONG = f"more than {LONGEST_LINE:,} bytes or {MOST_BRACKETS:,} opening brackets"
 KEPT_BYTES = 1 << 11
 T = TypeVar("T")
 
@@ -28,13 +32,14 @@ def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
 
 
 class LongLine(bytes):
-    """The beginning of a line that was too long to be read, without its end."""
+    """The beginning of a line that was too long to be read, or nests too much, without its end."""
 
 
 def blocks_of(pieces: Iterable[bytes], longest: float = inf) -> Iterator[bytes]:
     """Yield the same bytes in blocks of whole lines; only the last block may lack its end of line.
 
-    :param longest: of a line that has more bytes than this, only a `LongLine` is kept, as a block by itself
+    :param longest: of a line that has more bytes than this, or nests too much, only a `LongLine` is kept, as a block by
+        itself
     """
     begun: list[bytes] = []
     size = 0
@@ -46,7 +51,7 @@ def blocks_of(pieces: Iterable[bytes], longest: float = inf) -> Iterator[bytes]:
                 yield _long_line([*begun, piece[:first]])
                 begun, piece, end = [], piece[first:], end - first
             if begun or end:
-                yield b"".join((*begun, piece[:end]))
+                yield from _readable(b"".join((*begun, piece[:end])), longest)
             begun, size = [], 0
         rest = piece[end:]
         size += len(rest)
@@ -56,7 +61,20 @@ def blocks_of(pieces: Iterable[bytes], longest: float = inf) -> Iterator[bytes]:
     if size > longest:
         yield _long_line(begun)
     elif any(begun):
-        yield b"".join(begun)
+        yield from _readable(b"".join(begun), longest)
+
+
+def _readable(block: bytes, longest: float) -> Iterable[bytes]:
+    """Return a block, or its lines where one of them may nest too much."""
+    if longest == inf or _brackets(block) <= MOST_BRACKETS:
+        return [block]
+    lines = lines_of(block)
+    return [_long_line([line]) if _brackets(line) > MOST_BRACKETS else line for line in lines]
+
+
+def _brackets(text: bytes) -> int:
+    # Of fewer bytes, it cannot have as many.
+    return text.count(b"[") + text.count(b"{") if len(text) > MOST_BRACKETS else 0
 
 
 def _long_line(begun: Iterable[bytes]) -> LongLine:

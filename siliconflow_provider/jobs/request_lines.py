@@ -12,14 +12,15 @@ import msgspec
 
 from siliconflow_provider.api.limits import ENDPOINTS, MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES, shortened
 from siliconflow_provider.api.service_texts import cut, printable
-from siliconflow_provider.jobs.blocks import LONGEST_LINE, LongLine
+from siliconflow_provider.jobs import blocks
+from siliconflow_provider.jobs.blocks import LongLine
 
 SHOWN_PROBLEMS = 10
 LONGEST_PROBLEM = 1_000
 ROLES = ("system", "user", "assistant")
 THINKING_BUDGET = (128, 32_768)
 MAXIMUM_CUSTOM_ID = 64
-TOO_LONG = f"it has more than {LONGEST_LINE:,} bytes: shorten it, or refer to images and videos by their URLs"
+TOO_LONG = f"it has {blocks.TOO_LONG}: shorten it, or refer to images and videos by their URLs"
 
 
 class InvalidRequestFileError(ValueError):

@@ -88,7 +88,8 @@ def test_an_answer_that_is_too_long_is_a_row_that_says_so(custom_id: str) -> Non
     beginning = LongLine(line(custom_id, model="x" * KEPT_BYTES)[:KEPT_BYTES])
     (row,) = rows_of(line("z"), beginning, line("z"))[1:2]
     assert (row.custom_id, row.status, row.content) == (custom_id, "failed", None)
-    assert row.error == AnswerError("answer_too_long", "the answer's line has more than 33,554,432 bytes")
+    said = "the answer's line has more than 33,554,432 bytes or 2,000,000 opening brackets"
+    assert row.error == AnswerError("answer_too_long", said)
     assert contents_of([beginning]).ids == {custom_id: 1}
 
 

@@ -47,6 +47,21 @@ def test_of_a_long_line_only_the_beginning_is_kept(
             assert len(line) <= max(longest, size)
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_of_many_brackets_is_a_long_one(size: int, end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes up to 200 bytes once it is decoded."""
+    monkeypatch.setattr(blocks, "READ_BYTES", size)
+    monkeypatch.setattr(blocks, "KEPT_BYTES", 3)
+    monkeypatch.setattr(blocks, "MOST_BRACKETS", 9)
+    lines = [b"[" * 9 + b"]" * 9 + b"\n", b"[" * 5 + b"{" * 5 + b"\r\n", b"," * 50 + b"\n", b"a\n", b"{" * 10 + end]
+    pieces = pieces_of(io.BytesIO(b"".join(lines)))
+    found = [line for block in blocks_of(pieces, 1_000_000) for line in lines_of(block)]
+    assert found == [lines[0], b"[[[", *lines[2:4], b"{{{"]
+    assert [type(each) for each in found] == [bytes, LongLine, bytes, bytes, LongLine]
+    assert b"".join(blocks_of(iter(lines))) == b"".join(lines), "nor where lines may have any length"
+
+
 def test_a_line_without_end_takes_no_memory(peak_of: Any) -> None:
     pieces = (b"x" * 100_000 for _ in range(500))
     assert peak_of(lambda: list(blocks_of(pieces, 1_000_000))) < 4_000_000
