@@ -61,7 +61,7 @@ class JobBatches:
         self._records = records
         self._kept = kept or Kept()
         self._ended = {each.id: each for each in ended}
-        self._finder = BatchFinder(client, submission, records, self._ended.values(), may_be_of_job)
+        self._finder = BatchFinder(client, submission, records, self._ended.values(), may_be_of_job, forgets=True)
         self._seen = OwnBatches()
         self._found: dict[tuple[int, str], Batch] = {}
         self._others: list[Batch] = []
@@ -157,8 +157,8 @@ class JobBatches:
         :raises SiliconFlowError: when the list is not whole, or a part could not be submitted
         :raises UnsafeSubmitError: when there may be batches that cannot be found
         """
-        self._look_until_whole(rounds, parts)
         uploaded = self._uploaded()
+        self._look_until_whole(rounds, parts, uploaded)
         for pause in pauses_while_healing():
             with ThreadPoolExecutor(SUBMITTED_AT_ONCE) as pool:
                 errors = list(pool.map(lambda part: self._try_submit(rounds[-1], part, path, uploaded), parts))
@@ -173,23 +173,28 @@ class JobBatches:
             clock.sleep(pause)
         wait_for_list()
 
-    def _look_until_whole(self, rounds: Sequence[Round], parts: Sequence[Part]) -> None:
+    def _look_until_whole(
+        self, rounds: Sequence[Round], parts: Sequence[Part], uploaded: dict[str | None, str]
+    ) -> None:
         """Look again while the list fails, if batches of this job are paid for; raise what keeps parts from being sent.
 
         What is written down is enough for a part whose create was never sent: a list that cannot be whole, as the
         service has too many batches for it, does not hold those.
         """
-        creates = [self._submission_of(rounds[-1], each).batch_metadata() for each in parts]
+        wanted = [
+            replace(self._submission_of(rounds[-1], each), input_file_id=uploaded.get(file_name(each.sha256), ""))
+            for each in parts
+        ]
         for pause in pauses_while_healing():
             error = self._seen.error
             if error is None or pause is None or not self._found:
                 break
             if isinstance(error, IncompleteListError) and not self._is_any_open(rounds[-1], parts):
-                self._seen.check_none_gone(self._submission, creates)
+                self._seen.check_none_gone(self._submission, wanted)
                 return
             clock.sleep(pause)
             self.look(rounds)
-        self._seen.check_creatable(self._submission, creates)
+        self._seen.check_creatable(self._submission, wanted)
 
     def _is_any_open(self, round_: Round, parts: Sequence[Part]) -> bool:
         keys = {self._submission_of(round_, each).input_key for each in parts}

@@ -8,9 +8,8 @@ from datetime import timedelta
 
 import pendulum
 
-from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.api.errors import NotFoundError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
 
 RETENTION = timedelta(days=30)
@@ -59,31 +58,40 @@ class BatchLister:
 
         :param is_ours: whether a batch with its metadata is one of those looked for
         :param may_be_ours: whether a batch without its metadata may be
-        :param since: nothing older is looked for; by default the time for which the service keeps batches
+        :param since: nothing older is looked for that shows no metadata; by default the time for which the service
+            keeps batches
         :param may_be_empty: take `null` in place of the list for an account without batches
         """
         found: list[Batch] = []
         candidates: list[Batch] = []
-        shows_metadata = False
         error: SiliconFlowError | None = None
         try:
-            for item in self._recent(since, may_be_empty):
-                if OUR_KEY in item.metadata:
-                    shows_metadata = True
-                    if is_ours(item):
-                        found.append(self._with_times(item))
-                elif not shows_metadata and may_be_ours(item):
+            for item in self._counted(is_ours, since, may_be_empty):
+                if is_ours(item):
+                    found.append(self._with_times(item, since))
+                # Also where others show metadata: the list may come to it later than to the batch.
+                elif OUR_KEY not in item.metadata and may_be_ours(item):
                     candidates.append(item)
-            if not shows_metadata:
-                found += filter(is_ours, self._ask_for(candidates, is_ours))
+            found += self._ask_for(candidates, is_ours)
         except SiliconFlowError as failure:
             error = failure
-        asked = map(self._asked.get, () if shows_metadata else (each.id for each in candidates))
+        asked = (self._asked.get(each.id) for each in candidates)
         return Listing(found, [each for each in asked if each is not None], error)
 
-    def _with_times(self, item: Batch) -> Batch:
-        # Which one is the oldest is told by its time, and some list items come without.
-        return self._client.get_batch(item.id) if item.timing.created_at is None else item
+    def oldest(self, since: pendulum.DateTime | None = None) -> pendulum.DateTime:
+        """Return from which moment on `look` finds a batch that shows no metadata, by the service's clock."""
+        oldest = self._client.now() - RETENTION
+        return oldest if since is None else max(oldest, since - MARGIN)
+
+    def _with_times(self, item: Batch, since: pendulum.DateTime | None) -> Batch:
+        # Which one is the oldest is told by its time. Some list items come without, or with one that cannot be.
+        created_at = item.timing.created_at
+        if created_at is not None and created_at >= self.oldest(since):
+            return item
+        try:
+            return self._client.get_batch(item.id)
+        except NotFoundError:
+            return item
 
     def _ask_for(self, candidates: Iterable[Batch], is_ours: Callable[[Batch], bool]) -> Iterator[Batch]:
         for item in candidates:
@@ -96,20 +104,24 @@ class BatchLister:
                 shown = replace(batch, file_name=item.file_name or batch.file_name)
                 self._asked[item.id] = None if OUR_KEY in batch.metadata else shown
 
-    def _recent(self, since: pendulum.DateTime | None, may_be_empty: bool) -> Iterator[Batch]:
-        """Yield the batches since a moment, whatever the order of the list."""
-        oldest = clock.now() - RETENTION
-        if since is not None:
-            oldest = max(oldest, since - MARGIN)
+    def _counted(
+        self, is_ours: Callable[[Batch], bool], since: pendulum.DateTime | None, may_be_empty: bool
+    ) -> Iterator[Batch]:
+        """Yield the batches since a moment, whatever the order of the list, and those of ours whatever their time.
+
+        The list's times may be wrong, or the worker's clock.
+        """
+        oldest: pendulum.DateTime | None = None
         previous: pendulum.DateTime | None = None
         is_newest_first, has_gone_back, beyond = True, False, 0
         for item in self._client.list_batches(may_be_empty=may_be_empty):
+            # Only an answer tells the service's clock.
+            oldest = oldest or self.oldest(since)
             created_at = item.timing.created_at
-            if created_at is None or created_at >= oldest:
+            is_recent = created_at is None or created_at >= oldest
+            beyond = 0 if is_recent else beyond + 1
+            if is_recent or is_ours(item):
                 yield item
-                beyond = 0
-            else:
-                beyond += 1
             if created_at is None:
                 is_newest_first = False
             elif previous is not None:

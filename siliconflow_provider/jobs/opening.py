@@ -23,7 +23,7 @@ from siliconflow_provider.jobs.batches import may_be_of_job, runs_or_has_answere
 from siliconflow_provider.jobs.collection import Validate
 from siliconflow_provider.jobs.files import JOB, KEPT, REQUESTS, ROWS, Files, JobFilesError, own_name, requests_name
 from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
-from siliconflow_provider.jobs.own_batches import BatchFinder
+from siliconflow_provider.jobs.own_batches import BatchFinder, OwnBatches
 from siliconflow_provider.jobs.ownership import Output, OutputTakenError
 from siliconflow_provider.jobs.parts import Part
 from siliconflow_provider.jobs.preparation import Prepared, prepare
@@ -80,8 +80,8 @@ def open_job(
     (output.check if job is None else output.claim)(is_ours=job is not None)
     job = _settled_job(files)
     if job is None:
-        _check_nothing_was_submitted(client, files, submission)
-        return _prepare(files, submission, definition, make)
+        seen = _check_nothing_was_submitted(client, files, submission)
+        return _prepare(files, submission, definition, make, seen=seen)
     changes = _changes(files, job, submission, definition)
     if not changes:
         _log_continuation(job)
@@ -127,6 +127,7 @@ def _prepare(
     definition: Mapping[str, str],
     make: Callable[[], Source],
     replaced: _Replaced | None = None,
+    seen: OwnBatches | None = None,
 ) -> Job:
     name, items, recipe = make()
     # The files of the job before stay until this one is written, and while another attempt goes on with it.
@@ -134,6 +135,8 @@ def _prepare(
     requests_file, rows_file = own_name(REQUESTS, directory), own_name(ROWS, directory)
     with files.create(requests_file) as requests, files.create(rows_file) as rows:
         prepared = prepare(items, recipe, requests, rows, name=name)
+    if seen is not None:
+        seen.check_identified([replace(submission, content=each.sha256) for each in prepared.parts])
     job = _job(prepared, submission, definition, directory)
     names = [requests_file, *([rows_file] if prepared.has_rows else [])]
     if replaced is None:
@@ -242,7 +245,7 @@ def _log_continuation(job: Job) -> None:
     )  # fmt: skip
 
 
-def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submission: Submission) -> None:
+def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submission: Submission) -> OwnBatches:
     found = BatchFinder(client, submission, FileRecords(files), may_be_ours=may_be_of_job).look()
     lost = [each.id for each in found.batches if runs_or_has_answered(each)]
     if lost:
@@ -253,3 +256,4 @@ def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submis
         )
     if found.error is not None:
         raise found.error
+    return found

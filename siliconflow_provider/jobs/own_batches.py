@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pendulum
 
-from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import IncompleteListError, NotFoundError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
@@ -46,27 +45,35 @@ class OwnBatches:
     open_records: list[CreateRecord] = field(default_factory=list)
     error: SiliconFlowError | None = None
 
-    def check_creatable(self, submission: Submission, creates: Iterable[Mapping[str, str]] = ()) -> None:
+    def check_creatable(self, submission: Submission, parts: Sequence[Submission] = ()) -> None:
         """Raise unless it is known that this submission has no batch.
 
-        :param creates: the metadata of those to be created
+        :param parts: what is to be created, where that is not the submission itself
         :raises SiliconFlowError: when the list is not whole
         :raises UnsafeSubmitError: when what was created is not to be found, and no person has cleared the task since
         """
         if self.error is not None:
             raise self.error
-        self.check_none_gone(submission, creates)
-        unidentified = [each.id for each in self.unidentified if submission.is_of_same_file(each)]
-        if unidentified and not submission.is_first_try:
+        self.check_none_gone(submission, parts)
+        self.check_identified(parts or (submission,))
+
+    def check_identified(self, submissions: Sequence[Submission]) -> None:
+        """Raise UnsafeSubmitError when a batch may be one of these, and the service does not show whose it is."""
+        unidentified = [
+            each.id for each in self.unidentified if any(wanted.is_of_same_file(each) for wanted in submissions)
+        ]
+        if unidentified and not submissions[0].is_first_try:
             _stop_unless_cleared(
-                submission,
+                submissions[0],
                 "the service shows no metadata, and an earlier attempt of this task may have created one of these "
                 f"batches of the same file: {_shown(unidentified)}. Look at them in the console; "
                 "DownloadResultsOperator fetches results",
             )
 
-    def check_none_gone(self, submission: Submission, creates: Iterable[Mapping[str, str]]) -> None:
+    def check_none_gone(self, submission: Submission, parts: Iterable[Submission]) -> None:
         """Raise UnsafeSubmitError when such a batch is written down, or nothing but such is known of the submission."""
+
+        creates = [each.batch_metadata() for each in parts]
 
         def is_meant(record: CreateRecord | None) -> bool:
             return record is not None and any(record.is_of_same_create(each, submission.keys) for each in creates)
@@ -93,6 +100,8 @@ class BatchFinder:
     :param records: where creates are written down
     :param known: batches that this attempt waits for, whatever the list shows
     :param may_be_ours: whether a listed batch without metadata may be the submitter's; by default one of its file
+    :param forgets: whether a batch counts no more once the service deletes results of its age, as where what is older
+        is not created again; by default only one that is over, when a person has cleared the task since
     """
 
     def __init__(
@@ -102,12 +111,15 @@ class BatchFinder:
         records: Records,
         known: Iterable[Batch] = (),
         may_be_ours: Callable[[Batch], bool] | None = None,
+        *,
+        forgets: bool = False,
     ) -> None:
         self._client = client
         self._submission = submission
         self._records = records
         self._known = {each.id: each for each in known}
         self._may_be_ours = may_be_ours or submission.may_be_of_same_file
+        self._forgets = forgets
         self._lister = BatchLister(client)
         self._last_read: list[CreateRecord] | None = None
 
@@ -116,7 +128,7 @@ class BatchFinder:
 
         Fails by no exception of the service.
 
-        :param since: nothing older is looked for in the list
+        :param since: nothing older is looked for in the list that shows no metadata
         """
         listing = self._lister.look(
             self._submission.is_owner, self._may_be_ours, since, may_be_empty=self._may_have_none()
@@ -130,18 +142,19 @@ class BatchFinder:
             try:
                 batch = listed.get(batch_id) or self._client.get_batch(batch_id)
             except NotFoundError:
-                gone[batch_id] = created.get(batch_id)
+                if not self._is_past_record(created.get(batch_id)):
+                    gone[batch_id] = created.get(batch_id)
                 continue
             except SiliconFlowError as failure:
                 error = error or failure
                 continue
             found[batch_id] = with_metadata(batch, created[batch_id]) if batch_id in created else batch
-            if error is None and batch_id not in listed and _is_overdue(batch):
+            if error is None and batch_id not in listed and self._is_overdue(batch, since):
                 error = IncompleteListError(
                     f"GET /batches does not list batch {batch_id}, which is there: which others there are is not known"
                 )
         return OwnBatches(
-            batches=list(found.values()),
+            batches=[each for each in found.values() if each.id in self._known or not self._is_past(each)],
             unidentified=[each for each in listing.unidentified if each.id not in found],
             gone=gone,
             open_records=self._unanswered(records, found.values()),
@@ -174,16 +187,34 @@ class BatchFinder:
             if self._last_read is None:
                 raise
             log.warning("could not read again what was created, so what was read before counts: %s", error)
-        recent = [each for each in self._last_read or () if not _is_forgotten(each)]
-        return [each for each in recent if each.metadata.get("airflow_key") in self._submission.keys]
+        return [each for each in self._last_read or () if each.metadata.get("airflow_key") in self._submission.keys]
 
+    def _is_overdue(self, batch: Batch, since: pendulum.DateTime | None) -> bool:
+        created_at = batch.timing.created_at
+        if created_at is None or created_at < self._lister.oldest(since):
+            return False
+        return self._client.now() - created_at > LONGEST_LAG
 
-def _is_forgotten(record: CreateRecord) -> bool:
-    return clock.now() - pendulum.from_timestamp(record.sent_at) > RETENTION
+    def _is_past(self, batch: Batch) -> bool:
+        """Whether a batch's results are deleted, and it counts no more.
 
+        By default its age alone is not enough: a worker's clock can be a month ahead.
+        """
+        if not self._is_beyond_retention(batch.timing.created_at):
+            return False
+        is_cleared = self._submission.is_cleared_try or self._submission.is_cleared_since_creation(batch)
+        return self._forgets or (batch.is_terminal and is_cleared)
 
-def _is_overdue(batch: Batch) -> bool:
-    return batch.timing.created_at is not None and clock.now() - batch.timing.created_at > LONGEST_LAG
+    def _is_past_record(self, record: CreateRecord | None) -> bool:
+        """Whether a batch that is written down, and is not there, counts no more."""
+        if record is None:
+            return False
+        sent_at, tries = pendulum.from_timestamp(record.sent_at), record.metadata.get("airflow_max_tries", "")
+        is_cleared = tries.isdecimal() and self._submission.is_cleared_since(int(tries), sent_at)
+        return (self._forgets or is_cleared) and self._is_beyond_retention(sent_at)
+
+    def _is_beyond_retention(self, moment: pendulum.DateTime | None) -> bool:
+        return moment is not None and self._client.now() - moment > RETENTION
 
 
 def _shown(ids: list[str]) -> str:

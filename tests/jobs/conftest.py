@@ -33,7 +33,10 @@ class ListingService:
     def __init__(self) -> None:
         self.batches: dict[str, dict[str, Any]] = {}
         self.hidden: tuple[str, ...] = ()
+        self.hidden_of: dict[str, tuple[str, ...]] = {}
+        self.shown_of: dict[str, dict[str, Any]] = {}
         self.unlisted: set[str] = set()
+        self.files: list[dict[str, Any]] = []
         self.page_size: int | None = None
         self.requests: list[str] = []
         outer = self
@@ -73,16 +76,22 @@ class ListingService:
             return self.batches[path.split("/")[2]]
         if method == "POST":
             return {"id": "batch_new", "status": "in_queue"}
+        if path == "/files":
+            return {"object": "list", "data": self.files}
         if path != "/batches":
             return self.batches.get(path.removeprefix("/batches/"))
         listed = [each for each in self.batches.values() if each["id"] not in self.unlisted]
         newest_first = sorted(listed, key=lambda each: -each["created_at"])
-        shown = [{name: each[name] for name in each if name not in self.hidden} for each in newest_first]
+        shown = [self._shown(each) for each in newest_first]
         if self.page_size is None:
             return {"object": "list", "data": shown, "has_more": False}
         start = next((number for number, each in enumerate(shown, 1) if each["id"] == after), 0)
         page = shown[start : start + self.page_size]
         return {"object": "list", "data": page, "has_more": start + len(page) < len(shown)}
+
+    def _shown(self, batch: dict[str, Any]) -> dict[str, Any]:
+        hidden = self.hidden + self.hidden_of.get(batch["id"], ())
+        return {name: batch[name] for name in batch if name not in hidden} | self.shown_of.get(batch["id"], {})
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -91,7 +100,11 @@ class ListingService:
 
 @pytest.fixture
 def service() -> Iterator[ListingService]:
-    """An account of batches; `hidden` names fields that list items lack, `unlisted` batches that the list lacks."""
+    """An account of batches.
+
+    `hidden` names fields that list items lack, `hidden_of` those of some, `shown_of` what the list shows of them
+    instead, and `unlisted` batches that the list lacks.
+    """
     running = ListingService()
     yield running
     running.stop()

@@ -19,6 +19,7 @@ from siliconflow_provider.jobs import creation
 from siliconflow_provider.jobs.batches import JobBatches
 from siliconflow_provider.jobs.creation import SETTLING_SECONDS
 from siliconflow_provider.jobs.job import Round
+from siliconflow_provider.jobs.own_batches import UnsafeSubmitError
 from siliconflow_provider.jobs.parts import PartWriter
 from siliconflow_provider.jobs.records import MemoryRecords
 from siliconflow_provider.jobs.submission import Submission
@@ -45,6 +46,22 @@ def round_(path: Path, tmp_path: Path) -> Round:
 
 
 class TestSubmit:
+    @pytest.mark.parametrize("shows", ["its name", "its id"])
+    def test_a_part_of_whose_file_there_is_a_batch_without_metadata_is_not_sent_by_a_retry(
+        self, account: SiliconFlowClient, service: Any, wanted: Submission, round_: Round, path: Path, shows: str
+    ) -> None:
+        """What this task has created is written down no more, and the service does not show whose that one is."""
+        name = f"{round_.parts[1].sha256}.jsonl"
+        if shows == "its id":
+            service.files = [{"id": "file-1", "filename": name}]
+        service.has(id="batch_1", **({"file_name": name} if shows == "its name" else {"input_file_id": "file-1"}))
+        batches = JobBatches(account, wanted, MemoryRecords())
+        batches.look([round_])
+        with pytest.raises(UnsafeSubmitError, match=r"same file: batch_1\. .*clear the task"):
+            batches.submit([round_], round_.parts, path)
+        batches.submit([round_], round_.parts[:1], path)
+        assert service.requests.count("POST /batches") == 1
+
     def test_each_part_becomes_a_batch_of_a_file_of_its_own(
         self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path
     ) -> None:

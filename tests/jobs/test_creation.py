@@ -544,6 +544,37 @@ def test_null_is_an_empty_list_for_a_first_try_only(
     assert creates(emulator) == is_first_try
 
 
+@pytest.mark.parametrize("is_listed", [True, False])
+@pytest.mark.parametrize("months", [1, -1])
+def test_a_clock_that_is_a_month_off_buys_nothing(
+    service: Any, account: SiliconFlowClient, clock: Any, is_listed: bool, months: int
+) -> None:
+    records = MemoryRecords()
+    service.has(id="batch_1", metadata=WANTED.batch_metadata())
+    if not is_listed:
+        service.unlisted = {"batch_1"}
+        record = new_record(WANTED.batch_metadata())
+        records.write(msgspec.structs.replace(record, state="created", batch_id="batch_1"))
+    clock.advance(months * 31 * DAY)
+    assert submit(account, WANTED, records, lambda batch: None).id == "batch_1"
+    assert "POST /batches" not in service.requests
+
+
+@pytest.mark.parametrize("is_written_down", [True, False])
+def test_what_is_over_for_a_month_is_bought_again_once_cleared(
+    service: Any, account: SiliconFlowClient, clock: Any, is_written_down: bool
+) -> None:
+    """Its results are deleted."""
+    records = MemoryRecords()
+    service.has(id="batch_1", metadata=WANTED.batch_metadata(), status="completed")
+    if is_written_down:
+        record = new_record(WANTED.batch_metadata())
+        records.write(msgspec.structs.replace(record, state="created", batch_id="batch_1"))
+    clock.advance(31 * DAY)
+    assert submit(account, WANTED, records, lambda batch: None).id == "batch_1"
+    assert submit(account, cleared(WANTED), records, lambda batch: None).id == "batch_new"
+
+
 def test_a_batch_that_is_gone_from_the_account_stops_a_retry(
     client: SiliconFlowClient, emulator: Any, file_id: str, tmp_path: Any
 ) -> None:

@@ -67,12 +67,43 @@ class TestMetadata:
             assert lister.look(is_ours).batches == []
         assert len(service.requests) == 2 * 3 + 50
 
-    def test_none_is_asked_for_where_others_show_metadata(self, service: Any, account: SiliconFlowClient) -> None:
-        others(service, 5)
+    def test_none_is_asked_for_that_shows_metadata_or_cannot_be_ours(
+        self, service: Any, account: SiliconFlowClient
+    ) -> None:
+        others(service, 5, file_name="other")
+        service.has(id="batch_other", metadata={"airflow_key": "other"}, file_name="mine")
         service.has(id="batch_ours", created_at=CREATED - 5 * DAY, metadata={"airflow_key": "ours"})
-        listing = BatchLister(account).look(is_ours)
+        listing = BatchLister(account).look(is_ours, lambda item: item.file_name == "mine")
         assert [each.id for each in listing.batches] == ["batch_ours"]
         assert service.requests == ["GET /batches"]
+
+    def test_what_may_be_ours_is_asked_for_once_also_where_others_show_metadata(
+        self, service: Any, account: SiliconFlowClient
+    ) -> None:
+        """A list may come to the metadata of a new batch later than to the batch."""
+        service.has(id="batch_new", metadata={"airflow_key": "ours"}, file_name="mine")
+        service.has(id="batch_bare", created_at=CREATED - 1, file_name="mine")
+        service.has(id="batch_other", created_at=CREATED - 2, metadata={"airflow_key": "other"})
+        service.hidden_of = {"batch_new": ("metadata",)}
+        lister = BatchLister(account)
+        for _ in range(2):
+            listing = lister.look(is_ours, lambda item: item.file_name == "mine")
+            assert [each.id for each in listing.batches] == ["batch_new"]
+            assert [each.id for each in listing.unidentified] == ["batch_bare"]
+        assert service.requests.count("GET /batches/batch_bare") == 1
+        assert "GET /batches/batch_other" not in service.requests
+
+    @pytest.mark.parametrize("shown", [1, 1_000_000_000])
+    def test_ours_counts_whatever_age_the_list_shows(self, service: Any, account: Any, shown: int) -> None:
+        service.has(id="batch_ours", metadata={"airflow_key": "ours"})
+        service.shown_of = {"batch_ours": {"created_at": shown}}
+        listing = BatchLister(account).look(is_ours)
+        assert [each.timing.created_at.int_timestamp for each in listing.batches] == [CREATED]
+
+    def test_ours_counts_by_a_clock_that_is_a_month_ahead(self, service: Any, account: Any, clock: Any) -> None:
+        service.has(id="batch_ours", metadata={"airflow_key": "ours"})
+        clock.advance(31 * DAY)
+        assert [each.id for each in BatchLister(account).look(is_ours).batches] == ["batch_ours"]
 
     def test_what_shows_no_metadata_at_all_is_not_identified(self, service: Any, account: SiliconFlowClient) -> None:
         service.has(id="batch_1", file_name="mine")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.jobs.files import JobFilesError
 from siliconflow_provider.jobs.job import Job
 from siliconflow_provider.jobs.opening import open_job
+from siliconflow_provider.jobs.own_batches import UnsafeSubmitError
 from siliconflow_provider.jobs.ownership import OutputTakenError
 from siliconflow_provider.jobs.recipe import Recipe
 from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
@@ -281,7 +283,45 @@ class TestLostFiles:
 
     def test_others_are_no_hindrance(self, service: Any, taken_up: Any) -> None:
         service.has(id="batch_1", metadata={"airflow_key": "key-2"})
-        service.has(id="batch_2", metadata={"airflow_key": "key-1"}, created_at=CREATED - 31 * DAY)
+        assert taken_up().requests == 3
+
+    def test_what_may_be_of_the_lost_job_and_shows_no_metadata_stops_a_retry(
+        self,
+        service: Any,
+        account: SiliconFlowClient,
+        workspace: Files,
+        wanted: Submission,
+        taken_up: Any,
+        tmp_path: Any,
+    ) -> None:
+        """However long ago it was created: the new job's time says nothing of it."""
+        file_name = f"{taken_up().first_round.parts[0].sha256}.jsonl"
+        shutil.rmtree(tmp_path / "out")
+        service.has(id="batch_1", file_name=file_name, created_at=CREATED - 5 * DAY)
+        service.has(id="batch_2", metadata={"airflow_key": "key-2"})
+        for _ in range(2):
+            with pytest.raises(UnsafeSubmitError, match=r"same file: batch_1\. .*clear the task"):
+                taken_up()
+        cleared = replace(wanted, max_tries=3, is_cleared_try=True)
+        assert open_job(account, workspace(), cleared, DEFINITION, texts).requests == 3
+
+    def test_a_first_try_has_lost_nothing(
+        self,
+        service: Any,
+        account: SiliconFlowClient,
+        workspace: Files,
+        wanted: Submission,
+        taken_up: Any,
+        tmp_path: Any,
+    ) -> None:
+        service.has(id="batch_1", file_name=f"{taken_up().first_round.parts[0].sha256}.jsonl")
+        shutil.rmtree(tmp_path / "out")
+        first = replace(wanted, is_first_try=True)
+        assert open_job(account, workspace(), first, DEFINITION, texts).requests == 3
+
+    def test_what_is_forgotten_is_no_hindrance_once_cleared(self, service: Any, taken_up: Any) -> None:
+        metadata = {"airflow_key": "key-1", "airflow_max_tries": "1"}
+        service.has(id="batch_1", metadata=metadata, created_at=CREATED - 31 * DAY, status="completed")
         assert taken_up().requests == 3
 
     @pytest.mark.parametrize(
