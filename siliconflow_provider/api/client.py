@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
@@ -22,6 +23,7 @@ from siliconflow_provider.api.errors import (
     IncompleteListError,
     InvalidRequestError,
     ServerError,
+    SiliconFlowError,
     UnreadableAnswerError,
 )
 from siliconflow_provider.api.hidden import Secret, SignedUrl
@@ -38,6 +40,8 @@ SHORTEST_PAGE = 10
 MOST_PAGES = 2_000
 # The code of a bad request, an unknown model included.
 MODEL_OR_REQUEST_CODE = "20012"
+# The codes of what failed at the service, and statuses that a gateway gives for one.
+FAILURE_CODE = re.compile(r"5\d\d|[5-9]\d{4}|408|409|425|429|499")
 
 T = TypeVar("T")
 
@@ -174,8 +178,9 @@ class SiliconFlowClient:
         :param metadata: up to 16 pairs, keys of up to 64 characters, values of up to 512
         :param model: takes the place of the model on every line
         :raises InvalidRequestError: when the service would refuse it; nothing was sent
-        :raises CreateUncertainError: when the answer was lost; it is not sent again, since it may have been
-            carried out
+        :raises CreateUncertainError: when the answer was lost, or does not tell; it is not sent again, since it may
+            have been carried out
+        :raises RateLimitError: when it was one too many; it is not sent again here either, so look first
         """
         check_id("input_file_id", input_file_id)
         check_endpoint(endpoint)
@@ -195,21 +200,17 @@ class SiliconFlowClient:
                 lambda: self._transport.call("POST", "/batches", json=body), repeatable=False
             )
             return self._read(Batch.from_json, answer, "POST /batches")
+        except (AnswerLostError, ServerError) as error:
+            raise _uncertain(error, input_file_id, "the answer was lost") from error
         except BadRequestError as error:
+            if _may_be_carried_out(error):
+                raise _uncertain(error, input_file_id, "the answer does not tell") from error
             if str(error.code) != MODEL_OR_REQUEST_CODE:
                 raise
             named = f"model {model!r}" if model is not None else "the model on the lines"
             # The same code stands for a file that is not there.
             unless = "check input_file_id; if that is right, " if "input_file" in error.message else ""
             raise error.reworded(f"{error.message}: {unless}the service may not know {named}") from None
-        except (AnswerLostError, ServerError) as error:
-            raise CreateUncertainError(
-                f"whether a batch of file {input_file_id} was created is not known, since the answer was lost: "
-                f"look for it in list_batches() before you create another ({error.message})",
-                status=error.status,
-                code=error.code,
-                request_id=error.request_id,
-            ) from error
 
     def get_batch(self, batch_id: str) -> Batch:
         """Return a batch as it is now."""
@@ -324,6 +325,27 @@ class SiliconFlowClient:
     @property
     def _host(self) -> str:
         return address(self.base_url)
+
+
+def _may_be_carried_out(error: BadRequestError) -> bool:
+    """Whether a create that was answered with this error may have been carried out.
+
+    A redirect leads to where the outcome is, a conflict can be with the batch itself, and 499 is a gateway's word for a
+    client that has left. A 200 says by its code what a status does: 50505 is that of a 503, 60000 a timeout.
+    """
+    if error.status is None or error.status < 300:
+        return FAILURE_CODE.fullmatch(str(error.code)) is not None
+    return error.status < 400 or error.status in (409, 499)
+
+
+def _uncertain(error: SiliconFlowError, input_file_id: str, reason: str) -> CreateUncertainError:
+    return CreateUncertainError(
+        f"whether a batch of file {input_file_id} was created is not known, since {reason}: "
+        f"look for it in list_batches() before you create another ({error.message})",
+        status=error.status,
+        code=error.code,
+        request_id=error.request_id,
+    )
 
 
 def _batch_path(batch_id: str) -> str:

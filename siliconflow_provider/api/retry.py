@@ -29,9 +29,9 @@ def should_retry(error: SiliconFlowError, *, repeatable: bool) -> bool:
     """
     if isinstance(error, (CertificateError, AnswerTooLargeError)):
         return False
-    if isinstance(error, (RateLimitError, ConnectionFailedError)):
+    if isinstance(error, ConnectionFailedError):
         return True
-    return repeatable and isinstance(error, (ServerError, AnswerLostError))
+    return repeatable and isinstance(error, (RateLimitError, ServerError, AnswerLostError))
 
 
 def pause_before_retry(failures: int, retry_after: float | None, jitter: float) -> float:

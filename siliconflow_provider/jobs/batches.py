@@ -171,6 +171,9 @@ class JobBatches:
                 raise error
             log.warning("could not submit %d parts, will keep trying for an hour: %s", len(parts), error)
             clock.sleep(pause)
+            # Also for what is written down of these creates, which are bounded.
+            self.look(rounds)
+            parts = [each for each in parts if self.of_part(rounds[-1], each) is None]
         wait_for_list()
 
     def _look_until_whole(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
+from msgspec.structs import replace
+
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import CreateUncertainError, SiliconFlowError
+from siliconflow_provider.api.errors import CreateUncertainError, RateLimitError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.retry import LONGEST_RETRY_AFTER
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.jobs.cancellation import cancel_unless_over
 from siliconflow_provider.jobs.healing import HEALING_TIME, pauses_while_healing
@@ -31,7 +34,11 @@ SETTLING_SECONDS = 6.0
 # After the first lost answer, and after each later one: an outage of the create alone may take a while.
 LOOK_PAUSES = ((2.0, 4.0, 8.0), (30.0, 60.0, 120.0, 240.0, 600.0))
 LOOK_INTERVAL = 60.0
+# After a 429, unless the service names a longer pause. The first is as long as the looks after a lost answer.
+LIMIT_PAUSES = (15.0, 60.0)
 MOST_CREATES = 3
+# A create that was answered with a 429 counts for so long: no list is known to lag longer.
+LIMITED_SECONDS = sum(LOOK_PAUSES[1])
 
 Look = Callable[[], OwnBatches]
 
@@ -149,11 +156,14 @@ def create(
     :param look: looks for the submitter's batches
     :param open_records: of creates by earlier attempts whose outcome is not known
     :raises CreateUncertainError: after too many lost answers; a further attempt looks again, and creates nothing
+    :raises RateLimitError: after too many of 429; a further attempt looks for a while, and then creates
     :raises UnsafeSubmitError: when an answer was lost, and the service does not show whose batches there are
     """
     metadata = submission.batch_metadata()
     lost = [each for each in open_records if each.is_of_same_create(metadata, submission.keys)]
     found = _batch_of_lost_create(look, submission, lost)
+    if found is None:
+        lost = list(filter(_counts, lost))
     while found is None:
         if len(lost) >= MOST_CREATES:
             raise CreateUncertainError(
@@ -175,6 +185,15 @@ def create(
             log.warning("%s", error)
             lost.append(record)
             found = _batch_of_lost_create(look, submission, lost)
+        except RateLimitError as error:
+            record = replace(record, is_limited=True)
+            write_outcome(records, record, "sent")
+            lost.append(record)
+            if len(lost) >= MOST_CREATES:
+                raise
+            pause = max(LIMIT_PAUSES[len(lost) - 1], min(error.retry_after or 0.0, LONGEST_RETRY_AFTER))
+            log.warning("%s; looking for the batch in %d s, before the create is sent again", error, pause)
+            found = _batch_of_lost_create(look, submission, lost, (pause,))
         except SiliconFlowError:
             write_outcome(records, record, "refused")
             raise
@@ -187,17 +206,29 @@ def create(
     return found
 
 
-def _batch_of_lost_create(look: Look, submission: Submission, lost: list[CreateRecord]) -> Batch | None:
+def _counts(record: CreateRecord) -> bool:
+    return not record.is_limited or clock.now().timestamp() - record.sent_at < LIMITED_SECONDS
+
+
+def _look_pauses(lost: list[CreateRecord]) -> tuple[float, ...]:
+    is_long = sum(not each.is_limited for each in lost) > 1 or sum(map(_counts, lost)) >= MOST_CREATES
+    return LOOK_PAUSES[is_long]
+
+
+def _batch_of_lost_create(
+    look: Look, submission: Submission, lost: list[CreateRecord], pauses: Iterable[float] = ()
+) -> Batch | None:
     """Look some times for the batch of a create whose answer was lost, since the list may lag.
 
+    :param pauses: before each look; by default by the number of such creates
     :raises CreateUncertainError: when the list stays unreadable
     :raises UnsafeSubmitError: when the service shows a batch of the file, and not whose it is
     """
     if not lost:
         return None
     found, started = OwnBatches(), clock.now()
-    pauses = iter(LOOK_PAUSES[min(len(lost), len(LOOK_PAUSES)) - 1])
-    while (pause := next(pauses, LOOK_INTERVAL if found.error is not None else None)) is not None:
+    waits = iter(pauses or _look_pauses(lost))
+    while (pause := next(waits, LOOK_INTERVAL if found.error is not None else None)) is not None:
         clock.sleep(pause)
         found = look()
         batch = batch_to_resume(found.batches, submission)

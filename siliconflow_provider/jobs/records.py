@@ -30,7 +30,8 @@ class CreateRecord(msgspec.Struct, frozen=True):
     :param name: of this create, unique among all attempts
     :param metadata: that it was sent with
     :param sent_at: Unix seconds, by the worker's clock
-    :param state: `sent` while no answer has come, `refused` when nothing was created
+    :param state: `sent` while no answer has come that tells, `refused` when nothing was created
+    :param is_limited: whether the answer was a 429, after which hardly ever something was created
     """
 
     name: str
@@ -38,6 +39,7 @@ class CreateRecord(msgspec.Struct, frozen=True):
     sent_at: int
     state: State = "sent"
     batch_id: str | None = None
+    is_limited: bool = False
 
     def is_of_same_create(self, metadata: Mapping[str, str], keys: Collection[str]) -> bool:
         """Whether a create with this metadata is the same one, unless a person has cleared the task in between.

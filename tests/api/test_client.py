@@ -417,6 +417,10 @@ def test_a_create_that_timed_out_is_not_sent_again(server: Any, held_time: Any, 
     assert server.asked() == ["POST /v1/batches"]
 
 
+NO_REFUSALS = [50505, "50505", 50501, 60000, 500, 503, 504, 408, 429]
+REFUSALS = [20012, "20012", 20015, 30001, 30003, 400, 403, 404, "insufficient_quota", -1]
+
+
 def test_an_uncertain_create_keeps_the_facts(server: Any, caller: SiliconFlowClient) -> None:
     server.json({"code": 50505, "message": "overloaded"}, 503, **{TRACE: "trace-1"})
     with pytest.raises(errors.CreateUncertainError) as caught:
@@ -424,12 +428,34 @@ def test_an_uncertain_create_keeps_the_facts(server: Any, caller: SiliconFlowCli
     assert (caught.value.status, caught.value.code, caught.value.request_id) == (503, 50505, "trace-1")
 
 
-def test_a_create_that_was_one_too_many_is_sent_again(
-    server: Any, caller: SiliconFlowClient, batch_json: MakeBatch
+def test_a_create_that_was_one_too_many_is_not_sent_again_blindly(server: Any, caller: SiliconFlowClient) -> None:
+    server.json("slow down", 429)
+    with pytest.raises(errors.RateLimitError):
+        caller.create_batch("file-1")
+    assert server.asked() == ["POST /v1/batches"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [*((status, 20012) for status in (301, 302, 303, 307, 308, 409, 499)), *((200, code) for code in NO_REFUSALS)],
+)
+def test_an_answer_that_does_not_tell_leaves_a_create_uncertain(
+    server: Any, caller: SiliconFlowClient, status: int, code: Any
 ) -> None:
-    server.json("slow down", 429).json({"message": "slow down"}, 429).json(batch_json())
-    assert caller.create_batch("file-1").id == "batch_rdyqgrcgjg"
-    assert server.asked() == ["POST /v1/batches"] * 3
+    server.json({"code": code, "message": "sorry"}, status)
+    with pytest.raises(errors.CreateUncertainError, match=r"the answer does not tell.*sorry"):
+        caller.create_batch("file-1")
+    assert server.asked() == ["POST /v1/batches"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [*((status, 50505) for status in (400, 401, 403, 404, 405, 413, 415, 422)), *((200, code) for code in REFUSALS)],
+)
+def test_a_refused_create_is_certain(server: Any, caller: SiliconFlowClient, status: int, code: Any) -> None:
+    server.json({"code": code, "message": "sorry"}, status)
+    with pytest.raises(errors.ServiceError):
+        caller.create_batch("file-1")
 
 
 def test_a_create_that_found_nobody_is_sent_again(
@@ -459,7 +485,6 @@ def test_a_create_that_found_nobody_is_sent_again(
         (400, {"code": 20012, "message": "no such file"}, errors.BadRequestError),
         (401, "Invalid token", errors.AuthenticationError),
         (403, "Forbidden", errors.PermissionDeniedError),
-        (307, None, errors.BadRequestError),
     ],
 )
 def test_a_create_that_was_refused_is_no_uncertain_one(

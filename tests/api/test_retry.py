@@ -9,8 +9,9 @@ from siliconflow_provider.api.retry import parse_retry_after, pause_before_retry
 
 NOW = datetime(2027, 1, 15, 8, 0, 0, tzinfo=UTC)
 
-ALWAYS = [errors.RateLimitError, errors.ConnectionFailedError]
+ALWAYS = [errors.ConnectionFailedError]
 WHERE_REPEATABLE = [
+    errors.RateLimitError,
     errors.ServerError,
     errors.AnswerLostError,
     errors.IncompleteBodyError,

@@ -13,7 +13,12 @@ import pendulum
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import CreateUncertainError, IncompleteListError, UnreadableAnswerError
+from siliconflow_provider.api.errors import (
+    CreateUncertainError,
+    IncompleteListError,
+    RateLimitError,
+    UnreadableAnswerError,
+)
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.jobs.creation import (
@@ -349,6 +354,8 @@ def test_three_thousand_batches_of_others_cost_one_look(service: Any, account: A
 AFTER_THE_WORK = [
     {"kind": "lost_answer"},
     *({"status": status, "after_work": True} for status in (500, 502, 503, 504)),
+    *({"status": status, "body": "", "after_work": True} for status in (302, 307, 409, 499)),
+    *({"status": 200, "body": {"code": code, "message": "busy"}, "after_work": True} for code in (50505, 60000)),
     {"kind": "garbage", "after_work": True},
     {"kind": "cut", "after_bytes": 30},
 ]
@@ -399,6 +406,51 @@ def test_three_lost_creates_are_an_error(
         assert creates(emulator) == 3
     submit(client, cleared(submission), records or MemoryRecords(), lambda batch: None)
     assert (creates(emulator), emulator.control.batches_created()) == (4, 1)
+
+
+@pytest.mark.parametrize("forms", LAGS, ids=lambda forms: f"lag {forms.list_lag_seconds:g}")
+@pytest.mark.parametrize("after_work", [True, False])
+def test_after_a_429_one_looks_before_the_create_is_sent_again(
+    client: SiliconFlowClient, emulator: Any, file_id: str, after_work: bool
+) -> None:
+    emulator.control.fault("POST /batches", status=429, after_work=after_work, times=1 if after_work else 2)
+    submitted(client, Submission(key="key-1", input_file_id=file_id))
+    assert (emulator.control.batches_created(), creates(emulator)) == (1, 1 if after_work else 3)
+
+
+@pytest.mark.parametrize(("asked", "waited"), [(7, 15 + 60), (70, 70 + 70), (86_400, 120 + 120)])
+def test_after_a_429_the_service_s_pause_is_kept_within_bounds(
+    client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any, asked: int, waited: int
+) -> None:
+    started = clock.now
+    emulator.control.fault("POST /batches", status=429, retry_after=asked, times=2)
+    submitted(client, Submission(key="key-1", input_file_id=file_id))
+    assert clock.now - started == waited + SETTLING_SECONDS
+
+
+@pytest.mark.parametrize("forms", [Forms(list_lag_seconds=600)])
+def test_creates_answered_with_429_are_bounded_over_all_attempts_though_each_is_carried_out(
+    client: SiliconFlowClient, emulator: Any, file_id: str
+) -> None:
+    submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
+    emulator.control.fault("POST /batches", status=429, after_work=True, every=1)
+    with pytest.raises(RateLimitError):
+        submit(client, submission, records, lambda batch: None)
+    for _ in range(2):
+        assert submit(client, submission, records, lambda batch: None).status != "failed"
+    assert creates(emulator) == 3
+
+
+def test_an_account_that_is_limited_for_hours_does_not_stick(
+    client: SiliconFlowClient, emulator: Any, file_id: str
+) -> None:
+    submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
+    emulator.control.fault("POST /batches", status=429, times=7)
+    for _ in range(2):
+        with pytest.raises(RateLimitError):
+            submit(client, submission, records, lambda batch: None)
+    submit(client, submission, records, lambda batch: None)
+    assert (creates(emulator), emulator.control.batches_created()) == (8, 1)
 
 
 def test_a_create_that_a_killed_attempt_has_sent_is_looked_for_first(
