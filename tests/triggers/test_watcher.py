@@ -85,14 +85,17 @@ def states(found: list[WaitEnd]) -> set[Any]:
     return {(each.state, each.batch and each.batch.status) for each in found}
 
 
-def pool_threads() -> list[str]:
-    """Threads of watchers; those that were told to end get a moment for it."""
+def in_time(condition: Callable[[], bool]) -> bool:
+    """Whether a condition holds, or comes to hold within five seconds: a thread may still be at a request."""
     until = time.monotonic() + 5
-    while True:
-        found = [each.name for each in threading.enumerate() if each.name.startswith("siliconflow-")]
-        if not found or time.monotonic() > until:
-            return found
+    while not condition() and time.monotonic() < until:
         time.sleep(0.01)
+    return condition()
+
+
+def has_no_threads() -> bool:
+    """Whether no thread of a watcher is left."""
+    return not any(each.name.startswith("siliconflow-") for each in threading.enumerate())
 
 
 class TestSharing:
@@ -226,7 +229,7 @@ class TestJoiningAndLeaving:
             for _ in range(5):
                 await asyncio.sleep(0)
             assert asyncio.all_tasks() == {asyncio.current_task()}
-            assert pool_threads() == []
+            assert in_time(has_no_threads)
 
         def pool_is_busy() -> bool:
             return any(each.name.startswith("siliconflow-") for each in threading.enumerate())
@@ -257,12 +260,14 @@ class TestJoiningAndLeaving:
         assert key in watcher._watchers
         loop.close()
         del loop, waiting
-        gc.collect()
-        assert key not in watcher._watchers
-        # A thread knows of the loop for which it worked last.
-        assert pool_threads() == []
-        gc.collect()
-        assert kept() is None
+
+        def is_forgotten() -> bool:
+            gc.collect()
+            # A thread knows of the loop for which it worked last.
+            return key not in watcher._watchers and kept() is None
+
+        assert in_time(is_forgotten)
+        assert in_time(has_no_threads)
 
 
 class TestList:
