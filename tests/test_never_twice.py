@@ -31,7 +31,7 @@ from siliconflow_provider.operators.inference import BatchInferenceOperator
 from tests.conftest import HeldClock, hold_time, request_line
 from tests.lives import RETRIES, Create, Life, Lives
 
-EXAMPLES = int(os.environ.get("NEVER_TWICE_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("NEVER_TWICE_EXAMPLES", "1"))
 DAY = 24 * 3600
 MODEL = "deepseek-ai/DeepSeek-V3"
 REQUESTS = [f"What is {number} + 1?" for number in range(4)]
