@@ -52,9 +52,8 @@ def test_a_stalled_triggerer_that_wakes_up_cancels_nothing(deferred_run: DagRun)
     components.wait_until(lambda: has_lost_its_trigger(components, create), what, 20, deferred_run.describe)
     assert create.state == "deferred"
     assert_one_batch_was_enough(deferred_run)
-    stalled, second = create.trigger_logs()
-    assert "is completed" not in stalled
-    assert "is completed" in second
+    # The first one may have seen the end too, before it was told to stop.
+    assert "is completed" in create.trigger_logs()[1]
 
 
 def has_lost_its_trigger(components: Components, create: TaskInstance) -> bool:
