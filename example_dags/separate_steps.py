@@ -78,8 +78,8 @@ def separate_steps():
         """Say what came back."""
         print(f"{summary['rows']} rows of {summary['batch_id']} in {summary['results_path']}: {summary['counts']}")
 
-    # What a run that was given up has left running is cancelled; without this task, clearing goes on with it. The
-    # connection needs a `deployment` for it, which tells this Airflow from others on the account.
+    # Cancel the batches of a run that has failed. Without this task, a cleared run resumes them. The connection needs a
+    # `deployment`, which tells this Airflow from others on the account.
     cancel = CancelBatchOperator(task_id="cancel").as_teardown()
 
     one_file.expand(path=build_requests(run_path)) >> cancel

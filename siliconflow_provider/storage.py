@@ -132,7 +132,7 @@ def _whole(path: ObjectStoragePath) -> tuple[bool, str]:
 
 
 def new_private_file(path: Path) -> IO[bytes]:
-    """Open a new local file that only this user can read, in place of one that is there."""
+    """Open a new local file that only this user can read. It replaces an existing file of that name."""
     # Not truncated: a file that is there may be a published one by another name.
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")

@@ -36,7 +36,7 @@ def temporary_directory() -> Iterator[Path]:
 
 
 def _locked_directory() -> tuple[Path, int]:
-    """Make a directory and lock it; anew where another attempt took it for a leftover before it was locked."""
+    """Make a directory and lock it. Try again if another attempt removed it before it was locked."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX))
         with suppress(FileNotFoundError):

@@ -78,7 +78,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "a line": answer,
     "a line's texts": lambda text: answer(f'{{"custom_id": "{text}", "error": "{text}"}}'),
     "JSON": decoded,
-    "JSON that is mended": lambda text: decoded(f"[NaN,{text}"),
+    "JSON that is repaired": lambda text: decoded(f"[NaN,{text}"),
 }
 WORDS = (
     "http://", "http://a?", "http:\\/\\/", "?", "?a=", "a", "=", "&a=", "\n", " ", "\t\n", "`", "```", "```json", "{",

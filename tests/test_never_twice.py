@@ -144,7 +144,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(account: Path, tmp_path: Path) -> Callable[..., Any]:
-    """Makes the world in which the lives of a task instance are lived, each time anew."""
+    """Makes a new emulator, clock and output directory for each sequence of lives."""
     numbers = count()
 
     @contextmanager

@@ -38,7 +38,7 @@ def pieces_of_body(response: requests.Response, size: int = PIECE_BYTES) -> Iter
         yield from packed
         return
     if encoding not in _PACKED:
-        raise DecodeError(f"the body is packed as {encoding[:40]!r}, which nobody asked for")
+        raise DecodeError(f"the body is packed as {encoding!r}, which nobody asked for")
     yield from _unpacked(packed, size)
 
 

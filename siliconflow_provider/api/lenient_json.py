@@ -6,6 +6,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from math import isfinite
 from typing import Any, TypeVar
 
@@ -53,7 +54,7 @@ def decode_page(
     These are `msgspec.Raw`. A list that is not paged has all that an account has, and takes several times the memory
     once it is decoded.
 
-    :param decode: decodes all else, and the whole text, items and all, where it has to be mended
+    :param decode: decodes everything else, and the whole text when it has to be repaired
     :param check: called with each item, and with what is going to be decoded; raises when it is too large
     :raises msgspec.DecodeError: when it is not JSON, or nested too deeply
     """
@@ -100,10 +101,9 @@ def decode(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
 
     :raises msgspec.DecodeError: when it is not JSON, nested too deeply, or not what the decoder wants
     """
-    try:
+    # What fails here is repaired and decoded once more.
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
     try:
         return decoder.decode(_mended(text))
     except (UnicodeDecodeError, RecursionError) as error:

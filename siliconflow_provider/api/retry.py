@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
@@ -55,10 +56,9 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
     """
     if not header or len(header) > LONGEST_HEADER:
         return None
-    try:
+    # What is no number may be a date.
+    with suppress(ValueError):
         return max(0.0, float(header))
-    except ValueError:
-        pass
     try:
         return max(0.0, parsedate_to_datetime(header).timestamp() - now.timestamp())
     except (ValueError, OverflowError):

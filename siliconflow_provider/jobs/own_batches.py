@@ -72,7 +72,6 @@ class OwnBatches:
 
     def check_none_gone(self, submission: Submission, parts: Iterable[Submission]) -> None:
         """Raise UnsafeSubmitError when such a batch is written down, or nothing but such is known of the submission."""
-
         creates = [each.batch_metadata() for each in parts]
 
         def is_meant(record: CreateRecord | None) -> bool:

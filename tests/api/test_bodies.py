@@ -52,6 +52,18 @@ def test_what_is_packed_otherwise_is_no_answer(server: Any, once: SiliconFlowCli
         once.get_batch("batch_1")
 
 
+@pytest.mark.parametrize("before", ["", "gzip " * 5])
+def test_an_encoding_that_repeats_the_key_does_not_show_it(
+    server: Any, once: SiliconFlowClient, key: str, before: str
+) -> None:
+    server.text(b"{}", content_encoding=f"{before}{key}")
+    with pytest.raises(errors.AnswerLostError) as caught:
+        once.get_batch("batch_1")
+    shown = str(caught.value).lower()
+    assert "which nobody asked for" in shown
+    assert not [start for start in range(len(key) - 7) if key[start : start + 8].lower() in shown]
+
+
 @pytest.mark.parametrize("cut", [10, 100])
 def test_a_packed_answer_that_ends_too_early_is_incomplete(server: Any, once: SiliconFlowClient, cut: int) -> None:
     server.text(gzip.compress(bytes(range(256)) * 9)[:-cut], content_encoding="gzip")
