@@ -110,10 +110,10 @@ def attempt(port: int, age: int | None) -> None:
     import pendulum
 
     from siliconflow_provider.api.client import SiliconFlowClient
-    from siliconflow_provider.jobs.batches import may_be_of_job
-    from siliconflow_provider.jobs.own_batches import BatchFinder
-    from siliconflow_provider.jobs.records import MemoryRecords
-    from siliconflow_provider.jobs.submission import Submission
+    from siliconflow_provider.batches.finder import BatchFinder
+    from siliconflow_provider.batches.records import MemoryRecords
+    from siliconflow_provider.batches.submission import Submission
+    from siliconflow_provider.jobs.job_batches import may_be_of_job
 
     client = SiliconFlowClient("sk-benchmark", f"http://127.0.0.1:{port}/v1")
     since = None if age is None else pendulum.now("UTC").subtract(seconds=age)

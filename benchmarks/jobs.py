@@ -252,9 +252,9 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
     """Return what is done to each file, by its name."""
     import msgspec
 
-    from siliconflow_provider.jobs.answers import _Line
-    from siliconflow_provider.jobs.recipe import Recipe
-    from siliconflow_provider.jobs.request_lines import RequestLine
+    from siliconflow_provider.inputs.request_builder import Recipe
+    from siliconflow_provider.inputs.request_lines import RequestLine
+    from siliconflow_provider.outputs.answers import _Line
 
     def each_line(decode: Callable[[bytes], object]) -> Callable[[Path], object]:
         def read(path: Path) -> None:
@@ -280,8 +280,8 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
 
 def check_and_cut(path: Path, recipe: Any) -> None:
     """Read a job's source and write its requests."""
-    from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
-    from siliconflow_provider.jobs.preparation import prepare
+    from siliconflow_provider.inputs.preparation import prepare
+    from siliconflow_provider.jsonl import blocks_of, pieces_of
 
     with path.open("rb") as file, tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
         prepare(blocks_of(pieces_of(file)), recipe, requests, rows, name=path.name)
@@ -289,7 +289,7 @@ def check_and_cut(path: Path, recipe: Any) -> None:
 
 def parts_of(path: Path) -> list[Any]:
     """Return the answers of each part as a part of the file."""
-    from siliconflow_provider.jobs.parts import PartWriter
+    from siliconflow_provider.inputs.parts import PartWriter
 
     with path.open("rb") as lines, Path(os.devnull).open("wb") as nowhere:
         writer = PartWriter(nowhere, most_lines=PART)
@@ -300,9 +300,9 @@ def parts_of(path: Path) -> list[Any]:
 
 def merge(path: Path, parts: Sequence[Any]) -> None:
     """Collect the answers of each part, and write the results."""
-    from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
-    from siliconflow_provider.jobs.collection import Answers
-    from siliconflow_provider.jobs.files import FilePart
+    from siliconflow_provider.inputs.parts import FilePart
+    from siliconflow_provider.jsonl import blocks_of, pieces_of
+    from siliconflow_provider.outputs.result_store import Answers
 
     count = sum(part.lines for part in parts)
     with tempfile.TemporaryFile() as collected, tempfile.TemporaryFile() as results:

@@ -25,12 +25,12 @@ os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.batches.creation import SETTLING_SECONDS
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.inputs.parts import PartWriter
 from siliconflow_provider.jobs import opening, runner  # noqa: F401, before the fork
-from siliconflow_provider.jobs.creation import SETTLING_SECONDS
-from siliconflow_provider.jobs.files import RequestsLostError
-from siliconflow_provider.jobs.parts import PartWriter
+from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.operators import identity  # noqa: F401, before the fork
 from siliconflow_provider.operators.batches import CreateBatchOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType
@@ -38,13 +40,20 @@ from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred  # no
 from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+from siliconflow_provider import jsonl as jsonl_module  # noqa: E402
 from siliconflow_provider.api import clock as provider_clock  # noqa: E402
 from siliconflow_provider.api.client import SiliconFlowClient  # noqa: E402
+from siliconflow_provider.api.models import Batch  # noqa: E402
 from siliconflow_provider.emulator.control import Control  # noqa: E402
 from siliconflow_provider.emulator.forms import Forms  # noqa: E402
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions  # noqa: E402
-from siliconflow_provider.jobs import blocks, delivery  # noqa: E402
-from siliconflow_provider.jobs.parts import PartWriter  # noqa: E402
+from siliconflow_provider.inputs.parts import PartWriter  # noqa: E402
+from siliconflow_provider.outputs import result_files  # noqa: E402
+from siliconflow_provider.storage.object_storage import storage_path  # noqa: E402
+from siliconflow_provider.storage.workspace import Workspace  # noqa: E402
+from tests.listing_service import CREATED, ListingService  # noqa: E402
+
+DAY = 24 * 3600
 
 # The examples are the same in every run; HYPOTHESIS_PROFILE=thorough looks for new ones, for minutes.
 _slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example, HealthCheck.filter_too_much]
@@ -198,8 +207,8 @@ def longest_line(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Lets lines that others have written have so many bytes at most, once more than that has been read."""
 
     def limit(size: int) -> None:
-        monkeypatch.setattr(blocks, "READ_BYTES", 64)
-        for module in (blocks, delivery):
+        monkeypatch.setattr(jsonl_module, "READ_BYTES", 64)
+        for module in (jsonl_module, result_files):
             monkeypatch.setattr(module, "LONGEST_LINE", size)
 
     return limit
@@ -316,3 +325,66 @@ def run(context: dict[str, Any]) -> Callable[..., Any]:
                 step = partial(make().resume_execution, deferral.method_name, {"event": event}, context)
 
     return run_task
+
+
+@pytest.fixture
+def service() -> Iterator[ListingService]:
+    """An account of batches.
+
+    `hidden` names fields that list items lack, `hidden_of` those of some, `shown_of` what the list shows of them
+    instead, and `unlisted` batches that the list lacks.
+    """
+    running = ListingService()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def account(service: ListingService, held_time: Any) -> SiliconFlowClient:
+    """A client of `service`; time is held."""
+    return SiliconFlowClient("sk-abc", service.base_url)
+
+
+@pytest.fixture
+def batch() -> Callable[..., Batch]:
+    """Makes a batch of a day that was created at a full hour; times are seconds after that."""
+
+    def make(status: str = "in_progress", **fields: Any) -> Batch:
+        moments = {name: CREATED + value for name, value in fields.items() if name.endswith("_at")}
+        others = {name: value for name, value in fields.items() if not name.endswith("_at")}
+        data = {"id": "batch_1", "completion_window": "24h", "created_at": CREATED, "expires_at": CREATED + DAY}
+        return Batch.from_json({**data, "status": status, **moments, **others})
+
+    return make
+
+
+@pytest.fixture
+def at() -> Callable[[float], pendulum.DateTime]:
+    """Makes a moment: seconds after the creation of `batch`."""
+    return lambda seconds: pendulum.from_timestamp(CREATED + seconds)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Callable[[], Workspace]:
+    """Makes the files of a job as another attempt has them: published in `tmp_path / "out"`, an empty local disk."""
+    numbers = count(1)
+
+    def make() -> Workspace:
+        local = tmp_path / f"attempt-{next(numbers)}"
+        local.mkdir()
+        return Workspace(storage_path(tmp_path / "out"), local)
+
+    return make
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Callable[[str, str], None]:
+    """Writes a file for users, as another attempt of the task has written it."""
+
+    def write(name: str, content: str) -> None:
+        written = tmp_path / "out" / "_siliconflow" / "written"
+        written.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text(content)
+        (written / f"{name}.{len(content.encode())}.{hashlib.sha256(content.encode()).hexdigest()}").touch()
+
+    return write

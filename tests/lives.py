@@ -19,8 +19,8 @@ from siliconflow_provider.api.session import Session
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
-from siliconflow_provider.jobs import batches
-from siliconflow_provider.workspace import Workspace
+from siliconflow_provider.jobs import job_batches
+from siliconflow_provider.storage.workspace import Workspace
 from tests.conftest import HeldClock, TaskInstance
 from tests.kills import Killed
 
@@ -214,7 +214,7 @@ class Lives:
 
         self._monkeypatch.setattr(Session, "send", send_step)
         self._monkeypatch.setattr(Workspace, "publish", publish_step)
-        self._monkeypatch.setattr(batches, "SUBMITTED_AT_ONCE", 1)
+        self._monkeypatch.setattr(job_batches, "SUBMITTED_AT_ONCE", 1)
 
     def _sent(
         self, attempt: _Attempt, request: requests.PreparedRequest, send: Callable[[], requests.Response]

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.api.errors import CreateUncertainError
+from siliconflow_provider.batches.creation import SETTLING_SECONDS
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import EmulatorOptions
-from siliconflow_provider.jobs.creation import SETTLING_SECONDS
-from siliconflow_provider.jobs.parts import PartWriter
+from siliconflow_provider.inputs.parts import PartWriter
 from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
 from siliconflow_provider.operators.files import UploadFileOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator

@@ -19,10 +19,10 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.redaction import query_secrets, without_queries
 from siliconflow_provider.api.retry import parse_retry_after
 from siliconflow_provider.api.translation import from_exception, refusal
-from siliconflow_provider.jobs.answers import ResultRow, parse_answer
-from siliconflow_provider.jobs.prompt import Prompt
-from siliconflow_provider.jobs.structured import OutputSchema
-from siliconflow_provider.storage_errors import StorageError, storage_errors
+from siliconflow_provider.inputs.prompt import Prompt
+from siliconflow_provider.outputs.answers import ResultRow, parse_answer
+from siliconflow_provider.outputs.output_schema import OutputSchema
+from siliconflow_provider.storage.errors import StorageError, storage_errors
 
 # Linear is 2, quadratic 4, cubic 8; and a busy machine adds to either.
 MOST_GROWTH = 3.0

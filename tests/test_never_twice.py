@@ -20,12 +20,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.batches.creation import MOST_CREATES
 from siliconflow_provider.emulator import batches
 from siliconflow_provider.emulator.executions import BatchExecutions
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
-from siliconflow_provider.jobs.creation import MOST_CREATES
-from siliconflow_provider.jobs.parts import PartWriter
+from siliconflow_provider.inputs.parts import PartWriter
 from siliconflow_provider.operators.batches import CreateBatchOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
 from tests.conftest import HeldClock, hold_time, request_line

@@ -11,11 +11,11 @@ from threading import Barrier
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.batches.creation import submit
+from siliconflow_provider.batches.records import MemoryRecords
+from siliconflow_provider.batches.submission import Submission
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
-from siliconflow_provider.jobs.creation import submit
-from siliconflow_provider.jobs.records import MemoryRecords
-from siliconflow_provider.jobs.submission import Submission
 
 ATTEMPTS = 6
 LAG = 0.4
@@ -25,7 +25,7 @@ SETTLING = LAG + 1.2
 
 def test_attempts_at_once_agree_on_one_batch(sums, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = EmulatorOptions(tmp_path / "data", queue_seconds=3600, forms=Forms(list_lag_seconds=LAG))
-    monkeypatch.setattr("siliconflow_provider.jobs.creation.SETTLING_SECONDS", SETTLING)
+    monkeypatch.setattr("siliconflow_provider.batches.creation.SETTLING_SECONDS", SETTLING)
     barrier = Barrier(ATTEMPTS)
 
     def attempt(number: int) -> tuple[str, str]:

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from siliconflow_provider.publishing import publish
 from siliconflow_provider.results import read_results
-from siliconflow_provider.storage import storage_path
+from siliconflow_provider.storage.object_storage import storage_path
+from siliconflow_provider.storage.publishing import publish
 
 ROWS = [
     {"index": 0, "custom_id": "a", "status": "succeeded", "content": "1", "output": {"x": 1}, "input": {"q": "é"}},

@@ -17,10 +17,10 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from siliconflow_provider.operators.inference import BatchInferenceOperator
-from siliconflow_provider.publishing import create_once, publish
 from siliconflow_provider.results import read_results
-from siliconflow_provider.storage import open_for_reading, storage_path
-from siliconflow_provider.storage_errors import MissingFileError, StorageError
+from siliconflow_provider.storage.errors import MissingFileError, StorageError
+from siliconflow_provider.storage.object_storage import open_for_reading, storage_path
+from siliconflow_provider.storage.publishing import create_once, publish
 
 try:
     from airflow.sdk.io import attach

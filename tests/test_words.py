@@ -17,11 +17,11 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.models import Account, Batch, File
 from siliconflow_provider.api.service_texts import is_printable
+from siliconflow_provider.batches.events import from_event, to_event
+from siliconflow_provider.batches.submission import digest
+from siliconflow_provider.batches.waiting import WaitEnd
 from siliconflow_provider.exceptions import BatchFailedError
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
-from siliconflow_provider.jobs.events import from_event, to_event
-from siliconflow_provider.jobs.submission import digest
-from siliconflow_provider.jobs.waiting import WaitEnd
 from siliconflow_provider.operators.batches import CancelBatchOperator, DownloadResultsOperator
 from siliconflow_provider.operators.files import UploadFileOperator
 from siliconflow_provider.operators.identity import run_parts

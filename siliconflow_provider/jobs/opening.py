@@ -18,20 +18,20 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, first_names
-from siliconflow_provider.jobs import creation
-from siliconflow_provider.jobs.batches import may_be_of_job, runs_or_has_answered
-from siliconflow_provider.jobs.collection import Validate
-from siliconflow_provider.jobs.files import JOB, KEPT, REQUESTS, ROWS, Files, JobFilesError, own_name, requests_name
+from siliconflow_provider.batches import creation
+from siliconflow_provider.batches.finder import BatchFinder, OwnBatches
+from siliconflow_provider.batches.records import FileRecords
+from siliconflow_provider.batches.submission import Submission
+from siliconflow_provider.inputs.parts import Part
+from siliconflow_provider.inputs.preparation import Prepared, prepare
+from siliconflow_provider.inputs.request_builder import Recipe
+from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, ROWS, Files, JobFilesError, own_name, requests_name
 from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
-from siliconflow_provider.jobs.own_batches import BatchFinder, OwnBatches
-from siliconflow_provider.jobs.ownership import Output, OutputTakenError
-from siliconflow_provider.jobs.parts import Part
-from siliconflow_provider.jobs.preparation import Prepared, prepare
-from siliconflow_provider.jobs.recipe import Recipe
-from siliconflow_provider.jobs.records import FileRecords
+from siliconflow_provider.jobs.job_batches import may_be_of_job, runs_or_has_answered
 from siliconflow_provider.jobs.reuse import EarlierAnswers, keep_answers, write_rest
 from siliconflow_provider.jobs.runner import HandedOver, JobRunner, Settings
-from siliconflow_provider.jobs.submission import Submission
+from siliconflow_provider.outputs.ownership import Output, OutputTakenError
+from siliconflow_provider.outputs.result_store import Validate
 
 log = logging.getLogger(__name__)
 

@@ -7,14 +7,15 @@ from functools import cached_property
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
-from siliconflow_provider.jobs.answers import AnswerError
-from siliconflow_provider.jobs.batches import JobBatches
-from siliconflow_provider.jobs.collection import Answers
-from siliconflow_provider.jobs.files import Files, JobFilesError, RequestFiles
+from siliconflow_provider.inputs.parts import Part
+from siliconflow_provider.job_directory import Files, JobFilesError
 from siliconflow_provider.jobs.job import Round
-from siliconflow_provider.jobs.landing import Landed
-from siliconflow_provider.jobs.parts import Part
+from siliconflow_provider.jobs.job_batches import JobBatches
+from siliconflow_provider.jobs.publication import Landed
+from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, absent_row, indexes_by_id
+from siliconflow_provider.outputs.answers import AnswerError
+from siliconflow_provider.outputs.result_store import Answers
 
 
 @dataclass(frozen=True)

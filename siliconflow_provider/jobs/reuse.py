@@ -12,11 +12,10 @@ from typing import IO
 
 import msgspec
 
-from siliconflow_provider.jobs.answers import ResultRow
-from siliconflow_provider.jobs.blocks import blocks_of, pieces_of
-from siliconflow_provider.jobs.collection import Validate
-from siliconflow_provider.jobs.files import FilePart, lines_at
-from siliconflow_provider.jobs.parts import Part, PartWriter
+from siliconflow_provider.inputs.parts import FilePart, Part, PartWriter, lines_at
+from siliconflow_provider.jsonl import blocks_of, pieces_of
+from siliconflow_provider.outputs.answers import ResultRow
+from siliconflow_provider.outputs.result_store import Validate
 
 # Of rows whose answer a job has from another one.
 KEPT_ROUND = 0

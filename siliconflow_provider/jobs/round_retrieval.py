@@ -11,16 +11,17 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.recovery import HEALING_TIME, may_be_tried_again, pauses_while_healing
 from siliconflow_provider.api.service_texts import first_errors
-from siliconflow_provider.jobs.answers import AnswerError, ResultRow
-from siliconflow_provider.jobs.batches import JobBatches
-from siliconflow_provider.jobs.collection import RESULTS_LOST, Answers
-from siliconflow_provider.jobs.completeness import problem_of
-from siliconflow_provider.jobs.delivery import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, fetched
-from siliconflow_provider.jobs.files import Files, RequestFiles, ids_of_part
-from siliconflow_provider.jobs.healing import HEALING_TIME, may_be_tried_again, pauses_while_healing
+from siliconflow_provider.inputs.parts import Part, ids_of_part
+from siliconflow_provider.job_directory import Files
 from siliconflow_provider.jobs.job import Round
-from siliconflow_provider.jobs.parts import Part
+from siliconflow_provider.jobs.job_batches import JobBatches
+from siliconflow_provider.jobs.request_files import RequestFiles
+from siliconflow_provider.outputs.answers import AnswerError, ResultRow
+from siliconflow_provider.outputs.completeness import problem_of
+from siliconflow_provider.outputs.result_files import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, fetched
+from siliconflow_provider.outputs.result_store import RESULTS_LOST, Answers
 
 # In the row of each request of a batch: together with what says how much was cut, less than a row's error may have.
 MOST_BATCH_ERRORS = 1_000

@@ -14,31 +14,21 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import parse_completion_window
 from siliconflow_provider.api.errors import IncompleteListError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.jobs.batches import JobBatches
-from siliconflow_provider.jobs.collection import Answers, Validate
-from siliconflow_provider.jobs.error_texts import RowErrors
-from siliconflow_provider.jobs.files import (
-    JOB,
-    KEPT,
-    REQUESTS,
-    RESULTS,
-    ROWS,
-    Files,
-    JobFilesError,
-    RequestFiles,
-    RequestsLostError,
-    own_name,
-)
+from siliconflow_provider.batches.listing import RETENTION
+from siliconflow_provider.batches.records import FileRecords
+from siliconflow_provider.batches.submission import Submission
+from siliconflow_provider.batches.waiting import GRACE
+from siliconflow_provider.inputs.parts import Part
+from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, RESULTS, ROWS, Files, JobFilesError, own_name
 from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
-from siliconflow_provider.jobs.landing import BatchOfPart, Landed, land, rows_in
-from siliconflow_provider.jobs.listing import RETENTION
-from siliconflow_provider.jobs.parts import Part
-from siliconflow_provider.jobs.plans import RoundPlans
-from siliconflow_provider.jobs.records import FileRecords
+from siliconflow_provider.jobs.job_batches import JobBatches
+from siliconflow_provider.jobs.publication import BatchOfPart, Landed, land, rows_in
+from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
 from siliconflow_provider.jobs.retrieval import Retrieval
 from siliconflow_provider.jobs.reuse import EarlierAnswers
-from siliconflow_provider.jobs.submission import Submission
-from siliconflow_provider.jobs.waiting import GRACE
+from siliconflow_provider.jobs.round_plans import RoundPlans
+from siliconflow_provider.outputs.result_store import Answers, Validate
+from siliconflow_provider.outputs.row_errors import RowErrors
 
 log = logging.getLogger(__name__)
 

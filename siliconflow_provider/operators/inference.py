@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from siliconflow_provider.api.models import Batch
-    from siliconflow_provider.jobs.rounds import Step
+    from siliconflow_provider.batches.waiting import WaitEnd
     from siliconflow_provider.jobs.runner import JobRunner
-    from siliconflow_provider.jobs.waiting import WaitEnd
+    from siliconflow_provider.jobs.steps import Step
 
 
 class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
@@ -152,8 +152,8 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         """Yield the items of a new job."""
         if self.input_path is None:
             return items_of(self.requests)
-        from siliconflow_provider.jobs.blocks import LONGEST_LINE, blocks_of
-        from siliconflow_provider.storage import pieces_of, storage_path
+        from siliconflow_provider.jsonl import LONGEST_LINE, blocks_of
+        from siliconflow_provider.storage.object_storage import pieces_of, storage_path
 
         return blocks_of(pieces_of(storage_path(self.input_path, "input_path")), LONGEST_LINE)
 
@@ -181,10 +181,9 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
 
     @contextmanager
     def _attempt(self, context: Context, ended: Sequence[Batch]) -> Iterator[JobRunner]:
-        from siliconflow_provider.jobs.files import JobFilesError
+        from siliconflow_provider.batches.finder import UnsafeSubmitError
+        from siliconflow_provider.job_directory import JobFilesError
         from siliconflow_provider.jobs.opening import open_job
-        from siliconflow_provider.jobs.own_batches import UnsafeSubmitError
-        from siliconflow_provider.jobs.ownership import OutputTakenError
         from siliconflow_provider.jobs.runner import JobRunner, Settings
         from siliconflow_provider.operators.definition import (
             check_input,
@@ -193,10 +192,11 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
             schema_of,
             submission_of,
         )
-        from siliconflow_provider.storage import storage_path
-        from siliconflow_provider.storage_errors import temporary_disk
-        from siliconflow_provider.temporary import temporary_directory
-        from siliconflow_provider.workspace import Workspace
+        from siliconflow_provider.outputs.ownership import OutputTakenError
+        from siliconflow_provider.storage.errors import temporary_disk
+        from siliconflow_provider.storage.object_storage import storage_path
+        from siliconflow_provider.storage.temporary import temporary_directory
+        from siliconflow_provider.storage.workspace import Workspace
 
         client = self.hook.get_conn()
         schema = schema_of(self)
@@ -230,7 +230,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                 raise SubmissionStoppedError(str(error)) from None
 
     def _next_step(self, runner: JobRunner, deadline: pendulum.DateTime | None) -> Step:
-        from siliconflow_provider.jobs.rounds import next_step
+        from siliconflow_provider.jobs.steps import next_step
 
         to_repeat = runner.to_repeat
         return next_step(
@@ -244,7 +244,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         )
 
     def _deadline(self, runner: JobRunner) -> pendulum.DateTime | None:
-        from siliconflow_provider.jobs.waiting import deadline_of
+        from siliconflow_provider.batches.waiting import deadline_of
 
         length, now = length_of(self.timeout), self.hook.get_conn().now()
         if length is not None:
@@ -295,7 +295,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
     def _cancel_overdue(self, batches: Sequence[Batch]) -> tuple[list[str], list[str]]:
         """Return the ids of what was cancelled, and why others were not: then a retry is worth it."""
         from siliconflow_provider.api.errors import SiliconFlowError
-        from siliconflow_provider.jobs.cancellation import cancel_unless_over
+        from siliconflow_provider.batches.cancellation import cancel_unless_over
 
         client, cancelled, failures = self.hook.get_conn(), [], []
         for each in batches:

@@ -11,8 +11,8 @@ from typing import Any
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import AnswerLostError
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.batches.cancellation import cancel_unless_over
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
-from siliconflow_provider.jobs.cancellation import cancel_unless_over
 from siliconflow_provider.triggers.confirmation import has_ended
 from siliconflow_provider.triggers.threads import run_in_thread
 from siliconflow_provider.verdicts import describe_kill, describe_running

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from siliconflow_provider.jobs.answers import AnswerError, ResultRow, parse_answer
+from siliconflow_provider.outputs.answers import AnswerError, ResultRow, parse_answer
 
 LIVE = "seen live"
 OPENAI = "OpenAI-compatible server"

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from siliconflow_provider.inputs.parts import Part
 from siliconflow_provider.jobs.job import Job, Kept, Round, fingerprint
-from siliconflow_provider.jobs.parts import Part
 
 FIRST = Part(first=0, lines=4, offset=0, bytes=40, sha256="a")
 LAST = Part(first=4, lines=1, offset=40, bytes=10, sha256="b")

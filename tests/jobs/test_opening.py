@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.jobs.files import JobFilesError
+from siliconflow_provider.batches.finder import UnsafeSubmitError
+from siliconflow_provider.batches.submission import Submission
+from siliconflow_provider.inputs.request_builder import Recipe
+from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
+from siliconflow_provider.job_directory import JobFilesError
 from siliconflow_provider.jobs.job import Job
 from siliconflow_provider.jobs.opening import open_job
-from siliconflow_provider.jobs.own_batches import UnsafeSubmitError
-from siliconflow_provider.jobs.ownership import OutputTakenError
-from siliconflow_provider.jobs.recipe import Recipe
-from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
-from siliconflow_provider.jobs.submission import Submission
-from siliconflow_provider.workspace import Workspace
+from siliconflow_provider.outputs.ownership import OutputTakenError
+from siliconflow_provider.storage.workspace import Workspace
 
 Open = Callable[..., Job]
 Files = Callable[[], Workspace]

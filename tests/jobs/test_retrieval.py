@@ -10,12 +10,13 @@ import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError, UnreadableAnswerError
+from siliconflow_provider.batches.submission import Submission
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
-from siliconflow_provider.jobs.answers import ResultRow
-from siliconflow_provider.jobs.files import JobFilesError, RequestsLostError
+from siliconflow_provider.job_directory import JobFilesError
+from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
-from siliconflow_provider.jobs.submission import Submission
+from siliconflow_provider.outputs.answers import ResultRow
 
 Attempt = Callable[..., JobRunner]
 Rows = Callable[[JobRunner], list[dict[str, Any]]]

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.submission import Submission
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
-from siliconflow_provider.jobs.creation import SETTLING_SECONDS
-from siliconflow_provider.jobs.files import JobFilesError, RequestsLostError
+from siliconflow_provider.job_directory import JobFilesError
 from siliconflow_provider.jobs.job import PlannedRound, Round
-from siliconflow_provider.jobs.ownership import OutputTakenError
+from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
-from siliconflow_provider.jobs.submission import Submission
-from siliconflow_provider.workspace import Workspace
+from siliconflow_provider.outputs.ownership import OutputTakenError
+from siliconflow_provider.storage.workspace import Workspace
 
 Attempt = Callable[..., JobRunner]
 HOUR, DAY = 3600, 24 * 3600

@@ -20,6 +20,7 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
     UnreadableAnswerError,
 )
+from siliconflow_provider.batches.creation import SETTLING_SECONDS
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import EmulatorOptions
 from siliconflow_provider.exceptions import (
@@ -30,10 +31,9 @@ from siliconflow_provider.exceptions import (
     BatchWaitError,
     OutputPathError,
 )
-from siliconflow_provider.jobs.creation import SETTLING_SECONDS
-from siliconflow_provider.jobs.ownership import Output
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
+from siliconflow_provider.outputs.ownership import Output
 from siliconflow_provider.results import read_results
 
 

@@ -11,10 +11,10 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel
 
-from siliconflow_provider.jobs.submission import digest
+from siliconflow_provider.batches.submission import digest
 from siliconflow_provider.operators.definition import INPUT_FILE, definition_of, recipe_of, schema_of, submission_of
 from siliconflow_provider.operators.inference import BatchInferenceOperator
-from siliconflow_provider.storage import stamp_of, storage_path
+from siliconflow_provider.storage.object_storage import stamp_of, storage_path
 
 Task = Callable[..., BatchInferenceOperator]
 NAMES = [

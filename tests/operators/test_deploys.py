@@ -24,10 +24,11 @@ from siliconflow_provider.exceptions import (
     MissedSuccessRateError,
     SubmissionStoppedError,
 )
-from siliconflow_provider.jobs.files import JOB, KEPT, REQUESTS, RequestsLostError, replaced_name
+from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, replaced_name
+from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.results import read_results
-from siliconflow_provider.workspace import Workspace
+from siliconflow_provider.storage.workspace import Workspace
 from tests.kills import Killed
 
 Infer = Callable[..., Any]

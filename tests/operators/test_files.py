@@ -9,10 +9,10 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.emulator.forms import Forms
-from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
+from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
 from siliconflow_provider.operators.batches import CreateBatchOperator
 from siliconflow_provider.operators.files import UploadFileOperator
-from siliconflow_provider.storage_errors import MissingFileError, StorageError
+from siliconflow_provider.storage.errors import MissingFileError, StorageError
 
 
 @pytest.fixture

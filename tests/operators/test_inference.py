@@ -19,6 +19,7 @@ from pydantic import BaseModel, model_validator
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import InvalidRequestError, SiliconFlowError
 from siliconflow_provider.api.models import BatchTiming
+from siliconflow_provider.batches.creation import SETTLING_SECONDS
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import EmulatorOptions
@@ -31,13 +32,12 @@ from siliconflow_provider.exceptions import (
     OutputPathError,
     SubmissionStoppedError,
 )
-from siliconflow_provider.jobs.creation import SETTLING_SECONDS
-from siliconflow_provider.jobs.files import RequestsLostError
-from siliconflow_provider.jobs.request_lines import InvalidRequestFileError
+from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
+from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.results import read_results
-from siliconflow_provider.storage_errors import StorageError
-from siliconflow_provider.workspace import Workspace
+from siliconflow_provider.storage.errors import StorageError
+from siliconflow_provider.storage.workspace import Workspace
 from tests.kills import Killed
 
 Infer = Callable[..., Any]

@@ -13,11 +13,11 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.exceptions import JobDefinitionError, OutputPathError
-from siliconflow_provider.jobs.ownership import Output, OutputTakenError
 from siliconflow_provider.operators.batches import DownloadResultsOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
-from siliconflow_provider.storage import storage_path
-from siliconflow_provider.workspace import Workspace
+from siliconflow_provider.outputs.ownership import Output, OutputTakenError
+from siliconflow_provider.storage.object_storage import storage_path
+from siliconflow_provider.storage.workspace import Workspace
 
 Infer = Callable[..., BatchInferenceOperator]
 TEXTS = ["What is 1 + 1?"]

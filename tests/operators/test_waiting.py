@@ -13,11 +13,11 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from siliconflow_provider.api import clock as provider_clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServerError
+from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.events import to_event
+from siliconflow_provider.batches.waiting import WaitEnd
 from siliconflow_provider.emulator.server import Emulator
 from siliconflow_provider.exceptions import BatchCancelledError, BatchTimeoutError, BatchWaitError
-from siliconflow_provider.jobs.creation import SETTLING_SECONDS
-from siliconflow_provider.jobs.events import to_event
-from siliconflow_provider.jobs.waiting import WaitEnd
 from siliconflow_provider.operators.batches import CreateBatchOperator
 
 

@@ -16,9 +16,9 @@ from siliconflow_provider.api import clock as provider_clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServerError
 from siliconflow_provider.api.session import Session
+from siliconflow_provider.batches.cancellation import cancel_unless_over
+from siliconflow_provider.batches.events import from_event
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
-from siliconflow_provider.jobs.cancellation import cancel_unless_over
-from siliconflow_provider.jobs.events import from_event
 from siliconflow_provider.triggers import kill
 from siliconflow_provider.triggers.batches import AIRFLOW_CALLS_ON_KILL, BatchTrigger
 

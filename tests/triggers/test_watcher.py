@@ -17,11 +17,11 @@ from asgiref.sync import async_to_sync
 
 from siliconflow_provider.api import client as client_module
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.batches.events import from_event
+from siliconflow_provider.batches.waiting import BatchWait, WaitEnd
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
-from siliconflow_provider.jobs.events import from_event
-from siliconflow_provider.jobs.waiting import BatchWait, WaitEnd
 from siliconflow_provider.triggers import batches as triggers
 from siliconflow_provider.triggers import connection as connection_module
 from siliconflow_provider.triggers import watcher

@@ -1,0 +1,108 @@
+"""An output or error file of a batch, read as rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from siliconflow_provider.jsonl import decode_lines, lines_of
+from siliconflow_provider.outputs.answers import LARGEST_COUNT, ResultRow, parse_answer
+
+log = logging.getLogger(__name__)
+
+SHOWN_LINES = 10
+
+
+class Counts(Protocol):
+    """What counts the lines that name no request."""
+
+    unreadable_lines: int
+
+
+# The common form of a good answer; every other line is `parse_answer`'s.
+_Tokens = Annotated[int, Meta(ge=0, lt=LARGEST_COUNT)] | None
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: Any = None
+    reasoning_content: Any = None
+    tool_calls: Any = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: _Tokens = None
+    completion_tokens: _Tokens = None
+
+
+class _Body(msgspec.Struct, gc=False):
+    choices: Annotated[list[_Choice], Meta(min_length=1, max_length=1)]
+    usage: _Usage
+    model: str | None = None
+    error: None = None
+
+
+class _Response(msgspec.Struct, gc=False):
+    body: _Body
+    status_code: Literal[200] | None = None
+
+
+class _Answer(msgspec.Struct, gc=False):
+    custom_id: str
+    response: _Response
+    error: None = None
+
+
+_decoder = msgspec.json.Decoder(_Answer)
+
+
+def rows_of_file(blocks: Iterable[bytes], batch_id: str, name: str, counts: Counts) -> Iterator[ResultRow]:
+    """Yield a row for each line; those that name no request are counted and logged.
+
+    :param blocks: the file's lines, one or several at a time
+    :param name: the file in messages
+    """
+    first = 1
+    for block in blocks:
+        answers = decode_lines(_decoder, block)
+        if answers is not None:
+            first += len(answers)
+            for answer in answers:
+                yield _row(answer, batch_id)
+            continue
+        lines = lines_of(block)
+        for number, line in enumerate(lines, start=first):
+            if not line.strip():
+                continue
+            try:
+                yield parse_answer(line, batch_id)
+            except msgspec.DecodeError as error:
+                counts.unreadable_lines += 1
+                if counts.unreadable_lines <= SHOWN_LINES:
+                    log.warning("line %d of the %s file of %s is unreadable: %s", number, name, batch_id, error)
+        first += len(lines)
+
+
+def _row(answer: _Answer, batch_id: str) -> ResultRow:
+    body = answer.response.body
+    (choice,) = body.choices
+    return ResultRow(
+        custom_id=answer.custom_id,
+        status="succeeded",
+        content=choice.message.content,
+        reasoning_content=choice.message.reasoning_content,
+        tool_calls=choice.message.tool_calls,
+        finish_reason=choice.finish_reason,
+        prompt_tokens=body.usage.prompt_tokens,
+        completion_tokens=body.usage.completion_tokens,
+        model=body.model,
+        batch_id=batch_id,
+    )

@@ -1,0 +1,279 @@
+"""The answers to a job's requests, kept by position: rows in a local file, and an index of a few bytes a request."""
+
+from __future__ import annotations
+
+import operator
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+import msgspec
+
+from siliconflow_provider.api.limits import MAXIMUM_FILE_LINES
+from siliconflow_provider.api.service_texts import word
+from siliconflow_provider.jsonl import WRITTEN_BYTES
+from siliconflow_provider.outputs.answer_files import rows_of_file
+from siliconflow_provider.outputs.answers import TOO_LONG, AnswerError, ResultRow
+from siliconflow_provider.outputs.manifest import DISTINCT_ERRORS, DISTINCT_REASONS, REPORTED_ERRORS
+from siliconflow_provider.outputs.row_errors import RowErrors, WholeError
+
+STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
+_STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
+SUCCEEDED = STATUSES.index("succeeded")
+# What a request's own content caused comes again; codes of the service and of OpenAI's form.
+LASTING_CODES = frozenset({"400", "20012", "invalid_request", "invalid_request_error", "context_length_exceeded"})
+# A result that was there and cannot be had any more is billed: only a person has it sent again.
+RESULTS_LOST = "results_lost"
+_HELD_CODES = frozenset({RESULTS_LOST, TOO_LONG})
+# Of an answer, by its status's code.
+_WORTH = bytes({"succeeded": 2, "invalid": 1}.get(each, 0) for each in STATUSES)
+_BEST = _WORTH[SUCCEEDED]
+WINDOW_BYTES = 1 << 23
+_END = b"null}"
+_encode_into = msgspec.json.Encoder().encode_into
+_row_decoder = msgspec.json.Decoder(ResultRow)
+
+Validate = Callable[[ResultRow], None]
+
+
+class Answers:
+    """The best row of each request so far.
+
+    :param requests: how many there are
+    :param rows: a local file, written from its beginning and read again
+    :param validate: may turn a row that succeeded into an invalid one
+    :param errors: makes the errors of rows fit to be kept
+    """
+
+    def __init__(
+        self, requests: int, rows: IO[bytes], validate: Validate | None = None, errors: RowErrors | None = None
+    ) -> None:
+        self._file = rows
+        self._block = bytearray()
+        self._validate = validate
+        self._row_errors = errors or RowErrors()
+        self._end = self._start = 0
+        self._offsets = array("q", [-1]) * requests
+        self._lengths = array("I", [0]) * requests
+        self._statuses = bytearray(requests)
+        self._landed = bytearray(requests)
+        self._reasons = bytearray(requests)
+        self._errors = array("H", [0]) * requests
+        self._reason_names: list[str | None] = [None]
+        self._error_names: list[AnswerError | None] = [None]
+        self._reason_codes: dict[str | None, int] = {None: 0}
+        self._error_codes: dict[tuple[str | None, str], int] = {}
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.duplicates = 0
+        self.strangers = 0
+        self.unreadable_lines = 0
+
+    def take_file(
+        self, blocks: Iterable[bytes], indexes: dict[str, int], batch_id: str, round_number: int, name: str
+    ) -> None:
+        """Take in an output or error file of a batch.
+
+        :param blocks: its lines, one or several at a time
+        :param indexes: the position of each request of the batch, by its custom id
+        :param name: the file in messages
+        """
+        for row in rows_of_file(blocks, batch_id, name, self):
+            index = indexes.get(row.custom_id)
+            if index is None:
+                self.strangers += 1
+                continue
+            row.round = round_number
+            self._take(index, row)
+
+    def begin_batch(self) -> None:
+        """Say that the next files are those of another batch."""
+        self._start = self._end
+
+    def is_mentioned(self, index: int) -> bool:
+        """Whether the files of this batch have brought a row for a request."""
+        return self._offsets[index] >= self._start
+
+    def take_row(self, row: ResultRow, *, is_billed: bool = True) -> None:
+        """Take in a row that an earlier attempt has landed, where there is none, or it is better.
+
+        :param is_billed: whether its tokens are this job's
+        """
+        if row.index is None or row.index >= len(self._statuses) or row.status == "unfinished":
+            return
+        if not self.has_row(row.index) or (row.status == "succeeded" and not self.is_good(row.index)):
+            if is_billed:
+                self.prompt_tokens += row.prompt_tokens or 0
+                self.completion_tokens += row.completion_tokens or 0
+            self._keep(row.index, row)
+            self._landed[row.index] = True
+
+    def assume(self, index: int, row: ResultRow) -> None:
+        """Say what became of a request that no file mentions."""
+        status = STATUSES[self._statuses[index]]
+        # An invalid answer keeps its text, unless it is asked for once more.
+        if status != "succeeded" and (status != "invalid" or row.status == "unfinished"):
+            self._keep(index, row)
+
+    def is_good(self, index: int) -> bool:
+        """Whether this request has its answer."""
+        return self._statuses[index] == SUCCEEDED
+
+    def has_row(self, index: int) -> bool:
+        """Whether anything is known of this request."""
+        return self._offsets[index] >= 0
+
+    def to_repeat(self, *, is_cleared: bool) -> list[int]:
+        """Return the positions of the requests that another round may answer.
+
+        :param is_cleared: a person wants the task to start over: what somebody cancelled, or what the service has
+            lost, is sent again, too
+        """
+        healing = {STATUSES.index(each) for each in ("failed", "expired", "invalid", "missing")}
+        if is_cleared:
+            healing.add(STATUSES.index("cancelled"))
+        held_codes = LASTING_CODES if is_cleared else LASTING_CODES | _HELD_CODES
+        lasting = {
+            code for code, error in enumerate(self._error_names) if error is not None and error.code in held_codes
+        }
+        return [
+            index
+            for index, status in enumerate(self._statuses)
+            if status in healing and self._errors[index] not in lasting
+        ]
+
+    def write(self, results: IO[bytes], inputs: Iterator[bytes] | None) -> None:
+        """Write one row a request, in order.
+
+        :param inputs: the row that each request was made of, as JSON; None when there are none
+        """
+        self._write_block()
+        self._file.flush()
+        block = bytearray()
+        for row in self._in_order():
+            if inputs is None:
+                block += row
+            else:
+                block += row[: -len(_END)]
+                block += next(inputs).strip()
+                block += b"}"
+            block += b"\n"
+            if len(block) >= WRITTEN_BYTES:
+                results.write(block)
+                block.clear()
+        results.write(block)
+
+    def _in_order(self) -> Iterator[bytes]:
+        """Yield the rows."""
+        for first in range(0, len(self._offsets), MAXIMUM_FILE_LINES):
+            yield from self._of_part(slice(first, first + MAXIMUM_FILE_LINES))
+
+    def _of_part(self, part: slice) -> Iterator[bytes]:
+        """Yield the rows of a part, which are read at once where they lie together."""
+        descriptor, offsets, lengths = self._file.fileno(), self._offsets[part], self._lengths[part]
+        start, end = min(offsets), max(map(operator.add, offsets, lengths))
+        if end - start <= WINDOW_BYTES:
+            window = os.pread(descriptor, end - start, start)
+            yield from (window[o - start : o - start + n] for o, n in zip(offsets, lengths, strict=True))
+        else:
+            yield from (os.pread(descriptor, n, o) for o, n in zip(offsets, lengths, strict=True))
+
+    def whole_errors(self, landed: Iterable[WholeError]) -> Iterator[WholeError]:
+        """Yield what is cut in the rows, whole.
+
+        :param landed: what an earlier attempt has written; of that, what belongs to the rows that are taken from it
+        """
+        yield from (each for each in self._row_errors.whole() if each.index is not None and self._is_at(each))
+        yield from (each for each in landed if each.index is not None and self._has_landed(each.index))
+
+    def _is_at(self, error: WholeError) -> bool:
+        return error.index is not None and self._offsets[error.index] == error.at
+
+    def _has_landed(self, index: int) -> bool:
+        return index < len(self._landed) and bool(self._landed[index]) and not self.is_good(index)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many requests have each status."""
+        found = Counter(self._statuses)
+        return {name: found[code] for code, name in enumerate(STATUSES) if found[code]}
+
+    def finish_reasons(self) -> dict[str, int]:
+        """Return how many answers ended for each reason."""
+        found = Counter(self._reasons)
+        return {str(self._reason_names[code]): count for code, count in found.most_common() if code}
+
+    def commonest_errors(self) -> list[dict[str, Any]]:
+        """Return the ten commonest errors: code, message, count, and the first request that met it."""
+        found = Counter(self._errors)
+        del found[0]
+        ranked = found.most_common(REPORTED_ERRORS)
+        return [
+            {"code": error.code, "message": error.message, "count": count, "first_custom_id": self._first_id(code)}
+            for code, count in ranked
+            if (error := self._error_names[code]) is not None
+        ]
+
+    def _first_id(self, error_code: int) -> str:
+        index = self._errors.index(error_code)
+        self._write_block()
+        self._file.flush()
+        row = os.pread(self._file.fileno(), self._lengths[index], self._offsets[index])
+        return _row_decoder.decode(row).custom_id
+
+    def _take(self, index: int, row: ResultRow) -> None:
+        if self._validate is not None and row.status == "succeeded":
+            self._validate(row)
+        known, new = _WORTH[self._statuses[index]], _WORTH[_STATUS_CODES[row.status]]
+        is_repeated = self._offsets[index] >= self._start
+        is_better = new > known or (new == known < _BEST and not is_repeated)
+        self.duplicates += is_repeated
+        if is_better or not is_repeated:
+            self.prompt_tokens += row.prompt_tokens or 0
+            self.completion_tokens += row.completion_tokens or 0
+        if is_better:
+            self._keep(index, row)
+
+    def _keep(self, index: int, row: ResultRow) -> None:
+        row.index, row.input = index, None
+        self._row_errors.settle(row, self._end)
+        self._landed[index] = False
+        written = len(self._block)
+        _encode_into(row, self._block, written)
+        length = len(self._block) - written
+        self._offsets[index], self._lengths[index] = self._end, length
+        self._end += length
+        if written >= WRITTEN_BYTES:
+            self._write_block()
+        self._statuses[index] = _STATUS_CODES[row.status]
+        self._reasons[index] = self._reason_code(row.finish_reason)
+        self._errors[index] = 0 if row.error is None else self._error_code(row.error)
+
+    def _write_block(self) -> None:
+        self._file.write(self._block)
+        self._block.clear()
+
+    def _reason_code(self, reason: str | None) -> int:
+        code = self._reason_codes.get(reason)
+        if code is None and reason is not None:
+            reason = word(reason)
+            code = self._reason_codes.get(reason)
+        if code is None and len(self._reason_names) >= DISTINCT_REASONS:
+            reason = "other"
+            code = self._reason_codes.get(reason)
+        if code is None:
+            code = self._reason_codes[reason] = len(self._reason_names)
+            self._reason_names.append(reason)
+        return code
+
+    def _error_code(self, error: AnswerError) -> int:
+        code = self._error_codes.get((error.code, error.message))
+        if code is None and len(self._error_names) > DISTINCT_ERRORS:
+            is_known = error.code in LASTING_CODES | _HELD_CODES or len(self._error_names) <= 2 * DISTINCT_ERRORS
+            error = AnswerError(error.code if is_known else "other", "other messages")
+            code = self._error_codes.get((error.code, error.message))
+        if code is None:
+            code = self._error_codes[error.code, error.message] = len(self._error_names)
+            self._error_names.append(error)
+        return code

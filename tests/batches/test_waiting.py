@@ -1,0 +1,457 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from math import inf
+from typing import Any
+
+import pendulum
+import pytest
+
+from siliconflow_provider.api import errors
+from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.batches.waiting import (
+    BatchWait,
+    deadline_of,
+    describe_end,
+    describe_progress,
+    may_heal,
+    next_pause,
+    pause_before_poll,
+    poll,
+    seconds_to_the_end,
+    wait_ends,
+)
+
+Make = Callable[..., Batch]
+At = Callable[[float], pendulum.DateTime]
+MINUTE, HOUR, DAY = 60, 3600, 24 * 3600
+BUSY = errors.ServerError("busy", status=503)
+REFUSED = errors.AuthenticationError("Invalid token", status=401)
+URL = "https://bucket.example/out.jsonl?Signature=s3cret"
+
+
+# --- the schedule
+
+
+@pytest.mark.parametrize(
+    ("age", "pause"),
+    [
+        (-5, 10),
+        (0, 10),
+        (199, 10),
+        (200, 10),
+        (400, 20),
+        (HOUR, 180),
+        (6000, 300),
+        (DAY - 400, 300),
+        (DAY - 300, 300),
+        (DAY - 100, 101),
+        (DAY - 1, 2),
+        (DAY, 10),
+        (DAY + 1800, 10),
+    ],
+)
+def test_a_poll_is_due_after_a_twentieth_of_the_age_and_at_the_expiry(
+    batch: Make, at: At, age: float, pause: float
+) -> None:
+    assert pause_before_poll(batch(), at(age), None) == pytest.approx(pause)
+
+
+@pytest.mark.parametrize("fields", [{"finalizing_at": HOUR}, {"cancelling_at": HOUR}])
+def test_a_batch_that_is_about_to_end_is_asked_for_often(batch: Make, at: At, fields: dict[str, int]) -> None:
+    assert pause_before_poll(batch(**fields), at(2 * HOUR), None) == 10
+
+
+def test_a_batch_of_which_nothing_is_known_is_asked_for_often(at: At) -> None:
+    assert pause_before_poll(None, at(HOUR), None) == 10
+    assert pause_before_poll(Batch("batch_1", "in_queue"), at(HOUR), None) == 10
+
+
+def test_a_batch_without_an_expiry_follows_its_age(batch: Make, at: At) -> None:
+    assert pause_before_poll(Batch.from_json({"id": "b", "created_at": at(0).timestamp()}), at(DAY), None) == 300
+
+
+@pytest.mark.parametrize("age", [0, HOUR, DAY, 2 * DAY])
+def test_a_poll_interval_takes_the_place_of_the_schedule(batch: Make, at: At, age: int) -> None:
+    assert pause_before_poll(batch(finalizing_at=HOUR), at(age), 42.5) == 42.5
+    assert pause_before_poll(None, at(age), 42.5) == 42.5
+
+
+def test_a_day_costs_about_360_polls_and_its_end_is_seen_within_five_minutes(batch: Make, at: At) -> None:
+    age, polls = 0.0, 0
+    while age < DAY:
+        pause = pause_before_poll(batch(), at(age), None)
+        assert 0 < pause <= 300
+        age, polls = age + pause, polls + 1
+    assert 330 <= polls <= 390
+    assert age - DAY <= 2
+
+
+# --- the deadline
+
+
+def test_the_deadline_is_an_hour_after_the_last_expiry(batch: Make, at: At) -> None:
+    assert deadline_of([batch()], None, at(5)) == at(DAY + HOUR)
+    assert deadline_of([batch(), batch(expires_at=3 * DAY), batch()], None, at(5)) == at(3 * DAY + HOUR)
+
+
+@pytest.mark.parametrize(
+    ("data", "seconds"),
+    [
+        ({"completion_window": "48h", "created_at": 1_800_000_000}, 2 * DAY),
+        ({"created_at": 1_800_000_000}, DAY),
+        ({"completion_window": 86400, "created_at": 1_800_000_000}, DAY),
+        ({"completion_window": "soon"}, DAY + 5),
+        ({"completion_window": "48h"}, 2 * DAY + 5),
+    ],
+)
+def test_an_unknown_expiry_follows_from_the_window(at: At, data: dict[str, Any], seconds: int) -> None:
+    batch = Batch.from_json({"id": "b", **data})
+    assert deadline_of([batch], None, at(5)) == at(seconds + HOUR)
+
+
+def test_a_timeout_runs_from_the_earliest_creation(batch: Make, at: At) -> None:
+    younger, unknown = batch(created_at=500), Batch("batch_2", "in_queue")
+    assert deadline_of([younger, batch()], timedelta(hours=2), at(900)) == at(2 * HOUR)
+    assert deadline_of([younger, unknown], timedelta(hours=2), at(900)) == at(500 + 2 * HOUR)
+    assert deadline_of([unknown], timedelta(hours=2), at(900)) == at(900 + 2 * HOUR)
+
+
+# --- the state of a wait
+
+
+def test_a_wait_goes_on_until_its_batch_is_over(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1")
+    assert wait.state(at(0)) == "running"
+    wait.saw(batch("in_queue"))
+    assert wait.state(at(10)) == "running"
+    wait.saw(batch("pondering"))
+    assert wait.state(at(20)) == "running"
+    wait.saw(batch("completed"))
+    assert wait.state(at(30)) == "over"
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled"])
+def test_a_batch_that_is_over_is_over_even_past_the_deadline(batch: Make, at: At, status: str) -> None:
+    wait = BatchWait("batch_1", at(10), batch=batch(status))
+    assert wait.state(at(999)) == "over"
+
+
+def test_a_wait_ends_at_its_deadline(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", at(100), batch=batch())
+    assert [wait.state(at(seconds)) for seconds in (99, 100, 101)] == ["running", "timeout", "timeout"]
+    assert BatchWait("batch_1", at(100)).state(at(100)) == "timeout"
+
+
+def test_an_execution_timeout_ends_a_wait_too(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", at(100), stop_at=at(60), batch=batch())
+    assert [wait.state(at(seconds)) for seconds in (59, 60, 100)] == ["running", *["execution_timeout"] * 2]
+    assert wait.pause(at(55)) == 5
+    (end,) = wait_ends([wait], at(60)) or [None]
+    assert end is not None
+    assert end.deadline == "2027-01-15 08:01:00"
+    assert BatchWait("batch_1", at(60), stop_at=at(100)).state(at(100)) == "timeout"
+
+
+def test_waits_end_by_themselves_at_their_last_moment(at: At) -> None:
+    waits = [BatchWait("a", at(100)), BatchWait("b", at(300), stop_at=at(200))]
+    assert [seconds_to_the_end(waits, at(seconds)) for seconds in (0, 150, 200)] == [200, 50, 0]
+    assert seconds_to_the_end([*waits, BatchWait("c")], at(0)) == inf
+
+
+def test_a_wait_without_a_deadline_gets_one_when_it_has_seen_its_batch(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1")
+    assert wait.state(at(9 * DAY)) == "running"
+    wait.saw(batch())
+    assert wait.state(at(DAY + HOUR - 1)) == "running"
+    assert wait.deadline == at(DAY + HOUR)
+    assert wait.state(at(DAY + HOUR)) == "timeout"
+
+
+HEALING: list[SiliconFlowError] = [
+    errors.ServerError("x"),
+    errors.RateLimitError("x"),
+    errors.ConnectionFailedError("x"),
+    errors.AnswerLostError("x"),
+    errors.IncompleteBodyError("x"),
+    errors.UnreadableAnswerError("x"),
+]
+HOPELESS: list[SiliconFlowError] = [
+    errors.AuthenticationError("x"),
+    errors.PermissionDeniedError("x"),
+    errors.NotFoundError("x"),
+    errors.BadRequestError("x"),
+    errors.CertificateError("x"),
+    errors.InvalidRequestError("x"),
+]
+
+
+@pytest.mark.parametrize("error", HEALING, ids=repr)
+def test_an_outage_ends_no_wait_before_the_deadline(batch: Make, at: At, error: SiliconFlowError) -> None:
+    assert may_heal(error)
+    wait = BatchWait("batch_1", at(DAY), batch=batch())
+    for seconds in range(0, DAY, 300):
+        wait.failed(error, at(seconds))
+        assert wait.state(at(seconds)) == "running"
+    assert wait.state(at(DAY)) == "timeout"
+
+
+@pytest.mark.parametrize("error", HOPELESS, ids=repr)
+def test_what_cannot_heal_ends_a_wait_after_an_hour(batch: Make, at: At, error: SiliconFlowError) -> None:
+    assert not may_heal(error)
+    wait = BatchWait("batch_1", at(DAY), batch=batch())
+    for seconds, state in [(0, "running"), (300, "running"), (3599, "running"), (3600, "error")]:
+        wait.failed(error, at(seconds))
+        assert wait.state(at(seconds)) == state
+
+
+def test_an_answer_ends_the_hour(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", at(DAY), batch=batch())
+    wait.failed(REFUSED, at(0))
+    wait.saw(batch())
+    wait.failed(REFUSED, at(3599))
+    assert wait.state(at(3650)) == "running"
+    assert wait.state(at(7199)) == "error"
+
+
+def test_the_hour_begins_with_the_refusal_and_not_with_an_outage_before_it(batch: Make, at: At) -> None:
+    """A service that comes back from an outage may refuse a key for a moment."""
+    wait = BatchWait("batch_1", at(DAY), batch=batch())
+    for seconds in range(0, HOUR, 300):
+        wait.failed(BUSY, at(seconds))
+    wait.failed(REFUSED, at(HOUR))
+    assert wait.state(at(HOUR)) == "running"
+    wait.failed(REFUSED, at(2 * HOUR))
+    assert wait.state(at(2 * HOUR)) == "error"
+
+
+def test_an_outage_within_the_hour_begins_it_again(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", at(DAY), batch=batch())
+    for error, seconds in [(REFUSED, 0), (BUSY, 300), (REFUSED, 700)]:
+        wait.failed(error, at(seconds))
+    assert wait.state(at(HOUR)) == "running"
+    assert wait.state(at(HOUR + 700)) == "error"
+
+
+def test_pauses_grow_while_asking_fails_and_return_when_it_succeeds(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", at(DAY), batch=batch())
+    wait.failed(BUSY, at(0))
+    assert [wait.pause(at(seconds)) for seconds in (0, 30, 60, 240, 3000)] == [10, 30, 60, 240, 300]
+    wait.saw(batch())
+    assert wait.pause(at(100)) == 10
+
+
+def test_no_pause_is_longer_than_what_is_left(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", at(100), batch=batch(), poll_interval=60)
+    assert [wait.pause(at(seconds)) for seconds in (10, 70, 100, 200)] == [60, 30, 0, 0]
+
+
+# --- when a poll is due
+
+
+@pytest.mark.parametrize(("jitter", "pause"), [(0.0, 180), (0.5, 171), (1.0, 162)])
+def test_jitter_shortens_a_pause_by_a_tenth_at_most(batch: Make, at: At, jitter: float, pause: float) -> None:
+    assert BatchWait("batch_1", batch=batch()).pause(at(HOUR), jitter) == pytest.approx(pause)
+    assert BatchWait("batch_1", batch=batch(), poll_interval=180).pause(at(0), jitter) == pytest.approx(pause)
+
+
+def test_jitter_does_not_move_the_deadline(batch: Make, at: At) -> None:
+    assert BatchWait("batch_1", at(100), batch=batch(), poll_interval=60).pause(at(70), 1.0) == 30
+
+
+def test_a_poll_is_due_a_pause_after_the_last_one_began(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", at(DAY), batch=batch())
+    assert wait.seconds_until_due(at(HOUR).timestamp()) == inf
+    began = at(HOUR).timestamp()
+    wait.schedule(at(HOUR), began)
+    assert wait.seconds_until_due(began) == pytest.approx(180)
+    assert wait.seconds_until_due(began + 100) == pytest.approx(80)
+    assert wait.seconds_until_due(began + 100, early=0.25) == pytest.approx(35)
+    assert wait.seconds_until_due(began + 135, early=0.25) == 0
+    assert wait.seconds_until_due(began + 200) == 0
+
+
+def test_a_clock_that_goes_back_holds_up_no_poll(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", at(DAY), batch=batch())
+    wait.schedule(at(HOUR), at(HOUR).timestamp())
+    assert wait.seconds_until_due(at(0).timestamp()) == 0
+
+
+def test_nothing_is_due_once_a_wait_has_ended(batch: Make, at: At) -> None:
+    for wait in (BatchWait("batch_1", at(DAY), batch=batch("completed")), BatchWait("batch_1", at(9), batch=batch())):
+        wait.schedule(at(10), at(10).timestamp())
+        assert wait.due_at is None
+        assert wait.seconds_until_due(at(11).timestamp()) == inf
+
+
+# --- news
+
+
+def said(wait: BatchWait, *moments: pendulum.DateTime) -> list[bool]:
+    return [wait.news(each) is not None for each in moments]
+
+
+def test_there_is_news_when_something_changed_and_once_an_hour(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1")
+    assert said(wait, at(0)) == [False]
+    wait.saw(batch("in_queue"))
+    assert said(wait, at(0), at(10), at(3599), at(3600), at(3610), at(7200)) == [True, False, False, True, False, True]
+    wait.saw(batch("in_progress"))
+    assert said(wait, at(7210), at(7220)) == [True, False]
+    wait.saw(batch("in_progress", request_counts={"total": 9, "completed": 1, "failed": 0}))
+    assert said(wait, at(7230), at(7240)) == [True, False]
+
+
+def test_an_outage_is_news_once_an_hour_and_so_is_its_end(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1", batch=batch())
+    assert said(wait, at(0)) == [True]
+    wait.failed(BUSY, at(10))
+    assert wait.news(at(10)) == "asking for batch batch_1 failed, will go on asking: busy (status 503)"
+    wait.failed(errors.ServerError("still busy"), at(20))
+    assert said(wait, at(20), at(3610)) == [False, True]
+    wait.failed(REFUSED, at(3620))
+    assert said(wait, at(3620)) == [True]
+    wait.saw(batch())
+    assert said(wait, at(3630)) == [True]
+
+
+@pytest.mark.parametrize(
+    ("fields", "now", "line"),
+    [
+        ({"status": "in_queue"}, 0, "batch batch_1 is in_queue, 0s since its creation"),
+        (
+            {"in_progress_at": 100, "request_counts": {"total": 4000, "completed": 999, "failed": 1}},
+            1100,
+            "batch batch_1 is in_progress, 1,000 of 4,000 requests done, 1 of them failed, "
+            "18m 20s since its creation, about 50m 0s left",
+        ),
+        (
+            {"in_progress_at": 100, "request_counts": {"total": 4, "completed": 0, "failed": 0}},
+            1100,
+            "batch batch_1 is in_progress, 0 of 4 requests done, 18m 20s since its creation",
+        ),
+        (
+            {
+                "status": "completed",
+                "in_progress_at": 0,
+                "completed_at": 100,
+                "request_counts": {"total": 4, "completed": 2, "failed": 0},
+            },
+            100,
+            "batch batch_1 is completed, 2 of 4 requests done, 1m 40s since its creation",
+        ),
+    ],
+)
+def test_progress_is_told_in_a_line(batch: Make, at: At, fields: dict[str, Any], now: int, line: str) -> None:
+    assert describe_progress(batch(**fields), at(now)) == line
+
+
+def test_progress_of_a_batch_without_times_is_its_status() -> None:
+    assert describe_progress(Batch("batch_1", "in_queue"), pendulum.now("UTC")) == "batch batch_1 is in_queue"
+
+
+# --- many waits
+
+
+def answering(answers: dict[str, Any], asked: list[str]) -> Callable[[str], Batch]:
+    def get_batch(batch_id: str) -> Batch:
+        asked.append(batch_id)
+        answer = answers[batch_id]
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, Batch)
+        return answer
+
+    return get_batch
+
+
+def test_a_poll_asks_once_for_each_that_is_not_over(batch: Make, at: At) -> None:
+    waits = [BatchWait("a"), BatchWait("b"), BatchWait("c", batch=batch("completed", id="c"))]
+    asked: list[str] = []
+    poll(waits, answering({"a": batch(id="a"), "b": BUSY}, asked), lambda: at(7))
+    assert asked == ["a", "b"]
+    assert [each.batch and each.batch.id for each in waits] == ["a", None, "c"]
+    assert (waits[1].error, waits[1].failing_since) == (BUSY, at(7))
+
+
+def test_a_batch_that_ended_unseen_has_not_timed_out(batch: Make, at: At) -> None:
+    wait = BatchWait("a", at(100), batch=batch())
+    poll([wait], answering({"a": batch("completed")}, []), lambda: at(500))
+    assert wait.state(at(500)) == "over"
+
+
+def test_what_is_no_error_of_the_service_is_not_swallowed(at: At) -> None:
+    with pytest.raises(ZeroDivisionError):
+        poll([BatchWait("a")], answering({"a": ZeroDivisionError()}, []), lambda: at(0))
+
+
+def test_the_next_pause_is_that_of_the_first_that_is_due(batch: Make, at: At) -> None:
+    waits = [
+        BatchWait("a", at(2 * DAY), batch=batch()),
+        BatchWait("b", at(2 * DAY), batch=batch(created_at=HOUR)),
+        BatchWait("c", at(2 * DAY), batch=batch("completed", created_at=2 * HOUR)),
+    ]
+    assert next_pause(waits, at(HOUR + 1000)) == 50
+
+
+def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
+    over, late = BatchWait("a", at(100), batch=batch("completed")), BatchWait("b", at(100))
+    refused = BatchWait("c", at(DAY))
+    refused.failed(REFUSED, at(0))
+    late.failed(BUSY, at(0))
+    assert wait_ends([over, late, refused], at(99)) is None
+    assert wait_ends([over, late, refused], at(100)) is None
+    ends = wait_ends([over, late, refused], at(HOUR))
+    assert ends is not None
+    assert [(each.batch_id, each.state, each.error) for each in ends] == [
+        ("a", "over", None),
+        ("b", "timeout", "busy (status 503)"),
+        ("c", "error", "Invalid token (status 401)"),
+    ]
+    assert ends[0].batch is over.batch
+    assert ends[1].deadline == "2027-01-15 08:01:40"
+
+
+# --- the end
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"status": "completed"}, "batch batch_1 completed"),
+        (
+            {
+                "status": "completed",
+                "completed_at": 7500,
+                "request_counts": {"total": 4000, "completed": 3999, "failed": 1},
+            },
+            "batch batch_1 completed after 2h 5m 0s: 3,999 of 4,000 requests answered, 1 failed",
+        ),
+        (
+            {"status": "cancelled", "cancelled_at": 60, "request_counts": {"total": 4, "completed": 1, "failed": 1}},
+            "batch batch_1 cancelled after 1m 0s: 1 of 4 requests answered, 1 failed, 2 not run",
+        ),
+        (
+            {"status": "failed", "failed_at": 10, "errors": ["line 1: not JSON", "line 2: not JSON"]},
+            "batch batch_1 failed after 10s; the service says: line 1: not JSON; line 2: not JSON",
+        ),
+        ({"status": "pondering", "expired_at": DAY}, "batch batch_1 expired after 1d 0h 0m"),
+        ({"status": "failed", "failed_at": 0}, "batch batch_1 failed"),
+    ],
+)
+def test_an_end_is_told_in_a_sentence(batch: Make, fields: dict[str, Any], sentence: str) -> None:
+    assert describe_end(batch(**fields)) == sentence
+
+
+def test_only_the_first_ten_reasons_are_told(batch: Make) -> None:
+    sentence = describe_end(batch("failed", errors=[f"line {number}" for number in range(1, 14)]))
+    assert sentence.endswith("line 8; line 9; and 4 more")
+
+
+def test_an_expiry_at_the_end_of_the_calendar_still_has_a_deadline(batch: Make, at: At) -> None:
+    wait = BatchWait("batch_1")
+    wait.saw(batch(expires_at=253402300799 - 1_800_000_000))
+    assert wait.state(at(0)) == "running"
+    assert wait.deadline == at(DAY + 3600)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.inputs.prompt import UnfitItemError
+from siliconflow_provider.inputs.request_builder import Recipe
+
+USER = [{"role": "user", "content": "hi"}]
+SYSTEM = {"role": "system", "content": "s"}
+BY_ID = {"prompt": "{q}", "id_column": "id"}
+LINE = {"custom_id": "a", "body": {"model": "m", "messages": USER}}
+
+
+def made(item: Any, **recipe: Any) -> dict[str, Any]:
+    return json.loads(Recipe(**{"model": "m", **recipe}).request(item, 0).line)
+
+
+class NAType:
+    """What pandas has for a missing value: to compare it gives itself, and that is neither true nor false."""
+
+    def __ne__(self, other: object) -> NAType:  # type: ignore[override]
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError
+
+    def __repr__(self) -> str:
+        return "<NA>"
+
+
+@pytest.mark.parametrize(
+    ("item", "recipe", "line"),
+    [
+        ("hi", {}, {"custom_id": "request-000001", "body": {"model": "m", "messages": USER}}),
+        (USER, {}, {"custom_id": "request-000001", "body": {"model": "m", "messages": USER}}),
+        (LINE, {"model": "other", "request_params": {"n": 2}}, {**LINE, "body": {**LINE["body"], "n": 2}}),
+        ({"body": {"messages": USER, "n": 1}}, {"request_params": {"n": 2}},
+         {"custom_id": "request-000001", "body": {"model": "m", "messages": USER, "n": 1}}),
+        ({"id": 7, "q": "hi"}, {"prompt": "{q}", "id_column": "id"},
+         {"custom_id": "7", "body": {"model": "m", "messages": USER}}),
+        ("hi", {"system_prompt": "s"},
+         {"custom_id": "request-000001", "body": {"model": "m", "messages": [SYSTEM, *USER]}}),
+    ],
+)  # fmt: skip
+def test_an_item_becomes_a_request_line(item: Any, recipe: dict[str, Any], line: dict[str, Any]) -> None:
+    assert made(item, **recipe) == {"method": "POST", "url": "/v1/chat/completions", **line}
+    if not isinstance(item, str):
+        assert made(json.dumps(item).encode() + b"\r\n", **recipe) == made(item, **recipe)
+
+
+def test_a_system_message_of_the_request_s_own_stands_and_the_instruction_follows_it() -> None:
+    messages = [{"role": "system", "content": "own"}, *USER]
+    assert made(messages, system_prompt="s", instruction="i")["body"]["messages"][0]["content"] == "own\n\ni"
+    assert made(USER, system_prompt="s", instruction="i")["body"]["messages"][0]["content"] == "s\n\ni"
+    listed = [{"role": "system", "content": [{"type": "text", "text": "own"}]}, *USER]
+    assert made(listed, instruction="i")["body"]["messages"][0]["content"][1] == {"type": "text", "text": "i"}
+
+
+@pytest.mark.parametrize(
+    ("item", "recipe", "reason"),
+    [
+        ({"q": None}, {"prompt": "{q}"}, "column 'q' is null"),
+        ({"q": float("nan")}, {"prompt": "{q}"}, "column 'q' is nan, a missing value: fill it, or leave the row out"),
+        ({"q": NAType()}, {"prompt": "{q}"}, "column 'q' is <NA>, a missing value"),
+        ({"q": "x", "id": Decimal("NaN")}, BY_ID, "column 'id' is NaN, a missing value"),
+        ({"q": "x"}, {"prompt": "{q}", "id_column": "id"}, "column 'id' is missing, the row has 'q'"),
+        ({"r": "x"}, {"prompt": "{q}"}, "prompt names no column of the row: it has {q}, the row has 'r'"),
+        ({"r": "x"}, {"prompt": "Hello"}, "prompt names no column of the row: it has none, the row has 'r'"),
+        ({"r": "x"}, {}, "it is neither a request line (custom_id, body) nor can it become one: give prompt="),
+        ("x", {"prompt": "{q}"}, "prompt= names columns of a row, and this is a text or a list: give rows"),
+        (b'[{"q": "x"}]\n', {"prompt": "{q}"}, "prompt= names columns of a row, and this is a text or a list: give"),
+        (7, {}, "it is int: give a text, a list of messages, a row or a request line"),
+        ([], {}, "body.messages is empty"),
+        ([{"role": "tool", "content": ""}], {}, "body.messages has the role 'tool'"),
+        ((1, "row of a cursor"), {}, "Expected `object`, got `int`"),
+        (b"{broken\n", {}, "not JSON in UTF-8: "),
+        (b'"\xff"\n', {}, "not JSON in UTF-8: "),
+        ({"custom_id": "", "body": {"messages": USER}}, {}, "custom_id is empty"),
+        ({"custom_id": "a ", "body": {"messages": USER}}, {}, "custom_id 'a ' begins or ends with a blank: remove it"),
+        ({"id": "a" * 65, "q": "x"}, BY_ID, f"custom_id '{'a' * 36}... has 65 characters: give at most 64"),
+        ({"id": "\ta", "q": "x"}, BY_ID, "custom_id '\\ta' begins or ends with a blank: remove it"),
+        ({"body": {"messages": USER, "thinking_budget": 1}}, {}, "body.thinking_budget is 1"),
+    ],
+)  # fmt: skip
+def test_what_cannot_become_a_request_says_why(item: Any, recipe: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnfitItemError) as caught:
+        made(item, **recipe)
+    assert str(caught.value).startswith(reason)

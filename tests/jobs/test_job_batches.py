@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import PermissionDeniedError
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.batches import creation
+from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.finder import UnsafeSubmitError
+from siliconflow_provider.batches.records import MemoryRecords
+from siliconflow_provider.batches.submission import Submission
+from siliconflow_provider.emulator.control import Control
+from siliconflow_provider.inputs.parts import PartWriter
+from siliconflow_provider.jobs.job import Round
+from siliconflow_provider.jobs.job_batches import JobBatches
+
+CREATED = 1_800_000_000
+DAY = 24 * 3600
+
+
+@pytest.fixture
+def path(tmp_path: Path, sums: Callable[[int], bytes]) -> Path:
+    found = tmp_path / "requests.jsonl"
+    found.write_bytes(sums(10))
+    return found
+
+
+@pytest.fixture
+def round_(path: Path, tmp_path: Path) -> Round:
+    """Five parts of two requests."""
+    with (tmp_path / "copy").open("w+b") as copy:
+        writer = PartWriter(copy, most_lines=2)
+        for line in path.read_bytes().splitlines(keepends=True):
+            writer.write(line)
+        return Round(1, writer.finish(), 2, CREATED)
+
+
+class TestSubmit:
+    @pytest.mark.parametrize("shows", ["its name", "its id"])
+    def test_a_part_of_whose_file_there_is_a_batch_without_metadata_is_not_sent_by_a_retry(
+        self, account: SiliconFlowClient, service: Any, wanted: Submission, round_: Round, path: Path, shows: str
+    ) -> None:
+        """What this task has created is written down no more, and the service does not show whose that one is."""
+        name = f"{round_.parts[1].sha256}.jsonl"
+        if shows == "its id":
+            service.files = [{"id": "file-1", "filename": name}]
+        service.has(id="batch_1", **({"file_name": name} if shows == "its name" else {"input_file_id": "file-1"}))
+        batches = JobBatches(account, wanted, MemoryRecords())
+        batches.look([round_])
+        with pytest.raises(UnsafeSubmitError, match=r"same file: batch_1\. .*clear the task"):
+            batches.submit([round_], round_.parts, path)
+        batches.submit([round_], round_.parts[:1], path)
+        assert service.requests.count("POST /batches") == 1
+
+    def test_each_part_becomes_a_batch_of_a_file_of_its_own(
+        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path
+    ) -> None:
+        batches = JobBatches(client, wanted, MemoryRecords())
+        batches.submit([round_], round_.parts, path)
+        assert sorted(batches.of_round(round_)) == sorted(each.sha256 for each in round_.parts)
+        files = {each.id: each.filename for each in client.list_files()}
+        for part in round_.parts:
+            batch = batches.of_part(round_, part)
+            assert batch is not None
+            assert files[batch.input_file_id or ""] == f"{part.sha256}.jsonl"
+            assert replace(wanted, content=part.sha256).matches(batch)
+            assert batch.metadata["airflow_max_tries"] == "2"
+            with (path.parent / "back").open("w+b") as back:
+                client.download(batch.input_file_id or "", back)
+            assert hashlib.sha256((path.parent / "back").read_bytes()).hexdigest() == part.sha256
+
+    @pytest.mark.parametrize("is_lost", [False, True], ids=["", "its answer is lost"])
+    def test_a_later_round_s_batches_are_told_from_an_earlier_one_s(
+        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, is_lost: bool
+    ) -> None:
+        """Also where the requests are the same, whose file is then used again."""
+        if is_lost:
+            control.fault("POST /batches", "lost_answer", nth=2)
+        again = Round(2, round_.parts, 2, CREATED, list(range(10)))
+        batches = JobBatches(client, wanted, MemoryRecords())
+        batches.submit([round_], round_.parts[:1], path)
+        batches.submit([again], round_.parts[:1], path)
+        first, second = (batches.of_part(each, round_.parts[0]) for each in (round_, again))
+        assert first is not None
+        assert second is not None
+        assert (first.metadata["airflow_round"], second.metadata["airflow_round"]) == ("1", "2")
+        assert first.id != second.id
+        assert control.answers()["POST /files"].total() == 1
+
+    def test_a_file_that_is_there_is_not_uploaded_again(
+        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control
+    ) -> None:
+        part = round_.parts[0]
+        content = path.read_bytes()[: part.bytes]
+        known = client.upload_file(io.BytesIO(content), filename=f"{part.sha256}.jsonl")
+        batches = JobBatches(client, wanted, MemoryRecords())
+        batches.submit([round_], [part], path)
+        batch = batches.of_part(round_, part)
+        assert batch is not None
+        assert batch.input_file_id == known.id
+        assert control.answers()["POST /files"].total() == 1
+
+    def test_a_part_that_fails_is_tried_again(
+        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, clock: Any
+    ) -> None:
+        """The others are paid for: whatever heals within an hour must not fail the task."""
+        control.fault("POST /batches", status=403, nth=5, times=3)
+        batches, started = JobBatches(client, wanted, MemoryRecords()), clock.now
+        batches.submit([round_], round_.parts, path)
+        assert len(batches.of_round(round_)) == control.batches_created() == 5
+        assert clock.now - started < 3600
+
+    def test_a_part_that_fails_for_an_hour_is_an_error(
+        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, clock: Any
+    ) -> None:
+        control.fault("POST /batches", status=403, nth=5, every=1)
+        batches, started = JobBatches(client, wanted, MemoryRecords()), clock.now
+        with pytest.raises(PermissionDeniedError):
+            batches.submit([round_], round_.parts, path)
+        assert 3600 <= clock.now - started < 3600 + 600
+        assert len(batches.of_round(round_)) == control.batches_created() == 4
+
+    def test_the_first_part_that_fails_is_an_error_at_once(
+        self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, clock: Any
+    ) -> None:
+        control.fault("POST /batches", status=403, every=1)
+        started = clock.now
+        with pytest.raises(PermissionDeniedError):
+            JobBatches(client, wanted, MemoryRecords()).submit([round_], round_.parts, path)
+        assert clock.now == started
+
+    @pytest.mark.parametrize("seconds", [SETTLING_SECONDS, 0.0])
+    def test_others_are_given_time_to_show_once_and_not_for_each_part(
+        self,
+        client: SiliconFlowClient,
+        wanted: Submission,
+        round_: Round,
+        path: Path,
+        clock: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        seconds: float,
+    ) -> None:
+        """As long as everywhere else: the fixture for users' tests sets it to nothing."""
+        monkeypatch.setattr(creation, "SETTLING_SECONDS", seconds)
+        started = clock.now
+        JobBatches(client, wanted, MemoryRecords()).submit([round_], round_.parts, path)
+        assert clock.now - started == seconds
+
+
+class TestLook:
+    """What an account shows of two parts, which are `a` and `b`."""
+
+    @pytest.fixture
+    def round_(self, round_: Round) -> Round:
+        return msgspec.structs.replace(round_, parts=round_.parts[:2])
+
+    @pytest.fixture
+    def has(self, service: Any, wanted: Submission, round_: Round) -> Callable[..., None]:
+        """Gives the account a batch of a part."""
+
+        def add(name: str, number: int = 0, round_number: int = 1, tries: int = 2, **fields: Any) -> None:
+            part = round_.parts[number]
+            submission = replace(wanted, content=part.sha256, round=round_number, max_tries=tries)
+            service.has(id=name, metadata=submission.batch_metadata(), **fields)
+
+        return add
+
+    @pytest.fixture
+    def looked(self, account: SiliconFlowClient, wanted: Submission, round_: Round) -> Callable[..., Any]:
+        """Looks, and gives the ids of what there is of each part."""
+
+        def look(*rounds: Round, ended: Any = ()) -> list[str | None]:
+            batches = JobBatches(account, wanted, MemoryRecords(), ended)
+            batches.look(rounds or [round_])
+            found = [batches.of_part(each, part) for each in rounds or [round_] for part in each.parts]
+            return [None if each is None else each.id for each in found]
+
+        return look
+
+    @pytest.mark.parametrize("hidden", [(), ("metadata",), ("metadata", "created_at"), ("created_at",)])
+    def test_each_part_finds_its_own_whatever_the_list_shows(
+        self, service: Any, has: Any, looked: Any, hidden: tuple[str, ...]
+    ) -> None:
+        service.hidden = hidden
+        has("batch_a", 0)
+        has("batch_b", 1)
+        has("batch_c", 0, round_number=2)
+        service.has(id="batch_d", metadata={"airflow_key": "key-2"})
+        assert looked() == ["batch_a", "batch_b"]
+
+    def test_rounds_with_the_same_requests_have_their_own(self, has: Any, looked: Any, round_: Round) -> None:
+        has("batch_a", round_number=1)
+        has("batch_b", round_number=2)
+        second = Round(2, round_.parts, 2, CREATED, [0, 1, 2, 3])
+        assert looked(round_, second) == ["batch_a", None, "batch_b", None]
+
+    @pytest.mark.parametrize(
+        ("older", "younger", "kept", "cancels"),
+        [
+            ("in_progress", "in_progress", "older", ["a_younger"]),
+            ("completed", "in_progress", "older", ["a_younger"]),
+            ("completed", "completed", "older", []),
+            ("cancelled", "in_progress", "a_younger", []),
+            ("cancelling", "in_queue", "a_younger", []),
+            ("failed", "completed", "a_younger", []),
+            ("expired", "cancelled", "older", []),
+        ],
+    )
+    @pytest.mark.parametrize("hidden", [(), ("created_at",), ("metadata",)])
+    def test_of_two_batches_of_a_part_the_oldest_that_runs_or_has_completed_counts(
+        self,
+        service: Any,
+        has: Any,
+        looked: Any,
+        caplog: Any,
+        hidden: Any,
+        older: str,
+        younger: str,
+        kept: str,
+        cancels: list[str],
+    ) -> None:
+        """However they ended, none is bought again; what runs beside it is cancelled, and only that is told."""
+        service.hidden = hidden
+        has("a_younger", status=younger, created_at=CREATED + 1)
+        has("older", status=older)
+        assert looked() == [kept, None]
+        sent = [each for each in service.requests if each.startswith("POST")]
+        assert sent == [f"POST /batches/{each}/cancel" for each in cancels]
+        assert caplog.text.count("another attempt of this task has created a batch too") == len(cancels)
+
+    def test_a_batch_that_was_seen_to_end_is_over_though_the_list_lags(
+        self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any
+    ) -> None:
+        has("batch_a")
+        ended = Batch.from_json({**service.batches["batch_a"], "status": "completed"})
+        batches = JobBatches(account, wanted, MemoryRecords(), [ended])
+        batches.look([round_])
+        assert batches.of_round(round_) == {round_.parts[0].sha256: ended}
+
+    def test_what_a_later_look_does_not_show_is_kept(
+        self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any
+    ) -> None:
+        has("batch_a")
+        batches = JobBatches(account, wanted, MemoryRecords())
+        batches.look([round_])
+        service.unlisted = {"batch_a"}
+        batches.look([round_])
+        assert list(batches.of_round(round_)) == [round_.parts[0].sha256]
+
+    def test_a_batch_is_asked_for_anew(
+        self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any
+    ) -> None:
+        """Its results may be signed URLs, and some lists show none."""
+        has("batch_a", status="completed", output_file_id="file-1")
+        service.hidden = ("output_file_id",)
+        batches = JobBatches(account, wanted, MemoryRecords())
+        batches.look([round_])
+        assert batches.of_round(round_)[round_.parts[0].sha256].output_file_id is None
+        assert batches.refresh(round_, round_.parts[0]).output_file_id == "file-1"
+        assert batches.of_round(round_)[round_.parts[0].sha256].output_file_id == "file-1"
+
+    @pytest.mark.parametrize(
+        ("shown", "started"),
+        [
+            ([], None),
+            ([("completed", 2, 100), ("in_progress", 2, 200)], 100),
+            # A person has cleared the task since: what had ended before is no part of the time.
+            ([("completed", 1, 100), ("completed", 2, 200)], 200),
+            ([("completed", 1, 100), ("failed", 1, 200)], None),
+            # What still runs is, whoever created it.
+            ([("in_progress", 1, 100), ("completed", 2, 200)], 100),
+            ([("cancelling", 1, 100), ("completed", 2, 200)], 100),
+            # A clear that this attempt, which is about to be ended, does not know of.
+            ([("completed", 3, 100), ("completed", 2, 200)], 200),
+        ],
+    )
+    def test_the_time_of_a_task_begins_with_the_first_batch_since_it_was_cleared(
+        self,
+        account: SiliconFlowClient,
+        wanted: Submission,
+        round_: Round,
+        has: Any,
+        shown: list[tuple[str, int, int]],
+        started: int | None,
+    ) -> None:
+        for number, (status, tries, after) in enumerate(shown):
+            has(f"batch_{number}", number, tries=tries, status=status, created_at=CREATED + after)
+        batches = JobBatches(account, wanted, MemoryRecords())
+        batches.look([round_])
+        found = batches.started_at
+        assert (None if found is None else found.int_timestamp - CREATED) == started
+        assert [each.int_timestamp - CREATED for each in batches.created_at] == [each[2] for each in shown]
+
+    def test_a_cancel_of_a_younger_batch_is_told(self, has: Any, looked: Any, caplog: Any) -> None:
+        has("batch_a")
+        has("batch_b", created_at=CREATED + 1)
+        looked()
+        said = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+        assert said == [
+            "another attempt of this task has created a batch too: batch_a is older and is kept, batch_b is cancelling"
+        ]

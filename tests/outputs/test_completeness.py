@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.outputs.completeness import Contents, contents_of, mistaken, problem_of, undelivered
+
+SENT = [f"r{i}" for i in range(6)]
+
+
+def line(custom_id: str) -> bytes:
+    return json.dumps({"custom_id": custom_id, "response": {"body": {}}}).encode() + b"\n"
+
+
+def files(output: Iterable[str | bytes] = (), errors: Iterable[str] = ()) -> Contents:
+    def content(ids: Iterable[str | bytes]) -> list[bytes]:
+        return [each if isinstance(each, bytes) else line(each) for each in ids]
+
+    return Contents(contents_of(content(output)), contents_of(content(errors)))
+
+
+def over(completed: int | None = None, failed: int = 0, status: str = "completed", **fields: Any) -> Batch:
+    counts = None if completed is None else {"total": 6, "completed": completed, "failed": failed}
+    return Batch.from_json({"id": "b1", "status": status, "request_counts": counts, "output_file_id": "f", **fields})
+
+
+class TestContents:
+    def test_lines_are_counted_by_their_custom_ids(self) -> None:
+        found = contents_of([line("a") + line("b") + line("a"), b"\n", b"  \r\n", line("c")])
+        assert (dict(found.ids), found.unreadable) == ({"a": 2, "b": 1, "c": 1}, 0)
+
+    def test_broken_lines_count_unless_cut_off(self) -> None:
+        found = contents_of([line("a") + b"<html>\n" + line("b") + b'{"custom_id": 7}\n', b'{"custom_id": "c'])
+        assert (dict(found.ids), found.unreadable) == ({"a": 1, "b": 1}, 2)
+
+    def test_the_ids_are_put_together_once(self) -> None:
+        """They are looked up for each request of a part."""
+        contents = files(["a"], ["b"])
+        assert contents.ids == {"a", "b"}
+        assert contents.ids is contents.ids
+
+    def test_a_last_line_needs_no_end(self) -> None:
+        assert contents_of([line("a").strip()]).ids == {"a": 1}
+
+    def test_repeated_lines_count_once(self) -> None:
+        """Where nobody knows what was sent, each line counts."""
+        found = contents_of([line("a"), line("a"), line("x"), line("x"), b"{\n"])
+        assert (found.requests(None), found.requests({"a", "b"})) == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("batch", "contents", "reason"),
+    [
+        (over(6), files(SENT), None),
+        (over(5, 1), files(SENT[:5], SENT[5:]), None),
+        (over(3), files(SENT), None),
+        (over(6, output_file_id=None), files(), "6 completed and 0 failed, but the service shows no output file"),
+        (over(6), files(), "6 completed and 0 failed, but its output file has 0"),
+        (over(6), files(SENT[:4]), "6 completed and 0 failed, but its output file has 4"),
+        (over(6), files([*SENT[:5], SENT[0]]), "6 completed and 0 failed, but its output file has 5"),
+        (over(6), files([*SENT[:5], line("r5")[:9]]), "its output file has 5"),
+        (over(6), files([*SENT[:5], b"garbage\n"]), None),
+        (over(6), files(SENT[:3], SENT[3:]), "its output file has 3"),
+        (over(4, 2), files(SENT[:4]), "4 completed and 2 failed, but its files have 4 of these"),
+        (over(4, 2), files(SENT[:4], SENT[4:]), None),
+        # A failure may be told in either file.
+        (over(4, 2), files(SENT), None),
+        # Otherwise than completed, a batch need not say why a request has failed, but its answers are billed.
+        (over(4, 2, "expired"), files(SENT[:4]), None),
+        (over(4, 0, "cancelled"), files(SENT[:3]), "4 completed and 0 failed, but its output file has 3"),
+        (over(None, status="failed", output_file_id=None), files(), None),
+        # Counts that are not there.
+        (over(None, output_file_id=None), files(), "completed, but shows neither request counts nor results"),
+        (over(None, request_counts={}), files(), "shows neither request counts nor results"),
+        (over(None, request_counts={"total": 0, "completed": 0, "failed": 0}), files(), "shows neither"),
+        (over(None), files(["r0"]), None),
+        (over(None), files([], ["r0"]), None),
+    ],
+)
+def test_a_batch_has_delivered_what_its_counts_say(batch: Batch, contents: Contents, reason: str | None) -> None:
+    said = undelivered(batch, contents, SENT)
+    assert said is None if reason is None else reason in (said or "")
+
+
+def test_without_the_requests_each_line_counts() -> None:
+    assert undelivered(over(6), files(["x"] * 6)) is None
+    assert undelivered(over(6), files(["x"] * 5)) is not None
+
+
+@pytest.mark.parametrize(
+    ("sent", "batch", "contents", "reason"),
+    [
+        # Unknown ids.
+        (
+            ["A", "B", "C"],
+            over(),
+            files(["a", "b", "c"]),
+            "results of batch b1 name requests that were not sent, in 3 of 3 lines",
+        ),
+        (["A", "B", "c", "d"], over(), files(["a", "b", "c", "d"]), None),
+        (["A", "B", "C", "d", "e"], over(), files(["a", "b", "c", "d", "e"]), "in 3 of 5 lines"),
+        (["A", "B", "C"], over(status="expired"), files(["a", "b"]), "in 2 of 2 lines"),
+        (["a", "b"], over(), files(["a", "b", "x", "y", "z"]), None),
+        (["long-1", "long-2", "long-3"], over(), files(["long"] * 3), "in 3 of 3 lines"),
+        # Of one or two.
+        (["A"], over(), files(["a"]), "in 1 of 1 lines: sent 'A', received 'a'"),
+        (["A", "b"], over(), files(["a", "b"]), "in 1 of 2 lines"),
+        (["a", "b"], over(), files(["a"]), None),
+        (["a", "b"], over(2), files([b"{\n"] * 2), "neither of its files has 2 of its 2 requests, such as 'a', 'b'"),
+        (["a", "b"], over(0, request_counts={"total": 2, "completed": 0, "failed": 0}), files([]), None),
+        (["a"], over(0, request_counts={"total": 1, "completed": 0, "failed": 0}), files([]), None),
+        (["a"], over(1), files([b"{\n"]), "neither of its files has 1 of its 1 requests, such as 'a'"),
+        (["a"], over(None), files([]), "neither of its files has 1 of its 1 requests"),
+        # Missing without a reason.
+        (SENT, over(2), files(SENT[:2]), "neither of its files has 4 of its 6 requests, such as 'r2', 'r3', 'r4'$"),
+        (SENT, over(3), files(SENT[:3]), None),
+        (SENT, over(0, 0, "expired"), files(), None),
+    ],
+)
+def test_answers_must_be_those_of_the_requests(
+    sent: list[str], batch: Batch, contents: Contents, reason: str | None
+) -> None:
+    said = mistaken(batch, contents, sent)
+    if reason is None:
+        assert said is None
+    else:
+        assert said is not None
+        assert re.search(reason, said)
+
+
+@pytest.mark.parametrize(
+    ("sent", "received", "shown"),
+    [
+        ([" a ", " b "], ["b"], "sent ' b ', received 'b'"),
+        (["one-long", "two-long"], ["two", "one"], "sent 'two-long', received 'two', sent 'one-long', received 'one'"),
+        (["x", "y"], ["?"], "sent 'x', received '?'"),
+        (["a" * 64], ["b" * 64], f"sent '{'a' * 36}..., received '{'b' * 36}..."),
+    ],
+)
+def test_examples_show_what_was_sent_and_received(sent: list[str], received: list[str], shown: str) -> None:
+    said = mistaken(over(), files(received), sent)
+    assert said is not None
+    assert said.endswith(f" lines: {shown}")
+
+
+@pytest.mark.parametrize(
+    ("batch", "contents", "is_error"),
+    [
+        (over(6), files(SENT), None),
+        (over(6), files(SENT[:5]), True),
+        (over(1), files(SENT[:1]), True),
+        (over(5), files(SENT[:5]), None),
+        # Without counts they may still come, and a line with them.
+        (over(None), files(SENT[:5]), False),
+        (over(None), files(SENT), None),
+        (over(None, status="expired"), files(SENT[:5]), None),
+    ],
+)
+def test_results_are_taken_when_they_are_whole(batch: Batch, contents: Contents, is_error: bool | None) -> None:
+    found = problem_of(batch, contents, SENT)
+    assert (found and found.is_error) == is_error

@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import pytest
+
+from siliconflow_provider.outputs import result_store
+from siliconflow_provider.outputs.answers import AnswerError, ResultRow
+from siliconflow_provider.outputs.manifest import DISTINCT_ERRORS
+from siliconflow_provider.outputs.result_store import STATUSES, Answers
+
+Make = Callable[..., Answers]
+Rows = Callable[..., list[dict[str, Any]]]
+
+
+def good(number: int, content: Any = "yes", *, tokens: int = 1, reason: str | None = "stop") -> bytes:
+    usage = {"prompt_tokens": 10 * tokens, "completion_tokens": tokens}
+    choice = {"message": {"content": content}, "finish_reason": reason}
+    return json.dumps(
+        {"custom_id": f"r{number}", "response": {"status_code": 200, "body": {"choices": [choice], "usage": usage}}}
+    ).encode()
+
+
+def bad(number: int, code: Any = "server_error", message: str = "sorry") -> bytes:
+    return json.dumps({"custom_id": f"r{number}", "error": {"code": code, "message": message}}).encode()
+
+
+def row(number: int, status: str, **fields: Any) -> ResultRow:
+    return ResultRow(index=number, custom_id=f"r{number}", status=status, **fields)
+
+
+def take_batch(answers: Answers, *lines: bytes, batch_id: str = "b1", round_number: int = 1, among: int = 100) -> None:
+    """Take in the files of another batch."""
+    answers.begin_batch()
+    indexes = {f"r{i}": i for i in range(among)}
+    answers.take_file(lines, indexes, batch_id, round_number, "output")
+
+
+@pytest.fixture
+def collecting(tmp_path: Path) -> Iterator[Make]:
+    with (tmp_path / "rows").open("w+b") as file:
+        yield lambda requests, validate=None: Answers(requests, file, validate)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Rows:
+    """Writes the results and reads them."""
+
+    def write(answers: Answers, inputs: list[bytes] | None = None) -> list[dict[str, Any]]:
+        with (tmp_path / "results").open("w+b") as results:
+            answers.write(results, None if inputs is None else iter(inputs))
+        return [json.loads(each) for each in (tmp_path / "results").read_text().splitlines()]
+
+    return write
+
+
+def invalid_unless_yes(answer: ResultRow) -> None:
+    if answer.content != "yes":
+        answer.status, answer.error = "invalid", AnswerError("invalid_output", "not yes")
+
+
+class TestLines:
+    def test_rows_come_in_the_order_of_the_requests(self, collecting: Make, written: Rows) -> None:
+        answers = collecting(3)
+        take_batch(answers, good(2, "c"), b"", b"  \r\n", good(0, "a"), bad(1))
+        rows = written(answers)
+        assert [(each["index"], each["custom_id"], each["content"]) for each in rows] == [
+            (0, "r0", "a"), (1, "r1", None), (2, "r2", "c"),
+        ]  # fmt: skip
+        assert [each["status"] for each in rows] == ["succeeded", "failed", "succeeded"]
+        assert {(each["batch_id"], each["round"]) for each in rows} == {("b1", 1)}
+        assert (answers.counts(), answers.prompt_tokens) == ({"succeeded": 2, "failed": 1}, 20)
+
+    def test_what_each_was_made_of_comes_back_with_it(self, collecting: Make, written: Rows) -> None:
+        answers = collecting(2)
+        take_batch(answers, good(1, 'a "null}" text'), good(0))
+        inputs = [b'{"q":"null}"}\n', b"[1, null]\r\n"]
+        assert [each["input"] for each in written(answers, inputs)] == [{"q": "null}"}, [1, None]]
+        assert [each["input"] for each in written(answers)] == [None, None]
+
+    def test_unreadable_lines_and_strangers_are_counted_and_the_first_named(
+        self, collecting: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        answers = collecting(1)
+        take_batch(answers, good(0), *[b"<html>"] * 12, good(7), good(99), among=1)
+        assert (answers.unreadable_lines, answers.strangers, answers.duplicates) == (12, 2, 0)
+        said = [each.getMessage() for each in caplog.records]
+        assert len(said) == 10
+        assert said[0].startswith("line 2 of the output file of b1 is unreadable: ")
+
+    @pytest.mark.parametrize(
+        ("lines", "status", "content", "tokens", "duplicates"),
+        [
+            ((good(0, "a"), good(0, "b", tokens=5)), "succeeded", "a", 1, 1),
+            ((bad(0), good(0, "a")), "succeeded", "a", 1, 1),
+            ((good(0, "a"), bad(0)), "succeeded", "a", 1, 1),
+            ((bad(0, "one"), bad(0, "two")), "failed", None, 0, 1),
+        ],
+    )
+    def test_of_lines_that_repeat_a_request_the_best_is_kept(
+        self,
+        collecting: Make,
+        written: Rows,
+        lines: tuple[bytes, ...],
+        status: str,
+        content: str | None,
+        tokens: int,
+        duplicates: int,
+    ) -> None:
+        answers = collecting(1)
+        take_batch(answers, *lines)
+        (one,) = written(answers)
+        assert (one["status"], one["content"]) == (status, content)
+        assert (answers.completion_tokens, answers.duplicates) == (tokens, duplicates)
+        if status == "failed":
+            assert one["error"]["code"] == "one"
+
+    @pytest.mark.parametrize(
+        ("first", "second", "status", "round_number"),
+        [
+            (good(0), bad(0), "succeeded", 1),
+            (bad(0, "old"), bad(0, "new"), "failed", 2),
+            (bad(0), good(0), "succeeded", 2),
+            (good(0, "no"), bad(0), "invalid", 1),
+            (good(0, "no"), good(0, "nor"), "invalid", 2),
+            (good(0, "no"), good(0), "succeeded", 2),
+            (good(0), good(0, "no"), "succeeded", 1),
+        ],
+    )
+    def test_of_two_rounds_the_better_answer_is_kept_and_of_equal_ones_the_newer(
+        self, collecting: Make, written: Rows, first: bytes, second: bytes, status: str, round_number: int
+    ) -> None:
+        answers = collecting(1, invalid_unless_yes)
+        take_batch(answers, first)
+        take_batch(answers, second, batch_id="b2", round_number=2)
+        (one,) = written(answers)
+        assert (one["status"], one["round"], one["batch_id"]) == (status, round_number, f"b{round_number}")
+        assert answers.duplicates == 0
+
+    def test_every_round_s_tokens_are_billed(self, collecting: Make) -> None:
+        answers = collecting(1, invalid_unless_yes)
+        take_batch(answers, good(0, "no", tokens=3))
+        take_batch(answers, good(0, "yes", tokens=4), round_number=2)
+        assert (answers.prompt_tokens, answers.completion_tokens) == (70, 7)
+
+    def test_an_error_file_belongs_to_the_same_batch(self, collecting: Make) -> None:
+        answers = collecting(2)
+        answers.begin_batch()
+        for name, line in (("output", good(0)), ("error", bad(0))):
+            answers.take_file([line], {"r0": 0}, "b1", 1, name)
+        assert (answers.duplicates, answers.is_mentioned(0), answers.is_mentioned(1)) == (1, True, False)
+        answers.begin_batch()
+        assert (answers.is_mentioned(0), answers.has_row(0)) == (False, True)
+
+
+class TestAssumptions:
+    @pytest.mark.parametrize(
+        ("known", "assumed", "status"),
+        [
+            (None, "missing", "missing"),
+            ("failed", "expired", "expired"),
+            ("failed", "unfinished", "unfinished"),
+            ("succeeded", "unfinished", "succeeded"),
+            ("succeeded", "missing", "succeeded"),
+            ("invalid", "missing", "invalid"),
+            ("invalid", "expired", "invalid"),
+            ("invalid", "unfinished", "unfinished"),
+        ],
+    )
+    def test_what_no_file_mentions_does_not_cost_an_answer(
+        self, collecting: Make, known: str | None, assumed: str, status: str
+    ) -> None:
+        answers = collecting(1)
+        if known is not None:
+            answers.take_row(row(0, known))
+        answers.assume(0, row(0, assumed))
+        assert answers.counts() == {status: 1}
+
+    @pytest.mark.parametrize(
+        ("known", "landed", "status", "tokens"),
+        [
+            (None, "succeeded", "succeeded", 3),
+            (None, "failed", "failed", 3),
+            (None, "unfinished", None, 0),
+            ("failed", "succeeded", "succeeded", 5),
+            ("failed", "invalid", "failed", 2),
+            ("succeeded", "succeeded", "succeeded", 2),
+            ("succeeded", "failed", "succeeded", 2),
+        ],
+    )
+    def test_a_landed_row_counts_where_there_is_none_or_it_is_better(
+        self, collecting: Make, known: str | None, landed: str, status: str | None, tokens: int
+    ) -> None:
+        answers = collecting(1)
+        if known is not None:
+            answers.take_row(row(0, known, completion_tokens=2))
+        answers.take_row(row(0, landed, completion_tokens=3))
+        assert (answers.counts(), answers.has_row(0)) == ({status or "": 1}, status is not None)
+        assert (answers.completion_tokens, answers.is_good(0)) == (tokens, status == "succeeded")
+
+    @pytest.mark.parametrize("index", [None, 1, 10**9])
+    def test_a_landed_row_of_another_job_is_passed_over(self, collecting: Make, index: int | None) -> None:
+        answers = collecting(1)
+        answers.take_row(ResultRow(index=index, custom_id="r", status="succeeded"))
+        assert not answers.has_row(0)
+
+    def test_a_landed_row_is_written_as_it_was(self, collecting: Make, written: Rows) -> None:
+        fields: dict[str, Any] = {"output": {"a": 1}, "choices": [1, 2], "model": "m", "batch_id": "b", "round": 3}
+        answers = collecting(1)
+        answers.take_row(row(0, "succeeded", input={"old": 1}, **fields))
+        (one,) = written(answers, [b'{"q":1}\n'])
+        assert {name: one[name] for name in fields} == fields
+        assert one["input"] == {"q": 1}
+
+
+class TestRepeats:
+    @pytest.mark.parametrize(
+        ("status", "code", "is_repeated", "when_cleared"),
+        [
+            ("succeeded", None, False, False),
+            ("unfinished", "unfinished", False, False),
+            ("failed", "server_error", True, True),
+            ("failed", None, True, True),
+            ("failed", "503", True, True),
+            ("failed", "400", False, False),
+            ("failed", "20012", False, False),
+            ("failed", "invalid_request_error", False, False),
+            ("failed", "context_length_exceeded", False, False),
+            ("expired", "batch_expired", True, True),
+            ("missing", "missing", True, True),
+            ("invalid", "invalid_output", True, True),
+            ("cancelled", "batch_cancelled", False, True),
+        ],
+    )
+    def test_what_may_heal_is_sent_again(
+        self, collecting: Make, status: str, code: str | None, is_repeated: bool, when_cleared: bool
+    ) -> None:
+        answers = collecting(3)
+        answers.take_row(row(1, status, error=None if status == "succeeded" else AnswerError(code, "why")))
+        assert answers.to_repeat(is_cleared=False) == [1] * is_repeated
+        assert answers.to_repeat(is_cleared=True) == [1] * when_cleared
+
+    def test_a_request_s_own_fault_is_known_among_more_messages_than_are_kept(self, collecting: Make) -> None:
+        count = DISTINCT_ERRORS + 20
+        answers = collecting(2 * count)
+        lines = [bad(i, ("invalid_request", "server_error")[i % 2], f"request {i}") for i in range(2 * count)]
+        take_batch(answers, *lines, among=2 * count)
+        assert answers.to_repeat(is_cleared=True) == list(range(1, 2 * count, 2))
+
+
+class TestReport:
+    def test_statuses_are_counted_in_one_order(self, collecting: Make) -> None:
+        answers = collecting(len(STATUSES))
+        for number, status in reversed(list(enumerate(STATUSES))):
+            if status:
+                answers.assume(number, row(number, status))
+        assert list(answers.counts().items()) == [(each, 1) for each in STATUSES]
+
+    @pytest.mark.parametrize("most", [1, 253])
+    def test_finish_reasons_are_counted_the_commonest_first(self, collecting: Make, most: int) -> None:
+        answers = collecting(most + 2)
+        take_batch(answers, *[good(i, reason=f"reason {i}") for i in range(most)], among=most + 2)
+        take_batch(answers, good(most, reason="reason 0"), good(most + 1, reason=None), among=most + 2)
+        found = answers.finish_reasons()
+        assert (next(iter(found.items())), len(found)) == (("reason 0", 2), most)
+
+    def test_an_answer_that_is_replaced_leaves_no_trace_but_its_tokens(self, collecting: Make) -> None:
+        answers = collecting(1, invalid_unless_yes)
+        take_batch(answers, good(0, "no", reason="length"))
+        assert answers.commonest_errors()[0]["code"] == "invalid_output"
+        take_batch(answers, good(0, "yes"), round_number=2)
+        assert (answers.finish_reasons(), answers.commonest_errors()) == ({"stop": 1}, [])
+
+    def test_the_ten_commonest_errors_are_named_with_their_first_request(self, collecting: Make) -> None:
+        answers = collecting(78)
+        # Of `error n` there are n: 1 + 2 + ... + 12, the rarest first.
+        kinds = [kind for kind in range(1, 13) for _ in range(kind)]
+        take_batch(answers, *[bad(i, None if kind == 12 else "x", f"error {kind}") for i, kind in enumerate(kinds)])
+        found = answers.commonest_errors()
+        assert [(each["code"], each["message"], each["count"]) for each in found] == [
+            (None if kind == 12 else "x", f"error {kind}", kind) for kind in range(12, 2, -1)
+        ]
+        assert [each["first_custom_id"] for each in found] == [f"r{kinds.index(kind)}" for kind in range(12, 2, -1)]
+
+    def test_messages_that_are_all_different_are_counted_as_one_of_their_code(self, collecting: Make) -> None:
+        count = DISTINCT_ERRORS + 500
+        answers = collecting(count + 2)
+        lines = [bad(i, "x", f"request {i} is bad") for i in range(count)]
+        take_batch(answers, *lines, bad(count, "x", "request 0 is bad"), bad(count + 1, "y", "new"), among=count + 2)
+        found = answers.commonest_errors()
+        assert found[:2] == [
+            {"code": "x", "message": "other messages", "count": 500, "first_custom_id": f"r{DISTINCT_ERRORS}"},
+            {"code": "x", "message": "request 0 is bad", "count": 2, "first_custom_id": "r0"},
+        ]
+        assert answers.counts() == {"failed": count + 2}
+
+    @pytest.mark.parametrize("most", [254, 255, 300])
+    def test_more_finish_reasons_than_fit_into_a_byte_are_counted_as_other(self, collecting: Make, most: int) -> None:
+        answers = collecting(most)
+        take_batch(answers, *[good(i, reason=f"reason {i}") for i in range(most)], among=most)
+        found = answers.finish_reasons()
+        assert (sum(found.values()), len(found) <= 255) == (most, True)
+        assert most <= 254 or found["other"] == most - len(found) + 1
+
+    def test_codes_that_are_all_different_take_no_room_without_end(self, collecting: Make) -> None:
+        """Such as those of a gateway that puts its request's id into them."""
+        count = 2**16 + 10
+        answers = collecting(count)
+        take_batch(answers, *[bad(i, f"code {i}", "sorry") for i in range(count)], among=count)
+        assert answers.counts() == {"failed": count}
+        found = answers.commonest_errors()
+        assert sum(each["count"] for each in found) > count - 2 * DISTINCT_ERRORS
+
+    def test_no_requests_are_no_rows(self, collecting: Make, written: Rows) -> None:
+        answers = collecting(0)
+        assert (written(answers), written(answers, [])) == ([], [])
+        assert (answers.counts(), answers.finish_reasons(), answers.to_repeat(is_cleared=True)) == ({}, {}, [])
+        assert answers.commonest_errors() == []
+
+
+def test_rows_larger_than_any_block_are_written_whole(collecting: Make, written: Rows) -> None:
+    answers = collecting(3)
+    take_batch(answers, *[good(i, str(i) * 200_000) for i in (2, 0, 1)])
+    assert [each["content"] for each in written(answers)] == [str(i) * 200_000 for i in range(3)]
+
+
+def test_a_result_can_be_read_as_a_row(collecting: Make, tmp_path: Path) -> None:
+    answers = collecting(1)
+    take_batch(answers, good(0))
+    with (tmp_path / "results").open("w+b") as results:
+        answers.write(results, iter([b'{"q":1}']))
+    read = msgspec.json.decode((tmp_path / "results").read_bytes(), type=ResultRow)
+    assert (read.index, read.content, read.input) == (0, "yes", {"q": 1})
+
+
+INDEXES = {name: index for index, name in enumerate("abcd")}
+
+
+@pytest.fixture
+def collected() -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile() as file:
+        yield file
+
+
+def answer(custom_id: str, content: str = "4", **response: Any) -> bytes:
+    body = {"choices": [{"message": {"content": content}}], "usage": {"prompt_tokens": 2, "completion_tokens": 3}}
+    return json.dumps({"custom_id": custom_id, "response": {"body": body, **response}}).encode() + b"\n"
+
+
+def rows(answers: Answers, path: Path, inputs: list[bytes] | None = None) -> list[dict[str, Any]]:
+    with path.open("w+b") as results:
+        answers.write(results, None if inputs is None else iter(inputs))
+        results.seek(0)
+        return [json.loads(each) for each in results]
+
+
+def take(answers: Answers, *lines: bytes) -> None:
+    answers.begin_batch()
+    answers.take_file([b"".join(lines)], INDEXES, "batch_1", 1, "output")
+
+
+@pytest.mark.parametrize("together", [0, 100, 3_000, 1 << 23])
+def test_rows_come_in_the_order_of_the_requests_however_they_are_read(
+    together: int, collected: IO[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_store, "WINDOW_BYTES", together)
+    monkeypatch.setattr(result_store, "MAXIMUM_FILE_LINES", 7)
+    names = [f"r{i}" for i in range(50)]
+    answers = Answers(50, collected)
+    lines = [answer(each, "x" * (i * 7 % 40)) for i, each in enumerate(names)]
+    random.Random(1).shuffle(lines)
+    answers.take_file([b"".join(lines)], {each: i for i, each in enumerate(names)}, "batch_1", 1, "output")
+    found = rows(answers, tmp_path / "rows", [b'{"i": %d}\n' % i for i in range(50)])
+    assert [(each["index"], each["custom_id"], len(each["content"]), each["input"]) for each in found] == [
+        (i, f"r{i}", i * 7 % 40, {"i": i}) for i in range(50)
+    ]
+
+
+def test_the_first_good_answer_of_a_request_stays(collected: IO[bytes], tmp_path: Path) -> None:
+    answers = Answers(4, collected)
+    refused = answer("b", status_code=429)
+    take(answers, answer("a", "1"), refused, refused, answer("a", "2"), answer("x"), b"{broken\n", answer("c"))
+    take(answers, answer("b", "3"), answer("a", "4"), answer("c", status_code=500))
+    answers.assume(3, ResultRow(custom_id="d", status="missing", error=AnswerError("missing", "gone")))
+    assert (answers.duplicates, answers.strangers, answers.unreadable_lines) == (2, 1, 1)
+    assert (answers.prompt_tokens, answers.completion_tokens) == (8, 12)
+    assert answers.counts() == {"succeeded": 3, "missing": 1}
+    assert [each["content"] for each in rows(answers, tmp_path / "rows")] == ["1", "3", "4", None]
+    assert answers.commonest_errors() == [{"code": "missing", "message": "gone", "count": 1, "first_custom_id": "d"}]
+
+
+def test_each_good_answer_is_validated_and_an_invalid_one_may_be_repeated(collected: IO[bytes], tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def validate(row: ResultRow) -> None:
+        seen.append(row.custom_id)
+        if row.content != "4":
+            row.status, row.error = "invalid", AnswerError("invalid_output", "not 4")
+
+    answers = Answers(4, collected, validate)
+    take(answers, answer("a"), answer("b", "5"), answer("c", status_code=500), answer("d", "6"))
+    take(answers, answer("b"), answer("d", status_code=500))
+    assert seen == ["a", "b", "d", "b"]
+    assert [each["status"] for each in rows(answers, tmp_path / "rows")] == [
+        "succeeded", "succeeded", "failed", "invalid"
+    ]  # fmt: skip
+    assert answers.to_repeat(is_cleared=False) == [2, 3]

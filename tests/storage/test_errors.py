@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import errno
+import http.server
+import io
+import os
+import pickle
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import s3fs
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from siliconflow_provider.storage.errors import MissingFileError, StorageError, storage_errors, temporary_disk
+from siliconflow_provider.storage.object_storage import fetch, open_for_reading, pieces_of, storage_path
+from siliconflow_provider.storage.publishing import publish
+
+try:
+    from airflow.sdk.io import attach
+except ImportError:
+    from airflow.io.store import attach
+
+DISK_FULL = r"^no space left on the worker's disk of temporary files, /.*: .* TMPDIR to a directory on a larger disk$"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(b"one\n")
+    return path
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Makes a file, whatever its random name, one on a full disk."""
+
+    def fill(path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to("/dev/full")
+
+    return fill
+
+
+def test_a_missing_input_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError) as caught:
+        list(pieces_of(storage_path(tmp_path / "no.jsonl", "input_path")))
+    assert str(caught.value) == (
+        f"cannot read input_path file://{tmp_path}/no.jsonl: there is no such file: "
+        "correct the path, or write the file first"
+    )
+    assert isinstance(caught.value, FileNotFoundError)
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot read file_path file:///.*: it is a directory: give a file"):
+        open_for_reading(storage_path(tmp_path, "file_path"), "file_path")
+
+
+def test_an_empty_path_is_named() -> None:
+    with pytest.raises(StorageError, match=r"^output_path is empty: give a path$"):
+        storage_path(" ")
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("foo://a/b", "check the scheme, or install the Airflow provider that has it"),
+        ("s3a://a/b", "install apache-airflow-providers-amazon[s3fs]"),
+        ("gs://a/b", "install apache-airflow-providers-google"),
+        ("abfs://a/b", "install apache-airflow-providers-microsoft-azure"),
+    ],
+)
+def test_a_missing_file_system_names_its_package(path: str, remedy: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        open_for_reading(storage_path(path, "input_path"))
+    scheme = path.partition(":")[0]
+    assert "input_path" in str(caught.value)
+    assert str(caught.value).endswith(f"no file system for {scheme}:// is installed: {remedy}")
+
+
+def test_a_missing_extra_names_its_package() -> None:
+    with (
+        pytest.raises(StorageError, match=r"no file system for s3:// is installed: install .*-amazon\[s3fs\]$"),
+        storage_errors("read", "input_path", "s3://a/b"),
+    ):
+        raise ImportError("requires the s3fs library")
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot write output_path .*/out\.jsonl: a part of the path is a file"):
+        publish(source, storage_path(source / "out.jsonl"))
+
+
+def test_a_directory_without_permission_is_named() -> None:
+    with (
+        pytest.raises(StorageError, match=r"cannot write output_path /out: Permission denied: let the user that runs"),
+        storage_errors("write", "output_path", "/out"),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied", "/out")
+
+
+def test_a_full_output_disk_is_named(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(StorageError, match=r"cannot write output_path file:///.*/out/a: the disk is full .*: free sp"):
+        publish(source, storage_path(tmp_path / "out" / "a"))
+
+
+def test_a_full_temporary_disk_is_named(
+    tmp_path: Path, source: Path, object_store: str, full_disk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = "siliconflow_provider.storage.object_storage.new_private_file"
+    monkeypatch.setattr(full, lambda path: full_disk(path) or io.BytesIO())
+    publish(source, storage_path(f"{object_store}/full"))
+    with pytest.raises(StorageError, match=DISK_FULL):
+        fetch(storage_path(f"{object_store}/full"), tmp_path / "copy")
+    full_disk(tmp_path / "copy")
+    with pytest.raises(StorageError, match=DISK_FULL), temporary_disk(), (tmp_path / "copy").open("wb") as file:
+        file.write(b"x")
+
+
+def test_other_errors_pass_the_temporary_disk() -> None:
+    with pytest.raises(ValueError, match="mine"), temporary_disk():
+        raise ValueError("mine")
+    with pytest.raises(StorageError, match="output"), temporary_disk():
+        raise StorageError("output")
+
+
+def test_an_error_shows_no_secret() -> None:
+    error = OSError("cannot connect to https://h/k?Signature=s3cret")
+    with (
+        pytest.raises(StorageError) as caught,
+        storage_errors("read", "input_path", "s3://key:s3cret@bucket/a"),
+    ):
+        raise error
+    assert "s3cret" not in f"{caught.value} {caught.value.__cause__}"
+    assert caught.value.__suppress_context__
+
+
+def test_an_error_crosses_processes() -> None:
+    copy = pickle.loads(pickle.dumps(MissingFileError("gone")))
+    assert (type(copy), str(copy)) == (MissingFileError, "gone")
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """An S3 that refuses everything."""
+
+    def refuse(self) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = refuse  # noqa: N815
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Attaches an S3 with these credentials, under a name of its own, and gives a bucket's URL."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+
+    def attached(**credentials: str) -> str:
+        name = f"connection{uuid.uuid4().hex}"
+        attach("s3", conn_id=name, fs=s3fs.S3FileSystem(skip_instance_cache=True, **credentials))
+        return f"s3://{name}@bucket"
+
+    yield attached
+    server.shutdown()
+    server.server_close()
+
+
+def test_refused_credentials_are_named(s3: Any, source: Path) -> None:
+    target = ObjectStoragePath(s3(key="a", secret="b")) / "out.jsonl"
+    refused = r"output_path s3://.*bucket/out\.jsonl: access was refused \(PermissionError: .*\): check the credentials"
+    with pytest.raises(StorageError, match=f"cannot write {refused} .* may write there$"):
+        publish(source, target)
+    with pytest.raises(StorageError, match=f"cannot read {refused} .* may read there$"):
+        fetch(target, source.with_name("copy"))
+
+
+def test_missing_credentials_are_named(s3: Any, source: Path) -> None:
+    with pytest.raises(StorageError, match=r"no valid credentials \(NoCredentialsError: .*s3://conn_id@bucket/key$"):
+        publish(source, ObjectStoragePath(s3()) / "out.jsonl")
+
+
+def test_an_unreachable_storage_is_named(s3: Any, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StorageError, match=r"cannot write .*EndpointConnectionError: .*: check the storage's endpoint"):
+        publish(source, ObjectStoragePath(s3(key="a", secret="b")) / "out.jsonl")
