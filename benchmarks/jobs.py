@@ -252,7 +252,7 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
     """Return what is done to each file, by its name."""
     import msgspec
 
-    from siliconflow_provider.inputs.request_builder import Recipe
+    from siliconflow_provider.inputs.request_builder import RequestBuilder
     from siliconflow_provider.inputs.request_lines import RequestLine
     from siliconflow_provider.outputs.answers import _Line
 
@@ -265,26 +265,26 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
         return read
 
     requests, rows, answers = (directory / name for name in ("requests.jsonl", "rows.jsonl", "answers.jsonl"))
-    recipe = Recipe(prompt="{text}", id_column="id", model=MODEL)
+    builder = RequestBuilder(prompt="{text}", id_column="id", model=MODEL)
     return {
         "requests: json.loads": (requests, each_line(json.loads)),
         "requests: msgspec, typed": (requests, each_line(msgspec.json.Decoder(RequestLine).decode)),
-        "requests: check and cut": (requests, lambda path: check_and_cut(path, Recipe())),
+        "requests: check and cut": (requests, lambda path: check_and_cut(path, RequestBuilder())),
         "rows: json.loads": (rows, each_line(json.loads)),
-        "rows: check and cut": (rows, lambda path: check_and_cut(path, recipe)),
+        "rows: check and cut": (rows, lambda path: check_and_cut(path, builder)),
         "answers: json.loads": (answers, each_line(json.loads)),
         "answers: msgspec, typed": (answers, each_line(msgspec.json.Decoder(_Line).decode)),
         "answers: merge": (answers, partial(merge, parts=parts_of(answers))),
     }
 
 
-def check_and_cut(path: Path, recipe: Any) -> None:
+def check_and_cut(path: Path, builder: Any) -> None:
     """Read a job's source and write its requests."""
     from siliconflow_provider.inputs.preparation import prepare
     from siliconflow_provider.jsonl import blocks_of, pieces_of
 
     with path.open("rb") as file, tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
-        prepare(blocks_of(pieces_of(file)), recipe, requests, rows, name=path.name)
+        prepare(blocks_of(pieces_of(file)), builder, requests, rows, name=path.name)
 
 
 def parts_of(path: Path) -> list[Any]:
@@ -302,15 +302,15 @@ def merge(path: Path, parts: Sequence[Any]) -> None:
     """Collect the answers of each part, and write the results."""
     from siliconflow_provider.inputs.parts import FilePart
     from siliconflow_provider.jsonl import blocks_of, pieces_of
-    from siliconflow_provider.outputs.result_store import Answers
+    from siliconflow_provider.outputs.result_store import ResultStore
 
     count = sum(part.lines for part in parts)
     with tempfile.TemporaryFile() as collected, tempfile.TemporaryFile() as results:
-        answers = Answers(count, collected)
+        answers = ResultStore(count, collected)
         for part in parts:
             indexes = {f"r{index}": index for index in range(part.first, part.first + part.lines)}
             with FilePart(path, part) as file:
-                answers.take_file(blocks_of(pieces_of(file)), indexes, "batch_benchmark", 1, "output")
+                answers.add_file(blocks_of(pieces_of(file)), indexes, "batch_benchmark", 1, "output")
         answers.write(results, None)
 
 

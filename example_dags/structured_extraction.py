@@ -1,4 +1,4 @@
-"""Answers as objects: each must fit a Pydantic model, and one that does not is asked for again.
+"""ResultStore as objects: each must fit a Pydantic model, and one that does not is asked for again.
 
 It runs as it stands against the emulator (`make ui`) and, with a SiliconFlow API key in the connection
 `siliconflow_default`, against the service. Results go to `SILICONFLOW_EXAMPLE_OUTPUT`, a directory or an object

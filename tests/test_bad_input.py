@@ -36,14 +36,14 @@ from siliconflow_provider.batches.waiting import (
 from siliconflow_provider.emulator.checks import check_input
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.inputs.preparation import prepare
-from siliconflow_provider.inputs.request_builder import Recipe
+from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.inputs.request_lines import InvalidRequestFileError, RequestFileReport, check_request_file
 from siliconflow_provider.operators.files import UploadFileOperator
 from siliconflow_provider.outputs.answer_files import rows_of_file
 from siliconflow_provider.outputs.answers import ResultRow, parse_answer
 from siliconflow_provider.outputs.manifest import Tally, build_manifest
 from siliconflow_provider.outputs.merge import rows_of_batch
-from siliconflow_provider.outputs.result_store import Answers
+from siliconflow_provider.outputs.result_store import ResultStore
 
 ENDPOINT = "/v1/chat/completions"
 
@@ -259,15 +259,17 @@ def test_a_file_is_uploaded_as_it_is_or_refused(upload: Callable[[bytes], bytes]
         assert upload(content) == content
 
 
-RECIPES = one_of(Recipe(), Recipe(model="m"), Recipe(model="m", system_prompt="s", request_params={"n": 1}))
+RECIPES = one_of(
+    RequestBuilder(), RequestBuilder(model="m"), RequestBuilder(model="m", system_prompt="s", request_params={"n": 1})
+)
 ROWS = fields(id=one_of("a", "b", "c", "é", "") | JSON, q=TEXTS | JSON, other=JSON)
 
 
-def prepared(content: bytes, recipe: Recipe) -> tuple[list[bytes], list[bytes]]:
+def prepared(content: bytes, builder: RequestBuilder) -> tuple[list[bytes], list[bytes]]:
     """The requests and the rows that a job makes of a file; both empty when it is refused."""
     requests, rows = io.BytesIO(), io.BytesIO()
     try:
-        done = prepare(lines_in(content), recipe, requests, rows, name="a.jsonl", most_lines=2)
+        done = prepare(lines_in(content), builder, requests, rows, name="a.jsonl", most_lines=2)
     except InvalidRequestFileError:
         return [], []
     lines = lines_in(requests.getvalue())
@@ -279,8 +281,10 @@ def prepared(content: bytes, recipe: Recipe) -> tuple[list[bytes], list[bytes]]:
 
 
 @given(REQUEST_FILES, RECIPES)
-def test_a_jobs_requests_are_what_the_service_takes_or_the_file_is_refused(content: bytes, recipe: Recipe) -> None:
-    lines, rows = prepared(content, recipe)
+def test_a_jobs_requests_are_what_the_service_takes_or_the_file_is_refused(
+    content: bytes, builder: RequestBuilder
+) -> None:
+    lines, rows = prepared(content, builder)
     if lines:
         assert len(lines) == sum(bool(each.removeprefix(BOM_UTF8).strip()) for each in lines_in(content))
         read = check_input(lines, ENDPOINT, None)
@@ -291,7 +295,7 @@ def test_a_jobs_requests_are_what_the_service_takes_or_the_file_is_refused(conte
 
 @given(files_of(texts_of(ROWS)))
 def test_rows_become_requests_with_the_row_beside_them_or_the_file_is_refused(content: bytes) -> None:
-    lines, rows = prepared(content, Recipe(prompt="Q: {q} {none}", id_column="id", model="m"))
+    lines, rows = prepared(content, RequestBuilder(prompt="Q: {q} {none}", id_column="id", model="m"))
     assert len(lines) == len(rows)
     if lines:
         read = check_input(lines, ENDPOINT, None)
@@ -302,11 +306,11 @@ def test_rows_become_requests_with_the_row_beside_them_or_the_file_is_refused(co
 
 
 @given(REQUEST_FILES, st.sampled_from([{}, {"model": "m"}, {"prompt": "{custom_id} {a}"}]))
-def test_lines_are_prepared_together_as_each_by_itself(content: bytes, recipe: dict[str, str]) -> None:
+def test_lines_are_prepared_together_as_each_by_itself(content: bytes, builder: dict[str, str]) -> None:
     def outcome(items: list[bytes]) -> Any:
         requests, rows = io.BytesIO(), io.BytesIO()
         try:
-            done = prepare(items, Recipe(**recipe), requests, rows, name="it", most_lines=2)
+            done = prepare(items, RequestBuilder(**builder), requests, rows, name="it", most_lines=2)
         except InvalidRequestFileError as error:
             return str(error)
         return done, requests.getvalue(), rows.getvalue()
@@ -369,13 +373,13 @@ def test_each_request_of_a_job_has_one_row_whatever_its_batch_answers(output: by
     indexes = {"a": 0, "b": 1, "c": 2, "é": 3}
     results = io.BytesIO()
     with tempfile.TemporaryFile() as collected:
-        answers = Answers(len(indexes), collected)
+        answers = ResultStore(len(indexes), collected)
         answers.begin_batch()
         for name, content in (("output", output), ("error", errors)):
-            answers.take_file(lines_in(content), indexes, "b", 1, name)
+            answers.add_file(lines_in(content), indexes, "b", 1, name)
         for custom_id, index in indexes.items():
             if not answers.is_mentioned(index):
-                answers.assume(index, ResultRow(custom_id=custom_id, status="missing"))
+                answers.set_outcome(index, ResultRow(custom_id=custom_id, status="missing"))
         answers.write(results, iter([b'{"row": 1}'] * len(indexes)))
     rows = [json.loads(each) for each in lines_in(results.getvalue())]
     assert [(each["index"], each["custom_id"], each["input"]) for each in rows] == [

@@ -12,13 +12,13 @@ import pytest
 import requests
 
 from siliconflow_provider.api import clock
+from siliconflow_provider.api.error_mapping import from_exception, refusal
 from siliconflow_provider.api.errors import ServerError
 from siliconflow_provider.api.known_secrets import KnownSecrets
 from siliconflow_provider.api.lenient_json import decode_any
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.redaction import query_secrets, without_queries
 from siliconflow_provider.api.retry import parse_retry_after
-from siliconflow_provider.api.translation import from_exception, refusal
 from siliconflow_provider.inputs.prompt import Prompt
 from siliconflow_provider.outputs.answers import ResultRow, parse_answer
 from siliconflow_provider.outputs.output_schema import OutputSchema

@@ -124,7 +124,7 @@ class SiliconFlowClient:
                 headers = {"Content-Type": form.content_type}
                 return self._transport.call("POST", "/files", has_file=True, data=form, headers=headers)
 
-            return self._read(File.from_json, self._transport.retry(send, repeatable=True), "POST /files")
+            return self._read(File.from_json, self._transport.retry(send, idempotent=True), "POST /files")
 
     def list_files(self) -> list[File]:
         """List some of the files that the account keeps: the service may leave out any, and documents no order."""
@@ -197,7 +197,7 @@ class SiliconFlowClient:
             body["replace"] = {"model": model}
         try:
             answer = self._transport.retry(
-                lambda: self._transport.call("POST", "/batches", json=body), repeatable=False
+                lambda: self._transport.call("POST", "/batches", json=body), idempotent=False
             )
             return self._read(Batch.from_json, answer, "POST /batches")
         except (AnswerLostError, ServerError) as error:
@@ -272,7 +272,7 @@ class SiliconFlowClient:
                 self._transport.call("GET", "/batches", params=query, is_list=True), may_be_empty=may_be_empty
             )
 
-        return self._transport.retry(ask, repeatable=True)
+        return self._transport.retry(ask, idempotent=True)
 
     def _read_page(self, answer: Any, *, may_be_empty: bool) -> tuple[list[Any], bool | None]:
         has_more, answer = _has_more(answer), _unwrapped(answer)
@@ -284,11 +284,11 @@ class SiliconFlowClient:
     def cancel_batch(self, batch_id: str) -> Batch:
         """Ask the service to cancel a batch; what has already been answered is still billed."""
         path = f"{_batch_path(batch_id)}/cancel"
-        answer = self._transport.retry(lambda: self._transport.call("POST", path), repeatable=True)
+        answer = self._transport.retry(lambda: self._transport.call("POST", path), idempotent=True)
         return self._read(Batch.from_json, answer, f"POST {path}")
 
     def _get(self, path: str, **arguments: Any) -> Any:
-        return self._transport.retry(lambda: self._transport.call("GET", path, **arguments), repeatable=True)
+        return self._transport.retry(lambda: self._transport.call("GET", path, **arguments), idempotent=True)
 
     def _read(self, parse: Callable[[Mapping[str, Any]], T], answer: Any, what: str, expected: str = "an id") -> T:
         """Parse an object that may be wrapped as `{"code": 20000, "data": {...}}`."""

@@ -55,7 +55,7 @@ class Download:
             object that cannot go back
         :raises AnswerTooLargeError: when it is larger than 10 GB
         """
-        if not self._transport.retry(self._fetch, repeatable=True, progressed=self._progressed):
+        if not self._transport.retry(self._fetch, idempotent=True, progressed=self._progressed):
             raise IncompleteBodyError(
                 f"{self._what} broke off after {self._arrived:,} bytes and the rest cannot be had alone: "
                 "download it again from the beginning"

@@ -13,13 +13,11 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
 )
 
-HEALING_TIME = timedelta(hours=1)
+GIVE_UP_AFTER = timedelta(hours=1)
 SHORTEST_PAUSE, LONGEST_PAUSE = 30.0, 300.0
 
 
-def pauses_while_healing(
-    lasting: timedelta = HEALING_TIME, first_pause: float = SHORTEST_PAUSE
-) -> Iterator[float | None]:
+def retry_pauses(lasting: timedelta = GIVE_UP_AFTER, first_pause: float = SHORTEST_PAUSE) -> Iterator[float | None]:
     """Yield the seconds to wait after each failure; None once it has lasted so long, after which the failure counts."""
     started, pause = clock.now(), first_pause
     while clock.now() - started < lasting:
@@ -28,7 +26,7 @@ def pauses_while_healing(
     yield None
 
 
-def may_be_tried_again(error: Exception) -> bool:
+def is_retryable(error: Exception) -> bool:
     """Whether what failed may go well later, without harm: also a refused key, an empty account, or a storage."""
     if isinstance(error, (CreateUncertainError, InvalidRequestError, AnswerTooLargeError)):
         return False

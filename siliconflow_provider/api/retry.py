@@ -22,17 +22,17 @@ LONGEST_RETRY_AFTER = 120.0
 LONGEST_HEADER = 1_000
 
 
-def should_retry(error: SiliconFlowError, *, repeatable: bool) -> bool:
+def should_retry(error: SiliconFlowError, *, idempotent: bool) -> bool:
     """Say whether a failed request may be sent again.
 
     :param error: how it failed
-    :param repeatable: whether carrying the request out twice does no harm
+    :param idempotent: whether carrying the request out twice does no harm
     """
     if isinstance(error, (CertificateError, AnswerTooLargeError)):
         return False
     if isinstance(error, ConnectionFailedError):
         return True
-    return repeatable and isinstance(error, (RateLimitError, ServerError, AnswerLostError))
+    return idempotent and isinstance(error, (RateLimitError, ServerError, AnswerLostError))
 
 
 def pause_before_retry(failures: int, retry_after: float | None, jitter: float) -> float:

@@ -17,6 +17,7 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.addresses import ResultHosts
 from siliconflow_provider.api.bodies import check_object, whole_body
 from siliconflow_provider.api.connections import Exchange
+from siliconflow_provider.api.error_mapping import Hide, from_exception, from_response, refusal, request_id
 from siliconflow_provider.api.errors import (
     BadRequestError,
     InvalidRequestError,
@@ -39,7 +40,6 @@ from siliconflow_provider.api.session import (
     origin,
     redirect_target,
 )
-from siliconflow_provider.api.translation import Hide, from_exception, from_response, refusal, request_id
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +96,10 @@ class Transport:
         """Return a text without the key and without the queries of URLs."""
         return without_queries(self._secrets.hidden(text))
 
-    def retry(self, action: Callable[[], T], *, repeatable: bool, progressed: Callable[[], bool] = lambda: False) -> T:
+    def retry(self, action: Callable[[], T], *, idempotent: bool, progressed: Callable[[], bool] = lambda: False) -> T:
         """Run an action, and again after a pause while it fails in a way that may heal.
 
-        :param repeatable: whether carrying it out twice does no harm
+        :param idempotent: whether carrying it out twice does no harm
         :param progressed: asked after each failure whether those before it no longer count
         """
         failures = 0
@@ -108,7 +108,7 @@ class Transport:
                 return action()
             except SiliconFlowError as error:
                 failures = 1 if progressed() else failures + 1
-                if failures > self._max_retries or not should_retry(error, repeatable=repeatable):
+                if failures > self._max_retries or not should_retry(error, idempotent=idempotent):
                     raise
                 jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
                 pause = pause_before_retry(failures, error.retry_after, jitter)

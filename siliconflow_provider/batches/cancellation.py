@@ -19,18 +19,18 @@ def cancel_unless_over(client: SiliconFlowClient, batch_id: str) -> Batch:
 def cancel(client: SiliconFlowClient, batch_id: str) -> tuple[Batch, bool]:
     """Do what `cancel_unless_over` does, and tell as well whether the batch still ran."""
     batch = client.get_batch(batch_id)
-    if has_ended(batch):
+    if nothing_to_cancel(batch):
         return batch, batch.status == "cancelling"
     try:
         return client.cancel_batch(batch_id), True
     except BadRequestError:
         # The batch may have ended in the moment between the two requests.
         batch = client.get_batch(batch_id)
-        if not has_ended(batch):
+        if not nothing_to_cancel(batch):
             raise
         return batch, False
 
 
-def has_ended(batch: Batch) -> bool:
+def nothing_to_cancel(batch: Batch) -> bool:
     """Whether there is nothing left to cancel."""
     return batch.is_terminal or batch.status == "cancelling"

@@ -11,7 +11,7 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import CreateUncertainError, RateLimitError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.api.recovery import HEALING_TIME, pauses_while_healing
+from siliconflow_provider.api.recovery import GIVE_UP_AFTER, retry_pauses
 from siliconflow_provider.api.retry import LONGEST_RETRY_AFTER
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.batches.cancellation import cancel_unless_over
@@ -119,7 +119,7 @@ def cancel_younger(client: SiliconFlowClient, batches: Iterable[Batch], own_id: 
 
 def _cancel_until_healed(client: SiliconFlowClient, batch_id: str) -> Batch | None:
     """Cancel a batch that is paid for beside another one, for up to an hour; None when that stays impossible."""
-    for pause in pauses_while_healing():
+    for pause in retry_pauses():
         try:
             return cancel_unless_over(client, batch_id)
         except SiliconFlowError as error:
@@ -235,7 +235,7 @@ def _batch_of_lost_create(
         if batch is not None:
             log.warning("the create was carried out: batch %s (%s) is there", batch.id, batch.status)
             return batch
-        if clock.now() - started >= HEALING_TIME:
+        if clock.now() - started >= GIVE_UP_AFTER:
             break
     if found.error is not None:
         raise CreateUncertainError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pendulum
 
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches.waiting import COMING_ALONG, QUIET_TIME, BatchWait
+from siliconflow_provider.batches.waiting import COMING_ALONG, PROGRESS_LOG_INTERVAL, BatchWait
 
 SINGLE_REQUESTS = 2
 
@@ -72,7 +72,7 @@ class Progress:
         done, total = sum(each.completed + each.failed for each in counts), sum(each.total for each in counts)
         errors = [wait.error for wait in waits if wait.error is not None]
         seen = (tuple(statuses.items()), done, {type(each) for each in errors})
-        if seen == self._logged and self._logged_at is not None and now - self._logged_at < QUIET_TIME:
+        if seen == self._logged and self._logged_at is not None and now - self._logged_at < PROGRESS_LOG_INTERVAL:
             return None
         self._logged, self._logged_at = seen, now
         line = f"{len(waits)} batches: " + ", ".join(f"{number} {status}" for status, number in statuses.items())

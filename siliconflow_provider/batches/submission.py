@@ -21,7 +21,7 @@ from siliconflow_provider.api.limits import (
 )
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import first_names
-from siliconflow_provider.batches.cancellation import has_ended
+from siliconflow_provider.batches.cancellation import nothing_to_cancel
 from siliconflow_provider.batches.content import file_name
 
 RESERVED_PREFIX = "airflow_"
@@ -216,7 +216,7 @@ def in_order(batches: Iterable[Batch]) -> list[Batch]:
 
 def is_running(batch: Batch) -> bool:
     """Whether a batch can still be cancelled."""
-    return not has_ended(batch)
+    return not nothing_to_cancel(batch)
 
 
 def runs_or_completed(batch: Batch) -> bool:

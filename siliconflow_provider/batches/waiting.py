@@ -19,7 +19,7 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
 )
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.api.recovery import HEALING_TIME
+from siliconflow_provider.api.recovery import GIVE_UP_AFTER
 from siliconflow_provider.api.service_texts import first_errors
 
 AGE_SHARE = 0.05
@@ -28,7 +28,7 @@ LONGEST_PAUSE = 300.0
 GRACE = timedelta(hours=1)
 JITTER = 0.1
 COMING_ALONG = 0.25
-QUIET_TIME = timedelta(hours=1)
+PROGRESS_LOG_INTERVAL = timedelta(hours=1)
 
 
 def deadline_of(batches: Sequence[Batch], timeout: timedelta | None, now: pendulum.DateTime) -> pendulum.DateTime:
@@ -137,7 +137,7 @@ class BatchWait:
             self.deadline = deadline_of([self.batch], None, now)
         if self.ends_at is not None and now >= self.ends_at:
             return "timeout" if self.ends_at == self.deadline else "execution_timeout"
-        if self.refused_since is not None and now - self.refused_since >= HEALING_TIME:
+        if self.refused_since is not None and now - self.refused_since >= GIVE_UP_AFTER:
             return "error"
         return "running"
 
@@ -187,7 +187,7 @@ class BatchWait:
             seen = (self.batch.status, self.batch.request_counts)
         else:
             return None
-        if seen == self._logged and self._logged_at is not None and now - self._logged_at < QUIET_TIME:
+        if seen == self._logged and self._logged_at is not None and now - self._logged_at < PROGRESS_LOG_INTERVAL:
             return None
         self._logged, self._logged_at = seen, now
         if self.error is not None:

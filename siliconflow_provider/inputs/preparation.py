@@ -14,7 +14,7 @@ from siliconflow_provider.api.limits import shortened
 from siliconflow_provider.api.service_texts import cut, first_names, printable
 from siliconflow_provider.inputs.parts import Part, PartWriter, RepeatedIds, repeated_ids
 from siliconflow_provider.inputs.prompt import UnfitItemError
-from siliconflow_provider.inputs.request_builder import Recipe, Requests
+from siliconflow_provider.inputs.request_builder import RequestBuilder, Requests
 from siliconflow_provider.inputs.request_lines import TOO_LONG, InvalidRequestFileError, read_request
 from siliconflow_provider.jsonl import BlockWriter, LongLine
 
@@ -58,7 +58,7 @@ class _Problems:
 
 
 def prepare(
-    items: Iterable[Any], recipe: Recipe, requests: IO[bytes], rows: IO[bytes], *, name: str, **limits: int
+    items: Iterable[Any], builder: RequestBuilder, requests: IO[bytes], rows: IO[bytes], *, name: str, **limits: int
 ) -> Prepared:
     """Write the request line of each item, and the row that it was made of.
 
@@ -68,7 +68,7 @@ def prepare(
     :param limits: of a part, as `PartWriter` takes them
     :raises InvalidRequestFileError: with the first ten bad items, when there are any
     """
-    preparation = _Preparation(recipe, PartWriter(requests, **limits), BlockWriter(rows))
+    preparation = _Preparation(builder, PartWriter(requests, **limits), BlockWriter(rows))
     for item in items:
         preparation.take(item)
     return preparation.finish(requests, name)
@@ -77,8 +77,8 @@ def prepare(
 class _Preparation:
     """What has been read of a source so far."""
 
-    def __init__(self, recipe: Recipe, writer: PartWriter, rows: BlockWriter) -> None:
-        self._recipe = recipe
+    def __init__(self, builder: RequestBuilder, writer: PartWriter, rows: BlockWriter) -> None:
+        self._recipe = builder
         self._writer = writer
         self._rows = rows
         self._problems = _Problems()
@@ -171,9 +171,9 @@ def _number(position: int, passed_over: Iterable[int]) -> int:
     return number
 
 
-def _id_of(item: Any, recipe: Recipe) -> str | None:
+def _id_of(item: Any, builder: RequestBuilder) -> str | None:
     """Return the id of a bad item where it shows one."""
-    name = recipe.id_column or "custom_id"
+    name = builder.id_column or "custom_id"
     try:
         value = (msgspec.json.decode(item) if isinstance(item, bytes) else item)[name]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):

@@ -40,7 +40,7 @@ class Requests:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RequestBuilder:
     """What is filled in where an item lacks it.
 
     :param prompt: makes a request of a row: `{column}` is replaced, every other brace stands

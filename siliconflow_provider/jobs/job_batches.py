@@ -15,7 +15,7 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import IncompleteListError, NotFoundError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.api.recovery import may_be_tried_again, pauses_while_healing
+from siliconflow_provider.api.recovery import is_retryable, retry_pauses
 from siliconflow_provider.batches.content import content_in_name, file_name
 from siliconflow_provider.batches.creation import cancel_younger, create, wait_for_list
 from siliconflow_provider.batches.finder import BatchFinder, OwnBatches
@@ -158,15 +158,15 @@ class JobBatches:
         """
         uploaded = self._uploaded()
         self._look_until_whole(rounds, parts, uploaded)
-        for pause in pauses_while_healing():
+        for pause in retry_pauses():
             with ThreadPoolExecutor(SUBMITTED_AT_ONCE) as pool:
                 errors = list(pool.map(lambda part: self._try_submit(rounds[-1], part, path, uploaded), parts))
             failed = [(part, error) for part, error in zip(parts, errors, strict=True) if error is not None]
             if not failed:
                 break
             parts = [part for part, _ in failed]
-            error = next((each for _, each in failed if not may_be_tried_again(each)), failed[0][1])
-            if pause is None or not self._found or not may_be_tried_again(error):
+            error = next((each for _, each in failed if not is_retryable(each)), failed[0][1])
+            if pause is None or not self._found or not is_retryable(error):
                 raise error
             log.warning("could not submit %d parts, will keep trying for an hour: %s", len(parts), error)
             clock.sleep(pause)
@@ -187,7 +187,7 @@ class JobBatches:
             replace(self._submission_of(rounds[-1], each), input_file_id=uploaded.get(file_name(each.sha256), ""))
             for each in parts
         ]
-        for pause in pauses_while_healing():
+        for pause in retry_pauses():
             error = self._seen.error
             if error is None or pause is None or not self._found:
                 break

@@ -24,7 +24,7 @@ from siliconflow_provider.batches.records import FileRecords
 from siliconflow_provider.batches.submission import Submission
 from siliconflow_provider.inputs.parts import Part
 from siliconflow_provider.inputs.preparation import Prepared, prepare
-from siliconflow_provider.inputs.request_builder import Recipe
+from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, ROWS, Files, JobFilesError, own_name, requests_name
 from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
 from siliconflow_provider.jobs.job_batches import may_be_of_job, runs_or_has_answered
@@ -35,7 +35,7 @@ from siliconflow_provider.outputs.result_store import Validate
 
 log = logging.getLogger(__name__)
 
-Source = tuple[str, Iterable[Any], Recipe]
+Source = tuple[str, Iterable[Any], RequestBuilder]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class _Replaced:
     validate: Validate | None
 
 
-def open_job(
+def load_or_create_job(
     client: SiliconFlowClient,
     files: Files,
     submission: Submission,
@@ -129,12 +129,12 @@ def _prepare(
     replaced: _Replaced | None = None,
     seen: OwnBatches | None = None,
 ) -> Job:
-    name, items, recipe = make()
+    name, items, builder = make()
     # The files of the job before stay until this one is written, and while another attempt goes on with it.
     directory = "" if replaced is None else uuid.uuid4().hex
     requests_file, rows_file = own_name(REQUESTS, directory), own_name(ROWS, directory)
     with files.create(requests_file) as requests, files.create(rows_file) as rows:
-        prepared = prepare(items, recipe, requests, rows, name=name)
+        prepared = prepare(items, builder, requests, rows, name=name)
     if seen is not None:
         seen.check_identified([replace(submission, content=each.sha256) for each in prepared.parts])
     job = _job(prepared, submission, definition, directory)

@@ -19,14 +19,14 @@ from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.outputs.answers import ResultRow
 from siliconflow_provider.outputs.manifest import build_job_manifest
 from siliconflow_provider.outputs.ownership import Output
-from siliconflow_provider.outputs.result_store import Answers
+from siliconflow_provider.outputs.result_store import ResultStore
 from siliconflow_provider.outputs.row_errors import WholeError, read_whole, whole_of_batch, write_whole
 
 BatchOfPart = tuple[Round, Part, Batch]
 
 
 @dataclass(frozen=True)
-class Landed:
+class EarlierResults:
     """What an earlier attempt at this job has written, if any has.
 
     :param reports: of its batches, by round and part
@@ -37,7 +37,7 @@ class Landed:
     manifest: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, files: Files, job: Job) -> Landed:
+    def read(cls, files: Files, job: Job) -> EarlierResults:
         """Read the manifest, unless it is another job's."""
         manifest = files.read_json(MANIFEST, dict)
         if manifest is None or manifest.get("job_id") != job.id:
@@ -83,12 +83,12 @@ def rows_in(files: Files, name: str) -> Iterator[ResultRow]:
         raise UnreadableFileError.of(files.url(name), ResultRow, error) from None
 
 
-def land(
+def publish_results(
     files: Files,
     job: Job,
-    answers: Answers,
+    answers: ResultStore,
     batches: Sequence[BatchOfPart],
-    landed: Landed,
+    landed: EarlierResults,
     *,
     complete: bool,
 ) -> dict[str, Any]:
@@ -113,7 +113,13 @@ def land(
 
 
 def _manifest(
-    files: Files, job: Job, answers: Answers, batches: Sequence[BatchOfPart], landed: Landed, *, complete: bool
+    files: Files,
+    job: Job,
+    answers: ResultStore,
+    batches: Sequence[BatchOfPart],
+    landed: EarlierResults,
+    *,
+    complete: bool,
 ) -> dict[str, Any]:
     shown = {(each.number, part.sha256) for each, part, _ in batches}
     forgotten = [report for name, report in landed.reports.items() if name not in shown]
@@ -126,7 +132,7 @@ def _manifest(
 
 
 def _write_errors(
-    files: Files, name: str, answers: Answers, batches: Sequence[BatchOfPart], forgotten: Collection[str]
+    files: Files, name: str, answers: ResultStore, batches: Sequence[BatchOfPart], forgotten: Collection[str]
 ) -> int:
     """Write what is cut in the rows and the manifest, whole, and return how many errors that are.
 

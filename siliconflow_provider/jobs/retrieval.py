@@ -11,11 +11,11 @@ from siliconflow_provider.inputs.parts import Part
 from siliconflow_provider.job_directory import Files, JobFilesError
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.job_batches import JobBatches
-from siliconflow_provider.jobs.publication import Landed
+from siliconflow_provider.jobs.publication import EarlierResults
 from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, absent_row, indexes_by_id
 from siliconflow_provider.outputs.answers import AnswerError
-from siliconflow_provider.outputs.result_store import Answers
+from siliconflow_provider.outputs.result_store import ResultStore
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Retrieval:
     requests: RequestFiles
     requests_count: int
     batches: JobBatches
-    landed: Landed
+    landed: EarlierResults
     is_cleared: bool
 
-    def fill(self, answers: Answers, rounds: list[Round]) -> Outcome:
+    def fill(self, answers: ResultStore, rounds: list[Round]) -> Outcome:
         """Give each request a row.
 
         :raises JobFilesError: when the service has forgotten an answer that was not written down
@@ -58,7 +58,7 @@ class Retrieval:
         is_any_forgotten = any(self.is_forgotten(each, part) for each in rounds for part in each.parts)
         if is_any_forgotten or is_any_lost or any(failures.values()):
             for row in self.landed.rows(self.files):
-                answers.take_row(row)
+                answers.add_earlier_row(row)
         # What the newest round knows of a request goes before what an older one does not.
         for each in reversed(rounds):
             for part in each.parts:
@@ -68,7 +68,7 @@ class Retrieval:
                     self._assume_rest(answers, each, part, is_newest=each is rounds[-1])
         return Outcome([error for each in failures.values() for error in each.values()], is_any_lost)
 
-    def _fetch_round(self, answers: Answers, rounds: list[Round], number: int) -> RoundRetrieval:
+    def _fetch_round(self, answers: ResultStore, rounds: list[Round], number: int) -> RoundRetrieval:
         retrieval = RoundRetrieval(
             self.client, self.files, self.requests, self.batches, answers, rounds[number], rounds[number + 1 :],
             self.requests_count, self._landed_of_part, self.is_cleared,
@@ -84,14 +84,14 @@ class Retrieval:
         """Return which requests have landed, where an earlier attempt may have fetched this part for that."""
         return self._landed_positions if self.landed.has(round_, part) else None
 
-    def _assume_not_fetched(self, answers: Answers, round_: Round, part: Part) -> None:
+    def _assume_not_fetched(self, answers: ResultStore, round_: Round, part: Part) -> None:
         """Say of the requests of a part that its answers could not be fetched, unless they have landed before."""
         batch, landed = self.batches.of_part(round_, part), self._landed_of_part(round_, part)
         for custom_id, index in indexes_by_id(self.requests, round_, part).items():
             if landed is None or not landed[index]:
-                answers.assume(index, absent_row(custom_id, *_NOT_FETCHED, round_, batch))
+                answers.set_outcome(index, absent_row(custom_id, *_NOT_FETCHED, round_, batch))
 
-    def _assume_rest(self, answers: Answers, round_: Round, part: Part, *, is_newest: bool) -> None:
+    def _assume_rest(self, answers: ResultStore, round_: Round, part: Part, *, is_newest: bool) -> None:
         """Say what became of the requests of a part that has no batch which is over."""
         batch = self.batches.of_part(round_, part)
         if batch is not None and batch.is_terminal:
@@ -106,7 +106,7 @@ class Retrieval:
                     f"were written ({custom_id!r} and others): clear the task to submit what has no answer"
                 )
             status, error = _LOST if is_lost else _NOT_OVER if batch is not None else _NOT_SENT
-            answers.assume(index, absent_row(custom_id, status, error, round_, batch))
+            answers.set_outcome(index, absent_row(custom_id, status, error, round_, batch))
 
     def is_forgotten(self, round_: Round, part: Part) -> bool:
         """Whether results have landed for a part of which the service knows nothing any more."""

@@ -11,7 +11,7 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.api.recovery import HEALING_TIME, may_be_tried_again, pauses_while_healing
+from siliconflow_provider.api.recovery import GIVE_UP_AFTER, is_retryable, retry_pauses
 from siliconflow_provider.api.service_texts import first_errors
 from siliconflow_provider.inputs.parts import Part, ids_of_part
 from siliconflow_provider.job_directory import Files
@@ -21,7 +21,7 @@ from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.outputs.answers import AnswerError, ResultRow
 from siliconflow_provider.outputs.completeness import problem_of
 from siliconflow_provider.outputs.result_files import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, fetched
-from siliconflow_provider.outputs.result_store import RESULTS_LOST, Answers
+from siliconflow_provider.outputs.result_store import RESULTS_LOST, ResultStore
 
 # In the row of each request of a batch: together with what says how much was cut, less than a row's error may have.
 MOST_BATCH_ERRORS = 1_000
@@ -56,7 +56,7 @@ class RoundRetrieval:
     files: Files
     requests: RequestFiles
     batches: JobBatches
-    answers: Answers
+    answers: ResultStore
     round_: Round
     later: Sequence[Round]
     requests_count: int
@@ -69,7 +69,7 @@ class RoundRetrieval:
         """Fetch all parts; those that fail again, after the others, as long as they may heal."""
         pending = [each for each in self.round_.parts if self._is_over(each)]
         started = clock.now()
-        for pause in pauses_while_healing(HEALING_TIME, FIRST_PAUSE):
+        for pause in retry_pauses(GIVE_UP_AFTER, FIRST_PAUSE):
             patience = Patience(clock.now() - started < DELIVERY_TIME, pause is not None)
             failures = {each.sha256: self._try_part(each, patience) for each in pending}
             pending = [each for each in pending if each.sha256 not in self.failures and failures[each.sha256]]
@@ -105,7 +105,7 @@ class RoundRetrieval:
             with fetched(self.client, batch, self.files.create) as results:
                 return self._take_or_wait(part, results, patience)
         except SiliconFlowError as error:
-            return self._failed(part, error, may_wait=patience.with_errors and may_be_tried_again(error))
+            return self._failed(part, error, may_wait=patience.with_errors and is_retryable(error))
 
     def _take_or_wait(self, part: Part, results: ResultFiles, patience: Patience) -> SiliconFlowError | None:
         indexes = indexes_by_id(self.requests, self.round_, part)
@@ -143,11 +143,11 @@ class RoundRetrieval:
         self.is_any_lost |= lost is not None
         self.answers.begin_batch()
         for name, blocks in results.blocks():
-            self.answers.take_file(blocks, indexes, batch.id, self.round_.number, name)
+            self.answers.add_file(blocks, indexes, batch.id, self.round_.number, name)
         status, error = ("missing", AnswerError(RESULTS_LOST, lost)) if lost is not None else _without_line(batch)
         for custom_id, index in indexes.items():
             if not self.answers.is_mentioned(index):
-                self.answers.assume(index, absent_row(custom_id, status, error, self.round_, batch))
+                self.answers.set_outcome(index, absent_row(custom_id, status, error, self.round_, batch))
 
 
 def indexes_by_id(requests: RequestFiles, round_: Round, part: Part) -> dict[str, int]:

@@ -22,12 +22,12 @@ from siliconflow_provider.inputs.parts import Part
 from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, RESULTS, ROWS, Files, JobFilesError, own_name
 from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
 from siliconflow_provider.jobs.job_batches import JobBatches
-from siliconflow_provider.jobs.publication import BatchOfPart, Landed, land, rows_in
+from siliconflow_provider.jobs.publication import BatchOfPart, EarlierResults, publish_results, rows_in
 from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
 from siliconflow_provider.jobs.retrieval import Retrieval
 from siliconflow_provider.jobs.reuse import EarlierAnswers
 from siliconflow_provider.jobs.round_plans import RoundPlans
-from siliconflow_provider.outputs.result_store import Answers, Validate
+from siliconflow_provider.outputs.result_store import ResultStore, Validate
 from siliconflow_provider.outputs.row_errors import RowErrors
 
 log = logging.getLogger(__name__)
@@ -81,8 +81,8 @@ class JobRunner:
         self._submission = replace(settings.submission, key=job.key, completion_window=window)
         self._plans = RoundPlans(files, job, self._requests)
         self.rounds = list(self._plans.rounds())
-        self._landed = Landed.read(files, job)
-        self._answers: Answers | None = None
+        self._landed = EarlierResults.read(files, job)
+        self._answers: ResultStore | None = None
         self._collected: IO[bytes] | None = None
         self._whole_errors: IO[bytes] | None = None
         self._is_any_lost = False
@@ -160,16 +160,16 @@ class JobRunner:
         return min(filter(None, moments), default=None)
 
     @property
-    def to_repeat(self) -> list[int] | None:
+    def retryable(self) -> list[int] | None:
         """The positions of requests for a further round; None until the answers have been collected."""
         if self.changes:
             return []
-        return None if self._answers is None else self._answers.to_repeat(is_cleared=self.is_cleared)
+        return None if self._answers is None else self._answers.retryable(is_cleared=self.is_cleared)
 
     @property
     def repeated_when_cleared(self) -> int:
         """How many requests a person sends again who clears the task."""
-        return len((self._answers or self.collect()).to_repeat(is_cleared=True))
+        return len((self._answers or self.collect()).retryable(is_cleared=True))
 
     def check_found(self) -> None:
         """Raise where it is not known which batches the job has.
@@ -247,7 +247,7 @@ class JobRunner:
         # From here on they are read where they are stored.
         self._files.discard(self._own(ROWS))
 
-    def collect(self) -> Answers:
+    def collect(self) -> ResultStore:
         """Fetch what all batches that are over have answered.
 
         :raises SiliconFlowError: when that of some could not be fetched; the others' answers are written by then
@@ -257,13 +257,13 @@ class JobRunner:
         # Of the type that its answers were asked for, nothing is left.
         validate = None if "output_type" in self.changes else self._settings.validate
         errors = RowErrors(self._whole_errors, self._client.without_secrets)
-        answers = Answers(self._job.requests, self._collected, validate, errors)
+        answers = ResultStore(self._job.requests, self._collected, validate, errors)
         self._take_kept(answers)
         outcome = self._retrieval.fill(answers, self.rounds)
-        if answers.duplicates or answers.strangers:
+        if answers.duplicates or answers.unknown_requests:
             log.warning(
                 "left out of the results: %d lines that repeat a request, %d of requests that nobody sent",
-                answers.duplicates, answers.strangers,
+                answers.duplicates, answers.unknown_requests,
             )  # fmt: skip
         self._answers, self._is_any_lost = answers, outcome.is_any_lost
         if outcome.failures:
@@ -297,8 +297,8 @@ class JobRunner:
         batches = self._batches_of_parts()
         # All that was asked is known to the answers by now.
         self._requests.release()
-        manifest = land(self._files, self._job, answers, batches, self._landed, complete=complete)
-        self._landed = Landed.read(self._files, self._job)
+        manifest = publish_results(self._files, self._job, answers, batches, self._landed, complete=complete)
+        self._landed = EarlierResults.read(self._files, self._job)
         return manifest
 
     def _batches_of_parts(self) -> list[BatchOfPart]:
@@ -315,7 +315,7 @@ class JobRunner:
             self._client, self._files, self._requests, self._job.requests, self._batches, self._landed, self.is_cleared
         )
 
-    def _land_all_but_failed(self, answers: Answers) -> None:
+    def _land_all_but_failed(self, answers: ResultStore) -> None:
         """Write down what is answered, unless that is nothing."""
         if answers.counts().keys() - {"unfinished"}:
             self.finish(complete=False)
@@ -331,14 +331,14 @@ class JobRunner:
         if self._is_any_lost or any(each + RETENTION <= over_at for each in self._batches.created_at):
             self.finish(complete=False)
 
-    def _take_kept(self, answers: Answers) -> None:
+    def _take_kept(self, answers: ResultStore) -> None:
         """Take in the answers that were kept when this job replaced another.
 
         :raises RequestsLostError: when they are gone
         """
         kept = 0 if self._job.kept is None else self._job.kept.rows
         for row in rows_in(self._files, self._own(KEPT)) if kept else ():
-            answers.take_row(row, is_billed=False)
+            answers.add_earlier_row(row, is_billed=False)
             kept -= 1
         if kept:
             raise RequestsLostError(

@@ -31,7 +31,7 @@ def next_step(
     parts: Sequence[Part],
     batches: Mapping[str, Batch],
     *,
-    to_repeat: int | None,
+    retryable: int | None,
     rounds_left: int,
     deadline: pendulum.DateTime | None,
     now: pendulum.DateTime,
@@ -41,7 +41,7 @@ def next_step(
 
     :param parts: of the newest round
     :param batches: of that round, by the SHA-256 of their part
-    :param to_repeat: how many requests a further round would have; None until the answers have been collected
+    :param retryable: how many requests a further round would have; None until the answers have been collected
     :param rounds_left: how many rounds may still be sent
     :param deadline: at which waiting ends; None stands for no batch, so nothing to wait for
     :param may_submit: whether parts that have no batch may be submitted
@@ -53,8 +53,8 @@ def next_step(
         return Step("submit", parts=missing)
     if running and not is_late:
         return Step("wait", batches=running)
-    if to_repeat is None:
+    if retryable is None:
         return Step("collect")
-    if to_repeat and rounds_left > 0 and not is_late:
+    if retryable and rounds_left > 0 and not is_late:
         return Step("new round")
     return Step("finish", parts=missing, batches=running)

@@ -1,4 +1,4 @@
-"""What an inference task asks for, in the words of a job: its submission, its recipe and what defines it."""
+"""What an inference task asks for, in the words of a job: its submission, its builder and what defines it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.batches.submission import Submission, digest
 from siliconflow_provider.exceptions import OutputPathError
-from siliconflow_provider.inputs.request_builder import Recipe
+from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS
 from siliconflow_provider.jobs.job import fingerprint
 from siliconflow_provider.operators.identity import attempt_fields, identity_keys, identity_label, run_parts
@@ -44,12 +44,12 @@ def schema_of(task: BatchInferenceOperator) -> OutputSchema | None:
     return None if task.output_type is None else OutputSchema(task.output_type)
 
 
-def recipe_of(task: BatchInferenceOperator, schema: OutputSchema | None) -> Recipe:
+def request_builder_of(task: BatchInferenceOperator, schema: OutputSchema | None) -> RequestBuilder:
     """Return what it fills in where a request lacks it."""
     params = dict(task.request_params or {})
     if schema is not None:
         params.setdefault("response_format", RESPONSE_FORMAT)
-    return Recipe(
+    return RequestBuilder(
         prompt=task.prompt,
         id_column=task.id_column,
         system_prompt=task.system_prompt,

@@ -170,7 +170,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                 elif step.action == "collect":
                     runner.collect()
                 elif step.action == "new round":
-                    runner.plan_round(runner.to_repeat or [])
+                    runner.plan_round(runner.retryable or [])
                 elif step.action == "finish":
                     return self._finish(runner, step, deadline)
                 else:
@@ -183,12 +183,12 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
     def _attempt(self, context: Context, ended: Sequence[Batch]) -> Iterator[JobRunner]:
         from siliconflow_provider.batches.finder import UnsafeSubmitError
         from siliconflow_provider.job_directory import JobFilesError
-        from siliconflow_provider.jobs.opening import open_job
+        from siliconflow_provider.jobs.opening import load_or_create_job
         from siliconflow_provider.jobs.runner import JobRunner, Settings
         from siliconflow_provider.operators.definition import (
             check_input,
             definition_of,
-            recipe_of,
+            request_builder_of,
             schema_of,
             submission_of,
         )
@@ -208,7 +208,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         with temporary_disk(), temporary_directory() as local:
             files = Workspace(storage_path(self.output_path), local)
             try:
-                job = open_job(
+                job = load_or_create_job(
                     client,
                     files,
                     settings.submission,
@@ -216,7 +216,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                     lambda: (
                         printable(str(self.input_path or "requests")),
                         self.source(context),
-                        recipe_of(self, schema),
+                        request_builder_of(self, schema),
                     ),
                     validate=validate,
                 )
@@ -232,11 +232,11 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
     def _next_step(self, runner: JobRunner, deadline: pendulum.DateTime | None) -> Step:
         from siliconflow_provider.jobs.steps import next_step
 
-        to_repeat = runner.to_repeat
+        retryable = runner.retryable
         return next_step(
             runner.parts,
             runner.batches,
-            to_repeat=None if to_repeat is None else len(to_repeat),
+            retryable=None if retryable is None else len(retryable),
             rounds_left=runner.rounds_left,
             deadline=deadline,
             now=self.hook.get_conn().now(),

@@ -13,7 +13,7 @@ from siliconflow_provider.outputs.answers import ResultRow
 if TYPE_CHECKING:
     from siliconflow_provider.inputs.parts import Part
     from siliconflow_provider.jobs.job import Job, Round
-    from siliconflow_provider.outputs.result_store import Answers
+    from siliconflow_provider.outputs.result_store import ResultStore
 
 SCHEMA_VERSION = 1
 REPORTED_ERRORS = 10
@@ -94,7 +94,7 @@ def build_manifest(batches: Sequence[Batch], tally: Tally, paths: dict[str, str]
 
 def build_job_manifest(
     job: Job,
-    answers: Answers,
+    answers: ResultStore,
     batches: Sequence[tuple[Round, Part, Batch]],
     *,
     forgotten: Sequence[Mapping[str, Any]],
@@ -125,7 +125,7 @@ def build_job_manifest(
         "finish_reasons": answers.finish_reasons(),
         "errors": answers.commonest_errors(),
         "duplicates": answers.duplicates,
-        "strangers": answers.strangers,
+        "unknown_requests": answers.unknown_requests,
         "unreadable_lines": answers.unreadable_lines,
         "batches": reports,
         "rounds": max((each["round"] for each in reports), default=0),

@@ -16,7 +16,7 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServiceError, SiliconFlowError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.api.recovery import may_be_tried_again, pauses_while_healing
+from siliconflow_provider.api.recovery import is_retryable, retry_pauses
 from siliconflow_provider.job_directory import ERRORS, MANIFEST, RESULTS, Files
 from siliconflow_provider.jsonl import LONGEST_LINE, blocks_of, lines_within, pieces_of
 from siliconflow_provider.outputs.answers import parse_answer
@@ -135,7 +135,7 @@ class _Manifest(msgspec.Struct):
 def _delivered(client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[bytes]]) -> Iterator[ResultFiles]:
     """Download the result files of a batch once it has delivered them."""
     is_fresh = True
-    for pause in pauses_while_healing(DELIVERY_TIME, FIRST_PAUSE):
+    for pause in retry_pauses(DELIVERY_TIME, FIRST_PAUSE):
         with ExitStack() as stack:
             try:
                 # Also for a new URL: signed ones expire.
@@ -147,7 +147,7 @@ def _delivered(client: SiliconFlowClient, batch: Batch, create: Callable[[str], 
             if failure is None:
                 yield results
                 return
-        if pause is None or not may_be_tried_again(failure):
+        if pause is None or not is_retryable(failure):
             raise failure
         log.warning("could not fetch the results of batch %s, will keep trying: %s", batch.id, failure)
         clock.sleep(pause)

@@ -38,7 +38,7 @@ _row_decoder = msgspec.json.Decoder(ResultRow)
 Validate = Callable[[ResultRow], None]
 
 
-class Answers:
+class ResultStore:
     """The best row of each request so far.
 
     :param requests: how many there are
@@ -68,10 +68,10 @@ class Answers:
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.duplicates = 0
-        self.strangers = 0
+        self.unknown_requests = 0
         self.unreadable_lines = 0
 
-    def take_file(
+    def add_file(
         self, blocks: Iterable[bytes], indexes: dict[str, int], batch_id: str, round_number: int, name: str
     ) -> None:
         """Take in an output or error file of a batch.
@@ -83,7 +83,7 @@ class Answers:
         for row in rows_of_file(blocks, batch_id, name, self):
             index = indexes.get(row.custom_id)
             if index is None:
-                self.strangers += 1
+                self.unknown_requests += 1
                 continue
             row.round = round_number
             self._take(index, row)
@@ -96,7 +96,7 @@ class Answers:
         """Whether the files of this batch have brought a row for a request."""
         return self._offsets[index] >= self._start
 
-    def take_row(self, row: ResultRow, *, is_billed: bool = True) -> None:
+    def add_earlier_row(self, row: ResultRow, *, is_billed: bool = True) -> None:
         """Take in a row that an earlier attempt has landed, where there is none, or it is better.
 
         :param is_billed: whether its tokens are this job's
@@ -110,7 +110,7 @@ class Answers:
             self._keep(row.index, row)
             self._landed[row.index] = True
 
-    def assume(self, index: int, row: ResultRow) -> None:
+    def set_outcome(self, index: int, row: ResultRow) -> None:
         """Say what became of a request that no file mentions."""
         status = STATUSES[self._statuses[index]]
         # An invalid answer keeps its text, unless it is asked for once more.
@@ -125,7 +125,7 @@ class Answers:
         """Whether anything is known of this request."""
         return self._offsets[index] >= 0
 
-    def to_repeat(self, *, is_cleared: bool) -> list[int]:
+    def retryable(self, *, is_cleared: bool) -> list[int]:
         """Return the positions of the requests that another round may answer.
 
         :param is_cleared: a person wants the task to start over: what somebody cancelled, or what the service has

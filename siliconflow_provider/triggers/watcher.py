@@ -35,7 +35,7 @@ from siliconflow_provider.triggers.threads import run_in_thread
 
 MOST_REQUESTS = 4
 # With four at a time, this is at most 40 requests a second, however fast the service answers.
-REST_SECONDS = 0.1
+REQUEST_SPACING = 0.1
 GATHERING_SECONDS = 1.0
 LIST_PAUSE_SECONDS = 60.0
 # A whole page, and the triggers that hear of it, would hold up the event loop for some 10 ms.
@@ -263,7 +263,7 @@ class BatchWatcher:
                     while left:
                         self._take_in(left.popleft(), answer)
                 if left:
-                    await clock.sleep_async(REST_SECONDS)
+                    await clock.sleep_async(REQUEST_SPACING)
 
         await asyncio.gather(*(ask_in_turn() for _ in range(min(MOST_REQUESTS, len(left)))))
 

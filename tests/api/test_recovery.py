@@ -11,12 +11,12 @@ from siliconflow_provider.api.errors import (
     InvalidRequestError,
     PermissionDeniedError,
 )
-from siliconflow_provider.api.recovery import may_be_tried_again, pauses_while_healing
+from siliconflow_provider.api.recovery import is_retryable, retry_pauses
 
 
 def test_pauses_grow_and_end_after_an_hour(held_time: Any) -> None:
     started, pauses = held_time.now, []
-    for pause in pauses_while_healing():
+    for pause in retry_pauses():
         if pause is None:
             break
         pauses.append(pause)
@@ -39,4 +39,4 @@ def test_pauses_grow_and_end_after_an_hour(held_time: Any) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_what_may_be_tried_again(error: Exception, is_tried: bool) -> None:
-    assert may_be_tried_again(error) == is_tried
+    assert is_retryable(error) == is_tried

@@ -31,19 +31,19 @@ NEVER = [
 
 @pytest.mark.parametrize("kind", ALWAYS)
 def test_what_was_not_carried_out_is_sent_again(kind: type[errors.SiliconFlowError]) -> None:
-    assert [should_retry(kind("x"), repeatable=each) for each in (True, False)] == [True, True]
+    assert [should_retry(kind("x"), idempotent=each) for each in (True, False)] == [True, True]
 
 
 @pytest.mark.parametrize("kind", WHERE_REPEATABLE)
 def test_what_may_have_been_carried_out_is_sent_again_where_that_does_no_harm(
     kind: type[errors.SiliconFlowError],
 ) -> None:
-    assert [should_retry(kind("x"), repeatable=each) for each in (True, False)] == [True, False]
+    assert [should_retry(kind("x"), idempotent=each) for each in (True, False)] == [True, False]
 
 
 @pytest.mark.parametrize("kind", NEVER)
 def test_what_does_not_heal_is_not_sent_again(kind: type[errors.SiliconFlowError]) -> None:
-    assert [should_retry(kind("x"), repeatable=each) for each in (True, False)] == [False, False]
+    assert [should_retry(kind("x"), idempotent=each) for each in (True, False)] == [False, False]
 
 
 @pytest.mark.parametrize(

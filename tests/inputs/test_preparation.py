@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.inputs.preparation import Prepared, prepare
-from siliconflow_provider.inputs.request_builder import Recipe
+from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
 
 
-def prepared(items: Iterable[Any], **recipe: Any) -> tuple[Prepared, list[dict[str, Any]], bytes]:
+def prepared(items: Iterable[Any], **builder: Any) -> tuple[Prepared, list[dict[str, Any]], bytes]:
     requests, rows = io.BytesIO(), io.BytesIO()
-    done = prepare(items, Recipe(**{"model": "m", **recipe}), requests, rows, name="it", most_lines=2)
+    done = prepare(items, RequestBuilder(**{"model": "m", **builder}), requests, rows, name="it", most_lines=2)
     return done, [json.loads(each) for each in requests.getvalue().splitlines()], rows.getvalue()
 
 
-def problems(items: Iterable[Any], **recipe: Any) -> list[str]:
+def problems(items: Iterable[Any], **builder: Any) -> list[str]:
     with pytest.raises(InvalidRequestFileError) as caught:
-        prepared(items, **recipe)
+        prepared(items, **builder)
     return str(caught.value).split("\n")
 
 
@@ -125,21 +125,21 @@ OTHER = GOOD.replace(b'"a"', b'"b"')
         [GOOD, b'{"custom_id": "c"}' + OTHER, b"\n"],
     ],
 )
-@pytest.mark.parametrize("recipe", [{"model": None}, {"prompt": "{custom_id}"}], ids=["lines", "rows"])
-def test_lines_together_are_judged_as_each_by_itself(lines: list[bytes], recipe: dict[str, Any]) -> None:
+@pytest.mark.parametrize("builder", [{"model": None}, {"prompt": "{custom_id}"}], ids=["lines", "rows"])
+def test_lines_together_are_judged_as_each_by_itself(lines: list[bytes], builder: dict[str, Any]) -> None:
     def outcome(items: list[bytes]) -> Any:
         try:
-            return prepared(items, **recipe)
+            return prepared(items, **builder)
         except InvalidRequestFileError as error:
             return str(error)
 
     assert outcome([b"".join(lines)]) == outcome([each.rstrip(b"\n") for each in lines])
 
 
-@pytest.mark.parametrize("recipe", [{"model": None}, {"prompt": "{custom_id}", "id_column": "custom_id"}])
-def test_many_lines_are_not_taken_one_by_one(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Recipe, "request", None)
-    _, lines, _ = prepared([GOOD + OTHER], **recipe)
+@pytest.mark.parametrize("builder", [{"model": None}, {"prompt": "{custom_id}", "id_column": "custom_id"}])
+def test_many_lines_are_not_taken_one_by_one(builder: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RequestBuilder, "request", None)
+    _, lines, _ = prepared([GOOD + OTHER], **builder)
     assert [each["custom_id"] for each in lines] == ["a", "b"]
 
 
@@ -187,6 +187,6 @@ def test_what_the_service_refuses_in_every_row_is_found_though_rows_share_their_
     assert [each.partition("body.")[2][:15] for each in found[1:]] == ["thinking_budget"] * 2
 
 
-@pytest.mark.parametrize("recipe", [{}, {"model": None}, {"prompt": "{q}"}])
-def test_a_line_that_is_nested_too_deeply_is_named_too(recipe: dict[str, Any]) -> None:
-    assert problems([b'{"q": "a"}\n' + b"[" * 100_000], **recipe)[-1].startswith("  item 2: ")
+@pytest.mark.parametrize("builder", [{}, {"model": None}, {"prompt": "{q}"}])
+def test_a_line_that_is_nested_too_deeply_is_named_too(builder: dict[str, Any]) -> None:
+    assert problems([b'{"q": "a"}\n' + b"[" * 100_000], **builder)[-1].startswith("  item 2: ")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.inputs.prompt import UnfitItemError
-from siliconflow_provider.inputs.request_builder import Recipe
+from siliconflow_provider.inputs.request_builder import RequestBuilder
 
 USER = [{"role": "user", "content": "hi"}]
 SYSTEM = {"role": "system", "content": "s"}
@@ -15,8 +15,8 @@ BY_ID = {"prompt": "{q}", "id_column": "id"}
 LINE = {"custom_id": "a", "body": {"model": "m", "messages": USER}}
 
 
-def made(item: Any, **recipe: Any) -> dict[str, Any]:
-    return json.loads(Recipe(**{"model": "m", **recipe}).request(item, 0).line)
+def made(item: Any, **builder: Any) -> dict[str, Any]:
+    return json.loads(RequestBuilder(**{"model": "m", **builder}).request(item, 0).line)
 
 
 class NAType:
@@ -33,7 +33,7 @@ class NAType:
 
 
 @pytest.mark.parametrize(
-    ("item", "recipe", "line"),
+    ("item", "builder", "line"),
     [
         ("hi", {}, {"custom_id": "request-000001", "body": {"model": "m", "messages": USER}}),
         (USER, {}, {"custom_id": "request-000001", "body": {"model": "m", "messages": USER}}),
@@ -46,10 +46,10 @@ class NAType:
          {"custom_id": "request-000001", "body": {"model": "m", "messages": [SYSTEM, *USER]}}),
     ],
 )  # fmt: skip
-def test_an_item_becomes_a_request_line(item: Any, recipe: dict[str, Any], line: dict[str, Any]) -> None:
-    assert made(item, **recipe) == {"method": "POST", "url": "/v1/chat/completions", **line}
+def test_an_item_becomes_a_request_line(item: Any, builder: dict[str, Any], line: dict[str, Any]) -> None:
+    assert made(item, **builder) == {"method": "POST", "url": "/v1/chat/completions", **line}
     if not isinstance(item, str):
-        assert made(json.dumps(item).encode() + b"\r\n", **recipe) == made(item, **recipe)
+        assert made(json.dumps(item).encode() + b"\r\n", **builder) == made(item, **builder)
 
 
 def test_a_system_message_of_the_request_s_own_stands_and_the_instruction_follows_it() -> None:
@@ -61,7 +61,7 @@ def test_a_system_message_of_the_request_s_own_stands_and_the_instruction_follow
 
 
 @pytest.mark.parametrize(
-    ("item", "recipe", "reason"),
+    ("item", "builder", "reason"),
     [
         ({"q": None}, {"prompt": "{q}"}, "column 'q' is null"),
         ({"q": float("nan")}, {"prompt": "{q}"}, "column 'q' is nan, a missing value: fill it, or leave the row out"),
@@ -86,7 +86,7 @@ def test_a_system_message_of_the_request_s_own_stands_and_the_instruction_follow
         ({"body": {"messages": USER, "thinking_budget": 1}}, {}, "body.thinking_budget is 1"),
     ],
 )  # fmt: skip
-def test_what_cannot_become_a_request_says_why(item: Any, recipe: dict[str, Any], reason: str) -> None:
+def test_what_cannot_become_a_request_says_why(item: Any, builder: dict[str, Any], reason: str) -> None:
     with pytest.raises(UnfitItemError) as caught:
-        made(item, **recipe)
+        made(item, **builder)
     assert str(caught.value).startswith(reason)

@@ -8,8 +8,8 @@ import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.batches.submission import Submission
-from siliconflow_provider.inputs.request_builder import Recipe
-from siliconflow_provider.jobs.opening import open_job
+from siliconflow_provider.inputs.request_builder import RequestBuilder
+from siliconflow_provider.jobs.opening import load_or_create_job
 from siliconflow_provider.jobs.runner import JobRunner, Settings
 from siliconflow_provider.storage.workspace import Workspace
 
@@ -37,7 +37,9 @@ def attempt(
         ) -> JobRunner:
             items = [f"What is {i} + 1?" for i in range(requests)]
             files = workspace()
-            job = open_job(client, files, submission, {}, lambda: ("requests", items, Recipe(model="m")))
+            job = load_or_create_job(
+                client, files, submission, {}, lambda: ("requests", items, RequestBuilder(model="m"))
+            )
             runner = JobRunner(client, files, job, Settings(submission, max_rounds, validate), ended)
             stack.callback(runner.close)
             return runner

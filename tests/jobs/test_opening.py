@@ -12,11 +12,11 @@ import pytest
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.batches.finder import UnsafeSubmitError
 from siliconflow_provider.batches.submission import Submission
-from siliconflow_provider.inputs.request_builder import Recipe
+from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
 from siliconflow_provider.job_directory import JobFilesError
 from siliconflow_provider.jobs.job import Job
-from siliconflow_provider.jobs.opening import open_job
+from siliconflow_provider.jobs.opening import load_or_create_job
 from siliconflow_provider.outputs.ownership import OutputTakenError
 from siliconflow_provider.storage.workspace import Workspace
 
@@ -29,12 +29,12 @@ SOME_COMPLETED = {"total": 3, "completed": 1, "failed": 2}
 NONE_COMPLETED = {"total": 3, "completed": 0, "failed": 3}
 
 
-def texts(count: int = 3) -> tuple[str, Any, Recipe]:
-    return "requests", [f"What is {i} + 1?" for i in range(count)], Recipe(model="m")
+def texts(count: int = 3) -> tuple[str, Any, RequestBuilder]:
+    return "requests", [f"What is {i} + 1?" for i in range(count)], RequestBuilder(model="m")
 
 
-def rows() -> tuple[str, Any, Recipe]:
-    return "rows.jsonl", [{"q": "1 + 1"}], Recipe(model="m", prompt="{q}")
+def rows() -> tuple[str, Any, RequestBuilder]:
+    return "rows.jsonl", [{"q": "1 + 1"}], RequestBuilder(model="m", prompt="{q}")
 
 
 def nothing() -> Any:
@@ -46,7 +46,7 @@ def opened(client: SiliconFlowClient, workspace: Files, wanted: Submission) -> O
     """Opens the job as another attempt does."""
 
     def open_(make: Any = texts, *, definition: dict[str, str] = DEFINITION, **whose: Any) -> Job:
-        return open_job(client, workspace(), replace(wanted, **whose), definition, make)
+        return load_or_create_job(client, workspace(), replace(wanted, **whose), definition, make)
 
     return open_
 
@@ -142,7 +142,10 @@ def test_a_new_job_whose_source_is_bad_leaves_the_one_that_is_there(opened: Open
     job = opened(rows)
     with pytest.raises(InvalidRequestFileError):
         opened(
-            lambda: ("requests", [7], Recipe(model="m")), max_tries=3, is_cleared_try=True, definition={"model": "0"}
+            lambda: ("requests", [7], RequestBuilder(model="m")),
+            max_tries=3,
+            is_cleared_try=True,
+            definition={"model": "0"},
         )
     assert opened(nothing) == job
     assert (tmp_path / "out" / "_siliconflow" / "rows.jsonl").read_text() == '{"q":"1 + 1"}\n'
@@ -163,13 +166,13 @@ class TestAtTheSameTime:
 
     @staticmethod
     def slowly(meanwhile: Callable[[], Any], made: Any = texts) -> Any:
-        name, items, recipe = made()
+        name, items, builder = made()
 
         def source() -> Any:
             yield from items
             meanwhile()
 
-        return lambda: (name, source(), recipe)
+        return lambda: (name, source(), builder)
 
     def test_the_job_that_was_first_is_taken_with_its_own_requests(
         self, opened: Open, client: SiliconFlowClient, workspace: Files, wanted: Submission
@@ -177,7 +180,7 @@ class TestAtTheSameTime:
         others: list[Job] = []
         files = workspace()
         make = self.slowly(lambda: others.append(opened(lambda: texts(5))), rows)
-        assert open_job(client, files, wanted, DEFINITION, make) == others[0]
+        assert load_or_create_job(client, files, wanted, DEFINITION, make) == others[0]
         requests, kept = files.fetch("_siliconflow/requests.jsonl"), files.fetch("_siliconflow/rows.jsonl")
         assert requests is not None
         assert (len(requests.read_text().splitlines()), kept) == (5, None)
@@ -219,7 +222,7 @@ class TestAtTheSameTime:
 
         files = workspace()
         clock.after(2, meanwhile)
-        assert open_job(client, files, wanted, DEFINITION, rows) == others[0]
+        assert load_or_create_job(client, files, wanted, DEFINITION, rows) == others[0]
         requests = files.fetch("_siliconflow/requests.jsonl")
         assert requests is not None
         assert (len(requests.read_text().splitlines()), others[0].has_rows) == (5, False)
@@ -251,7 +254,7 @@ class TestLostFiles:
 
     @pytest.fixture
     def taken_up(self, service: Any, account: SiliconFlowClient, workspace: Files, wanted: Submission) -> Any:
-        return lambda: open_job(account, workspace(), wanted, DEFINITION, texts)
+        return lambda: load_or_create_job(account, workspace(), wanted, DEFINITION, texts)
 
     @pytest.mark.parametrize(
         ("status", "counts", "stops"),
@@ -303,7 +306,7 @@ class TestLostFiles:
             with pytest.raises(UnsafeSubmitError, match=r"same file: batch_1\. .*clear the task"):
                 taken_up()
         cleared = replace(wanted, max_tries=3, is_cleared_try=True)
-        assert open_job(account, workspace(), cleared, DEFINITION, texts).requests == 3
+        assert load_or_create_job(account, workspace(), cleared, DEFINITION, texts).requests == 3
 
     def test_a_first_try_has_lost_nothing(
         self,
@@ -317,7 +320,7 @@ class TestLostFiles:
         service.has(id="batch_1", file_name=f"{taken_up().first_round.parts[0].sha256}.jsonl")
         shutil.rmtree(tmp_path / "out")
         first = replace(wanted, is_first_try=True)
-        assert open_job(account, workspace(), first, DEFINITION, texts).requests == 3
+        assert load_or_create_job(account, workspace(), first, DEFINITION, texts).requests == 3
 
     def test_what_is_forgotten_is_no_hindrance_once_cleared(self, service: Any, taken_up: Any) -> None:
         metadata = {"airflow_key": "key-1", "airflow_max_tries": "1"}
@@ -346,12 +349,14 @@ class TestLostFiles:
 def test_only_what_still_runs_of_the_job_before_is_warned_of(
     service: Any, account: SiliconFlowClient, workspace: Files, wanted: Submission, caplog: Any, change: dict[str, Any]
 ) -> None:
-    open_job(account, workspace(), wanted, DEFINITION, texts)
+    load_or_create_job(account, workspace(), wanted, DEFINITION, texts)
     for status in ("in_progress", "cancelling", "completed", "failed"):
         service.has(id=f"batch_{status}", status=status, metadata={"airflow_key": "key-1"})
     service.has(id="batch_other", metadata={"airflow_key": "key-3"})
     definition = change.pop("definition", DEFINITION)
-    open_job(account, workspace(), replace(wanted, max_tries=3, is_cleared_try=True, **change), definition, texts)
+    load_or_create_job(
+        account, workspace(), replace(wanted, max_tries=3, is_cleared_try=True, **change), definition, texts
+    )
     said = [each.getMessage() for each in caplog.records if "runs on and is billed" in each.getMessage()]
     assert [each.split()[1] for each in said] == ["batch_in_progress", "batch_cancelling"]
     assert "to cancel it: client.cancel_batch('batch_in_progress')" in said[0]

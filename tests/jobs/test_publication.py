@@ -11,11 +11,11 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.inputs.parts import Part
 from siliconflow_provider.job_directory import UnreadableFileError
 from siliconflow_provider.jobs.job import Job, Round
-from siliconflow_provider.jobs.publication import Landed, land, rows_in
+from siliconflow_provider.jobs.publication import EarlierResults, publish_results, rows_in
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.outputs.answers import ResultRow
 from siliconflow_provider.outputs.ownership import OutputTakenError
-from siliconflow_provider.outputs.result_store import Answers
+from siliconflow_provider.outputs.result_store import ResultStore
 from siliconflow_provider.storage.workspace import Workspace
 
 Files = Callable[[], Workspace]
@@ -40,23 +40,25 @@ def landed(workspace: Files, tmp_path: Path, batch: Callable[..., Batch]) -> Cal
     def write(job: Job = JOB, *batches: tuple[Round, Part, str], before: Any = None, complete: bool = True) -> Any:
         shown = [(each, part, batch("completed", id=name, completed_at=100)) for each, part, name in batches]
         with (tmp_path / "collected").open("w+b") as file:
-            answers = Answers(2, file)
+            answers = ResultStore(2, file)
             for number in (1, 0):
-                answers.take_row(ResultRow(index=number, custom_id=f"r{number}", status="succeeded", content=number))
-            before = Landed() if before is None else before
-            return land(workspace(), job, answers, shown, before, complete=complete)
+                answers.add_earlier_row(
+                    ResultRow(index=number, custom_id=f"r{number}", status="succeeded", content=number)
+                )
+            before = EarlierResults() if before is None else before
+            return publish_results(workspace(), job, answers, shown, before, complete=complete)
 
     return write
 
 
 def test_nothing_has_landed_where_no_manifest_is(workspace: Files) -> None:
-    before = Landed.read(workspace(), JOB)
+    before = EarlierResults.read(workspace(), JOB)
     assert (before.reports, before.has(FIRST, A), list(before.rows(workspace()))) == ({}, False, [])
 
 
 def test_what_has_landed_is_read_by_the_next_attempt(workspace: Files, landed: Any) -> None:
     landed(JOB, (FIRST, A, "batch_1"), (SECOND, A, "batch_2"))
-    before = Landed.read(workspace(), JOB)
+    before = EarlierResults.read(workspace(), JOB)
     assert [(each, before.reports[each]["id"]) for each in before.reports] == [
         ((1, "a"), "batch_1"),
         ((2, "a"), "batch_2"),
@@ -69,33 +71,33 @@ def test_what_has_landed_is_read_by_the_next_attempt(workspace: Files, landed: A
 def test_what_another_job_has_landed_is_not_ours(workspace: Files, landed: Any, out: Path, job_id: Any) -> None:
     manifest = landed(JOB, (FIRST, A, "batch_1"))
     (out / "manifest.json").write_text(json.dumps({**manifest, "job_id": job_id}))
-    assert not Landed.read(workspace(), JOB).reports
+    assert not EarlierResults.read(workspace(), JOB).reports
 
 
 def test_the_manifest_of_one_batch_is_no_job_s(workspace: Files, out: Path) -> None:
     """As `DownloadResultsOperator` writes it, into the same directory."""
     (out / "manifest.json").write_text('{"key": "key-1", "batches": [{"id": "batch_1"}]}')
-    assert not Landed.read(workspace(), JOB).reports
+    assert not EarlierResults.read(workspace(), JOB).reports
 
 
 @pytest.mark.parametrize("content", ["", "[]", "<html>"])
 def test_a_manifest_that_cannot_be_read_is_named(workspace: Files, out: Path, content: str) -> None:
     (out / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match=r"out/manifest\.json cannot be read as dict"):
-        Landed.read(workspace(), JOB)
+        EarlierResults.read(workspace(), JOB)
 
 
 def test_rows_that_are_gone_are_none(workspace: Files, landed: Any, out: Path) -> None:
     landed(JOB, (FIRST, A, "batch_1"))
     (out / "results.jsonl").unlink()
-    assert list(Landed.read(workspace(), JOB).rows(workspace())) == []
+    assert list(EarlierResults.read(workspace(), JOB).rows(workspace())) == []
 
 
 def test_the_manifest_keeps_what_the_service_has_forgotten_and_renews_what_it_shows(
     workspace: Files, landed: Any, out: Path
 ) -> None:
     landed(JOB, (FIRST, A, "batch_1"), (FIRST, B, "batch_2"))
-    before = Landed.read(workspace(), JOB)
+    before = EarlierResults.read(workspace(), JOB)
     manifest = landed(JOB, (FIRST, B, "batch_3"), (SECOND, A, "batch_4"), before=before)
     reports = [(each["round"], each["part"], each["id"]) for each in manifest["batches"]]
     assert reports == [(1, "a", "batch_1"), (1, "b", "batch_3"), (2, "a", "batch_4")]

@@ -96,7 +96,7 @@ def test_each_part_has_its_own_ids(tmp_path: Path, parts: list[Part]) -> None:
 def test_requests_that_were_changed_are_not_used(
     workspace: Callable[[], Any], tmp_path: Path, parts: list[Part], change: Callable[[bytes], bytes]
 ) -> None:
-    """Answers would be taken for strangers, and their requests bought again."""
+    """Answers would be taken for unknown ones, and their requests bought again."""
     files = workspace()
     (tmp_path / "out" / "_siliconflow").mkdir(parents=True)
     (tmp_path / "out" / "_siliconflow" / "requests.jsonl").write_bytes(change((tmp_path / "five.jsonl").read_bytes()))

@@ -97,7 +97,7 @@ def test_parts_that_run_or_were_not_sent_are_unfinished(
     assert [said(each) for each in rows(runner)] == [
         ("succeeded", None), ("unfinished", "unfinished"), ("unfinished", "not_sent"),
     ]  # fmt: skip
-    assert runner.to_repeat == []
+    assert runner.retryable == []
 
 
 def test_of_two_rounds_the_newest_tells_what_became_of_a_request(
@@ -167,7 +167,7 @@ def test_answers_that_the_service_does_not_show_are_an_error_and_nothing_is_boug
     )
     with pytest.raises(UnreadableAnswerError, match=r"3 completed and 0 failed, but the service shows no output file"):
         runner.collect()
-    assert runner.to_repeat is None
+    assert runner.retryable is None
 
 
 BY_ID = pytest.mark.parametrize("forms", [Forms(result_ids=True)], ids=["by id"])
@@ -192,7 +192,7 @@ def test_a_file_that_does_not_come_is_an_error_and_no_missing_row(
     runner = attempt()
     with pytest.raises(SiliconFlowError, match=message):
         runner.collect()
-    assert runner.to_repeat is None
+    assert runner.retryable is None
     assert not (tmp_path / "out" / "results.jsonl").exists()
     control.reset()
     assert [each["status"] for each in rows(runner)] == ["succeeded", "failed", "succeeded"]
@@ -210,7 +210,7 @@ def test_a_file_that_heals_is_fetched(
     runner = attempt()
     assert [each["status"] for each in rows(runner)] == ["succeeded", "failed", "succeeded"]
     answers = runner.collect()
-    assert (answers.duplicates, answers.strangers, answers.completion_tokens) == (1, 1, 2)
+    assert (answers.duplicates, answers.unknown_requests, answers.completion_tokens) == (1, 1, 2)
 
 
 def test_the_other_files_rows_stand(
@@ -226,7 +226,7 @@ def test_the_other_files_rows_stand(
     assert [said(each) for each in rows(runner)] == [
         ("missing", "results_lost"), ("failed", "server_error"), ("missing", "results_lost"),
     ]  # fmt: skip
-    assert runner.to_repeat == [1]
+    assert runner.retryable == [1]
 
 
 def test_what_is_lost_is_sent_again_once_cleared(
@@ -237,7 +237,7 @@ def test_what_is_lost_is_sent_again_once_cleared(
     assert [said(each) for each in rows(attempt())] == [("missing", "results_lost")] * 2
     runner = attempt(submission=cleared)
     runner.collect()
-    assert runner.to_repeat == [0, 1]
+    assert runner.retryable == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_an_older_rounds_lost_results_are_not_awaited(
         (("failed", "server_error"), 2),
         (("succeeded", None), 2),
     ]
-    assert (runner.to_repeat, clock.now) == ([1], started)
+    assert (runner.retryable, clock.now) == ([1], started)
 
 
 def test_without_counts_missing_lines_are_awaited(
@@ -275,7 +275,7 @@ def test_without_counts_missing_lines_are_awaited(
         started = clock.now
         runner = attempt(3)
         assert [said(each)[0] for each in rows(runner)] == ["succeeded", "missing", "succeeded"]
-        assert runner.to_repeat == [1]
+        assert runner.retryable == [1]
         assert (clock.now - started >= 600) is waited
 
 
@@ -299,14 +299,16 @@ def test_a_changed_request_file_does_not_turn_answers_into_strangers(
     runner = attempt()
     with pytest.raises(RequestsLostError, match=r"requests\.jsonl of this job was changed"):
         runner.collect()
-    assert runner.to_repeat is None
+    assert runner.retryable is None
 
 
 class TestForgotten:
     """A job of two parts; the second is sent 20 days after the first, which is forgotten 10 days later."""
 
     @pytest.fixture
-    def land(self, attempt: Attempt, submitted: Any, part_lines: Any, clock: Any, rows: Rows) -> Callable[..., None]:
+    def publish_results(
+        self, attempt: Attempt, submitted: Any, part_lines: Any, clock: Any, rows: Rows
+    ) -> Callable[..., None]:
         def both(landed: bool = True) -> None:
             part_lines(2)
             submitted(4, 0)
@@ -319,9 +321,9 @@ class TestForgotten:
         return both
 
     def test_landed_rows_stand_in_for_what_is_forgotten_and_the_rest_is_fetched(
-        self, attempt: Attempt, land: Any, rows: Rows, tmp_path: Path, control: Control
+        self, attempt: Attempt, landed_rows: Any, rows: Rows, tmp_path: Path, control: Control
     ) -> None:
-        land()
+        landed_rows()
         runner = attempt()
         assert [len(runner.parts), len(runner.batches)] == [1, 1]
         found = rows(runner)
@@ -329,12 +331,12 @@ class TestForgotten:
         manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
         assert [each["id"] for each in manifest["batches"]] == [found[0]["batch_id"], found[2]["batch_id"]]
         assert manifest["tokens"] == {"prompt": 16, "completion": 4}
-        assert runner.to_repeat == []
+        assert runner.retryable == []
 
     def test_what_the_service_still_shows_goes_before_what_has_landed(
-        self, attempt: Attempt, land: Any, rows: Rows, tmp_path: Path, put: Any
+        self, attempt: Attempt, landed_rows: Any, rows: Rows, tmp_path: Path, put: Any
     ) -> None:
-        land()
+        landed_rows()
         landed = (tmp_path / "out" / "results.jsonl").read_text()
         put(
             "results.jsonl",
@@ -343,20 +345,20 @@ class TestForgotten:
         assert [each["content"] for each in rows(attempt())] == ["one", "2", "3", "4"]
 
     def test_landed_rows_that_are_gone_are_an_error_unless_cleared(
-        self, attempt: Attempt, land: Any, rows: Rows, cleared: Submission, tmp_path: Path
+        self, attempt: Attempt, landed_rows: Any, rows: Rows, cleared: Submission, tmp_path: Path
     ) -> None:
-        land()
+        landed_rows()
         (tmp_path / "out" / "results.jsonl").unlink()
         with pytest.raises(JobFilesError, match=r"forgotten a batch of round 1, after 30 days.*'request-000001'"):
             attempt().collect()
         runner = attempt(submission=cleared)
         assert [said(each) for each in rows(runner)] == [("missing", "forgotten")] * 2 + [("succeeded", None)] * 2
-        assert runner.to_repeat == [0, 1]
+        assert runner.retryable == [0, 1]
 
     def test_a_landed_line_that_was_lost_is_an_error_unless_cleared(
-        self, attempt: Attempt, land: Any, rows: Rows, cleared: Submission, tmp_path: Path, put: Any
+        self, attempt: Attempt, landed_rows: Any, rows: Rows, cleared: Submission, tmp_path: Path, put: Any
     ) -> None:
-        land()
+        landed_rows()
         path = tmp_path / "out" / "results.jsonl"
         put("results.jsonl", "".join(path.read_text().splitlines(keepends=True)[1:]))
         with pytest.raises(JobFilesError, match=r"'request-000001' and others"):
@@ -400,4 +402,4 @@ def test_an_answer_is_validated_once_it_is_fetched(attempt: Attempt, submitted: 
     submitted(2)
     runner = attempt(validate=refuse)
     assert [each["status"] for each in rows(runner)] == ["invalid"] * 2
-    assert runner.to_repeat == [0, 1]
+    assert runner.retryable == [0, 1]

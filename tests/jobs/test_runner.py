@@ -148,11 +148,11 @@ class TestRounds:
         part_lines(2)
         control.plan(failing={"custom_ids": ["request-000002", "request-000004", "request-000005"]}, times=3)
         runner = answered(6)
-        assert runner.to_repeat is None
+        assert runner.retryable is None
         runner.collect()
-        assert runner.to_repeat == [1, 3, 4]
-        runner.plan_round(runner.to_repeat)
-        assert runner.to_repeat is None
+        assert runner.retryable == [1, 3, 4]
+        runner.plan_round(runner.retryable)
+        assert runner.retryable is None
         lines = (out / "_siliconflow" / "requests.jsonl").read_bytes().splitlines()
         assert (out / "_siliconflow" / "round-2.jsonl").read_bytes().splitlines() == [lines[each] for each in (1, 3, 4)]
         (planned,) = (each.rounds[1] for each in (attempt(),))

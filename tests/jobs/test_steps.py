@@ -36,12 +36,12 @@ TABLE: list[tuple[dict[str, str], int | None, int, int, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("found", "to_repeat", "rounds_left", "now", "action", "parts", "batches"), TABLE)
+@pytest.mark.parametrize(("found", "retryable", "rounds_left", "now", "action", "parts", "batches"), TABLE)
 def test_the_next_step_follows_from_what_there_is(
     batch: Callable[..., Any],
     at: Callable[[float], Any],
     found: dict[str, str],
-    to_repeat: int | None,
+    retryable: int | None,
     rounds_left: int,
     now: int,
     action: str,
@@ -51,7 +51,7 @@ def test_the_next_step_follows_from_what_there_is(
     step = next_step(
         [A, B],
         {name: batch(status, id=name) for name, status in found.items()},
-        to_repeat=to_repeat,
+        retryable=retryable,
         rounds_left=rounds_left,
         deadline=at(100),
         now=at(now),
@@ -62,7 +62,7 @@ def test_the_next_step_follows_from_what_there_is(
 
 def test_a_job_without_requests_finishes_once_that_is_known(at: Callable[[float], Any]) -> None:
     steps = [
-        next_step([], {}, to_repeat=each, rounds_left=1, deadline=None, now=at(0)).action for each in (NOT_ASKED, 0)
+        next_step([], {}, retryable=each, rounds_left=1, deadline=None, now=at(0)).action for each in (NOT_ASKED, 0)
     ]
     assert steps == ["collect", "finish"]
 
@@ -70,5 +70,5 @@ def test_a_job_without_requests_finishes_once_that_is_known(at: Callable[[float]
 def test_nothing_is_late_where_nothing_is_waited_for(batch: Callable[..., Any], at: Callable[[float], Any]) -> None:
     """A person may clear a task, or a retry may submit what a crash has left, days after the first batches ended."""
     over = {"a": batch(OVER)}
-    assert next_step([A, B], over, to_repeat=None, rounds_left=1, deadline=None, now=at(10**6)).action == "submit"
-    assert next_step([A], over, to_repeat=2, rounds_left=1, deadline=None, now=at(10**6)).action == "new round"
+    assert next_step([A, B], over, retryable=None, rounds_left=1, deadline=None, now=at(10**6)).action == "submit"
+    assert next_step([A], over, retryable=2, rounds_left=1, deadline=None, now=at(10**6)).action == "new round"

@@ -73,10 +73,10 @@ def test_without_a_batch_whatever_of_this_run_still_runs_is_cancelled(
     context["ti"].run_id = "scheduled__2026-11-24"
     other_run = submit("a")
     context["ti"].run_id = "manual__2026-11-23T00:00:00+00:00"
-    strangers = client.create_batch(file_id).id
+    other_batch = client.create_batch(file_id).id
     assert set(CancelBatchOperator(task_id="cancel").execute(context)) == ours
     left = {each.id: each.status for each in client.list_batches() if each.id not in ours}
-    assert left == {over: "completed", other_run: "in_queue", strangers: "in_queue"}
+    assert left == {over: "completed", other_run: "in_queue", other_batch: "in_queue"}
 
 
 def test_again_there_is_nothing_left_to_cancel(submit, context, logged) -> None:

@@ -12,7 +12,13 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel
 
 from siliconflow_provider.batches.submission import digest
-from siliconflow_provider.operators.definition import INPUT_FILE, definition_of, recipe_of, schema_of, submission_of
+from siliconflow_provider.operators.definition import (
+    INPUT_FILE,
+    definition_of,
+    request_builder_of,
+    schema_of,
+    submission_of,
+)
 from siliconflow_provider.operators.inference import BatchInferenceOperator
 from siliconflow_provider.storage.object_storage import stamp_of, storage_path
 
@@ -198,9 +204,9 @@ def test_a_definition_has_no_secret(task: Task, monkeypatch: pytest.MonkeyPatch)
 
 def test_what_is_filled_in_is_what_the_task_says(task: Task) -> None:
     made = task(id_column="id", system_prompt="s", request_params={"n": 1}, model="m")
-    recipe = recipe_of(made, None)
-    assert (recipe.prompt, recipe.id_column, recipe.system_prompt, recipe.model) == ("{q}", "id", "s", "m")
-    assert (recipe.instruction, recipe.request_params) == (None, {"n": 1})
+    builder = request_builder_of(made, None)
+    assert (builder.prompt, builder.id_column, builder.system_prompt, builder.model) == ("{q}", "id", "s", "m")
+    assert (builder.instruction, builder.request_params) == (None, {"n": 1})
 
 
 @pytest.mark.parametrize(
@@ -216,8 +222,8 @@ def test_a_schema_asks_for_json_unless_the_task_asks_for_something_else(task: Ta
     made = task(request_params=given, output_type=Answer)
     schema = schema_of(made)
     assert schema is not None
-    recipe = recipe_of(made, schema)
-    assert (recipe.request_params, recipe.instruction) == (sent, schema.instruction)
+    builder = request_builder_of(made, schema)
+    assert (builder.request_params, builder.instruction) == (sent, schema.instruction)
     assert dict(given or {}) == before
     assert schema_of(task()) is None
 

@@ -133,7 +133,7 @@ def test_without_a_return_value_the_batch_id_is_still_there(run_dag: Callable[..
 def test_a_teardown_cancels_what_the_run_has_left_running(
     run_dag: Callable[..., Path], client: SiliconFlowClient, file_id: str
 ) -> None:
-    strangers = client.create_batch(file_id).id
+    other_batch = client.create_batch(file_id).id
     run_dag(
         "with_teardown",
         """
@@ -145,5 +145,5 @@ def test_a_teardown_cancels_what_the_run_has_left_running(
 """,
     )
     statuses = {each.id: each.status for each in client.list_batches()}
-    assert statuses.pop(strangers) == "in_progress"
+    assert statuses.pop(other_batch) == "in_progress"
     assert list(statuses.values()) == ["cancelling", "cancelling"]

@@ -723,8 +723,8 @@ class TestMerge:
         control.plan(duplicated={"positions": [0, 1]}, unknown_ids=3, garbled={"positions": [4]})
         run(lambda: infer(requests=sums(6), max_rounds=1, min_success_rate=0.8))
         assert statuses(rows()) == ["succeeded"] * 4 + ["missing", "succeeded"]
-        written = {name: manifest()[name] for name in ("duplicates", "strangers", "unreadable_lines")}
-        assert written == {"duplicates": 2, "strangers": 3, "unreadable_lines": 1}
+        written = {name: manifest()[name] for name in ("duplicates", "unknown_requests", "unreadable_lines")}
+        assert written == {"duplicates": 2, "unknown_requests": 3, "unreadable_lines": 1}
         assert "left out of the results: 2 lines that repeat a request, 3 of requests that nobody sent" in logged()
         assert manifest()["tokens"]["prompt"] == sum(each["prompt_tokens"] or 0 for each in rows())
 

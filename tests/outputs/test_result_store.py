@@ -13,9 +13,9 @@ import pytest
 from siliconflow_provider.outputs import result_store
 from siliconflow_provider.outputs.answers import AnswerError, ResultRow
 from siliconflow_provider.outputs.manifest import DISTINCT_ERRORS
-from siliconflow_provider.outputs.result_store import STATUSES, Answers
+from siliconflow_provider.outputs.result_store import STATUSES, ResultStore
 
-Make = Callable[..., Answers]
+Make = Callable[..., ResultStore]
 Rows = Callable[..., list[dict[str, Any]]]
 
 
@@ -35,24 +35,26 @@ def row(number: int, status: str, **fields: Any) -> ResultRow:
     return ResultRow(index=number, custom_id=f"r{number}", status=status, **fields)
 
 
-def take_batch(answers: Answers, *lines: bytes, batch_id: str = "b1", round_number: int = 1, among: int = 100) -> None:
+def take_batch(
+    answers: ResultStore, *lines: bytes, batch_id: str = "b1", round_number: int = 1, among: int = 100
+) -> None:
     """Take in the files of another batch."""
     answers.begin_batch()
     indexes = {f"r{i}": i for i in range(among)}
-    answers.take_file(lines, indexes, batch_id, round_number, "output")
+    answers.add_file(lines, indexes, batch_id, round_number, "output")
 
 
 @pytest.fixture
 def collecting(tmp_path: Path) -> Iterator[Make]:
     with (tmp_path / "rows").open("w+b") as file:
-        yield lambda requests, validate=None: Answers(requests, file, validate)
+        yield lambda requests, validate=None: ResultStore(requests, file, validate)
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Rows:
     """Writes the results and reads them."""
 
-    def write(answers: Answers, inputs: list[bytes] | None = None) -> list[dict[str, Any]]:
+    def write(answers: ResultStore, inputs: list[bytes] | None = None) -> list[dict[str, Any]]:
         with (tmp_path / "results").open("w+b") as results:
             answers.write(results, None if inputs is None else iter(inputs))
         return [json.loads(each) for each in (tmp_path / "results").read_text().splitlines()]
@@ -89,7 +91,7 @@ class TestLines:
     ) -> None:
         answers = collecting(1)
         take_batch(answers, good(0), *[b"<html>"] * 12, good(7), good(99), among=1)
-        assert (answers.unreadable_lines, answers.strangers, answers.duplicates) == (12, 2, 0)
+        assert (answers.unreadable_lines, answers.unknown_requests, answers.duplicates) == (12, 2, 0)
         said = [each.getMessage() for each in caplog.records]
         assert len(said) == 10
         assert said[0].startswith("line 2 of the output file of b1 is unreadable: ")
@@ -153,7 +155,7 @@ class TestLines:
         answers = collecting(2)
         answers.begin_batch()
         for name, line in (("output", good(0)), ("error", bad(0))):
-            answers.take_file([line], {"r0": 0}, "b1", 1, name)
+            answers.add_file([line], {"r0": 0}, "b1", 1, name)
         assert (answers.duplicates, answers.is_mentioned(0), answers.is_mentioned(1)) == (1, True, False)
         answers.begin_batch()
         assert (answers.is_mentioned(0), answers.has_row(0)) == (False, True)
@@ -178,8 +180,8 @@ class TestAssumptions:
     ) -> None:
         answers = collecting(1)
         if known is not None:
-            answers.take_row(row(0, known))
-        answers.assume(0, row(0, assumed))
+            answers.add_earlier_row(row(0, known))
+        answers.set_outcome(0, row(0, assumed))
         assert answers.counts() == {status: 1}
 
     @pytest.mark.parametrize(
@@ -199,21 +201,21 @@ class TestAssumptions:
     ) -> None:
         answers = collecting(1)
         if known is not None:
-            answers.take_row(row(0, known, completion_tokens=2))
-        answers.take_row(row(0, landed, completion_tokens=3))
+            answers.add_earlier_row(row(0, known, completion_tokens=2))
+        answers.add_earlier_row(row(0, landed, completion_tokens=3))
         assert (answers.counts(), answers.has_row(0)) == ({status or "": 1}, status is not None)
         assert (answers.completion_tokens, answers.is_good(0)) == (tokens, status == "succeeded")
 
     @pytest.mark.parametrize("index", [None, 1, 10**9])
     def test_a_landed_row_of_another_job_is_passed_over(self, collecting: Make, index: int | None) -> None:
         answers = collecting(1)
-        answers.take_row(ResultRow(index=index, custom_id="r", status="succeeded"))
+        answers.add_earlier_row(ResultRow(index=index, custom_id="r", status="succeeded"))
         assert not answers.has_row(0)
 
     def test_a_landed_row_is_written_as_it_was(self, collecting: Make, written: Rows) -> None:
         fields: dict[str, Any] = {"output": {"a": 1}, "choices": [1, 2], "model": "m", "batch_id": "b", "round": 3}
         answers = collecting(1)
-        answers.take_row(row(0, "succeeded", input={"old": 1}, **fields))
+        answers.add_earlier_row(row(0, "succeeded", input={"old": 1}, **fields))
         (one,) = written(answers, [b'{"q":1}\n'])
         assert {name: one[name] for name in fields} == fields
         assert one["input"] == {"q": 1}
@@ -242,16 +244,16 @@ class TestRepeats:
         self, collecting: Make, status: str, code: str | None, is_repeated: bool, when_cleared: bool
     ) -> None:
         answers = collecting(3)
-        answers.take_row(row(1, status, error=None if status == "succeeded" else AnswerError(code, "why")))
-        assert answers.to_repeat(is_cleared=False) == [1] * is_repeated
-        assert answers.to_repeat(is_cleared=True) == [1] * when_cleared
+        answers.add_earlier_row(row(1, status, error=None if status == "succeeded" else AnswerError(code, "why")))
+        assert answers.retryable(is_cleared=False) == [1] * is_repeated
+        assert answers.retryable(is_cleared=True) == [1] * when_cleared
 
     def test_a_request_s_own_fault_is_known_among_more_messages_than_are_kept(self, collecting: Make) -> None:
         count = DISTINCT_ERRORS + 20
         answers = collecting(2 * count)
         lines = [bad(i, ("invalid_request", "server_error")[i % 2], f"request {i}") for i in range(2 * count)]
         take_batch(answers, *lines, among=2 * count)
-        assert answers.to_repeat(is_cleared=True) == list(range(1, 2 * count, 2))
+        assert answers.retryable(is_cleared=True) == list(range(1, 2 * count, 2))
 
 
 class TestReport:
@@ -259,7 +261,7 @@ class TestReport:
         answers = collecting(len(STATUSES))
         for number, status in reversed(list(enumerate(STATUSES))):
             if status:
-                answers.assume(number, row(number, status))
+                answers.set_outcome(number, row(number, status))
         assert list(answers.counts().items()) == [(each, 1) for each in STATUSES]
 
     @pytest.mark.parametrize("most", [1, 253])
@@ -320,7 +322,7 @@ class TestReport:
     def test_no_requests_are_no_rows(self, collecting: Make, written: Rows) -> None:
         answers = collecting(0)
         assert (written(answers), written(answers, [])) == ([], [])
-        assert (answers.counts(), answers.finish_reasons(), answers.to_repeat(is_cleared=True)) == ({}, {}, [])
+        assert (answers.counts(), answers.finish_reasons(), answers.retryable(is_cleared=True)) == ({}, {}, [])
         assert answers.commonest_errors() == []
 
 
@@ -353,16 +355,16 @@ def answer(custom_id: str, content: str = "4", **response: Any) -> bytes:
     return json.dumps({"custom_id": custom_id, "response": {"body": body, **response}}).encode() + b"\n"
 
 
-def rows(answers: Answers, path: Path, inputs: list[bytes] | None = None) -> list[dict[str, Any]]:
+def rows(answers: ResultStore, path: Path, inputs: list[bytes] | None = None) -> list[dict[str, Any]]:
     with path.open("w+b") as results:
         answers.write(results, None if inputs is None else iter(inputs))
         results.seek(0)
         return [json.loads(each) for each in results]
 
 
-def take(answers: Answers, *lines: bytes) -> None:
+def take(answers: ResultStore, *lines: bytes) -> None:
     answers.begin_batch()
-    answers.take_file([b"".join(lines)], INDEXES, "batch_1", 1, "output")
+    answers.add_file([b"".join(lines)], INDEXES, "batch_1", 1, "output")
 
 
 @pytest.mark.parametrize("together", [0, 100, 3_000, 1 << 23])
@@ -372,10 +374,10 @@ def test_rows_come_in_the_order_of_the_requests_however_they_are_read(
     monkeypatch.setattr(result_store, "WINDOW_BYTES", together)
     monkeypatch.setattr(result_store, "MAXIMUM_FILE_LINES", 7)
     names = [f"r{i}" for i in range(50)]
-    answers = Answers(50, collected)
+    answers = ResultStore(50, collected)
     lines = [answer(each, "x" * (i * 7 % 40)) for i, each in enumerate(names)]
     random.Random(1).shuffle(lines)
-    answers.take_file([b"".join(lines)], {each: i for i, each in enumerate(names)}, "batch_1", 1, "output")
+    answers.add_file([b"".join(lines)], {each: i for i, each in enumerate(names)}, "batch_1", 1, "output")
     found = rows(answers, tmp_path / "rows", [b'{"i": %d}\n' % i for i in range(50)])
     assert [(each["index"], each["custom_id"], len(each["content"]), each["input"]) for each in found] == [
         (i, f"r{i}", i * 7 % 40, {"i": i}) for i in range(50)
@@ -383,12 +385,12 @@ def test_rows_come_in_the_order_of_the_requests_however_they_are_read(
 
 
 def test_the_first_good_answer_of_a_request_stays(collected: IO[bytes], tmp_path: Path) -> None:
-    answers = Answers(4, collected)
+    answers = ResultStore(4, collected)
     refused = answer("b", status_code=429)
     take(answers, answer("a", "1"), refused, refused, answer("a", "2"), answer("x"), b"{broken\n", answer("c"))
     take(answers, answer("b", "3"), answer("a", "4"), answer("c", status_code=500))
-    answers.assume(3, ResultRow(custom_id="d", status="missing", error=AnswerError("missing", "gone")))
-    assert (answers.duplicates, answers.strangers, answers.unreadable_lines) == (2, 1, 1)
+    answers.set_outcome(3, ResultRow(custom_id="d", status="missing", error=AnswerError("missing", "gone")))
+    assert (answers.duplicates, answers.unknown_requests, answers.unreadable_lines) == (2, 1, 1)
     assert (answers.prompt_tokens, answers.completion_tokens) == (8, 12)
     assert answers.counts() == {"succeeded": 3, "missing": 1}
     assert [each["content"] for each in rows(answers, tmp_path / "rows")] == ["1", "3", "4", None]
@@ -403,11 +405,11 @@ def test_each_good_answer_is_validated_and_an_invalid_one_may_be_repeated(collec
         if row.content != "4":
             row.status, row.error = "invalid", AnswerError("invalid_output", "not 4")
 
-    answers = Answers(4, collected, validate)
+    answers = ResultStore(4, collected, validate)
     take(answers, answer("a"), answer("b", "5"), answer("c", status_code=500), answer("d", "6"))
     take(answers, answer("b"), answer("d", status_code=500))
     assert seen == ["a", "b", "d", "b"]
     assert [each["status"] for each in rows(answers, tmp_path / "rows")] == [
         "succeeded", "succeeded", "failed", "invalid"
     ]  # fmt: skip
-    assert answers.to_repeat(is_cleared=False) == [2, 3]
+    assert answers.retryable(is_cleared=False) == [2, 3]

@@ -151,7 +151,7 @@ class TestJob:
         control.plan(failing={"positions": [0], "message": "second " + MEGABYTE})
         runner = submitted(3)
         runner.collect()
-        runner.plan_round(runner.to_repeat)
+        runner.plan_round(runner.retryable)
         runner.submit(runner.parts)
         clock.advance(200)
         attempt(3).finish(complete=True)

@@ -10,8 +10,8 @@ from urllib3.exceptions import LocationParseError, ProtocolError, ProxySchemeUnk
 
 from siliconflow_provider.api import errors
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.error_mapping import from_exception
 from siliconflow_provider.api.errors import SiliconFlowError
-from siliconflow_provider.api.translation import from_exception
 
 WHAT = "GET /batches/batch_1 at api.siliconflow.com"
 URL = "https://a.b/c?Signature=s3cret"
