@@ -17,7 +17,7 @@ from siliconflow_provider.job_directory import ERRORS, MANIFEST, RESULTS, ROWS, 
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.outputs.answers import ResultRow
-from siliconflow_provider.outputs.manifest import build_job_manifest
+from siliconflow_provider.outputs.manifest import build_manifest, report_batch
 from siliconflow_provider.outputs.ownership import Output
 from siliconflow_provider.outputs.result_store import ResultStore
 from siliconflow_provider.outputs.row_errors import WholeError, read_whole, whole_of_batch, write_whole
@@ -128,7 +128,14 @@ def _manifest(
     if _write_errors(files, errors, answers, batches, {report["id"] for report in forgotten}):
         files.publish(errors)
         paths["errors"] = files.url(errors)
-    return build_job_manifest(job, answers, batches, forgotten=forgotten, paths=paths, complete=complete)
+    return build_manifest(
+        {"key": job.key, "job_id": job.id},
+        answers,
+        [*forgotten, *(report_batch(batch, each.number, part.sha256) for each, part, batch in batches)],
+        paths=paths,
+        kept=0 if job.kept is None else job.kept.rows,
+        complete=complete,
+    )
 
 
 def _write_errors(

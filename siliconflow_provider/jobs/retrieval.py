@@ -7,13 +7,14 @@ from functools import cached_property
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.api.recovery import GIVE_UP_AFTER
 from siliconflow_provider.inputs.parts import Part
 from siliconflow_provider.job_directory import Files, JobFilesError
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.publication import EarlierResults
 from siliconflow_provider.jobs.request_files import RequestFiles
-from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, absent_row, indexes_by_id
+from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance, absent_row, indexes_by_id
 from siliconflow_provider.outputs.answers import AnswerError
 from siliconflow_provider.outputs.result_store import ResultStore
 
@@ -71,7 +72,7 @@ class Retrieval:
     def _fetch_round(self, answers: ResultStore, rounds: list[Round], number: int) -> RoundRetrieval:
         retrieval = RoundRetrieval(
             self.client, self.files, self.requests, self.batches, answers, rounds[number], rounds[number + 1 :],
-            self.requests_count, self._landed_of_part, self.is_cleared,
+            self.requests_count, self._landed_of_part, Tolerance(GIVE_UP_AFTER, self.is_cleared, True, _REMEDY),
         )  # fmt: skip
         retrieval.run()
         return retrieval
@@ -117,3 +118,6 @@ _NOT_OVER = "unfinished", AnswerError("unfinished", "its batch was not over when
 _NOT_FETCHED = "unfinished", AnswerError("not_fetched", "the results of its batch could not be fetched yet")
 _NOT_SENT = "unfinished", AnswerError("not_sent", "it was not sent before the job's time was over")
 _LOST = "missing", AnswerError("forgotten", "the service keeps answers for 30 days, and this one was not written")
+_REMEDY = (
+    "nothing is submitted again, and a retry asks once more. If it stays, clear the task to submit what has no answer"
+)

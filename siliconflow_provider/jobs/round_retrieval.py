@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
+from typing import Protocol
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.api.recovery import GIVE_UP_AFTER, is_retryable, retry_pauses
+from siliconflow_provider.api.recovery import is_retryable, retry_pauses
 from siliconflow_provider.api.service_texts import first_errors
 from siliconflow_provider.inputs.parts import Part, ids_of_part
 from siliconflow_provider.job_directory import Files
 from siliconflow_provider.jobs.job import Round
-from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.outputs.answers import AnswerError, ResultRow
 from siliconflow_provider.outputs.completeness import problem_of
@@ -27,6 +28,30 @@ from siliconflow_provider.outputs.result_store import RESULTS_LOST, ResultStore
 MOST_BATCH_ERRORS = 1_000
 
 log = logging.getLogger(__name__)
+
+
+class BatchOfParts(Protocol):
+    """The batches of a round's parts, as `JobBatches` has them."""
+
+    def of_part(self, round_: Round, part: Part) -> Batch | None: ...
+    def refresh(self, round_: Round, part: Part) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How results are treated that are incomplete or lost.
+
+    :param give_up_after: how long calls that fail are repeated
+    :param takes_incomplete: whether incomplete results are taken in the end; else they are an error
+    :param takes_lost: whether requests get a row of status `missing` when their results are gone; else
+        that is an error
+    :param remedy: the end of that error's message
+    """
+
+    give_up_after: timedelta
+    takes_incomplete: bool
+    takes_lost: bool
+    remedy: str
 
 
 @dataclass(frozen=True)
@@ -47,7 +72,6 @@ class RoundRetrieval:
 
     :param later: the rounds after it
     :param landed: gives which requests, by position, have a row of an earlier attempt that had fetched this part
-    :param is_cleared: whether a person lets the job buy again what is lost
     :param failures: why parts could not be fetched, by the SHA-256 of the part
     :param is_any_lost: whether requests have no row because of a result that is lost
     """
@@ -55,13 +79,13 @@ class RoundRetrieval:
     client: SiliconFlowClient
     files: Files
     requests: RequestFiles
-    batches: JobBatches
+    batches: BatchOfParts
     answers: ResultStore
     round_: Round
     later: Sequence[Round]
     requests_count: int
     landed: Callable[[Round, Part], bytearray | None]
-    is_cleared: bool
+    tolerance: Tolerance
     failures: dict[str, SiliconFlowError] = field(default_factory=dict)
     is_any_lost: bool = False
 
@@ -69,7 +93,7 @@ class RoundRetrieval:
         """Fetch all parts; those that fail again, after the others, as long as they may heal."""
         pending = [each for each in self.round_.parts if self._is_over(each)]
         started = clock.now()
-        for pause in retry_pauses(GIVE_UP_AFTER, FIRST_PAUSE):
+        for pause in retry_pauses(self.tolerance.give_up_after, FIRST_PAUSE):
             patience = Patience(clock.now() - started < DELIVERY_TIME, pause is not None)
             failures = {each.sha256: self._try_part(each, patience) for each in pending}
             pending = [each for each in pending if each.sha256 not in self.failures and failures[each.sha256]]
@@ -115,6 +139,8 @@ class RoundRetrieval:
         if results.gone is not None:
             if patience.with_errors and not is_settled:
                 return results.gone
+            if not (is_settled or self.tolerance.takes_lost):
+                return self._failed(part, results.gone, may_wait=False)
             log.warning("results of batch %s are lost: %s", results.batch.id, results.gone)
             self._take(results, indexes, "the service does not find the results of the batch any more")
             return None
@@ -123,8 +149,10 @@ class RoundRetrieval:
             return None
         if patience.with_delivery and not is_settled:
             return UnreadableAnswerError(problem.message)
-        if problem.is_error and not (is_settled or self.is_cleared):
-            return self._failed(part, UnreadableAnswerError(f"{problem.message}: {_REMEDY}"), may_wait=False)
+        if problem.is_error and not (is_settled or self.tolerance.takes_incomplete):
+            return self._failed(
+                part, UnreadableAnswerError(f"{problem.message}: {self.tolerance.remedy}"), may_wait=False
+            )
         log.warning("results of batch %s are not complete: %s", results.batch.id, problem.message)
         self._take(results, indexes, problem.message if problem.is_error else None)
         return None
@@ -168,8 +196,3 @@ def _without_line(batch: Batch) -> tuple[str, AnswerError]:
     status = batch.final_status or "unfinished"
     said = "; ".join(first_errors(batch.errors, MOST_BATCH_ERRORS)) or f"the batch {status} before this request was run"
     return status, AnswerError(f"batch_{status}", said)
-
-
-_REMEDY = (
-    "nothing is submitted again, and a retry asks once more. If it stays, clear the task to submit what has no answer"
-)

@@ -322,8 +322,8 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the two files and return their paths, the counts and the tokens."""
         from siliconflow_provider.job_directory import JobFilesError
-        from siliconflow_provider.operators.identity import identity_label
-        from siliconflow_provider.outputs.result_files import deliver_results
+        from siliconflow_provider.jobs.single_batch import download_results
+        from siliconflow_provider.operators.identity import attempt_fields, identity_label
         from siliconflow_provider.storage.errors import temporary_disk
         from siliconflow_provider.storage.object_storage import storage_path
         from siliconflow_provider.storage.temporary import temporary_directory
@@ -336,7 +336,8 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
         with temporary_disk(), temporary_directory() as local:
             files = Workspace(storage_path(self.output_path), local)
             try:
-                manifest = deliver_results(client, batch, files, identity_label(context))
+                is_cleared = attempt_fields(context, int(self.retries or 0))["is_cleared_try"]
+                manifest = download_results(client, batch, files, identity_label(context), is_cleared=is_cleared)
             except JobFilesError as error:
                 raise OutputPathError(str(error)) from None
         self._log_outcome(batch, manifest)

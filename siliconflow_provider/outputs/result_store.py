@@ -16,7 +16,6 @@ from siliconflow_provider.api.service_texts import word
 from siliconflow_provider.jsonl import WRITTEN_BYTES
 from siliconflow_provider.outputs.answer_files import rows_of_file
 from siliconflow_provider.outputs.answers import TOO_LONG, AnswerError, ResultRow
-from siliconflow_provider.outputs.manifest import DISTINCT_ERRORS, DISTINCT_REASONS, REPORTED_ERRORS
 from siliconflow_provider.outputs.row_errors import RowErrors, WholeError
 
 STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
@@ -31,6 +30,11 @@ _HELD_CODES = frozenset({RESULTS_LOST, TOO_LONG})
 _WORTH = bytes({"succeeded": 2, "invalid": 1}.get(each, 0) for each in STATUSES)
 _BEST = _WORTH[SUCCEEDED]
 WINDOW_BYTES = 1 << 23
+REPORTED_ERRORS = 10
+# Messages that name their own request are all different; beyond this many they are counted as one.
+DISTINCT_ERRORS = 1_000
+# Codes of one byte, with room for `other`.
+DISTINCT_REASONS = 254
 _END = b"null}"
 _encode_into = msgspec.json.Encoder().encode_into
 _row_decoder = msgspec.json.Decoder(ResultRow)
@@ -70,6 +74,9 @@ class ResultStore:
         self.duplicates = 0
         self.unknown_requests = 0
         self.unreadable_lines = 0
+
+    def __len__(self) -> int:
+        return len(self._statuses)
 
     def add_file(
         self, blocks: Iterable[bytes], indexes: dict[str, int], batch_id: str, round_number: int, name: str
