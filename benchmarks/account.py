@@ -122,7 +122,7 @@ def attempt(port: int, age: int | None) -> None:
     before, started = mebibytes("VmRSS"), time.perf_counter()
     finder = BatchFinder(client, Submission("0" * 64, ""), MemoryRecords(), may_be_ours=may_be_of_job)
     for _ in range(LOOKS):
-        found = finder.look(since)
+        found = finder.find_and_record(since)
         assert (len(found.batches), found.error) == (OWN, None), found.error
     print(json.dumps({"seconds": time.perf_counter() - started, "mebibytes": mebibytes("VmHWM") - before}))
 

@@ -40,7 +40,7 @@ MOST_CREATES = 3
 # A create that was answered with a 429 counts for so long: no list is known to lag longer.
 LIMITED_SECONDS = sum(LOOK_PAUSES[1])
 
-Look = Callable[[], OwnBatches]
+FindBatches = Callable[[], OwnBatches]
 
 
 def submit(
@@ -57,14 +57,14 @@ def submit(
     """
     submission.check()
     finder = BatchFinder(client, submission, records)
-    found = finder.look()
+    found = finder.find_and_record()
     batch = batch_to_resume(found.batches, submission) or _batch_of_other_input(found.batches, submission)
     if batch is not None:
         log.info("found batch %s (%s), which an earlier attempt created", batch.id, batch.status)
     else:
         found.check_creatable(submission)
         _warn_of_others(found.batches)
-        batch = create(client, submission, records, finder.look, found.open_records)
+        batch = create(client, submission, records, finder.find_and_record, found.open_records)
     announce(batch)
     # Also for one that was found: its own attempt may give it up for an older one.
     wait_for_list()
@@ -89,7 +89,7 @@ def older_batch(client: SiliconFlowClient, submission: Submission, records: Reco
     :param batch: that the caller waits for; the list need not show it yet
     """
     try:
-        found = BatchFinder(client, submission, records, [batch]).look(since=batch.timing.created_at)
+        found = BatchFinder(client, submission, records, [batch]).find_and_record(since=batch.timing.created_at)
         if found.error is not None:
             log.warning("could not list all batches, to look for one of another attempt: %s", found.error)
         oldest = cancel_younger(client, filter(submission.matches, found.batches), batch.id)
@@ -138,7 +138,7 @@ def running_batches_of_runs(client: SiliconFlowClient, *runs: str) -> list[list[
     def is_of(batch: Batch, run: str) -> bool:
         return is_digest(batch.metadata.get("airflow_run"), run)
 
-    listing = BatchLister(client).look(lambda batch: any(is_of(batch, run) for run in runs), is_running)
+    listing = BatchLister(client).search(lambda batch: any(is_of(batch, run) for run in runs), is_running)
     listing.raise_unless_whole()
     running = list(filter(is_running, listing.batches))
     return [[batch for batch in running if is_of(batch, run)] for run in runs]
@@ -148,12 +148,12 @@ def create(
     client: SiliconFlowClient,
     submission: Submission,
     records: Records,
-    look: Look,
+    find: FindBatches,
     open_records: Iterable[CreateRecord] = (),
 ) -> Batch:
     """Create the batch; after a lost answer only once it is known not to be there.
 
-    :param look: looks for the submitter's batches
+    :param find: finds the submitter's batches
     :param open_records: of creates by earlier attempts whose outcome is not known
     :raises CreateUncertainError: after too many lost answers; a further attempt looks again, and creates nothing
     :raises RateLimitError: after too many of 429; a further attempt looks for a while, and then creates
@@ -161,7 +161,7 @@ def create(
     """
     metadata = submission.batch_metadata()
     lost = [each for each in open_records if each.is_of_same_create(metadata, submission.keys)]
-    found = _batch_of_lost_create(look, submission, lost)
+    found = _batch_of_lost_create(find, submission, lost)
     if found is None:
         lost = list(filter(_counts, lost))
     while found is None:
@@ -184,7 +184,7 @@ def create(
         except CreateUncertainError as error:
             log.warning("%s", error)
             lost.append(record)
-            found = _batch_of_lost_create(look, submission, lost)
+            found = _batch_of_lost_create(find, submission, lost)
         except RateLimitError as error:
             record = replace(record, is_limited=True)
             write_outcome(records, record, "sent")
@@ -193,7 +193,7 @@ def create(
                 raise
             pause = max(LIMIT_PAUSES[len(lost) - 1], min(error.retry_after or 0.0, LONGEST_RETRY_AFTER))
             log.warning("%s; looking for the batch in %d s, before the create is sent again", error, pause)
-            found = _batch_of_lost_create(look, submission, lost, (pause,))
+            found = _batch_of_lost_create(find, submission, lost, (pause,))
         except SiliconFlowError:
             write_outcome(records, record, "refused")
             raise
@@ -216,7 +216,7 @@ def _look_pauses(lost: list[CreateRecord]) -> tuple[float, ...]:
 
 
 def _batch_of_lost_create(
-    look: Look, submission: Submission, lost: list[CreateRecord], pauses: Iterable[float] = ()
+    find: FindBatches, submission: Submission, lost: list[CreateRecord], pauses: Iterable[float] = ()
 ) -> Batch | None:
     """Look some times for the batch of a create whose answer was lost, since the list may lag.
 
@@ -230,7 +230,7 @@ def _batch_of_lost_create(
     waits = iter(pauses or _look_pauses(lost))
     while (pause := next(waits, LOOK_INTERVAL if found.error is not None else None)) is not None:
         clock.sleep(pause)
-        found = look()
+        found = find()
         batch = batch_to_resume(found.batches, submission)
         if batch is not None:
             log.warning("the create was carried out: batch %s (%s) is there", batch.id, batch.status)

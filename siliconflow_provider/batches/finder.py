@@ -30,7 +30,7 @@ class UnsafeSubmitError(ValueError):
 
 @dataclass(frozen=True)
 class OwnBatches:
-    """What one look has found.
+    """The result of one search.
 
     :param batches: of the submitter, for whatever input, with the metadata that they were created with
     :param unidentified: batches of the same file that show no metadata
@@ -93,7 +93,7 @@ def _stop_unless_cleared(submission: Submission, problem: str) -> None:
 
 
 class BatchFinder:
-    """Finds the batches of one submitter, as often as an attempt wants to look.
+    """Finds the batches of one submitter, as often as an attempt asks.
 
     :param submission: of the submitter; input and round are of no account
     :param records: where creates are written down
@@ -122,14 +122,14 @@ class BatchFinder:
         self._lister = BatchLister(client)
         self._last_read: list[CreateRecord] | None = None
 
-    def look(self, since: pendulum.DateTime | None = None) -> OwnBatches:
+    def find_and_record(self, since: pendulum.DateTime | None = None) -> OwnBatches:
         """List the batches, and ask singly for those that are known and not listed.
 
         Fails by no exception of the service.
 
         :param since: nothing older is looked for in the list that shows no metadata
         """
-        listing = self._lister.look(
+        listing = self._lister.search(
             self._submission.is_owner, self._may_be_ours, since, may_be_empty=self._may_have_none()
         )
         listed = {each.id: each for each in listing.batches}

@@ -21,7 +21,7 @@ OUR_KEY = "airflow_key"
 
 @dataclass(frozen=True)
 class Listing:
-    """One look at the account's list.
+    """The result of one search in the account's list.
 
     :param batches: those that were looked for
     :param unidentified: those that may be, and show no metadata even when they are asked for singly
@@ -46,7 +46,7 @@ class BatchLister:
         # Ids of others' batches, and our own that show no metadata, as they were when they were asked for.
         self._asked: dict[str, Batch | None] = {}
 
-    def look(
+    def search(
         self,
         is_ours: Callable[[Batch], bool],
         may_be_ours: Callable[[Batch], bool] = lambda item: True,
@@ -79,7 +79,7 @@ class BatchLister:
         return Listing(found, [each for each in asked if each is not None], error)
 
     def oldest(self, since: pendulum.DateTime | None = None) -> pendulum.DateTime:
-        """Return from which moment on `look` finds a batch that shows no metadata, by the service's clock."""
+        """Return from which moment on `search` finds a batch that shows no metadata, by the service's clock."""
         oldest = self._client.now() - RETENTION
         return oldest if since is None else max(oldest, since - MARGIN)
 

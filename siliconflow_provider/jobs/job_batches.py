@@ -65,21 +65,21 @@ class JobBatches:
         self._found: dict[tuple[int, str], Batch] = {}
         self._others: list[Batch] = []
 
-    def look_until_settled(self, rounds: Sequence[Round]) -> None:
-        """Look for them, and again if a concurrent attempt may just have created older ones than those found."""
-        self.look(rounds)
+    def find_until_settled(self, rounds: Sequence[Round]) -> None:
+        """Find the batches of all parts and cancel duplicates; again if a concurrent attempt may have created some."""
+        self.find_and_cancel_duplicates(rounds)
         # Batches of one second are told apart by their ids.
         newest = clock.now() - timedelta(seconds=10)
         if any(not each.is_terminal and (each.timing.created_at or newest) > newest for each in self._found.values()):
             wait_for_list()
-            self.look(rounds)
+            self.find_and_cancel_duplicates(rounds)
 
-    def look(self, rounds: Sequence[Round]) -> None:
-        """Look for the batches of all parts; what two attempts at once have created twice is cancelled.
+    def find_and_cancel_duplicates(self, rounds: Sequence[Round]) -> None:
+        """Find the batches of all parts; cancel those that two concurrent attempts have created twice.
 
-        A look that fails is a warning: what is known stays known, and nothing is created after it.
+        A search that fails is a warning: known batches stay known, and nothing is created after it.
         """
-        self._seen = self._finder.look(since=pendulum.from_timestamp(rounds[0].planned_at))
+        self._seen = self._finder.find_and_record(since=pendulum.from_timestamp(rounds[0].planned_at))
         if self._seen.error is not None:
             log.warning("could not list all batches of this job: %s", self._seen.error)
         groups: dict[tuple[str | None, str], list[Batch]] = {}
@@ -111,7 +111,7 @@ class JobBatches:
 
     @property
     def error(self) -> SiliconFlowError | None:
-        """Why the last look may have missed some."""
+        """Why the last search may have missed some."""
         return self._seen.error
 
     @property
@@ -126,7 +126,7 @@ class JobBatches:
         collected = set(self.collected)
         return [each for each in dict.fromkeys([*shown, *self._kept.others]) if each not in collected]
 
-    def running_elsewhere(self) -> list[Batch]:
+    def find_running_elsewhere(self) -> list[Batch]:
         """Return those of the task that still run, or may, and are of no part of this job."""
         own = {each.id for each in self._found.values()}
         shown = {each.id: each for each in self._seen.batches}
@@ -171,7 +171,7 @@ class JobBatches:
             log.warning("could not submit %d parts, will keep trying for an hour: %s", len(parts), error)
             clock.sleep(pause)
             # Also for what is written down of these creates, which are bounded.
-            self.look(rounds)
+            self.find_and_cancel_duplicates(rounds)
             parts = [each for each in parts if self.of_part(rounds[-1], each) is None]
         wait_for_list()
 
@@ -195,7 +195,7 @@ class JobBatches:
                 self._seen.check_none_gone(self._submission, wanted)
                 return
             clock.sleep(pause)
-            self.look(rounds)
+            self.find_and_cancel_duplicates(rounds)
         self._seen.check_creatable(self._submission, wanted)
 
     def _is_any_open(self, round_: Round, parts: Sequence[Part]) -> bool:
@@ -218,7 +218,7 @@ class JobBatches:
                     uploaded[name] = self._client.upload_file(content, filename=name).id
             submission = replace(self._submission_of(round_, part), input_file_id=uploaded[name])
             self._found[round_.number, part.sha256] = create(
-                self._client, submission, self._records, self._finder.look, self._seen.open_records
+                self._client, submission, self._records, self._finder.find_and_record, self._seen.open_records
             )
         except Exception as error:
             return error
@@ -244,16 +244,6 @@ class JobBatches:
     def created_at(self) -> list[pendulum.DateTime]:
         """When the batches were created that there are."""
         return [each.timing.created_at for each in self._found.values() if each.timing.created_at is not None]
-
-    @property
-    def started_at(self) -> pendulum.DateTime | None:
-        """When the first of those was created that run, or that were created since a person last cleared the task."""
-        counted = [
-            each
-            for each in self._found.values()
-            if not (each.is_terminal and self._submission.is_cleared_since_creation(each))
-        ]
-        return min((each.timing.created_at for each in counted if each.timing.created_at is not None), default=None)
 
     def _submission_of(self, round_: Round, part: Part) -> Submission:
         return replace(self._submission, content=part.sha256, round=round_.number)

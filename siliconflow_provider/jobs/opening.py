@@ -86,7 +86,7 @@ def load_or_create_job(
     if not changes:
         _log_continuation(job)
         return job
-    with closing(JobRunner(client, files, job, Settings(submission, 0, validate, definition))) as runner:
+    with closing(JobRunner.load(client, files, job, Settings(submission, 0, validate, definition))) as runner:
         if not runner.is_cleared:
             log.warning("%s changed since the job was created: it goes on as it was, and buys nothing more", changes)
             return job
@@ -246,7 +246,7 @@ def _log_continuation(job: Job) -> None:
 
 
 def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submission: Submission) -> OwnBatches:
-    found = BatchFinder(client, submission, FileRecords(files), may_be_ours=may_be_of_job).look()
+    found = BatchFinder(client, submission, FileRecords(files), may_be_ours=may_be_of_job).find_and_record()
     lost = [each.id for each in found.batches if runs_or_has_answered(each)]
     if lost:
         raise JobFilesError(

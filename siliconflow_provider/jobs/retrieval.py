@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,7 +49,7 @@ class Retrieval:
     landed: EarlierResults
     is_cleared: bool
 
-    def fill(self, answers: ResultStore, rounds: list[Round]) -> Outcome:
+    def fill(self, answers: ResultStore, rounds: Sequence[Round]) -> Outcome:
         """Give each request a row.
 
         :raises JobFilesError: when the service has forgotten an answer that was not written down
@@ -56,7 +57,7 @@ class Retrieval:
         fetched = [self._fetch_round(answers, rounds, number) for number in range(len(rounds))]
         failures = {each.round_.number: each.failures for each in fetched}
         is_any_lost = any(each.is_any_lost for each in fetched)
-        is_any_forgotten = any(self.is_forgotten(each, part) for each in rounds for part in each.parts)
+        is_any_forgotten = any(self._is_forgotten(each, part) for each in rounds for part in each.parts)
         if is_any_forgotten or is_any_lost or any(failures.values()):
             for row in self.landed.rows(self.files):
                 answers.add_earlier_row(row)
@@ -69,7 +70,7 @@ class Retrieval:
                     self._assume_rest(answers, each, part, is_newest=each is rounds[-1])
         return Outcome([error for each in failures.values() for error in each.values()], is_any_lost)
 
-    def _fetch_round(self, answers: ResultStore, rounds: list[Round], number: int) -> RoundRetrieval:
+    def _fetch_round(self, answers: ResultStore, rounds: Sequence[Round], number: int) -> RoundRetrieval:
         retrieval = RoundRetrieval(
             self.client, self.files, self.requests, self.batches, answers, rounds[number], rounds[number + 1 :],
             self.requests_count, self._landed_of_part, Tolerance(GIVE_UP_AFTER, self.is_cleared, True, _REMEDY),
@@ -97,7 +98,7 @@ class Retrieval:
         batch = self.batches.of_part(round_, part)
         if batch is not None and batch.is_terminal:
             return
-        is_lost = batch is None and (not is_newest or self.is_forgotten(round_, part))
+        is_lost = batch is None and (not is_newest or self._is_forgotten(round_, part))
         for custom_id, index in indexes_by_id(self.requests, round_, part).items():
             if batch is None and answers.has_row(index):
                 continue
@@ -109,7 +110,7 @@ class Retrieval:
             status, error = _LOST if is_lost else _NOT_OVER if batch is not None else _NOT_SENT
             answers.set_outcome(index, absent_row(custom_id, status, error, round_, batch))
 
-    def is_forgotten(self, round_: Round, part: Part) -> bool:
+    def _is_forgotten(self, round_: Round, part: Part) -> bool:
         """Whether results have landed for a part of which the service knows nothing any more."""
         return self.batches.of_part(round_, part) is None and self.landed.has(round_, part)
 

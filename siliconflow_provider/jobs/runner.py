@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from datetime import timedelta
+from typing import Any, Self
 
 import pendulum
 
@@ -17,18 +18,18 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches.listing import RETENTION
 from siliconflow_provider.batches.records import FileRecords
 from siliconflow_provider.batches.submission import Submission
-from siliconflow_provider.batches.waiting import GRACE
+from siliconflow_provider.batches.waiting import GRACE, deadline_of
 from siliconflow_provider.inputs.parts import Part
-from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, RESULTS, ROWS, Files, JobFilesError, own_name
-from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
+from siliconflow_provider.job_directory import JOB, REQUESTS, RESULTS, ROWS, Files, JobFilesError, own_name
+from siliconflow_provider.jobs.job import Job, Kept, describe_changes
 from siliconflow_provider.jobs.job_batches import JobBatches
-from siliconflow_provider.jobs.publication import BatchOfPart, EarlierResults, publish_results, rows_in
+from siliconflow_provider.jobs.job_results import JobResults
 from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
-from siliconflow_provider.jobs.retrieval import Retrieval
 from siliconflow_provider.jobs.reuse import EarlierAnswers
+from siliconflow_provider.jobs.round_limits import RoundLimits
 from siliconflow_provider.jobs.round_plans import RoundPlans
+from siliconflow_provider.jobs.steps import Step, next_step
 from siliconflow_provider.outputs.result_store import ResultStore, Validate
-from siliconflow_provider.outputs.row_errors import RowErrors
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +61,34 @@ class HandedOver:
     running: list[Batch]
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """The job waits for batches.
+
+    :param deadline: at which it ends without them
+    """
+
+    batch_ids: list[str]
+    deadline: pendulum.DateTime
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The job is over: results and manifest are published.
+
+    :param running: batches that were not over at the deadline
+    :param deadline: None where the job had no batch
+    """
+
+    manifest: dict[str, Any]
+    running: Sequence[Batch]
+    deadline: pendulum.DateTime | None
+
+
 class JobRunner:
-    """One attempt at a job. What has been submitted it learns from the service, everything else from the files.
+    """One attempt at a job, made by `load`. Only the service tells what was submitted; the files tell the rest.
 
-    A job that is defined otherwise than its task lands what was submitted, as it was defined, and buys nothing more.
-
-    :param ended: batches that a wait has seen end
+    A job whose task is defined differently now publishes the answers to what was submitted, and submits nothing more.
     """
 
     def __init__(
@@ -80,27 +103,79 @@ class JobRunner:
         window = job.completion_window or settings.submission.completion_window
         self._submission = replace(settings.submission, key=job.key, completion_window=window)
         self._plans = RoundPlans(files, job, self._requests)
-        self.rounds = list(self._plans.rounds())
-        self._landed = EarlierResults.read(files, job)
-        self._answers: ResultStore | None = None
-        self._collected: IO[bytes] | None = None
-        self._whole_errors: IO[bytes] | None = None
-        self._is_any_lost = False
+        self.rounds = [job.first_round]
         self._batches = JobBatches(client, self._submission, FileRecords(files), ended, job.kept)
-        self._batches.look_until_settled(self.rounds)
+        # The answers to an earlier output type are not of the one that the task has now.
+        validate = None if "output_type" in self.changes else settings.validate
+        self._results = JobResults(client, files, job, self._requests, self._batches, validate)
+
+    @classmethod
+    def load(
+        cls, client: SiliconFlowClient, files: Files, job: Job, settings: Settings, ended: Iterable[Batch] = ()
+    ) -> Self:
+        """Return the runner of a job, with its published rounds and results, and its batches; duplicates are cancelled.
+
+        :param ended: batches that a wait has seen end
+        """
+        runner = cls(client, files, job, settings, ended)
+        runner.rounds = list(runner._plans.rounds())
+        runner._results.load_published()
+        runner._batches.find_until_settled(runner.rounds)
+        return runner
 
     def close(self) -> None:
         """Close what was opened, and make room."""
-        for name, file in (("collected", self._collected), ("collected-errors", self._whole_errors)):
-            if file is not None:
-                file.close()
-                self._files.discard(name)
+        self._results.close()
+
+    def advance(self, timeout: timedelta | None, before_step: Callable[[], None]) -> Waiting | Finished:
+        """Submit, collect and resend, until the job has to wait for batches or is over.
+
+        :param timeout: of all rounds, from the first batch's creation; None for an hour after the window of each round
+        :param before_step: called before each step, raises to stop the job
+        :raises JobFilesError: when the definition has changed and nothing was submitted
+        :raises SiliconFlowError: when the service cannot be asked; a retry goes on
+        """
+        if self.changes:
+            self._check_submitted()
+        while True:
+            before_step()
+            deadline = self._deadline(timeout)
+            step = self._next_step(deadline)
+            if step.action == "submit":
+                self.submit(step.parts)
+            elif step.action == "collect":
+                self.collect()
+            elif step.action == "new round":
+                self.plan_round(self.retryable or [])
+            elif step.action == "finish":
+                manifest = self.finish(complete=not step.batches and not step.parts)
+                return Finished(manifest, step.batches, deadline)
+            elif deadline is not None:
+                return Waiting([each.id for each in step.batches], deadline)
+
+    def _next_step(self, deadline: pendulum.DateTime | None) -> Step:
+        retryable = self.retryable
+        return next_step(
+            self.parts,
+            self.batches,
+            retryable=None if retryable is None else len(retryable),
+            rounds_left=self.rounds_left,
+            deadline=deadline,
+            now=self._client.now(),
+            may_submit=not self.changes,
+        )
+
+    def _deadline(self, timeout: timedelta | None) -> pendulum.DateTime | None:
+        now = self._client.now()
+        if timeout is not None:
+            return (self._limits.started_at or now) + timeout
+        return deadline_of(self.running, None, now) if self.running else None
 
     @property
     def parts(self) -> list[Part]:
         """The parts of the newest round, but for those that the service has run and forgotten."""
         newest = self.rounds[-1]
-        return [each for each in newest.parts if not self._retrieval.is_forgotten(newest, each)]
+        return [each for each in newest.parts if not self._results.is_forgotten(newest, each)]
 
     @property
     def batches(self) -> dict[str, Batch]:
@@ -108,68 +183,44 @@ class JobRunner:
         return self._batches.of_round(self.rounds[-1])
 
     @property
+    def running(self) -> list[Batch]:
+        """The batches of the newest round that are not over."""
+        return [each for each in self.batches.values() if not each.is_terminal]
+
+    @property
     def has_batches(self) -> bool:
         """Whether anything of the job has been submitted."""
         return any(map(self._batches.of_round, self.rounds))
 
+    def find_running_elsewhere(self) -> list[Batch]:
+        """Return the batches of this task instance that still run and are of no part of this job."""
+        return self._batches.find_running_elsewhere()
+
     @property
-    def running_elsewhere(self) -> list[Batch]:
-        """The batches of this task instance that still run and are of no part of this job."""
-        return self._batches.running_elsewhere()
+    def _limits(self) -> RoundLimits:
+        return RoundLimits(self.rounds, self._batches, self._submission)
 
     @property
     def is_cleared(self) -> bool:
         """Whether a person has let the task start over since the newest round was planned."""
-        return self._is_cleared_since(self.rounds[-1])
-
-    def _is_cleared_since(self, round_: Round) -> bool:
-        ends = [each.timing.ended_at for each in self._batches.of_round(round_).values()]
-        planned_at = pendulum.from_timestamp(round_.planned_at)
-        ended_at = None if None in ends else max(filter(None, ends), default=planned_at)
-        is_cleared = self._submission.is_cleared_since(round_.max_tries, planned_at)
-        return is_cleared and self._submission.may_start_over(ended_at)
-
-    @property
-    def _granted_rounds(self) -> list[Round]:
-        """The rounds that were planned since a person last cleared the task, the newest first.
-
-        Only neighbours are compared: a number that clearing sets may have been there many clears ago.
-        """
-        granted: list[Round] = []
-        for each in reversed(self.rounds):
-            if each.max_tries != self.rounds[-1].max_tries or self._is_cleared_since(each):
-                break
-            granted.append(each)
-        return granted
+        return self._limits.is_cleared
 
     @property
     def rounds_left(self) -> int:
         """How many rounds may still be planned."""
-        return 0 if self.changes else self._settings.max_rounds - len(self._granted_rounds)
-
-    @property
-    def started_at(self) -> pendulum.DateTime | None:
-        """The moment from which a timeout counts, None while nothing has been submitted since the task was cleared."""
-        granted = self._granted_rounds
-        moments = (
-            batch.timing.created_at
-            for each in self.rounds
-            for batch in self._batches.of_round(each).values()
-            if each in granted or not batch.is_terminal
-        )
-        return min(filter(None, moments), default=None)
+        return 0 if self.changes else self._limits.rounds_left(self._settings.max_rounds)
 
     @property
     def retryable(self) -> list[int] | None:
         """The positions of requests for a further round; None until the answers have been collected."""
         if self.changes:
             return []
-        return None if self._answers is None else self._answers.retryable(is_cleared=self.is_cleared)
+        collected = self._results.collected
+        return None if collected is None else collected.retryable(is_cleared=self.is_cleared)
 
-    @property
-    def repeated_when_cleared(self) -> int:
-        """How many requests a person sends again who clears the task."""
-        return len((self._answers or self.collect()).retryable(is_cleared=True))
+    def count_resent_when_cleared(self) -> int:
+        """Return how many requests are sent again once a person clears the task; collects the answers if needed."""
+        return len((self._results.collected or self.collect()).retryable(is_cleared=True))
 
     def check_found(self) -> None:
         """Raise where it is not known which batches the job has.
@@ -182,15 +233,17 @@ class JobRunner:
         if error is not None and not is_whole and not isinstance(error, IncompleteListError):
             raise error
 
-    def check_landable(self) -> None:
-        """Raise where a job whose definition has changed has nothing to land.
+    def _check_submitted(self) -> None:
+        """Raise where nothing was submitted of a job whose definition has changed.
 
         :raises SiliconFlowError: when that is not known
         :raises JobFilesError: with what has changed
         """
         self.check_found()
         if not self.has_batches:
-            landed = f". What it has answered is in {self._files.url(RESULTS)}" if self._landed.manifest else ""
+            landed = (
+                f". What it has answered is in {self._files.url(RESULTS)}" if self._results.published.manifest else ""
+            )
             raise JobFilesError(f"{self.describe_changes()}{landed}")
 
     def hand_over(self, earlier: EarlierAnswers | None) -> HandedOver:
@@ -204,7 +257,7 @@ class JobRunner:
         try:
             if own:
                 self.finish(complete=all(each.is_terminal for each in own))
-            results = self._files.fetch(RESULTS) if own or self._landed.manifest else None
+            results = self._files.fetch(RESULTS) if own or self._results.published.manifest else None
             if earlier is not None and results is not None:
                 earlier.add(self._requests.path(self._job.all_requests), results)
         except RequestsLostError as error:
@@ -212,7 +265,7 @@ class JobRunner:
                 raise
             log.warning("the answers of the job before are not written: %s", error)
         self.close()
-        running = [each for each in (*own, *self.running_elsewhere) if not each.is_terminal]
+        running = [each for each in (*own, *self.find_running_elsewhere()) if not each.is_terminal]
         return HandedOver(Kept(collected=self._batches.collected, others=self._batches.others), running)
 
     def describe_changes(self) -> str:
@@ -241,110 +294,51 @@ class JobRunner:
                 "what has no answer"
             )
         self._batches.submit(self.rounds, parts, self._requests.path(newest))
-        self._batches.look(self.rounds)
+        self._batches.find_and_cancel_duplicates(self.rounds)
         # An attempt that was late may have written its own job meanwhile; it finds these batches and stops.
         self._files.restore(JOB, self._own(REQUESTS), self._own(ROWS))
         # From here on they are read where they are stored.
         self._files.discard(self._own(ROWS))
 
     def collect(self) -> ResultStore:
-        """Fetch what all batches that are over have answered.
+        """Fetch the results of all batches that are over.
 
-        :raises SiliconFlowError: when that of some could not be fetched; the others' answers are written by then
+        :raises SiliconFlowError: when those of some batches could not be fetched; the others' are published by then
         """
-        self.close()
-        self._collected, self._whole_errors = self._files.create("collected"), self._files.create("collected-errors")
-        # Of the type that its answers were asked for, nothing is left.
-        validate = None if "output_type" in self.changes else self._settings.validate
-        errors = RowErrors(self._whole_errors, self._client.without_secrets)
-        answers = ResultStore(self._job.requests, self._collected, validate, errors)
-        self._take_kept(answers)
-        outcome = self._retrieval.fill(answers, self.rounds)
-        if answers.duplicates or answers.unknown_requests:
-            log.warning(
-                "left out of the results: %d lines that repeat a request, %d of requests that nobody sent",
-                answers.duplicates, answers.unknown_requests,
-            )  # fmt: skip
-        self._answers, self._is_any_lost = answers, outcome.is_any_lost
-        if outcome.failures:
-            self._land_all_but_failed(answers)
-            raise outcome.failures[0]
-        return answers
+        return self._results.collect(self.rounds, is_cleared=self.is_cleared)
 
     def plan_round(self, indexes: Sequence[int]) -> None:
         """Write the file of a further round, with these requests of the job."""
         number = self.rounds[-1].number + 1
         planned = self._plans.look_for(number)
         if planned is None:
-            self._land_what_cannot_be_fetched_later()
+            self._publish_before_it_is_forgotten()
             planned = self._plans.write(number, indexes, self._submission.max_tries)
             log.info("round %d: %d requests are sent again, in %d batches", number, len(indexes), len(planned.parts))
         else:
             log.warning("round %d was planned by another attempt at the same time: it is taken over", number)
         self.rounds.append(planned)
-        self._answers = None
-        self._batches.look(self.rounds)
+        self._results.collected = None
+        self._batches.find_and_cancel_duplicates(self.rounds)
 
     def finish(self, *, complete: bool) -> dict[str, Any]:
         """Write one row a request and the manifest, publish both, and return the manifest.
 
         Where the definition has changed, what was written under the job's own one stays.
         """
-        if self.changes and self._landed.has_all(self._batches_of_parts()):
-            return self._landed.manifest
-        answers = self._answers or self.collect()
-        # Collecting has asked for each batch: from an event or a list, not all of its errors are known.
-        batches = self._batches_of_parts()
-        # All that was asked is known to the answers by now.
-        self._requests.release()
-        manifest = publish_results(self._files, self._job, answers, batches, self._landed, complete=complete)
-        self._landed = EarlierResults.read(self._files, self._job)
-        return manifest
+        published = self._results.published
+        if self.changes and published.has_all(self._results.batches_of_parts(self.rounds)):
+            return published.manifest
+        return self._results.publish(self.rounds, complete=complete, is_cleared=self.is_cleared)
 
-    def _batches_of_parts(self) -> list[BatchOfPart]:
-        return [
-            (each, part, batch)
-            for each in self.rounds
-            for part in each.parts
-            if (batch := self._batches.of_part(each, part)) is not None
-        ]
+    def _publish_before_it_is_forgotten(self) -> None:
+        """Publish the answers, if the service may have forgotten it when a further round is over.
 
-    @property
-    def _retrieval(self) -> Retrieval:
-        return Retrieval(
-            self._client, self._files, self._requests, self._job.requests, self._batches, self._landed, self.is_cleared
-        )
-
-    def _land_all_but_failed(self, answers: ResultStore) -> None:
-        """Write down what is answered, unless that is nothing."""
-        if answers.counts().keys() - {"unfinished"}:
-            self.finish(complete=False)
-            log.warning("what could be fetched is written to %s", self._files.url(RESULTS))
-        self._answers = None
-
-    def _land_what_cannot_be_fetched_later(self) -> None:
-        """Write down what is answered, if the service may have forgotten it when a further round is over.
-
-        So that what is lost already is not asked for again for an hour, it is written down too.
+        Also if results are lost already, so that these are not asked for again for an hour.
         """
         over_at = clock.now() + parse_completion_window(self._submission.completion_window) + GRACE
-        if self._is_any_lost or any(each + RETENTION <= over_at for each in self._batches.created_at):
+        if self._results.is_any_lost or any(each + RETENTION <= over_at for each in self._batches.created_at):
             self.finish(complete=False)
-
-    def _take_kept(self, answers: ResultStore) -> None:
-        """Take in the answers that were kept when this job replaced another.
-
-        :raises RequestsLostError: when they are gone
-        """
-        kept = 0 if self._job.kept is None else self._job.kept.rows
-        for row in rows_in(self._files, self._own(KEPT)) if kept else ():
-            answers.add_earlier_row(row, is_billed=False)
-            kept -= 1
-        if kept:
-            raise RequestsLostError(
-                f"{self._files.url(self._own(KEPT))} is missing or truncated; restore it: it has answers that were "
-                "kept when this job replaced another one"
-            )
 
     def _own(self, name: str) -> str:
         return own_name(name, self._job.directory)

@@ -26,13 +26,11 @@ from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll
 from siliconflow_provider.verdicts import batches_text, describe_job, raise_for_ends
 
 if TYPE_CHECKING:
-    import pendulum
     from airflow.providers.common.compat.sdk import Context
 
     from siliconflow_provider.api.models import Batch
     from siliconflow_provider.batches.waiting import WaitEnd
-    from siliconflow_provider.jobs.runner import JobRunner
-    from siliconflow_provider.jobs.steps import Step
+    from siliconflow_provider.jobs.runner import Finished, JobRunner
 
 
 class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
@@ -158,25 +156,13 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         return blocks_of(pieces_of(storage_path(self.input_path, "input_path")), LONGEST_LINE)
 
     def _go_on(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
+        from siliconflow_provider.jobs.runner import Finished
+
         with self._attempt(context, ended) as runner:
-            if runner.changes:
-                runner.check_landable()
-            while True:
-                self._stop_if_killed(runner)
-                deadline = self._deadline(runner)
-                step = self._next_step(runner, deadline)
-                if step.action == "submit":
-                    runner.submit(step.parts)
-                elif step.action == "collect":
-                    runner.collect()
-                elif step.action == "new round":
-                    runner.plan_round(runner.retryable or [])
-                elif step.action == "finish":
-                    return self._finish(runner, step, deadline)
-                else:
-                    break
-        assert deadline is not None  # noqa: S101 - for the type checker: a job that waits has one
-        summary: dict[str, Any] = self.wait_until(context, [each.id for each in step.batches], deadline)
+            state = runner.advance(length_of(self.timeout), lambda: self._stop_if_killed(runner))
+            if isinstance(state, Finished):
+                return self._finish(runner, state)
+        summary: dict[str, Any] = self.wait_until(context, state.batch_ids, state.deadline)
         return summary
 
     @contextmanager
@@ -220,7 +206,7 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
                     ),
                     validate=validate,
                 )
-                with closing(JobRunner(client, files, job, settings, ended)) as runner:
+                with closing(JobRunner.load(client, files, job, settings, ended)) as runner:
                     yield runner
             except OutputTakenError as error:
                 raise OutputPathError(str(error)) from None
@@ -229,47 +215,23 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
             except UnsafeSubmitError as error:
                 raise SubmissionStoppedError(str(error)) from None
 
-    def _next_step(self, runner: JobRunner, deadline: pendulum.DateTime | None) -> Step:
-        from siliconflow_provider.jobs.steps import next_step
-
-        retryable = runner.retryable
-        return next_step(
-            runner.parts,
-            runner.batches,
-            retryable=None if retryable is None else len(retryable),
-            rounds_left=runner.rounds_left,
-            deadline=deadline,
-            now=self.hook.get_conn().now(),
-            may_submit=not runner.changes,
-        )
-
-    def _deadline(self, runner: JobRunner) -> pendulum.DateTime | None:
-        from siliconflow_provider.batches.waiting import deadline_of
-
-        length, now = length_of(self.timeout), self.hook.get_conn().now()
-        if length is not None:
-            moment: pendulum.DateTime = (runner.started_at or now) + length
-            return moment
-        running = [each for each in runner.batches.values() if not each.is_terminal]
-        return deadline_of(running, None, now) if running else None
-
     def _stop_if_killed(self, runner: JobRunner) -> None:
-        running = [each.id for each in runner.batches.values() if not each.is_terminal]
+        running = [each.id for each in runner.running]
         if self._is_killed:
             if running:
                 self._end_killed(self.hook.get_conn(), running)
             raise BatchWaitError("killed while the job went on: the next attempt continues it")
 
-    def _finish(self, runner: JobRunner, step: Step, deadline: pendulum.DateTime | None) -> dict[str, Any]:
-        """Write what there is, say what it means, and fail if that is asked for."""
-        manifest = runner.finish(complete=not step.batches and not step.parts)
-        cancelled, failures = self._cancel_overdue(step.batches) if self.cancel_on_timeout else ([], [])
+    def _finish(self, runner: JobRunner, job: Finished) -> dict[str, Any]:
+        """Say what the job has come to, and fail if that is asked for."""
+        manifest, deadline = job.manifest, job.deadline
+        cancelled, failures = self._cancel_overdue(job.running) if self.cancel_on_timeout else ([], [])
         rate = manifest["counts"].get("succeeded", 0) / manifest["rows"] if manifest["rows"] else 1.0
-        running = [each.id for each in step.batches if each.id not in cancelled]
-        elsewhere = [each.id for each in runner.running_elsewhere]
-        repeated = None if runner.changes else runner.repeated_when_cleared
+        running = [each.id for each in job.running if each.id not in cancelled]
+        elsewhere = [each.id for each in runner.find_running_elsewhere()]
+        repeated = None if runner.changes else runner.count_resent_when_cleared()
         conn_id = self.siliconflow_conn_id
-        said = describe_job(manifest, step.batches, repeated, conn_id, cancelled=cancelled, elsewhere=elsewhere)
+        said = describe_job(manifest, job.running, repeated, conn_id, cancelled=cancelled, elsewhere=elsewhere)
         over = f"the job's timeout was over at {deadline.to_datetime_string()} UTC" if deadline else ""
         if failures:
             raise BatchWaitError(f"{over}, and cancel_on_timeout could not cancel all: {failures[0]}. {said}")

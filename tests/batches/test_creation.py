@@ -53,7 +53,7 @@ def submitted(client: SiliconFlowClient, submission: Submission) -> Batch:
 
 
 def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | None:
-    found = BatchFinder(client, submission, MemoryRecords()).look()
+    found = BatchFinder(client, submission, MemoryRecords()).find_and_record()
     assert found.error is None
     return batch_to_resume(found.batches, submission)
 
@@ -483,10 +483,10 @@ def test_a_look_that_shows_what_a_killed_attempt_has_created_writes_it_down(
     submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
     records.write(new_record(submission.batch_metadata()))
     batch = client.create_batch(file_id, metadata=submission.batch_metadata())
-    seen = BatchFinder(client, submission, records).look()
+    seen = BatchFinder(client, submission, records).find_and_record()
     assert (seen.open_records, records.read()[0].batch_id) == ([], batch.id)
     emulator.control.fault("GET /batches", status=200, body={"data": []}, every=1)
-    assert [each.id for each in BatchFinder(client, submission, records).look().batches] == [batch.id]
+    assert [each.id for each in BatchFinder(client, submission, records).find_and_record().batches] == [batch.id]
 
 
 @pytest.mark.parametrize("is_first_try", [True, False])

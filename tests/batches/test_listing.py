@@ -32,7 +32,7 @@ class TestOrder:
         service.page_size = 100
         others(service, 20_000, metadata={"airflow_key": "other"})
         since = pendulum.from_timestamp(CREATED)
-        assert BatchLister(account).look(is_ours, since=since).batches == []
+        assert BatchLister(account).search(is_ours, since=since).batches == []
         assert len(service.requests) == (DAY // 60 + ITEMS_BEYOND) // 100 + 1
 
     @pytest.mark.parametrize("forms", [Forms(list_oldest_first=True), Forms(list_unordered=True)], ids=repr)
@@ -45,14 +45,14 @@ class TestOrder:
         clock.advance(40 * DAY)
         file_id = client.upload_file(io.BytesIO(sums(1))).id
         ours = client.create_batch(file_id, metadata={"airflow_key": "ours"})
-        listing = BatchLister(client).look(is_ours)
+        listing = BatchLister(client).search(is_ours)
         assert ([each.id for each in listing.batches], listing.error) == ([ours.id], None)
 
     def test_items_without_times_are_read_to_the_end(self, service: Any, account: SiliconFlowClient) -> None:
         service.hidden, service.page_size = ("created_at",), 100
         others(service, 500, metadata={"airflow_key": "other"})
         service.has(id="batch_ours", created_at=CREATED - 10 * DAY, metadata={"airflow_key": "ours"})
-        listing = BatchLister(account).look(is_ours)
+        listing = BatchLister(account).search(is_ours)
         assert [each.timing.created_at.int_timestamp for each in listing.batches] == [CREATED - 10 * DAY]
 
 
@@ -64,7 +64,7 @@ class TestMetadata:
         others(service, 50, metadata={"airflow_key": "other"})
         lister = BatchLister(account)
         for _ in range(3):
-            assert lister.look(is_ours).batches == []
+            assert lister.search(is_ours).batches == []
         assert len(service.requests) == 2 * 3 + 50
 
     def test_none_is_asked_for_that_shows_metadata_or_cannot_be_ours(
@@ -73,7 +73,7 @@ class TestMetadata:
         others(service, 5, file_name="other")
         service.has(id="batch_other", metadata={"airflow_key": "other"}, file_name="mine")
         service.has(id="batch_ours", created_at=CREATED - 5 * DAY, metadata={"airflow_key": "ours"})
-        listing = BatchLister(account).look(is_ours, lambda item: item.file_name == "mine")
+        listing = BatchLister(account).search(is_ours, lambda item: item.file_name == "mine")
         assert [each.id for each in listing.batches] == ["batch_ours"]
         assert service.requests == ["GET /batches"]
 
@@ -87,7 +87,7 @@ class TestMetadata:
         service.hidden_of = {"batch_new": ("metadata",)}
         lister = BatchLister(account)
         for _ in range(2):
-            listing = lister.look(is_ours, lambda item: item.file_name == "mine")
+            listing = lister.search(is_ours, lambda item: item.file_name == "mine")
             assert [each.id for each in listing.batches] == ["batch_new"]
             assert [each.id for each in listing.unidentified] == ["batch_bare"]
         assert service.requests.count("GET /batches/batch_bare") == 1
@@ -97,20 +97,20 @@ class TestMetadata:
     def test_ours_counts_whatever_age_the_list_shows(self, service: Any, account: Any, shown: int) -> None:
         service.has(id="batch_ours", metadata={"airflow_key": "ours"})
         service.shown_of = {"batch_ours": {"created_at": shown}}
-        listing = BatchLister(account).look(is_ours)
+        listing = BatchLister(account).search(is_ours)
         assert [each.timing.created_at.int_timestamp for each in listing.batches] == [CREATED]
 
     def test_ours_counts_by_a_clock_that_is_a_month_ahead(self, service: Any, account: Any, clock: Any) -> None:
         service.has(id="batch_ours", metadata={"airflow_key": "ours"})
         clock.advance(31 * DAY)
-        assert [each.id for each in BatchLister(account).look(is_ours).batches] == ["batch_ours"]
+        assert [each.id for each in BatchLister(account).search(is_ours).batches] == ["batch_ours"]
 
     def test_what_shows_no_metadata_at_all_is_not_identified(self, service: Any, account: SiliconFlowClient) -> None:
         service.has(id="batch_1", file_name="mine")
         service.has(id="batch_2", file_name="other")
         lister = BatchLister(account)
         for _ in range(2):
-            listing = lister.look(is_ours, lambda item: item.file_name == "mine")
+            listing = lister.search(is_ours, lambda item: item.file_name == "mine")
             assert [(each.id, each.file_name) for each in listing.unidentified] == [("batch_1", "mine")]
         assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches"]
 
@@ -121,7 +121,7 @@ class TestFailures:
         for number in range(101):
             client.create_batch(file_id, metadata={"airflow_key": "ours" if number == 100 else "other"})
         control.fault("GET /batches", status=403, nth=2)
-        listing = BatchLister(client).look(is_ours)
+        listing = BatchLister(client).search(is_ours)
         assert len(listing.batches) == 1
         assert isinstance(listing.error, PermissionDeniedError)
         with pytest.raises(PermissionDeniedError):
@@ -132,4 +132,4 @@ class TestFailures:
         file_id = client.upload_file(io.BytesIO(sums(1))).id
         for _ in range(21):
             client.create_batch(file_id)
-        assert isinstance(BatchLister(client).look(is_ours).error, IncompleteListError)
+        assert isinstance(BatchLister(client).search(is_ours).error, IncompleteListError)

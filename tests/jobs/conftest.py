@@ -40,7 +40,7 @@ def attempt(
             job = load_or_create_job(
                 client, files, submission, {}, lambda: ("requests", items, RequestBuilder(model="m"))
             )
-            runner = JobRunner(client, files, job, Settings(submission, max_rounds, validate), ended)
+            runner = JobRunner.load(client, files, job, Settings(submission, max_rounds, validate), ended)
             stack.callback(runner.close)
             return runner
 

@@ -56,7 +56,7 @@ class TestSubmit:
             service.files = [{"id": "file-1", "filename": name}]
         service.has(id="batch_1", **({"file_name": name} if shows == "its name" else {"input_file_id": "file-1"}))
         batches = JobBatches(account, wanted, MemoryRecords())
-        batches.look([round_])
+        batches.find_and_cancel_duplicates([round_])
         with pytest.raises(UnsafeSubmitError, match=r"same file: batch_1\. .*clear the task"):
             batches.submit([round_], round_.parts, path)
         batches.submit([round_], round_.parts[:1], path)
@@ -181,7 +181,7 @@ class TestLook:
 
         def look(*rounds: Round, ended: Any = ()) -> list[str | None]:
             batches = JobBatches(account, wanted, MemoryRecords(), ended)
-            batches.look(rounds or [round_])
+            batches.find_and_cancel_duplicates(rounds or [round_])
             found = [batches.of_part(each, part) for each in rounds or [round_] for part in each.parts]
             return [None if each is None else each.id for each in found]
 
@@ -244,7 +244,7 @@ class TestLook:
         has("batch_a")
         ended = Batch.from_json({**service.batches["batch_a"], "status": "completed"})
         batches = JobBatches(account, wanted, MemoryRecords(), [ended])
-        batches.look([round_])
+        batches.find_and_cancel_duplicates([round_])
         assert batches.of_round(round_) == {round_.parts[0].sha256: ended}
 
     def test_what_a_later_look_does_not_show_is_kept(
@@ -252,9 +252,9 @@ class TestLook:
     ) -> None:
         has("batch_a")
         batches = JobBatches(account, wanted, MemoryRecords())
-        batches.look([round_])
+        batches.find_and_cancel_duplicates([round_])
         service.unlisted = {"batch_a"}
-        batches.look([round_])
+        batches.find_and_cancel_duplicates([round_])
         assert list(batches.of_round(round_)) == [round_.parts[0].sha256]
 
     def test_a_batch_is_asked_for_anew(
@@ -264,42 +264,19 @@ class TestLook:
         has("batch_a", status="completed", output_file_id="file-1")
         service.hidden = ("output_file_id",)
         batches = JobBatches(account, wanted, MemoryRecords())
-        batches.look([round_])
+        batches.find_and_cancel_duplicates([round_])
         assert batches.of_round(round_)[round_.parts[0].sha256].output_file_id is None
         assert batches.refresh(round_, round_.parts[0]).output_file_id == "file-1"
         assert batches.of_round(round_)[round_.parts[0].sha256].output_file_id == "file-1"
 
-    @pytest.mark.parametrize(
-        ("shown", "started"),
-        [
-            ([], None),
-            ([("completed", 2, 100), ("in_progress", 2, 200)], 100),
-            # A person has cleared the task since: what had ended before is no part of the time.
-            ([("completed", 1, 100), ("completed", 2, 200)], 200),
-            ([("completed", 1, 100), ("failed", 1, 200)], None),
-            # What still runs is, whoever created it.
-            ([("in_progress", 1, 100), ("completed", 2, 200)], 100),
-            ([("cancelling", 1, 100), ("completed", 2, 200)], 100),
-            # A clear that this attempt, which is about to be ended, does not know of.
-            ([("completed", 3, 100), ("completed", 2, 200)], 200),
-        ],
-    )
-    def test_the_time_of_a_task_begins_with_the_first_batch_since_it_was_cleared(
-        self,
-        account: SiliconFlowClient,
-        wanted: Submission,
-        round_: Round,
-        has: Any,
-        shown: list[tuple[str, int, int]],
-        started: int | None,
+    def test_creation_times_are_those_of_all_batches(
+        self, account: SiliconFlowClient, wanted: Submission, round_: Round, has: Any
     ) -> None:
-        for number, (status, tries, after) in enumerate(shown):
-            has(f"batch_{number}", number, tries=tries, status=status, created_at=CREATED + after)
+        for number, status in enumerate(("completed", "in_progress")):
+            has(f"batch_{number}", number, status=status, created_at=CREATED + 100 * number)
         batches = JobBatches(account, wanted, MemoryRecords())
-        batches.look([round_])
-        found = batches.started_at
-        assert (None if found is None else found.int_timestamp - CREATED) == started
-        assert [each.int_timestamp - CREATED for each in batches.created_at] == [each[2] for each in shown]
+        batches.find_and_cancel_duplicates([round_])
+        assert [each.int_timestamp - CREATED for each in batches.created_at] == [0, 100]
 
     def test_a_cancel_of_a_younger_batch_is_told(self, has: Any, looked: Any, caplog: Any) -> None:
         has("batch_a")

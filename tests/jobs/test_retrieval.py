@@ -306,7 +306,7 @@ class TestForgotten:
     """A job of two parts; the second is sent 20 days after the first, which is forgotten 10 days later."""
 
     @pytest.fixture
-    def publish_results(
+    def landed_rows(
         self, attempt: Attempt, submitted: Any, part_lines: Any, clock: Any, rows: Rows
     ) -> Callable[..., None]:
         def both(landed: bool = True) -> None:

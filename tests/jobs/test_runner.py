@@ -231,14 +231,14 @@ class TestSubmit:
     def test_the_time_counts_from_the_first_batch(self, attempt: Attempt, clock: Any, part_lines: Any) -> None:
         part_lines(1)
         runner = attempt()
-        assert runner.started_at is None
+        assert runner._limits.started_at is None
         started = int(clock.now)
         runner.submit(runner.parts[:1])
         clock.advance(HOUR)
         runner = attempt()
         runner.submit(runner.parts[1:])
-        assert runner.started_at is not None
-        assert runner.started_at.int_timestamp == started
+        assert runner._limits.started_at is not None
+        assert runner._limits.started_at.int_timestamp == started
 
 
 class TestFinish:
@@ -252,7 +252,7 @@ class TestFinish:
             {"code": "server_error", "message": "try later", "count": 1, "first_custom_id": "request-000002"}
         ]
         assert (manifest["counts"], manifest["rounds"]) == ({"succeeded": 2, "failed": 1}, 1)
-        assert runner.repeated_when_cleared == 1
+        assert runner.count_resent_when_cleared() == 1
         assert runner.finish(complete=True) == manifest
         assert control.answers()["GET /files/{id}/content"].total() == downloads == 2
         rows = [json.loads(each) for each in (out / "results.jsonl").read_text().splitlines()]
@@ -261,7 +261,7 @@ class TestFinish:
     def test_what_was_left_out_is_told(self, answered: Any, control: Control, caplog: pytest.LogCaptureFixture) -> None:
         control.plan(duplicated={"positions": [0]}, unknown_ids=2)
         answered().collect()
-        assert "1 lines that repeat a request, 2 of requests that nobody sent" in caplog.text
+        assert "ignored 1 duplicate lines and 2 lines with unknown custom_ids" in caplog.text
 
     @pytest.mark.parametrize(
         ("age", "window", "lands"),
@@ -321,10 +321,10 @@ class TestFinish:
         runner = answered()
         runner.close()
         runner.collect()
-        collected = runner._collected
+        collected = runner._results._rows
         runner.collect()
         assert collected is not None
         assert collected.closed
         runner.close()
-        assert runner._collected is not None
-        assert runner._collected.closed
+        assert runner._results._rows is not None
+        assert runner._results._rows.closed

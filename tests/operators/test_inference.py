@@ -725,7 +725,7 @@ class TestMerge:
         assert statuses(rows()) == ["succeeded"] * 4 + ["missing", "succeeded"]
         written = {name: manifest()[name] for name in ("duplicates", "unknown_requests", "unreadable_lines")}
         assert written == {"duplicates": 2, "unknown_requests": 3, "unreadable_lines": 1}
-        assert "left out of the results: 2 lines that repeat a request, 3 of requests that nobody sent" in logged()
+        assert "ignored 2 duplicate lines and 3 lines with unknown custom_ids" in logged()
         assert manifest()["tokens"]["prompt"] == sum(each["prompt_tokens"] or 0 for each in rows())
 
 
