@@ -17,6 +17,7 @@ from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.batches.cancellation import cancel_unless_over
 from siliconflow_provider.batches.finder import BatchFinder, OwnBatches, UnsafeSubmitError
 from siliconflow_provider.batches.listing import BatchLister
+from siliconflow_provider.batches.metadata import AIRFLOW_KEY, AIRFLOW_RUN
 from siliconflow_provider.batches.records import CreateRecord, Records, new_record, with_metadata, write_outcome
 from siliconflow_provider.batches.submission import (
     Submission,
@@ -136,7 +137,7 @@ def running_batches_of_runs(client: SiliconFlowClient, *runs: str) -> list[list[
     """
 
     def is_of(batch: Batch, run: str) -> bool:
-        return is_digest(batch.metadata.get("airflow_run"), run)
+        return is_digest(batch.metadata.get(AIRFLOW_RUN), run)
 
     listing = BatchLister(client).search(lambda batch: any(is_of(batch, run) for run in runs), is_running)
     listing.raise_unless_whole()
@@ -276,7 +277,7 @@ def _warn_of_others(batches: Iterable[Batch]) -> None:
 
 
 def _warn_of_dropped_metadata(batch: Batch, metadata: dict[str, str], records: Records) -> None:
-    if not records.is_lasting and batch.metadata.get("airflow_key") != metadata["airflow_key"]:
+    if not records.is_lasting and batch.metadata.get(AIRFLOW_KEY) != metadata[AIRFLOW_KEY]:
         log.warning(
             "batch %s came back without the metadata by which a later attempt finds it: if this attempt is killed, "
             "the next one stops rather than submit it again",

@@ -10,13 +10,13 @@ from typing import Any
 from siliconflow_provider.api.limits import MAXIMUM_METADATA_VALUE
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, first_errors
+from siliconflow_provider.batches.metadata import RESERVED_PREFIX
 from siliconflow_provider.batches.waiting import WaitEnd
 
 # Airflow keeps events in its database. What batches say of their errors has no bound, so theirs together get one.
 MOST_ERROR_CHARACTERS = 20_000
 SHORTEST_ERROR = 200
 # A batch's own pairs can take 9 KB; what is read after the wait are those by which it is recognized.
-KEPT_METADATA = "airflow_"
 
 
 def to_event(ends: Sequence[WaitEnd]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def _end_to_json(end: WaitEnd, characters: int) -> dict[str, Any]:
 
 
 def _abridged(batch: Batch, characters: int) -> Batch:
-    metadata = {name: value for name, value in batch.metadata.items() if name.startswith(KEPT_METADATA)}
+    metadata = {name: value for name, value in batch.metadata.items() if name.startswith(RESERVED_PREFIX)}
     bounded = {name: value for name, value in metadata.items() if len(value) <= MAXIMUM_METADATA_VALUE}
     return replace(batch, errors=first_errors(batch.errors, characters), metadata=bounded)
 

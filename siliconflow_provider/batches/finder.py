@@ -14,6 +14,7 @@ from siliconflow_provider.api.errors import IncompleteListError, NotFoundError, 
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.batches.listing import RETENTION, BatchLister
+from siliconflow_provider.batches.metadata import AIRFLOW_KEY, AIRFLOW_MAX_TRIES
 from siliconflow_provider.batches.records import CreateRecord, Records, with_metadata, write_outcome
 from siliconflow_provider.batches.submission import Submission
 
@@ -186,7 +187,7 @@ class BatchFinder:
             if self._last_read is None:
                 raise
             log.warning("could not read again what was created, so what was read before counts: %s", error)
-        return [each for each in self._last_read or () if each.metadata.get("airflow_key") in self._submission.keys]
+        return [each for each in self._last_read or () if each.metadata.get(AIRFLOW_KEY) in self._submission.keys]
 
     def _is_overdue(self, batch: Batch, since: pendulum.DateTime | None) -> bool:
         created_at = batch.timing.created_at
@@ -208,7 +209,7 @@ class BatchFinder:
         """Whether a batch that is written down, and is not there, counts no more."""
         if record is None:
             return False
-        sent_at, tries = pendulum.from_timestamp(record.sent_at), record.metadata.get("airflow_max_tries", "")
+        sent_at, tries = pendulum.from_timestamp(record.sent_at), record.metadata.get(AIRFLOW_MAX_TRIES, "")
         is_cleared = tries.isdecimal() and self._submission.is_cleared_since(int(tries), sent_at)
         return (self._forgets or is_cleared) and self._is_beyond_retention(sent_at)
 

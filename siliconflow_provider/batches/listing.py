@@ -11,12 +11,12 @@ import pendulum
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import NotFoundError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.batches.metadata import AIRFLOW_KEY
 
 RETENTION = timedelta(days=30)
 # A clock of the worker may be hours off.
 MARGIN = timedelta(days=1)
 ITEMS_BEYOND = 300
-OUR_KEY = "airflow_key"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class BatchLister:
                 if is_ours(item):
                     found.append(self._with_times(item, since))
                 # Also where others show metadata: the list may come to it later than to the batch.
-                elif OUR_KEY not in item.metadata and may_be_ours(item):
+                elif AIRFLOW_KEY not in item.metadata and may_be_ours(item):
                     candidates.append(item)
             found += self._ask_for(candidates, is_ours)
         except SiliconFlowError as failure:
@@ -102,7 +102,7 @@ class BatchLister:
                 yield batch
             else:
                 shown = replace(batch, file_name=item.file_name or batch.file_name)
-                self._asked[item.id] = None if OUR_KEY in batch.metadata else shown
+                self._asked[item.id] = None if AIRFLOW_KEY in batch.metadata else shown
 
     def _counted(
         self, is_ours: Callable[[Batch], bool], since: pendulum.DateTime | None, may_be_empty: bool

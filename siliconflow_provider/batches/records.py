@@ -13,13 +13,14 @@ import msgspec
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.batches.metadata import AIRFLOW_INPUT, AIRFLOW_KEY, AIRFLOW_MAX_TRIES, AIRFLOW_ROUND
 from siliconflow_provider.job_directory import INTERNAL, Files
 
 log = logging.getLogger(__name__)
 
 CREATES = f"{INTERNAL}/creates"
 READ_AT_ONCE = 16
-IDENTIFYING = ("airflow_input", "airflow_round", "airflow_max_tries")
+IDENTIFYING = (AIRFLOW_INPUT, AIRFLOW_ROUND, AIRFLOW_MAX_TRIES)
 
 State = Literal["sent", "created", "refused"]
 
@@ -46,7 +47,7 @@ class CreateRecord(msgspec.Struct, frozen=True):
 
         :param keys: of the submitter
         """
-        return self.metadata.get("airflow_key") in keys and all(
+        return self.metadata.get(AIRFLOW_KEY) in keys and all(
             self.metadata.get(name) == metadata.get(name) for name in IDENTIFYING
         )
 

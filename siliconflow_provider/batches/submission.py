@@ -23,8 +23,16 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.batches.cancellation import nothing_to_cancel
 from siliconflow_provider.batches.content import file_name
+from siliconflow_provider.batches.metadata import (
+    AIRFLOW_INPUT,
+    AIRFLOW_KEY,
+    AIRFLOW_MAX_TRIES,
+    AIRFLOW_ROUND,
+    AIRFLOW_RUN,
+    AIRFLOW_TASK,
+    RESERVED_PREFIX,
+)
 
-RESERVED_PREFIX = "airflow_"
 # Of a digest in hex: as much as a service must show of it.
 SHORTEST_DIGEST = 16
 
@@ -93,14 +101,14 @@ class Submission:
         :raises InvalidRequestError: when the user's own metadata leaves no room or uses our prefix
         """
         ours = {
-            "airflow_key": self.key,
-            "airflow_run": self.run,
-            "airflow_input": self.input_key,
-            "airflow_max_tries": str(self.max_tries),
-            "airflow_task": self.label.encode()[:MAXIMUM_METADATA_VALUE].decode(errors="ignore"),
+            AIRFLOW_KEY: self.key,
+            AIRFLOW_RUN: self.run,
+            AIRFLOW_INPUT: self.input_key,
+            AIRFLOW_MAX_TRIES: str(self.max_tries),
+            AIRFLOW_TASK: self.label.encode()[:MAXIMUM_METADATA_VALUE].decode(errors="ignore"),
         }
         if self.round is not None:
-            ours["airflow_round"] = str(self.round)
+            ours[AIRFLOW_ROUND] = str(self.round)
         taken = [each for each in self.metadata if str(each).startswith(RESERVED_PREFIX)]
         if taken:
             raise InvalidRequestError(
@@ -131,15 +139,15 @@ class Submission:
 
     def is_owner(self, batch: Batch) -> bool:
         """Whether this submitter created the batch, for whatever input."""
-        return any(is_digest(batch.metadata.get("airflow_key"), each) for each in self.keys)
+        return any(is_digest(batch.metadata.get(AIRFLOW_KEY), each) for each in self.keys)
 
     def matches(self, batch: Batch) -> bool:
         """Whether this batch was created for this submission."""
-        if not self.is_owner(batch) or batch.metadata.get("airflow_round") != (self.round and str(self.round)):
+        if not self.is_owner(batch) or batch.metadata.get(AIRFLOW_ROUND) != (self.round and str(self.round)):
             return False
         # The content may not have been known, then or now: another id may stand for the same file.
         files = filter(None, (self.content, self.input_file_id))
-        return any(is_digest(batch.metadata.get("airflow_input"), self._input_key(each)) for each in files)
+        return any(is_digest(batch.metadata.get(AIRFLOW_INPUT), self._input_key(each)) for each in files)
 
     def is_of_same_file(self, batch: Batch) -> bool:
         """Whether the service shows that a batch has this submission's file."""
@@ -172,7 +180,7 @@ class Submission:
 
     def is_cleared_since_creation(self, batch: Batch) -> bool:
         """Whether a person has cleared the task since this batch was created."""
-        tries = str(batch.metadata.get("airflow_max_tries"))
+        tries = str(batch.metadata.get(AIRFLOW_MAX_TRIES))
         return self.is_cleared_since(int(tries) if tries.isdecimal() else self.max_tries, batch.timing.created_at)
 
     def is_cleared_since(self, max_tries: int, moment: pendulum.DateTime | None) -> bool:

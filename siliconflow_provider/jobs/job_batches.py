@@ -19,6 +19,7 @@ from siliconflow_provider.api.recovery import is_retryable, retry_pauses
 from siliconflow_provider.batches.content import content_in_name, file_name
 from siliconflow_provider.batches.creation import cancel_younger, create, wait_for_list
 from siliconflow_provider.batches.finder import BatchFinder, OwnBatches
+from siliconflow_provider.batches.metadata import AIRFLOW_INPUT, AIRFLOW_ROUND
 from siliconflow_provider.batches.records import Records
 from siliconflow_provider.batches.submission import (
     SHORTEST_DIGEST,
@@ -86,7 +87,7 @@ class JobBatches:
         for batch in self._seen.batches:
             if batch.id in self._kept.collected:
                 continue
-            name = batch.metadata.get("airflow_round"), batch.metadata.get("airflow_input", "")[:SHORTEST_DIGEST]
+            name = batch.metadata.get(AIRFLOW_ROUND), batch.metadata.get(AIRFLOW_INPUT, "")[:SHORTEST_DIGEST]
             # Who has waited for it may have seen less of its metadata than is known.
             ended = self._ended.get(batch.id, batch)
             groups.setdefault(name, []).append(replace(ended, metadata=batch.metadata))
@@ -200,7 +201,7 @@ class JobBatches:
 
     def _is_any_open(self, round_: Round, parts: Sequence[Part]) -> bool:
         keys = {self._submission_of(round_, each).input_key for each in parts}
-        return any(each.metadata["airflow_input"] in keys for each in self._seen.open_records)
+        return any(each.metadata[AIRFLOW_INPUT] in keys for each in self._seen.open_records)
 
     def _uploaded(self) -> dict[str | None, str]:
         """Return the ids of files by their name, as far as the service lists them."""

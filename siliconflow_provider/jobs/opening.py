@@ -20,6 +20,7 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, first_names
 from siliconflow_provider.batches import creation
 from siliconflow_provider.batches.finder import BatchFinder, OwnBatches
+from siliconflow_provider.batches.metadata import AIRFLOW_KEY
 from siliconflow_provider.batches.records import FileRecords
 from siliconflow_provider.batches.submission import Submission
 from siliconflow_provider.inputs.parts import Part
@@ -176,7 +177,7 @@ def _recorded_for_others(files: Files, submission: Submission) -> list[str]:
     """Return ids of batches that the task has created in this directory with another `submission_key`."""
     records = FileRecords(files).read()
     return [
-        each.batch_id for each in records if each.batch_id and each.metadata.get("airflow_key") not in submission.keys
+        each.batch_id for each in records if each.batch_id and each.metadata.get(AIRFLOW_KEY) not in submission.keys
     ]
 
 

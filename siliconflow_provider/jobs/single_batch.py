@@ -15,6 +15,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServiceError, SiliconFlowError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.recovery import is_retryable, retry_pauses
+from siliconflow_provider.batches.metadata import AIRFLOW_KEY
 from siliconflow_provider.inputs.parts import Part, PartWriter
 from siliconflow_provider.job_directory import MANIFEST, REQUESTS, Files
 from siliconflow_provider.jobs.job import Job, Round
@@ -107,7 +108,7 @@ def _job_of(batch: Batch, custom_ids: Sequence[str], files: Files, task: str) ->
         parts = writer.finish() or [Part(0, 0, 0, 0, hashlib.sha256().hexdigest())]
     created_at = batch.timing.created_at
     return Job(
-        key=batch.metadata.get("airflow_key", ""),
+        key=batch.metadata.get(AIRFLOW_KEY, ""),
         task=task,
         definition={"batch": batch.id},
         requests=len(custom_ids),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
@@ -16,8 +15,8 @@ from siliconflow_provider.exceptions import (
 )
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.connection import ConnectionMixin
-from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout
 from siliconflow_provider.verdicts import raise_for_ends
 
 if TYPE_CHECKING:
@@ -29,74 +28,34 @@ if TYPE_CHECKING:
     from siliconflow_provider.batches.waiting import WaitEnd
 
 
-class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
+class CreateBatchOperator(BatchOperator):
     """Submit an uploaded request file as a batch, and wait for its end.
 
     Returns the batch id. XCom `batch_id` is there from the moment the service has accepted the batch, XCom
-    `timing` once it is over. A retried or cleared task takes its running or completed batch over.
+    `timing` once it is over. A retried or cleared task resumes its running or completed batch.
 
     :param input_file_id: the uploaded file, such as `UploadFileOperator(...).output`
-    :param endpoint: what each request asks for; the service runs `/v1/chat/completions`
-    :param completion_window: `"24h"` to `"336h"`, or a `timedelta`
-    :param metadata: up to 11 pairs of your own, attached to the batch
+    :param endpoint: of each request; the service runs `/v1/chat/completions`
     :param model: takes the place of the model on every line
     :param wait_for_completion: False returns as soon as the batch is accepted
-    :param deferrable: wait in the triggerer (the default, since a window is at least 24 hours) or on the worker
-    :param poll_interval: seconds between polls, at least 1; by default 5% of the batch's age, from 10 s to 300 s
-    :param timeout: seconds or `timedelta` from the batch's creation until waiting ends; by default an hour after
-        its window
-    :param cancel_on_kill: cancel the batch when the task is killed while it waits. Clearing the task and restarting
-        its worker are kills too; a waiting trigger cancels only when a person has marked the task
-    :param cancel_on_timeout: cancel the batch when waiting ends before it does; the task is then not retried
-    :param submission_key: another value buys a new batch for the same task instance
-    :param siliconflow_conn_id: the Airflow connection
+    :param kwargs: see `BatchOperator`; `metadata` may have 11 pairs
     """
 
-    template_fields: Sequence[str] = (
-        "input_file_id",
-        "completion_window",
-        "metadata",
-        "model",
-        "submission_key",
-        "siliconflow_conn_id",
-    )
-    operator_extra_links = (BatchesLink(),)
+    template_fields: Sequence[str] = ("input_file_id", *BatchOperator.template_fields)
 
     def __init__(
         self,
         *,
         input_file_id: str,
         endpoint: str = "/v1/chat/completions",
-        completion_window: str | timedelta = "24h",
-        metadata: Mapping[str, str] | None = None,
-        model: str | None = None,
         wait_for_completion: bool = True,
-        deferrable: bool = True,
-        poll_interval: float | None = None,
-        timeout: float | timedelta | None = None,
-        cancel_on_kill: bool = False,
-        cancel_on_timeout: bool = False,
-        submission_key: str | None = None,
-        siliconflow_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_poll_interval(poll_interval)
-        check_timeout(timeout)
         self._content: str | None = None
         self.input_file_id = input_file_id
         self.endpoint = endpoint
-        self.completion_window = completion_window
-        self.metadata = metadata
-        self.model = model
         self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_timeout = cancel_on_timeout
-        self.submission_key = submission_key
-        self.siliconflow_conn_id = siliconflow_conn_id
 
     def execute(self, context: Context) -> str:
         """Submit or take over the batch, and wait unless told not to."""
@@ -168,28 +127,15 @@ class CreateBatchOperator(BatchWaitingMixin, BaseOperator):
 
     def _submission(self, context: Context) -> Submission:
         from siliconflow_provider.batches.content import content_of
-        from siliconflow_provider.batches.submission import Submission, digest
-        from siliconflow_provider.operators.identity import (
-            attempt_fields,
-            identity_keys,
-            identity_label,
-            run_parts,
-        )
 
         if self._content is None:
             self._content = content_of(self.hook.get_conn(), self.input_file_id)
-
-        return Submission(
-            run=digest(*run_parts(context, self.hook.deployment)),
+        return self.submission(
+            context,
             input_file_id=self.input_file_id,
             endpoint=self.endpoint,
-            completion_window=self.completion_window,
             model=self.model,
-            metadata=self.metadata or {},
             content=self._content,
-            label=identity_label(context),
-            **identity_keys(context, self.hook.deployment, self.submission_key),
-            **attempt_fields(context, int(self.retries or 0)),
         )
 
 

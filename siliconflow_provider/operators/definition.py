@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from siliconflow_provider.api.durations import completion_window_text
-from siliconflow_provider.batches.submission import Submission, digest
 from siliconflow_provider.exceptions import OutputPathError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS
 from siliconflow_provider.jobs.job import fingerprint
-from siliconflow_provider.operators.identity import attempt_fields, identity_keys, identity_label, run_parts
 from siliconflow_provider.outputs.output_schema import RESPONSE_FORMAT, OutputSchema
 from siliconflow_provider.storage.object_storage import is_below, is_same, stamp_of, storage_path
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from siliconflow_provider.operators.inference import BatchInferenceOperator
+    from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 
 INPUT_FILE = "the file at input_path"
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
+
+
+class InferenceTask(Protocol):
+    """The arguments of `BatchInferenceOperator` that define its job."""
+
+    input_path: str | None
+    prompt: str | None
+    id_column: str | None
+    system_prompt: str | None
+    request_params: Mapping[str, Any] | None
+    model: str | None
+    output_type: Any
+    completion_window: str | timedelta
+
+    @property
+    def hook(self) -> SiliconFlowHook: ...
 
 
 def check_input(input_path: ObjectStoragePath, output_path: ObjectStoragePath) -> None:
@@ -39,12 +55,12 @@ def check_input(input_path: ObjectStoragePath, output_path: ObjectStoragePath) -
         )
 
 
-def schema_of(task: BatchInferenceOperator) -> OutputSchema | None:
+def schema_of(task: InferenceTask) -> OutputSchema | None:
     """Return what its answers shall look like, if it says so."""
     return None if task.output_type is None else OutputSchema(task.output_type)
 
 
-def request_builder_of(task: BatchInferenceOperator, schema: OutputSchema | None) -> RequestBuilder:
+def request_builder_of(task: InferenceTask, schema: OutputSchema | None) -> RequestBuilder:
     """Return what it fills in where a request lacks it."""
     params = dict(task.request_params or {})
     if schema is not None:
@@ -59,22 +75,7 @@ def request_builder_of(task: BatchInferenceOperator, schema: OutputSchema | None
     )
 
 
-def submission_of(task: BatchInferenceOperator, context: Context) -> Submission:
-    """Return whose its batches are; file, content and round are those of a part."""
-    deployment = task.hook.deployment
-    return Submission(
-        input_file_id="",
-        completion_window=task.completion_window,
-        metadata=task.metadata or {},
-        round=1,
-        run=digest(*run_parts(context, deployment)),
-        label=identity_label(context),
-        **identity_keys(context, deployment, task.submission_key),
-        **attempt_fields(context, int(task.retries or 0)),
-    )
-
-
-def definition_of(task: BatchInferenceOperator, schema: OutputSchema | None) -> dict[str, str]:
+def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str, str]:
     """Return hashes of what its job is made by; items that are given or returned are not looked at.
 
     :raises StorageError: when the input cannot be asked for

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-
-from airflow.providers.common.compat.sdk import BaseOperator
 
 from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.exceptions import (
@@ -19,10 +16,10 @@ from siliconflow_provider.exceptions import (
     OutputPathError,
     SubmissionStoppedError,
 )
-from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.requests import as_requests, items_of
-from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout, length_of
+from siliconflow_provider.operators.waiting import length_of
 from siliconflow_provider.verdicts import batches_text, describe_job, raise_for_ends
 
 if TYPE_CHECKING:
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
     from siliconflow_provider.jobs.runner import Finished, JobRunner
 
 
-class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
+class BatchInferenceOperator(BatchOperator):
     """Run any number of requests as batches, wait once, and write one result row for each, in order.
 
     Requests without a good answer are sent again, the others never. Returns a small summary of what is in
@@ -49,19 +46,10 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
     :param model: of requests that name none
     :param output_type: a Pydantic model, or any type that its `TypeAdapter` takes: answers are asked for and
         validated as such
-    :param completion_window: `"24h"` to `"336h"`, or a `timedelta`; of each round
-    :param metadata: up to 10 pairs of your own, attached to the batches
     :param max_rounds: how often a request is sent at most, until a person clears the task
     :param min_success_rate: the share of requests with a good answer below which the task fails, once what was
         answered is written; None never fails it
-    :param deferrable: wait in the triggerer (the default) or on the worker
-    :param poll_interval: seconds between polls, at least 1; by default 5% of a batch's age, from 10 s to 300 s
-    :param timeout: seconds or `timedelta` from the first batch's creation until waiting ends, over all rounds; by
-        default an hour after the window of each round
-    :param cancel_on_kill: cancel what runs when the task is killed while it waits
-    :param cancel_on_timeout: cancel what runs when waiting ends before it does
-    :param submission_key: another value buys everything anew for the same task instance
-    :param siliconflow_conn_id: the Airflow connection
+    :param kwargs: see `BatchOperator`; `timeout` is for all rounds together
     """
 
     template_fields: Sequence[str] = (
@@ -69,13 +57,8 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         "input_path",
         "requests",
         "system_prompt",
-        "model",
-        "completion_window",
-        "metadata",
-        "submission_key",
-        "siliconflow_conn_id",
+        *BatchOperator.template_fields,
     )
-    operator_extra_links = (BatchesLink(),)
 
     def __init__(
         self,
@@ -87,24 +70,12 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         id_column: str | None = None,
         system_prompt: str | None = None,
         request_params: Mapping[str, Any] | None = None,
-        model: str | None = None,
         output_type: Any = None,
-        completion_window: str | timedelta = "24h",
-        metadata: Mapping[str, str] | None = None,
         max_rounds: int = 2,
         min_success_rate: float | None = 1.0,
-        deferrable: bool = True,
-        poll_interval: float | None = None,
-        timeout: float | timedelta | None = None,
-        cancel_on_kill: bool = False,
-        cancel_on_timeout: bool = False,
-        submission_key: str | None = None,
-        siliconflow_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_poll_interval(poll_interval)
-        check_timeout(timeout)
         _check_arguments(input_path, requests, max_rounds, min_success_rate)
         self.output_path = output_path
         self.input_path = input_path
@@ -113,19 +84,9 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         self.id_column = id_column
         self.system_prompt = system_prompt
         self.request_params = request_params
-        self.model = model
         self.output_type = output_type
-        self.completion_window = completion_window
-        self.metadata = metadata
         self.max_rounds = max_rounds
         self.min_success_rate = min_success_rate
-        self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_timeout = cancel_on_timeout
-        self.submission_key = submission_key
-        self.siliconflow_conn_id = siliconflow_conn_id
 
     @property
     def requests(self) -> Any:
@@ -176,7 +137,6 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
             definition_of,
             request_builder_of,
             schema_of,
-            submission_of,
         )
         from siliconflow_provider.outputs.ownership import OutputTakenError
         from siliconflow_provider.storage.errors import temporary_disk
@@ -187,7 +147,8 @@ class BatchInferenceOperator(BatchWaitingMixin, BaseOperator):
         client = self.hook.get_conn()
         schema = schema_of(self)
         validate = None if schema is None else schema.validate
-        settings = Settings(submission_of(self, context), self.max_rounds, validate, definition_of(self, schema))
+        submission = self.submission(context, input_file_id="", round=1)
+        settings = Settings(submission, self.max_rounds, validate, definition_of(self, schema))
         settings.submission.check_arguments()
         if self.input_path is not None:
             check_input(storage_path(self.input_path, "input_path"), storage_path(self.output_path))

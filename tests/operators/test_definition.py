@@ -17,7 +17,6 @@ from siliconflow_provider.operators.definition import (
     definition_of,
     request_builder_of,
     schema_of,
-    submission_of,
 )
 from siliconflow_provider.operators.inference import BatchInferenceOperator
 from siliconflow_provider.storage.object_storage import stamp_of, storage_path
@@ -242,10 +241,10 @@ def test_a_schema_asks_for_json_unless_the_task_asks_for_something_else(task: Ta
 def test_a_submission_is_that_of_the_task_instance_in_all_its_tries(
     task: Task, context: dict[str, Any], change: dict[str, Any], is_same: bool
 ) -> None:
-    one = submission_of(task(), context)  # type: ignore[arg-type]
+    one = task().submission(context, input_file_id="", round=1)
     for name, value in change.items():
         setattr(context["ti"], name, value)
-    other = submission_of(task(), context)  # type: ignore[arg-type]
+    other = task().submission(context, input_file_id="", round=1)
     assert (one.key == other.key) is is_same
     assert other.max_tries == context["ti"].max_tries
 
@@ -254,11 +253,11 @@ def test_a_submission_says_whose_it_is(task: Task, context: dict[str, Any], monk
     connect(monkeypatch, extra=json.dumps({"deployment": "staging"}))
     ti = context["ti"]
     made = task(submission_key="again", metadata={"team": "a"}, completion_window=timedelta(hours=48))
-    found = submission_of(made, context)  # type: ignore[arg-type]
+    found = made.submission(context, input_file_id="", round=1)
     assert found.key == digest("staging", ti.dag_id, ti.task_id, ti.run_id, "-1", "again")
     assert found.run == digest("staging", ti.dag_id, ti.run_id)
     assert found.label == f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/-1"
     assert (found.metadata, found.round, found.model) == ({"team": "a"}, 1, None)
     # Parts of a job have no file yet, and the model is on each line.
     assert (found.input_file_id, found.completion_window) == ("", timedelta(hours=48))
-    assert submission_of(task(), context).key != found.key  # type: ignore[arg-type]
+    assert task().submission(context, input_file_id="", round=1).key != found.key

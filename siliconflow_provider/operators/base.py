@@ -1,0 +1,98 @@
+"""The arguments of the operators that submit batches and wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
+from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from siliconflow_provider.batches.submission import Submission
+
+
+class BatchOperator(BatchWaitingMixin, BaseOperator):
+    """Submit batches and wait for them.
+
+    :param model: of the requests
+    :param completion_window: of each batch: `"24h"` to `"336h"`, or a `timedelta`
+    :param metadata: up to 10 pairs of your own, attached to the batches
+    :param deferrable: wait in the triggerer (the default, since a window is at least 24 hours) or on the worker
+    :param poll_interval: seconds between polls, at least 1; by default 5% of the batch's age, from 10 s to 300 s
+    :param timeout: seconds or `timedelta` from the first batch's creation until waiting ends; by default an hour after
+        its window
+    :param cancel_on_kill: cancel running batches when the task is killed while it waits. Clearing the task and
+        restarting its worker are kills too; a waiting trigger cancels only when a person has marked the task
+    :param cancel_on_timeout: cancel running batches when waiting ends; the task is then not retried
+    :param submission_key: another value submits everything again for the same task instance
+    :param siliconflow_conn_id: the Airflow connection
+    """
+
+    template_fields: Sequence[str] = (
+        "model",
+        "completion_window",
+        "metadata",
+        "submission_key",
+        "siliconflow_conn_id",
+    )
+    operator_extra_links = (BatchesLink(),)
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        completion_window: str | timedelta = "24h",
+        metadata: Mapping[str, str] | None = None,
+        deferrable: bool = True,
+        poll_interval: float | None = None,
+        timeout: float | timedelta | None = None,
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
+        submission_key: str | None = None,
+        siliconflow_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_poll_interval(poll_interval)
+        check_timeout(timeout)
+        self.model = model
+        self.completion_window = completion_window
+        self.metadata = metadata
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.submission_key = submission_key
+        self.siliconflow_conn_id = siliconflow_conn_id
+
+    def submission(self, context: Context, **fields: Any) -> Submission:
+        """Return the submission of this task instance's attempt.
+
+        :param fields: of the batch, such as its file and its round
+        """
+        from siliconflow_provider.batches.submission import Submission, digest
+        from siliconflow_provider.operators.identity import (
+            attempt_fields,
+            identity_keys,
+            identity_label,
+            run_parts,
+        )
+
+        deployment = self.hook.deployment
+        return Submission(
+            completion_window=self.completion_window,
+            metadata=self.metadata or {},
+            run=digest(*run_parts(context, deployment)),
+            label=identity_label(context),
+            **identity_keys(context, deployment, self.submission_key),
+            **attempt_fields(context, int(self.retries or 0)),
+            **fields,
+        )
