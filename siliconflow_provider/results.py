@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from siliconflow_provider.outputs.answers import ResultRow
+    from siliconflow_provider.outputs import ResultRow
 
 
 def read_results(
@@ -21,9 +21,8 @@ def read_results(
     """
     import msgspec
 
-    from siliconflow_provider.outputs.answers import ResultRow
-    from siliconflow_provider.outputs.result_store import STATUSES
-    from siliconflow_provider.storage.object_storage import open_for_reading, storage_path
+    from siliconflow_provider.outputs import STATUSES, ResultRow
+    from siliconflow_provider.storage import open_for_reading, storage_path
 
     wanted = {status} if isinstance(status, str) else status
     # The first one stands for a row that is not there yet.

@@ -10,7 +10,7 @@ from siliconflow_provider.exceptions import VERDICTS, BatchCancelledError, Batch
 
 if TYPE_CHECKING:
     from siliconflow_provider.api.models import Batch
-    from siliconflow_provider.batches.waiting import WaitEnd
+    from siliconflow_provider.waiting import WaitEnd
 
 
 def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
@@ -20,7 +20,7 @@ def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
     :raises BatchTimeoutError: when one was not over at the deadline
     :raises BatchWaitError: when one could no longer be asked for, or cancelled at the deadline: a retry may
     """
-    from siliconflow_provider.batches.waiting import describe_end
+    from siliconflow_provider.waiting import describe_end
 
     for end in ends:
         if end.batch is not None and end.batch.final_status in VERDICTS:
@@ -214,7 +214,7 @@ def _how_to_go_on(end: WaitEnd) -> str:
     import pendulum
 
     from siliconflow_provider.api.durations import format_duration
-    from siliconflow_provider.batches.waiting import deadline_of
+    from siliconflow_provider.waiting import deadline_of
 
     longer, last = "a larger timeout", None
     deadline = pendulum.parse(end.deadline or "")

@@ -21,18 +21,12 @@ import pendulum
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from siliconflow_provider.outputs.merge import rows_of_batch
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.models import LONGEST_ID, Batch, File
 from siliconflow_provider.api.service_texts import is_printable
-from siliconflow_provider.batches.events import from_event, to_event
-from siliconflow_provider.batches.waiting import (
-    BatchWait,
-    describe_end,
-    describe_progress,
-    wait_ends,
-)
 from siliconflow_provider.emulator.checks import check_input
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.inputs.preparation import prepare
@@ -42,8 +36,14 @@ from siliconflow_provider.operators.files import UploadFileOperator
 from siliconflow_provider.outputs.answer_files import rows_of_file
 from siliconflow_provider.outputs.answers import ResultRow, parse_answer
 from siliconflow_provider.outputs.manifest import Tally, build_manifest
-from siliconflow_provider.outputs.merge import rows_of_batch
 from siliconflow_provider.outputs.result_store import ResultStore
+from siliconflow_provider.waiting.batch_wait import (
+    BatchWait,
+    describe_end,
+    describe_progress,
+    wait_ends,
+)
+from siliconflow_provider.waiting.events import from_event, to_event
 
 ENDPOINT = "/v1/chat/completions"
 

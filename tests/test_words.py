@@ -17,9 +17,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.models import Account, Batch, File
 from siliconflow_provider.api.service_texts import is_printable
-from siliconflow_provider.batches.events import from_event, to_event
 from siliconflow_provider.batches.submission import digest
-from siliconflow_provider.batches.waiting import WaitEnd
 from siliconflow_provider.exceptions import BatchFailedError
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 from siliconflow_provider.operators.batches import CancelBatchOperator, DownloadResultsOperator
@@ -28,6 +26,8 @@ from siliconflow_provider.operators.identity import run_parts
 from siliconflow_provider.sensors.batches import BatchSensor
 from siliconflow_provider.triggers.batches import BatchTrigger
 from siliconflow_provider.verdicts import raise_for_ends
+from siliconflow_provider.waiting.batch_wait import WaitEnd
+from siliconflow_provider.waiting.events import from_event, to_event
 
 # A forged line, a cleared screen, a set title, a reversed text, and what ends strings in C.
 NASTY = "ok\n[2027-01-15] ERROR forged\r\x1b[2J\x1b]0;title\x07\x9b31m\u202egnp.exe\u2066\x00\x08\u2028"

@@ -80,6 +80,11 @@ def wait_for_list() -> None:
     clock.sleep(SETTLING_SECONDS)
 
 
+def is_settled(moment: float) -> bool:
+    """Whether a list shows by now what was created at a moment, in Unix seconds."""
+    return clock.now().timestamp() - moment > SETTLING_SECONDS
+
+
 def older_batch(client: SiliconFlowClient, submission: Submission, records: Records, batch: Batch) -> Batch | None:
     """Cancel what runs of this submission beside its oldest batch, and return that one unless it is `batch`.
 

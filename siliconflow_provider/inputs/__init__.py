@@ -1,0 +1,25 @@
+"""What a user gives becomes request lines, checked and cut into parts.
+
+In: rows, prompts, messages or request lines. Out: a file of request lines and its parts, each a batch's worth.
+Start reading at `preparation.py`.
+"""
+
+from __future__ import annotations
+
+from siliconflow_provider.inputs.parts import FilePart, Part, PartWriter, ids_of_part, lines_at
+from siliconflow_provider.inputs.preparation import Prepared, prepare
+from siliconflow_provider.inputs.request_builder import RequestBuilder
+from siliconflow_provider.inputs.request_lines import RequestFileReport, check_request_file
+
+__all__ = [
+    "FilePart",
+    "Part",
+    "PartWriter",
+    "Prepared",
+    "RequestBuilder",
+    "RequestFileReport",
+    "check_request_file",
+    "ids_of_part",
+    "lines_at",
+    "prepare",
+]

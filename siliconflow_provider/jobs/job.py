@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from siliconflow_provider.inputs.parts import Part
+from siliconflow_provider.inputs import Part
 
 
 class Round(msgspec.Struct, frozen=True):

@@ -16,17 +16,22 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import IncompleteListError, NotFoundError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.recovery import is_retryable, retry_pauses
-from siliconflow_provider.batches.content import content_in_name, file_name
-from siliconflow_provider.batches.creation import cancel_younger, create, wait_for_list
-from siliconflow_provider.batches.finder import BatchFinder, OwnBatches
-from siliconflow_provider.batches.metadata import AIRFLOW_INPUT, AIRFLOW_ROUND
-from siliconflow_provider.batches.records import Records
-from siliconflow_provider.batches.submission import (
+from siliconflow_provider.batches import (
+    AIRFLOW_INPUT,
+    AIRFLOW_ROUND,
     SHORTEST_DIGEST,
+    BatchFinder,
+    OwnBatches,
+    Records,
     Submission,
     batch_to_collect,
+    cancel_younger,
+    content_in_name,
+    create,
+    file_name,
+    wait_for_list,
 )
-from siliconflow_provider.inputs.parts import FilePart, Part
+from siliconflow_provider.inputs import FilePart, Part
 from siliconflow_provider.jobs.job import Kept, Round
 
 log = logging.getLogger(__name__)

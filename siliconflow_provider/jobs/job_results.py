@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.inputs.parts import Part
+from siliconflow_provider.inputs import Part
 from siliconflow_provider.job_directory import KEPT, RESULTS, Files, own_name
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.publication import BatchOfPart, EarlierResults, publish_results, rows_in
 from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
 from siliconflow_provider.jobs.retrieval import Retrieval
-from siliconflow_provider.outputs.result_store import ResultStore, Validate
-from siliconflow_provider.outputs.row_errors import RowErrors
+from siliconflow_provider.outputs import ResultStore, RowErrors, Validate
 
 log = logging.getLogger(__name__)
 

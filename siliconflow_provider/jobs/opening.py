@@ -18,21 +18,22 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, first_names
-from siliconflow_provider.batches import creation
-from siliconflow_provider.batches.finder import BatchFinder, OwnBatches
-from siliconflow_provider.batches.metadata import AIRFLOW_KEY
-from siliconflow_provider.batches.records import FileRecords
-from siliconflow_provider.batches.submission import Submission
-from siliconflow_provider.inputs.parts import Part
-from siliconflow_provider.inputs.preparation import Prepared, prepare
-from siliconflow_provider.inputs.request_builder import RequestBuilder
+from siliconflow_provider.batches import (
+    AIRFLOW_KEY,
+    BatchFinder,
+    FileRecords,
+    OwnBatches,
+    Submission,
+    is_settled,
+    wait_for_list,
+)
+from siliconflow_provider.inputs import Part, Prepared, RequestBuilder, prepare
 from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, ROWS, Files, JobFilesError, own_name, requests_name
 from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
 from siliconflow_provider.jobs.job_batches import may_be_of_job, runs_or_has_answered
 from siliconflow_provider.jobs.reuse import EarlierAnswers, keep_answers, write_rest
 from siliconflow_provider.jobs.runner import HandedOver, JobRunner, Settings
-from siliconflow_provider.outputs.ownership import Output, OutputTakenError
-from siliconflow_provider.outputs.result_store import Validate
+from siliconflow_provider.outputs import Output, OutputTakenError, Validate
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +102,9 @@ def load_or_create_job(
 def _settled_job(files: Files) -> Job | None:
     """Return the job that is there, once no attempt at the same time can replace it any more."""
     job = files.read_json(JOB, Job)
-    if job is None or clock.now().timestamp() - job.first_round.planned_at > creation.SETTLING_SECONDS:
+    if job is None or is_settled(job.first_round.planned_at):
         return job
-    creation.wait_for_list()
+    wait_for_list()
     files.discard(JOB)
     return files.read_json(JOB, Job)
 
@@ -157,7 +158,7 @@ def _prepare(
     if other is None:
         # The job comes last: where it is, its requests are.
         files.publish_json(JOB, job)
-        creation.wait_for_list()
+        wait_for_list()
         other = _other_job(files, job)
     if other is None:
         files.restore(*names)

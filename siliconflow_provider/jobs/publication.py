@@ -12,15 +12,21 @@ from typing import Any
 import msgspec
 
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.inputs.parts import Part
+from siliconflow_provider.inputs import Part
 from siliconflow_provider.job_directory import ERRORS, MANIFEST, RESULTS, ROWS, Files, UnreadableFileError, own_name
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.request_files import RequestsLostError
-from siliconflow_provider.outputs.answers import ResultRow
-from siliconflow_provider.outputs.manifest import build_manifest, report_batch
-from siliconflow_provider.outputs.ownership import Output
-from siliconflow_provider.outputs.result_store import ResultStore
-from siliconflow_provider.outputs.row_errors import WholeError, read_whole, whole_of_batch, write_whole
+from siliconflow_provider.outputs import (
+    Output,
+    ResultRow,
+    ResultStore,
+    WholeError,
+    build_manifest,
+    read_whole,
+    report_batch,
+    whole_of_batch,
+    write_whole,
+)
 
 BatchOfPart = tuple[Round, Part, Batch]
 

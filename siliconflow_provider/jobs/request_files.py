@@ -6,7 +6,7 @@ import hashlib
 from functools import partial
 from pathlib import Path
 
-from siliconflow_provider.inputs.parts import FilePart, Part
+from siliconflow_provider.inputs import FilePart, Part
 from siliconflow_provider.job_directory import REQUESTS, Files, own_name, requests_name
 from siliconflow_provider.jobs.job import Round
 

@@ -9,15 +9,14 @@ from functools import cached_property
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.recovery import GIVE_UP_AFTER
-from siliconflow_provider.inputs.parts import Part
+from siliconflow_provider.inputs import Part
 from siliconflow_provider.job_directory import Files, JobFilesError
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.publication import EarlierResults
 from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance, absent_row, indexes_by_id
-from siliconflow_provider.outputs.answers import AnswerError
-from siliconflow_provider.outputs.result_store import ResultStore
+from siliconflow_provider.outputs import AnswerError, ResultStore
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ from typing import IO
 
 import msgspec
 
-from siliconflow_provider.inputs.parts import FilePart, Part, PartWriter, lines_at
+from siliconflow_provider.inputs import FilePart, Part, PartWriter, lines_at
 from siliconflow_provider.jsonl import blocks_of, pieces_of
-from siliconflow_provider.outputs.answers import ResultRow
-from siliconflow_provider.outputs.result_store import Validate
+from siliconflow_provider.outputs import ResultRow, Validate
 
 # Of rows whose answer a job has from another one.
 KEPT_ROUND = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pendulum
 
-from siliconflow_provider.batches.submission import Submission
+from siliconflow_provider.batches import Submission
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.job_batches import JobBatches
 

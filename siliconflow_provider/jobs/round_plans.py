@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from siliconflow_provider.api import clock
-from siliconflow_provider.inputs.parts import PartWriter, lines_at
+from siliconflow_provider.inputs import PartWriter, lines_at
 from siliconflow_provider.job_directory import Files, own_name, plan_name, requests_name
 from siliconflow_provider.jobs.job import Job, PlannedRound, Round
 from siliconflow_provider.jobs.request_files import RequestFiles

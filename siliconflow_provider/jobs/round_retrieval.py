@@ -15,14 +15,21 @@ from siliconflow_provider.api.errors import SiliconFlowError, UnreadableAnswerEr
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.recovery import is_retryable, retry_pauses
 from siliconflow_provider.api.service_texts import first_errors
-from siliconflow_provider.inputs.parts import Part, ids_of_part
+from siliconflow_provider.inputs import Part, ids_of_part
 from siliconflow_provider.job_directory import Files
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.request_files import RequestFiles
-from siliconflow_provider.outputs.answers import AnswerError, ResultRow
-from siliconflow_provider.outputs.completeness import problem_of
-from siliconflow_provider.outputs.result_files import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, fetched
-from siliconflow_provider.outputs.result_store import RESULTS_LOST, ResultStore
+from siliconflow_provider.outputs import (
+    DELIVERY_TIME,
+    FIRST_PAUSE,
+    RESULTS_LOST,
+    AnswerError,
+    ResultFiles,
+    ResultRow,
+    ResultStore,
+    fetched,
+    problem_of,
+)
 
 # In the row of each request of a batch: together with what says how much was cut, less than a row's error may have.
 MOST_BATCH_ERRORS = 1_000

@@ -15,11 +15,8 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import parse_completion_window
 from siliconflow_provider.api.errors import IncompleteListError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches.listing import RETENTION
-from siliconflow_provider.batches.records import FileRecords
-from siliconflow_provider.batches.submission import Submission
-from siliconflow_provider.batches.waiting import GRACE, deadline_of
-from siliconflow_provider.inputs.parts import Part
+from siliconflow_provider.batches import RETENTION, FileRecords, Submission
+from siliconflow_provider.inputs import Part
 from siliconflow_provider.job_directory import JOB, REQUESTS, RESULTS, ROWS, Files, JobFilesError, own_name
 from siliconflow_provider.jobs.job import Job, Kept, describe_changes
 from siliconflow_provider.jobs.job_batches import JobBatches
@@ -29,7 +26,8 @@ from siliconflow_provider.jobs.reuse import EarlierAnswers
 from siliconflow_provider.jobs.round_limits import RoundLimits
 from siliconflow_provider.jobs.round_plans import RoundPlans
 from siliconflow_provider.jobs.steps import Step, next_step
-from siliconflow_provider.outputs.result_store import ResultStore, Validate
+from siliconflow_provider.outputs import ResultStore, Validate
+from siliconflow_provider.waiting import GRACE, deadline_of
 
 log = logging.getLogger(__name__)
 

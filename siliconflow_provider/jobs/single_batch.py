@@ -15,20 +15,26 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServiceError, SiliconFlowError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.recovery import is_retryable, retry_pauses
-from siliconflow_provider.batches.metadata import AIRFLOW_KEY
-from siliconflow_provider.inputs.parts import Part, PartWriter
+from siliconflow_provider.batches import AIRFLOW_KEY
+from siliconflow_provider.inputs import Part, PartWriter
 from siliconflow_provider.job_directory import MANIFEST, REQUESTS, Files
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.publication import EarlierResults, publish_results
 from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance
 from siliconflow_provider.jsonl import lines_within
-from siliconflow_provider.outputs.answers import custom_id_of
-from siliconflow_provider.outputs.completeness import Contents, problem_of
-from siliconflow_provider.outputs.ownership import Output
-from siliconflow_provider.outputs.result_files import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, fetched
-from siliconflow_provider.outputs.result_store import ResultStore
-from siliconflow_provider.outputs.row_errors import RowErrors
+from siliconflow_provider.outputs import (
+    DELIVERY_TIME,
+    FIRST_PAUSE,
+    Contents,
+    Output,
+    ResultFiles,
+    ResultStore,
+    RowErrors,
+    custom_id_of,
+    fetched,
+    problem_of,
+)
 
 log = logging.getLogger(__name__)
 

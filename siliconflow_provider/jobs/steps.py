@@ -9,7 +9,7 @@ from typing import Literal
 import pendulum
 
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.inputs.parts import Part
+from siliconflow_provider.inputs import Part
 
 Action = Literal["submit", "wait", "collect", "new round", "finish"]
 

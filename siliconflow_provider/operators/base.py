@@ -15,7 +15,7 @@ from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from siliconflow_provider.batches.submission import Submission
+    from siliconflow_provider.batches import Submission
 
 
 class BatchOperator(BatchWaitingMixin, BaseOperator):
@@ -78,7 +78,7 @@ class BatchOperator(BatchWaitingMixin, BaseOperator):
 
         :param fields: of the batch, such as its file and its round
         """
-        from siliconflow_provider.batches.submission import Submission, digest
+        from siliconflow_provider.batches import Submission, digest
         from siliconflow_provider.operators.identity import (
             attempt_fields,
             identity_keys,

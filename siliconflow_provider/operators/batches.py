@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from siliconflow_provider.api.client import SiliconFlowClient
     from siliconflow_provider.api.models import Batch
-    from siliconflow_provider.batches.submission import Submission
-    from siliconflow_provider.batches.waiting import WaitEnd
+    from siliconflow_provider.batches import Submission
+    from siliconflow_provider.waiting import WaitEnd
 
 
 class CreateBatchOperator(BatchOperator):
@@ -69,8 +69,7 @@ class CreateBatchOperator(BatchOperator):
         return result
 
     def _submit(self, context: Context, client: SiliconFlowClient) -> Batch:
-        from siliconflow_provider.batches.creation import submit
-        from siliconflow_provider.batches.finder import UnsafeSubmitError
+        from siliconflow_provider.batches import UnsafeSubmitError, submit
         from siliconflow_provider.operators.state_store import records_of
 
         submission = self._submission(context)
@@ -81,7 +80,7 @@ class CreateBatchOperator(BatchOperator):
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> str:
         """Return the id of the completed batch, or raise what its end stands for."""
-        from siliconflow_provider.batches.waiting import describe_end
+        from siliconflow_provider.waiting import describe_end
 
         end = ends[0]
         older = self._older_batch(context, end.batch_id)
@@ -113,7 +112,7 @@ class CreateBatchOperator(BatchOperator):
     def _older_batch(self, context: Context, batch_id: str) -> Batch | None:
         """Look once more for the batch of an attempt that ran at the same time."""
         from siliconflow_provider.api.errors import SiliconFlowError
-        from siliconflow_provider.batches.creation import older_batch
+        from siliconflow_provider.batches import older_batch
         from siliconflow_provider.operators.state_store import records_of
 
         client = self.hook.get_conn()
@@ -126,7 +125,7 @@ class CreateBatchOperator(BatchOperator):
         return older
 
     def _submission(self, context: Context) -> Submission:
-        from siliconflow_provider.batches.content import content_of
+        from siliconflow_provider.batches import content_of
 
         if self._content is None:
             self._content = content_of(self.hook.get_conn(), self.input_file_id)
@@ -165,7 +164,7 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Cancel, and say what became of each batch."""
-        from siliconflow_provider.batches.cancellation import cancel
+        from siliconflow_provider.batches import cancel
 
         client = self.hook.get_conn()
         BatchesLink.persist(context, client.base_url)
@@ -197,8 +196,7 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
         :raises InvalidConnectionError: when they cannot be told from those of another Airflow
         """
         from siliconflow_provider.api.service_texts import first_names
-        from siliconflow_provider.batches.creation import running_batches_of_runs
-        from siliconflow_provider.batches.submission import digest
+        from siliconflow_provider.batches import digest, running_batches_of_runs
         from siliconflow_provider.operators.identity import run_parts
 
         runs = [digest(*run_parts(context, each)) for each in (self.hook.deployment, "")]
@@ -268,12 +266,9 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the two files and return their paths, the counts and the tokens."""
         from siliconflow_provider.job_directory import JobFilesError
-        from siliconflow_provider.jobs.single_batch import download_results
+        from siliconflow_provider.jobs import download_results
         from siliconflow_provider.operators.identity import attempt_fields, identity_label
-        from siliconflow_provider.storage.errors import temporary_disk
-        from siliconflow_provider.storage.object_storage import storage_path
-        from siliconflow_provider.storage.temporary import temporary_directory
-        from siliconflow_provider.storage.workspace import Workspace
+        from siliconflow_provider.storage import Workspace, storage_path, temporary_directory, temporary_disk
 
         client = self.hook.get_conn()
         BatchesLink.persist(context, client.base_url)

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.exceptions import OutputPathError
-from siliconflow_provider.inputs.request_builder import RequestBuilder
+from siliconflow_provider.inputs import RequestBuilder
 from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS
-from siliconflow_provider.jobs.job import fingerprint
-from siliconflow_provider.outputs.output_schema import RESPONSE_FORMAT, OutputSchema
-from siliconflow_provider.storage.object_storage import is_below, is_same, stamp_of, storage_path
+from siliconflow_provider.jobs import fingerprint
+from siliconflow_provider.outputs import RESPONSE_FORMAT, OutputSchema
+from siliconflow_provider.storage import is_below, is_same, stamp_of, storage_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from siliconflow_provider.api.client import SiliconFlowClient
     from siliconflow_provider.api.models import File
-    from siliconflow_provider.inputs.request_lines import RequestFileReport
+    from siliconflow_provider.inputs import RequestFileReport
 
 
 class UploadFileOperator(ConnectionMixin, BaseOperator):
@@ -40,10 +40,9 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Return the id of the file at the service."""
-        from siliconflow_provider.inputs.request_lines import check_request_file
+        from siliconflow_provider.inputs import check_request_file
         from siliconflow_provider.jsonl import lines_within
-        from siliconflow_provider.storage.errors import temporary_disk
-        from siliconflow_provider.storage.object_storage import open_for_reading, storage_path
+        from siliconflow_provider.storage import open_for_reading, storage_path, temporary_disk
 
         with temporary_disk(), TemporaryFile(prefix="siliconflow-") as checked:
             with open_for_reading(storage_path(self.file_path, "file_path"), "file_path") as source:
@@ -54,7 +53,7 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
             return self._upload_once(self.hook.get_conn(), checked, report)
 
     def _upload_once(self, client: SiliconFlowClient, checked: IO[bytes], report: RequestFileReport) -> str:
-        from siliconflow_provider.batches.content import file_name
+        from siliconflow_provider.batches import file_name
 
         name = file_name(report.sha256)
         found = self._uploaded(client, name, report.bytes)

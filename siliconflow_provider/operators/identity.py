@@ -23,7 +23,7 @@ def identity_keys(context: Context, deployment: str, submission_key: str | None)
 
     What was submitted before the connection got a `deployment` stays the task's: to name it buys nothing again.
     """
-    from siliconflow_provider.batches.submission import digest
+    from siliconflow_provider.batches import digest
 
     unnamed = digest(*identity_parts(context, "", submission_key)) if deployment else None
     return {"key": digest(*identity_parts(context, deployment, submission_key)), "unnamed_key": unnamed}

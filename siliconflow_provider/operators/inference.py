@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from siliconflow_provider.api.models import Batch
-    from siliconflow_provider.batches.waiting import WaitEnd
-    from siliconflow_provider.jobs.runner import Finished, JobRunner
+    from siliconflow_provider.jobs import Finished, JobRunner
+    from siliconflow_provider.waiting import WaitEnd
 
 
 class BatchInferenceOperator(BatchOperator):
@@ -112,12 +112,12 @@ class BatchInferenceOperator(BatchOperator):
         if self.input_path is None:
             return items_of(self.requests)
         from siliconflow_provider.jsonl import LONGEST_LINE, blocks_of
-        from siliconflow_provider.storage.object_storage import pieces_of, storage_path
+        from siliconflow_provider.storage import pieces_of, storage_path
 
         return blocks_of(pieces_of(storage_path(self.input_path, "input_path")), LONGEST_LINE)
 
     def _go_on(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
-        from siliconflow_provider.jobs.runner import Finished
+        from siliconflow_provider.jobs import Finished
 
         with self._attempt(context, ended) as runner:
             state = runner.advance(length_of(self.timeout), lambda: self._stop_if_killed(runner))
@@ -128,21 +128,17 @@ class BatchInferenceOperator(BatchOperator):
 
     @contextmanager
     def _attempt(self, context: Context, ended: Sequence[Batch]) -> Iterator[JobRunner]:
-        from siliconflow_provider.batches.finder import UnsafeSubmitError
+        from siliconflow_provider.batches import UnsafeSubmitError
         from siliconflow_provider.job_directory import JobFilesError
-        from siliconflow_provider.jobs.opening import load_or_create_job
-        from siliconflow_provider.jobs.runner import JobRunner, Settings
+        from siliconflow_provider.jobs import JobRunner, Settings, load_or_create_job
         from siliconflow_provider.operators.definition import (
             check_input,
             definition_of,
             request_builder_of,
             schema_of,
         )
-        from siliconflow_provider.outputs.ownership import OutputTakenError
-        from siliconflow_provider.storage.errors import temporary_disk
-        from siliconflow_provider.storage.object_storage import storage_path
-        from siliconflow_provider.storage.temporary import temporary_directory
-        from siliconflow_provider.storage.workspace import Workspace
+        from siliconflow_provider.outputs import OutputTakenError
+        from siliconflow_provider.storage import Workspace, storage_path, temporary_directory, temporary_disk
 
         client = self.hook.get_conn()
         schema = schema_of(self)
@@ -218,7 +214,7 @@ class BatchInferenceOperator(BatchOperator):
     def _cancel_overdue(self, batches: Sequence[Batch]) -> tuple[list[str], list[str]]:
         """Return the ids of what was cancelled, and why others were not: then a retry is worth it."""
         from siliconflow_provider.api.errors import SiliconFlowError
-        from siliconflow_provider.batches.cancellation import cancel_unless_over
+        from siliconflow_provider.batches import cancel_unless_over
 
         client, cancelled, failures = self.hook.get_conn(), [], []
         for each in batches:

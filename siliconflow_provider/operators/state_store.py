@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from siliconflow_provider.batches.listing import RETENTION
-from siliconflow_provider.batches.records import CreateRecord, MemoryRecords, Records
+from siliconflow_provider.batches import RETENTION, CreateRecord, MemoryRecords, Records
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

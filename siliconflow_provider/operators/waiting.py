@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from siliconflow_provider.api.client import SiliconFlowClient
     from siliconflow_provider.api.models import Batch
-    from siliconflow_provider.batches.waiting import WaitEnd
+    from siliconflow_provider.waiting import WaitEnd
 
 # The scheduler ends a deferral this much later than the trigger does, so it acts only when no triggerer lives.
 TRIGGER_GRACE = timedelta(minutes=10)
@@ -52,7 +52,7 @@ class BatchWaitingMixin(ConnectionMixin):
 
         :raises TaskDeferred: to wait in the triggerer; the task goes on in `execute_complete`
         """
-        from siliconflow_provider.batches.waiting import deadline_of
+        from siliconflow_provider.waiting import deadline_of
 
         deadline = deadline_of(batches, length_of(self.timeout), self.hook.get_conn().now())
         return self.wait_until(context, [each.id for each in batches], deadline)
@@ -110,7 +110,7 @@ class BatchWaitingMixin(ConnectionMixin):
 
         :raises BatchWaitError: when the report cannot be read
         """
-        from siliconflow_provider.batches.events import from_event
+        from siliconflow_provider.waiting import from_event
 
         try:
             ends = from_event(event)
@@ -139,7 +139,7 @@ class BatchWaitingMixin(ConnectionMixin):
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
         from siliconflow_provider.api import clock
-        from siliconflow_provider.batches.waiting import BatchWait, next_pause, poll, wait_ends
+        from siliconflow_provider.waiting import BatchWait, next_pause, poll, wait_ends
 
         client = self.hook.get_conn()
         waits = [BatchWait(each, deadline, self.poll_interval) for each in batch_ids]
@@ -167,7 +167,7 @@ class BatchWaitingMixin(ConnectionMixin):
     def _end_killed(self, client: SiliconFlowClient, batch_ids: Sequence[str]) -> None:
         """Cancel what a killed task waited for if that is asked for, and say what becomes of it."""
         from siliconflow_provider.api.errors import SiliconFlowError
-        from siliconflow_provider.batches.cancellation import cancel_unless_over
+        from siliconflow_provider.batches import cancel_unless_over
 
         if not self.cancel_on_kill:
             self.log.warning("killed: %s", describe_running(batch_ids, self.siliconflow_conn_id))
@@ -216,7 +216,7 @@ class BatchWaitingMixin(ConnectionMixin):
         if end.state != "timeout":
             return end
         from siliconflow_provider.api.errors import SiliconFlowError
-        from siliconflow_provider.batches.cancellation import cancel_unless_over
+        from siliconflow_provider.batches import cancel_unless_over
 
         try:
             batch = cancel_unless_over(self.hook.get_conn(), end.batch_id)

@@ -18,7 +18,7 @@ from siliconflow_provider.verdicts import describe_deadline, describe_running, r
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from siliconflow_provider.batches.waiting import BatchWait, WaitEnd
+    from siliconflow_provider.waiting import BatchWait, WaitEnd
 
 # A window reaches 14 days, and Airflow's default for sensors is 7.
 DEFAULT_TIMEOUT = timedelta(days=15)
@@ -59,7 +59,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Look once and defer, or poke as Airflow's sensors do."""
         from siliconflow_provider.api.limits import check_id
-        from siliconflow_provider.batches.events import to_event
+        from siliconflow_provider.waiting import to_event
 
         check_id("batch_id", self.batch_id)
         BatchesLink.persist(context, self.hook.get_conn().base_url)
@@ -84,7 +84,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         return False
 
     def _look(self) -> list[WaitEnd] | None:
-        from siliconflow_provider.batches.waiting import poll, wait_ends
+        from siliconflow_provider.waiting import poll, wait_ends
 
         client = self.hook.get_conn()
         poll([self._wait], client.get_batch, client.now)
@@ -96,7 +96,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> str:
         """Return the id of the completed batch, or raise what its end stands for."""
-        from siliconflow_provider.batches.waiting import describe_end
+        from siliconflow_provider.waiting import describe_end
 
         end = ends[0]
         if end.batch is not None and end.batch.is_terminal:
@@ -112,6 +112,6 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
 
     @cached_property
     def _wait(self) -> BatchWait:
-        from siliconflow_provider.batches.waiting import BatchWait
+        from siliconflow_provider.waiting import BatchWait
 
         return BatchWait(self.batch_id)

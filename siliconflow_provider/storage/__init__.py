@@ -1,0 +1,30 @@
+"""Files in object storage: read, staged on the local disk, and published whole.
+
+In: paths that a user gives. Out: a `Workspace`, the files of one job. Start reading at `workspace.py`.
+"""
+
+from __future__ import annotations
+
+from siliconflow_provider.storage.errors import temporary_disk
+from siliconflow_provider.storage.object_storage import (
+    is_below,
+    is_same,
+    open_for_reading,
+    pieces_of,
+    stamp_of,
+    storage_path,
+)
+from siliconflow_provider.storage.temporary import temporary_directory
+from siliconflow_provider.storage.workspace import Workspace
+
+__all__ = [
+    "Workspace",
+    "is_below",
+    "is_same",
+    "open_for_reading",
+    "pieces_of",
+    "stamp_of",
+    "storage_path",
+    "temporary_directory",
+    "temporary_disk",
+]

@@ -9,12 +9,10 @@ from typing import Any
 import pendulum
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from siliconflow_provider.batches.events import to_event
-from siliconflow_provider.batches.list_polling import Progress
-from siliconflow_provider.batches.waiting import BatchWait, WaitEnd, seconds_to_the_end, wait_ends
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.triggers.kill import Kill
 from siliconflow_provider.triggers.watcher import LONGEST_ANSWER_SECONDS, watching
+from siliconflow_provider.waiting import BatchWait, Progress, WaitEnd, seconds_to_the_end, to_event, wait_ends
 
 AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 # A clock that is set meanwhile is noticed within the hour.

@@ -11,7 +11,7 @@ from typing import Any
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import AnswerLostError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches.cancellation import cancel_unless_over
+from siliconflow_provider.batches import cancel_unless_over
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 from siliconflow_provider.triggers.confirmation import nothing_to_cancel
 from siliconflow_provider.triggers.threads import run_in_thread

@@ -28,10 +28,9 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
 )
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches.list_polling import due_batches, is_worth_a_page, read_item, still_listed
-from siliconflow_provider.batches.waiting import BatchWait
 from siliconflow_provider.triggers.shared_client import SharedClient
 from siliconflow_provider.triggers.threads import run_in_thread
+from siliconflow_provider.waiting import BatchWait, due_batches, is_worth_a_page, read_item, still_listed
 
 MOST_REQUESTS = 4
 # With four at a time, this is at most 40 requests a second, however fast the service answers.

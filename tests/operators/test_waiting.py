@@ -14,11 +14,11 @@ from siliconflow_provider.api import clock as provider_clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServerError
 from siliconflow_provider.batches.creation import SETTLING_SECONDS
-from siliconflow_provider.batches.events import to_event
-from siliconflow_provider.batches.waiting import WaitEnd
 from siliconflow_provider.emulator.server import Emulator
 from siliconflow_provider.exceptions import BatchCancelledError, BatchTimeoutError, BatchWaitError
 from siliconflow_provider.operators.batches import CreateBatchOperator
+from siliconflow_provider.waiting.batch_wait import WaitEnd
+from siliconflow_provider.waiting.events import to_event
 
 
 @pytest.fixture

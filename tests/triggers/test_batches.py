@@ -17,10 +17,10 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServerError
 from siliconflow_provider.api.session import Session
 from siliconflow_provider.batches.cancellation import cancel_unless_over
-from siliconflow_provider.batches.events import from_event
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 from siliconflow_provider.triggers import kill
 from siliconflow_provider.triggers.batches import AIRFLOW_CALLS_ON_KILL, BatchTrigger
+from siliconflow_provider.waiting.events import from_event
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from asgiref.sync import async_to_sync
 
 from siliconflow_provider.api import client as client_module
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.batches.events import from_event
-from siliconflow_provider.batches.waiting import BatchWait, WaitEnd
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
@@ -28,6 +26,8 @@ from siliconflow_provider.triggers import watcher
 from siliconflow_provider.triggers.batches import BatchTrigger
 from siliconflow_provider.triggers.connection import secrets_backends
 from siliconflow_provider.triggers.watcher import watching
+from siliconflow_provider.waiting.batch_wait import BatchWait, WaitEnd
+from siliconflow_provider.waiting.events import from_event
 
 LIST, SINGLE = "GET /batches", "GET /batches/{id}"
 

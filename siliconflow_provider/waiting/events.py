@@ -10,8 +10,8 @@ from typing import Any
 from siliconflow_provider.api.limits import MAXIMUM_METADATA_VALUE
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, first_errors
-from siliconflow_provider.batches.metadata import RESERVED_PREFIX
-from siliconflow_provider.batches.waiting import WaitEnd
+from siliconflow_provider.batches import RESERVED_PREFIX
+from siliconflow_provider.waiting.batch_wait import WaitEnd
 
 # Airflow keeps events in its database. What batches say of their errors has no bound, so theirs together get one.
 MOST_ERROR_CHARACTERS = 20_000

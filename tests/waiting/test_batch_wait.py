@@ -11,7 +11,7 @@ import pytest
 from siliconflow_provider.api import errors
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches.waiting import (
+from siliconflow_provider.waiting.batch_wait import (
     BatchWait,
     deadline_of,
     describe_end,

@@ -8,8 +8,8 @@ import pytest
 
 from siliconflow_provider.api import errors
 from siliconflow_provider.api.models import Batch, RequestCounts
-from siliconflow_provider.batches.list_polling import Progress, due_batches, is_worth_a_page, read_item, still_listed
-from siliconflow_provider.batches.waiting import BatchWait
+from siliconflow_provider.waiting.batch_wait import BatchWait
+from siliconflow_provider.waiting.list_polling import Progress, due_batches, is_worth_a_page, read_item, still_listed
 
 Make = Callable[..., Batch]
 At = Callable[[float], pendulum.DateTime]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pendulum
 
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches.waiting import COMING_ALONG, PROGRESS_LOG_INTERVAL, BatchWait
+from siliconflow_provider.waiting.batch_wait import COMING_ALONG, PROGRESS_LOG_INTERVAL, BatchWait
 
 SINGLE_REQUESTS = 2
 

@@ -8,8 +8,8 @@ import pendulum
 import pytest
 
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches.events import from_event, to_event
-from siliconflow_provider.batches.waiting import WaitEnd, describe_end
+from siliconflow_provider.waiting.batch_wait import WaitEnd, describe_end
+from siliconflow_provider.waiting.events import from_event, to_event
 
 Make = Callable[..., Batch]
 At = Callable[[float], pendulum.DateTime]
