@@ -52,8 +52,8 @@ def test_a_stalled_triggerer_that_wakes_up_cancels_nothing(deferred_run: DagRun)
     components.wait_until(lambda: has_lost_its_trigger(components, create), what, 20, deferred_run.describe)
     assert create.state == "deferred"
     assert_one_batch_was_enough(deferred_run)
-    # The first one may have seen the end too, before it was told to stop.
-    assert "is completed" in create.trigger_logs()[1]
+    # Either may have seen the end: the first one asks on until it is told to stop.
+    assert "is completed" in "".join(create.trigger_logs())
 
 
 def has_lost_its_trigger(components: Components, create: TaskInstance) -> bool:
