@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +34,7 @@ from siliconflow_provider.jobs.job_batches import may_be_of_job, runs_or_has_ans
 from siliconflow_provider.jobs.reuse import EarlierAnswers, keep_answers, write_rest
 from siliconflow_provider.jobs.runner import HandedOver, JobRunner, Settings
 from siliconflow_provider.outputs import Output, OutputTakenError, Validate
+from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -149,29 +150,43 @@ def _prepare(
         if job.kept is not None and job.kept.rows:
             names += [own_name(KEPT, directory), own_name(requests_name(1), directory)]
     Output(files, submission.label).claim(is_ours=False)
-    known = None if replaced is None else replaced.job
+    other = _publish(files, job, names, known=None if replaced is None else replaced.job)
+    if other is None:
+        log.info(
+            "prepared %s in %s: %s, from %s",
+            counted(job.requests, "request"), counted(len(job.first_round.parts), "part"), files.url(names[0]), name,
+        )  # fmt: skip
+        return job
+    changes = _changes(files, other, submission, definition)
+    if changes:
+        raise JobFilesError(describe_changes(files.url(JOB), changes))
+    log.warning("resuming the job that another attempt of this task prepared at the same time")
+    for each in names:
+        files.discard(each)
+    return other
+
+
+def _publish(files: Files, job: Job, names: Sequence[str], known: Job | None) -> Job | None:
+    """Publish a job and its files; return the job of another attempt instead if there is one.
+
+    :param known: the job that this one replaces
+    """
     other = _other_job(files, known)
-    if other is None:
-        for each in names:
-            files.publish(each)
-        other = _other_job(files, known)
-    if other is None:
-        # The job comes last: where it is, its requests are.
-        files.publish_json(JOB, job)
-        wait_for_list()
-        other = _other_job(files, job)
+    if other is not None:
+        return other
+    for each in names:
+        files.publish(each)
+    # Large files take minutes, in which another attempt can have prepared and submitted its job.
+    other = _other_job(files, known)
+    if other is not None:
+        return other
+    # The job comes last: where it is, its requests are.
+    files.publish_json(JOB, job)
+    wait_for_list()
+    other = _other_job(files, job)
     if other is None:
         files.restore(*names)
-    else:
-        changes = _changes(files, other, submission, definition)
-        if changes:
-            raise JobFilesError(describe_changes(files.url(JOB), changes))
-        log.warning("another attempt of this task has prepared the job at the same time: it is taken over")
-        for each in names:
-            files.discard(each)
-        return other
-    log.info("%d requests of %s, parts: %d, in %s", job.requests, name, len(job.first_round.parts), files.url(names[0]))
-    return job
+    return other
 
 
 def _recorded_for_others(files: Files, submission: Submission) -> list[str]:

@@ -360,3 +360,25 @@ def test_only_what_still_runs_of_the_job_before_is_warned_of(
     said = [each.getMessage() for each in caplog.records if "runs on and is billed" in each.getMessage()]
     assert [each.split()[1] for each in said] == ["batch_in_progress", "batch_cancelling"]
     assert "to cancel it: client.cancel_batch('batch_in_progress')" in said[0]
+
+
+def test_a_job_submitted_while_ours_was_published_is_resumed(
+    opened: Open, attempt: Callable[..., Any], client: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch, clock: Any
+) -> None:
+    """Large files take minutes to publish. A source can give other items each time that it is read."""
+    publish, others = Workspace.publish, []
+
+    def publish_slowly(self: Workspace, name: str) -> None:
+        monkeypatch.setattr(Workspace, "publish", publish)
+        runner = attempt(3)
+        runner.submit(runner.parts)
+        others.append(runner)
+        clock.advance(60)
+        publish(self, name)
+
+    monkeypatch.setattr(Workspace, "publish", publish_slowly)
+    job = opened(lambda: ("requests", ["What is 1 + 1?"], RequestBuilder(model="m")), definition={})
+    (batch,) = client.list_batches()
+    assert [each.id for each in others[0].batches.values()] == [batch.id]
+    assert job.requests == 3
+    assert [each.id for each in attempt(3).batches.values()] == [batch.id]
