@@ -156,7 +156,7 @@ class TestInputFile:
         assert (manifest["rows"], clock.now) == (3, started)
         assert f"could not read the requests of batch {batch.id} from its input file (GET /files/" in warnings(caplog)
 
-    @pytest.mark.parametrize("reference", [None, "https://example.com/elsewhere"])
+    @pytest.mark.parametrize("reference", [None, "f" * 100_000], ids=["none", "long"])
     def test_a_batch_that_names_no_usable_file_has_rows_too(
         self, over: Make, download: Download, rows: Any, caplog: Any, reference: str | None
     ) -> None:
