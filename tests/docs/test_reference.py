@@ -43,6 +43,14 @@ def first_cells(rows: list[list[str]]) -> list[str]:
     return [name for row in rows for name in names_in(row[0])]
 
 
+def own_arguments(operator: type[Any]) -> dict[str, Any]:
+    """Return the defaults of the arguments that this package adds to those of Airflow's operators."""
+    classes = [each for each in operator.__mro__ if each.__module__.startswith("siliconflow_provider.")]
+    constructors = [inspect.unwrap(vars(each)["__init__"]) for each in classes if "__init__" in vars(each)]
+    parameters = [each for constructor in constructors for each in inspect.signature(constructor).parameters.values()]
+    return {each.name: each.default for each in reversed(parameters) if each.kind is each.KEYWORD_ONLY}
+
+
 @pytest.mark.parametrize(
     "operator",
     [
@@ -55,8 +63,7 @@ def first_cells(rows: list[list[str]]) -> list[str]:
     ],
 )
 def test_arguments_and_defaults_are_the_operators(operator: type[Any]) -> None:
-    parameters = inspect.signature(inspect.unwrap(operator.__init__)).parameters.values()
-    own = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    own = own_arguments(operator)
     rows = OPERATORS.table(operator.__name__)
     documented = {names_in(name)[0]: default for name, default, _ in rows}
     assert set(documented) == set(own)
