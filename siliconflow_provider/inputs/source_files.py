@@ -1,0 +1,187 @@
+"""Input files, read as items by the format that their names say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import IO, Any
+
+import msgspec
+
+from siliconflow_provider.inputs.tables import check_columns, rows_of_batches
+from siliconflow_provider.jsonl import LONGEST_LINE, blocks_of, lines_of
+from siliconflow_provider.wording import counted
+
+Open = Callable[[], AbstractContextManager[IO[bytes]]]
+ROW_BATCH = 1_000
+DELIMITERS = ",;\t|"
+# How files of other formats begin.
+_SIGNATURES = (
+    (b"PAR1", "a Parquet file", ".parquet"),
+    (b"\x1f\x8b", "compressed by gzip", ".gz"),
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", None),
+    (b"Obj\x01", "an Avro file", None),
+    (b"ORC", "an ORC file", None),
+    (b"\xff\xfe", "text in UTF-16", None),
+    (b"\xfe\xff", "text in UTF-16", None),
+    (b"SQLite format 3\0", "an SQLite database", None),
+)
+_FORMATS = re.compile(r"\.(jsonl|ndjson|csv|tsv|parquet)(\.gz)?$", re.IGNORECASE)
+
+
+class InputFileError(ValueError):
+    """An input file that is not in the format that its name says, or cannot be read in it. Nothing was submitted."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}; nothing was submitted")
+
+
+def format_of(name: str) -> str:
+    """Return the format that a file's name says: `csv`, `parquet`, or `jsonl` for every other name."""
+    found = _FORMATS.search(name)
+    if found is None or found[1].lower() in ("jsonl", "ndjson"):
+        return "jsonl"
+    return {"tsv": "csv"}.get(found[1].lower(), found[1].lower())
+
+
+def items_of_file(name: str, pieces: Callable[[], Iterator[bytes]], open_file: Open) -> Iterator[Any]:
+    """Yield the items of a file: blocks of JSON lines as bytes, or rows as mappings.
+
+    :param name: of the file, for its format and for messages
+    :param pieces: yields the file's bytes, unpacked where its name ends in `.gz`
+    :param open_file: opens the file itself, for formats that are not read from their beginning
+    :raises InputFileError: when it has another format
+    """
+    form = format_of(name)
+    if form == "parquet":
+        return _rows_of_parquet(name, open_file)
+    checked = _checked(name, pieces(), form)
+    return _rows_of_csv(name, checked) if form == "csv" else _blocks_of_jsonl(name, checked)
+
+
+def _checked(name: str, pieces: Iterator[bytes], form: str) -> Iterator[bytes]:
+    """Yield the bytes of a text file.
+
+    :raises InputFileError: when they begin like those of another format
+    """
+    first = next(pieces, b"")
+    for signature, what, ending in _SIGNATURES:
+        if first.startswith(signature):
+            remedy = f"rename it to end in {ending}" if ending else f"convert it to {form}"
+            raise InputFileError(name, f"is {what}, not {form}: {remedy}")
+    yield first
+    yield from pieces
+
+
+def _blocks_of_jsonl(name: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    is_first = True
+    for block in blocks_of(pieces, LONGEST_LINE):
+        if is_first and block.strip():
+            _check_no_array(name, block)
+            is_first = False
+        yield block
+
+
+def _check_no_array(name: str, block: bytes) -> None:
+    """Raise InputFileError if a file is one JSON array; a line that is a list of messages is an item."""
+    start = block.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start.startswith(b"["):
+        return
+    line = lines_of(start)[0].strip()
+    try:
+        value = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = None
+    are_messages = (
+        isinstance(value, list) and value and all(isinstance(each, dict) and "role" in each for each in value)
+    )
+    if not are_messages:
+        raise InputFileError(
+            name, "is a JSON array, and JSON lines are wanted, one object a line: convert it, as by `jq -c '.[]'`"
+        )
+
+
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) and "role" in each for each in value)
+
+
+def _rows_of_csv(name: str, pieces: Iterator[bytes]) -> Iterator[dict[str, str | None]]:
+    """Yield the rows of a CSV file. All values stay texts; an empty cell is None."""
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
+    text = io.TextIOWrapper(io.BufferedReader(_Pieces(pieces)), encoding="utf-8-sig", newline="")
+    number = 1
+    try:
+        head = text.readline()
+        reader = csv.reader(_with_head(head, text), strict=True, delimiter=_delimiter_of(head))
+        header = next(reader, None)
+        if header is None:
+            return
+        check_columns(header, name)
+        for cells in reader:
+            number = reader.line_num
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise InputFileError(
+                    name,
+                    f"has {counted(len(cells), 'value')} on line {number:,}, and {counted(len(header), 'column')}: "
+                    "fix that line",
+                )
+            yield {column: cell or None for column, cell in zip(header, cells, strict=True)}
+    except UnicodeDecodeError as error:
+        raise InputFileError(name, f"is not UTF-8 after line {number:,} ({error.reason}): convert it") from None
+    except csv.Error as error:
+        raise InputFileError(name, f"is not CSV after line {number:,} ({error}): fix it") from None
+
+
+def _with_head(head: str, rest: Iterable[str]) -> Iterator[str]:
+    yield head
+    yield from rest
+
+
+def _delimiter_of(head: str) -> str:
+    """Return the delimiter of a CSV file: the one that its header has most often outside of quotes."""
+    unquoted = re.sub(r'"[^"]*"', "", head)
+    return max(DELIMITERS, key=unquoted.count)
+
+
+def _rows_of_parquet(name: str, open_file: Open) -> Iterator[dict[str, Any]]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise InputFileError(
+            name, "is read by pyarrow, which is not installed: pip install 'airflow-provider-siliconflow[arrow]'"
+        ) from None
+    with open_file() as file:
+        try:
+            table = parquet.ParquetFile(file)
+        except pyarrow.ArrowInvalid as error:
+            raise InputFileError(name, f"is not a Parquet file ({error}): give it the name of its format") from None
+        check_columns(table.schema_arrow.names, name)
+        yield from rows_of_batches(table.iter_batches(batch_size=ROW_BATCH))
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces of bytes as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._left = memoryview(piece)
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count

@@ -1,0 +1,78 @@
+"""JSON values in the text of an answer: behind reasoning, in code fences, and among prose. Nothing is repaired."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+END_OF_THINKING = "</think>"
+# A text of many opening braces would take its length squared to search.
+MOST_ATTEMPTS = 1_000
+_OPENING, _CLOSING = "{[", "}]"
+
+
+@dataclass(frozen=True)
+class FoundJson:
+    """A JSON value as it stands in a text.
+
+    :param text: exactly as the model wrote it, so that numbers keep their digits
+    """
+
+    text: str
+    value: Any
+
+
+def find_json(text: str) -> list[FoundJson]:
+    """Return the JSON values in a text: the text itself if it is one, else the objects and arrays in it.
+
+    Values inside of other values, and of text that only resembles JSON, do not count. Text up to a closing `</think>`
+    does not count either, unless nothing follows it.
+    """
+    whole = text.strip()
+    found = _read(whole)
+    if found is not None:
+        return [found]
+    answer = whole.rpartition(END_OF_THINKING)[2].strip()
+    found = _read(answer)
+    return [found] if found is not None else list(_values_in(answer))
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse)
+
+
+def _read(text: str) -> FoundJson | None:
+    try:
+        return FoundJson(text, _decoder.decode(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _values_in(text: str) -> Iterator[FoundJson]:
+    position, depth, attempts = 0, 0, 0
+    while position < len(text) and attempts < MOST_ATTEMPTS:
+        character = text[position]
+        if character in _CLOSING:
+            depth = max(depth - 1, 0)
+        elif character in _OPENING:
+            attempts += 1
+            try:
+                value, end = _decoder.raw_decode(text, position)
+            except json.JSONDecodeError as error:
+                if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
+                    # The answer was cut within this value: what it contains is only a piece of it.
+                    return
+                depth += 1
+            except (ValueError, RecursionError):
+                return
+            else:
+                if depth == 0:
+                    yield FoundJson(text[position:end], value)
+                position = end
+                continue
+        position += 1

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pyarrow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from siliconflow_provider.inputs.source_files import InputFileError, format_of, items_of_file
+from siliconflow_provider.inputs.tables import TableError
+
+ROWS = [{"id": "1", "q": "a"}, {"id": "2", "q": "b"}]
+
+
+def read(name: str, content: bytes, piece: int = 1 << 16) -> list[Any]:
+    def pieces() -> Iterator[bytes]:
+        yield from (content[start : start + piece] for start in range(0, len(content), piece))
+
+    return list(items_of_file(name, pieces, lambda: io.BytesIO(content)))
+
+
+def parquet_of(rows: list[dict[str, Any]], **options: Any) -> bytes:
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), file, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("a.jsonl", "jsonl"),
+        ("a.NDJSON.gz", "jsonl"),
+        ("a.csv", "csv"),
+        ("a.tsv.gz", "csv"),
+        ("a.CSV", "csv"),
+        ("s3://bucket/a.parquet", "parquet"),
+        ("a.json", "jsonl"),
+        ("a", "jsonl"),
+    ],
+)
+def test_a_name_says_the_format(name: str, form: str) -> None:
+    assert format_of(name) == form
+
+
+def test_json_lines_come_as_they_are() -> None:
+    content = b'{"q": "a"}\n{"q": "b"}\n'
+    assert b"".join(read("a.jsonl", content, 5)) == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"id,q\n1,a\n2,b\n",
+        b"id,q\r\n1,a\r\n2,b",
+        b"\xef\xbb\xbfid,q\n1,a\n2,b\n",
+        b"id;q\n1;a\n2;b\n",
+        b"id\tq\n1\ta\n2\tb\n",
+        b"id|q\n1|a\n2|b\n",
+        b'"id","q"\n"1","a"\n\n"2","b"\n',
+        b'"i""d;;;","q"\n1,a\n2,b\n'.replace(b'i""d;;;', b"id"),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 1 << 16])
+def test_csv_is_read_with_its_delimiter_and_its_quotes(content: bytes, piece: int) -> None:
+    assert read("a.csv", content, piece) == ROWS
+
+
+def test_csv_values_stay_texts_and_empty_cells_are_missing() -> None:
+    content = 'id,zip,big,text\n007,01234,12345678901234567890123,"a, ""b""\nand c"\n8,,1.10,é\n'.encode()
+    assert read("a.csv", content) == [
+        {"id": "007", "zip": "01234", "big": "12345678901234567890123", "text": 'a, "b"\nand c'},
+        {"id": "8", "zip": None, "big": "1.10", "text": "é"},
+    ]
+
+
+def test_a_csv_of_one_column_has_no_delimiter() -> None:
+    assert read("a.csv", b"q\none two\nthree\n") == [{"q": "one two"}, {"q": "three"}]
+
+
+def test_long_cells_are_read() -> None:
+    (row,) = read("a.csv", b"q\n" + b"x" * 1_000_000 + b"\n")
+    assert len(row["q"]) == 1_000_000
+
+
+@pytest.mark.parametrize("content", [b"", b"id,q\n", b"\xef\xbb\xbf"])
+def test_a_csv_without_rows_has_no_items(content: bytes) -> None:
+    assert read("a.csv", content) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"id,q\n1,a\n2,b,c\n", "has 3 values on line 3, and 2 columns: fix that line"),
+        (b"id,q\n1\n", "has 1 value on line 2, and 2 columns"),
+        (b'id,q\n1,"a\n', "is not CSV after line"),
+        (b"id,q\n1,caf\xe9\n", "is not UTF-8 after line"),
+        (b"id,id\n1,2\n", "has more than one column 'id'"),
+    ],
+)
+def test_a_csv_that_cannot_be_read_is_named(content: bytes, problem: str) -> None:
+    with pytest.raises((InputFileError, TableError), match=f"a.csv {problem}"):
+        read("a.csv", content)
+
+
+def test_parquet_is_read_by_row_groups() -> None:
+    rows = [{"id": number, "price": Decimal("1.10"), "tags": ["a"]} for number in range(2_500)]
+    assert read("a.parquet", parquet_of(rows, row_group_size=700)) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.parquet", b"id,q\n1,a\n", "is not a Parquet file"),
+        ("a.jsonl", parquet_of([{"q": "a"}]), r"is a Parquet file, not jsonl: rename it to end in \.parquet"),
+        ("a.csv", gzip.compress(b"id,q\n"), r"is compressed by gzip, not csv: rename it to end in \.gz"),
+        ("a.csv", b"PK\x03\x04...", "is a ZIP archive or an Excel workbook, not csv: convert it to csv"),
+        ("a.jsonl", '{"q": "a"}'.encode("utf-16"), "is text in UTF-16, not jsonl: convert it to jsonl"),
+        ("a.json", json.dumps(ROWS).encode(), "is a JSON array, and JSON lines are wanted, one object a line"),
+        ("a.json", json.dumps(ROWS, indent=2).encode(), "is a JSON array, and JSON lines are wanted"),
+        ("a.jsonl", b"\xef\xbb\xbf [\n", "is a JSON array"),
+        ("a.jsonl", b"[]\n", "is a JSON array"),
+    ],
+)
+def test_another_format_than_the_name_says_is_named(name: str, content: bytes, problem: str) -> None:
+    with pytest.raises(InputFileError, match=f"{name} {problem}"):
+        read(name, content)
+
+
+def test_lines_of_messages_are_no_array() -> None:
+    content = b'[{"role": "user", "content": "a"}]\n[{"role": "user", "content": "b"}]\n'
+    assert b"".join(read("a.jsonl", content)) == content
+
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=8)
+
+
+@given(st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=5), st.sampled_from([",", ";", "\t", "|"]))
+def test_every_quoted_csv_comes_back(cells: list[list[str]], delimiter: str) -> None:
+    lines = [["id", "q"], *cells]
+    quoted = "".join(delimiter.join('"' + cell.replace('"', '""') + '"' for cell in line) + "\n" for line in lines)
+    assert read("a.csv", quoted.encode(), 3) == [
+        dict(zip(("id", "q"), [c or None for c in line], strict=True)) for line in cells
+    ]

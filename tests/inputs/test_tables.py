@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import pandas
+import polars
+import pyarrow
+import pytest
+
+from siliconflow_provider.inputs.tables import TableError, is_table, rows_of_table
+
+ROWS = [{"id": 1, "q": "one"}, {"id": 2, "q": None}, {"id": 3, "q": "three"}]
+TABLE = pyarrow.Table.from_pylist(ROWS)
+
+
+class Stream:
+    """A table of somebody else's: it has the Arrow stream interface and nothing more."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return TABLE.__arrow_c_stream__(requested_schema)
+
+
+TABLES = [
+    pandas.DataFrame(ROWS),
+    pandas.DataFrame(ROWS, index=["a", "b", "c"]),
+    polars.DataFrame(ROWS),
+    TABLE,
+    TABLE.to_batches()[0],
+    TABLE.to_reader(),
+    duckdb.from_arrow(TABLE),
+    Stream(),
+]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{type(table).__module__}.{type(table).__name__}")
+def test_a_table_is_read_by_its_rows(table: Any) -> None:
+    assert is_table(table)
+    assert list(rows_of_table(table)) == ROWS
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ROWS,
+        pandas.Series(["a"]),
+        polars.Series(["a"]),
+        pyarrow.chunked_array([["a"]]),
+        "text",
+        (row for row in ROWS),
+        {"id": 1},
+        pandas.DataFrame,
+        7,
+        None,
+    ],
+)
+def test_other_values_are_no_tables(value: Any) -> None:
+    assert not is_table(value)
+
+
+def test_many_rows_are_read_some_at_a_time() -> None:
+    rows = [{"number": number} for number in range(2_500)]
+    for table in (pandas.DataFrame(rows), pyarrow.Table.from_pylist(rows)):
+        assert list(rows_of_table(table)) == rows
+
+
+def test_mixed_columns_of_pandas_are_kept() -> None:
+    rows = [{"value": 1}, {"value": "text"}, {"value": [1, 2]}]
+    assert list(rows_of_table(pandas.DataFrame(rows))) == rows
+
+
+def test_types_of_arrow_keep_their_values() -> None:
+    row = {"price": Decimal("1.10"), "day": datetime.date(2026, 1, 2), "tags": ["a", "b"], "deep": {"x": 1}}
+    assert list(rows_of_table(pyarrow.Table.from_pylist([row]))) == [row]
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        (polars.LazyFrame(ROWS), r"polars's LazyFrame is not computed yet: give \.collect\(\) of it"),
+        (pandas.DataFrame([[1, 2]], columns=["q", "q"]), "more than one column 'q': give each its own name"),
+        (pyarrow.table([[1], [2]], names=["q", "q"]), "more than one column 'q': give each its own name"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_cannot_be_read_by_rows_is_named(table: Any, problem: str) -> None:
+    assert is_table(table)
+    with pytest.raises(TableError, match=problem):
+        list(rows_of_table(table))
+
+
+def test_a_missing_pyarrow_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(TableError, match=r"pyarrow, which is not installed: pip install .*\[arrow\]"):
+        rows_of_table(Stream())
