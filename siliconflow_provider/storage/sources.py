@@ -1,0 +1,52 @@
+"""The files of an input: one, those of a directory, or those that a pattern matches."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from siliconflow_provider.storage.errors import MissingFileError, storage_errors
+
+# Besides data, Spark and others write such files, and so does this package.
+_HIDDEN = ("_", ".")
+
+
+def source_files(path: ObjectStoragePath, argument: str = "input_path") -> list[ObjectStoragePath]:
+    """Return the files that a path names, in the order of their names.
+
+    A path with `*` is a pattern, in which `**` matches directories too. Of a directory, the files at every depth are
+    taken, but for those below a name that begins with `_` or `.`.
+
+    :param argument: of the operator, for errors
+    :raises MissingFileError: when a directory or a pattern has no file
+    :raises StorageError: when it cannot be listed
+    """
+    with storage_errors("read", argument, path):
+        path.fs.invalidate_cache()
+        if "*" in path.path:
+            base = next(parent for parent in path.parents if "*" not in parent.path)
+            names = path.fs.glob(_only_stars(path.path))
+            names = [name for name in names if path.fs.isfile(name)]
+        elif path.fs.isdir(path.path):
+            base, names = path, path.fs.find(path.path)
+        else:
+            return [path]
+    found = sorted(filter(_is_visible, (_relative(name, base) for name in names)))
+    if not found:
+        raise MissingFileError(f"cannot read {argument} {path}: no file matches it; nothing was submitted")
+    return [base / name for name in found]
+
+
+def _only_stars(pattern: str) -> str:
+    """Return a pattern in which the other special characters stand for themselves: names of files may have them."""
+    return re.sub(r"[\[?]", lambda found: f"[{found[0]}]", pattern)
+
+
+def _relative(name: str, base: ObjectStoragePath) -> str:
+    return posixpath.relpath("/" + name.lstrip("/"), "/" + base.path.lstrip("/"))
+
+
+def _is_visible(name: str) -> bool:
+    return not any(part.startswith(_HIDDEN) for part in name.split("/"))

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from siliconflow_provider.storage.errors import MissingFileError
+from siliconflow_provider.storage.object_storage import storage_path
+from siliconflow_provider.storage.sources import source_files
+
+NAMES = [
+    "b.jsonl",
+    "a.jsonl",
+    "dt=2026-01-02/part-0.parquet",
+    "dt=2026-01-01/part-1.parquet",
+    "dt=2026-01-01/part-0.parquet",
+    "_SUCCESS",
+    ".a.jsonl.crc",
+    "_siliconflow/job.json",
+    "odd [1]?.jsonl",
+]
+
+
+@pytest.fixture(params=["local", "object storage"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, object_store: str) -> ObjectStoragePath:
+    """A directory with these files."""
+    base = storage_path(tmp_path / "in" if request.param == "local" else f"{object_store}/{tmp_path.name}/in")
+    for name in NAMES:
+        path = base / name
+        path.fs.makedirs(path.parent.path, exist_ok=True)
+        path.fs.pipe_file(path.path, b"x")
+    return base
+
+
+@pytest.fixture
+def found(folder: ObjectStoragePath) -> Callable[[str], list[str]]:
+    """Lists the files of a path below the directory, as names below it."""
+
+    def list_files(name: str) -> list[str]:
+        path = storage_path(f"{folder}/{name}" if name else str(folder))
+        files = source_files(path)
+        assert all(file.fs.isfile(file.path) for file in files)
+        return [str(file).removeprefix(str(folder)).lstrip("/") for file in files]
+
+    return list_files
+
+
+def test_a_file_is_itself(found: Callable[[str], list[str]]) -> None:
+    assert found("b.jsonl") == ["b.jsonl"]
+
+
+def test_a_missing_file_is_left_to_who_reads_it(folder: ObjectStoragePath) -> None:
+    path = folder / "no.jsonl"
+    assert source_files(path) == [path]
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_directory_has_the_visible_files_at_every_depth(folder: ObjectStoragePath, end: str) -> None:
+    files = source_files(storage_path(f"{folder}{end}"))
+    assert [str(file).rpartition("/in/")[2] for file in files] == [
+        "a.jsonl",
+        "b.jsonl",
+        "dt=2026-01-01/part-0.parquet",
+        "dt=2026-01-01/part-1.parquet",
+        "dt=2026-01-02/part-0.parquet",
+        "odd [1]?.jsonl",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.jsonl", ["a.jsonl", "b.jsonl", "odd [1]?.jsonl"]),
+        ("odd [1]?*", ["odd [1]?.jsonl"]),
+        ("dt=*/part-0.parquet", ["dt=2026-01-01/part-0.parquet", "dt=2026-01-02/part-0.parquet"]),
+        ("dt=2026-01-01/*", ["dt=2026-01-01/part-0.parquet", "dt=2026-01-01/part-1.parquet"]),
+        ("**/part-1.parquet", ["dt=2026-01-01/part-1.parquet"]),
+    ],
+)
+def test_a_pattern_has_the_files_that_it_matches(
+    found: Callable[[str], list[str]], pattern: str, names: list[str]
+) -> None:
+    assert found(pattern) == names
+
+
+def test_nothing_that_matches_is_an_error(folder: ObjectStoragePath, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for path in (folder / "*.csv", folder / "_siliconflow*", storage_path(tmp_path / "empty")):
+        with pytest.raises(
+            MissingFileError, match=r"cannot read input_path .*: no file matches it; nothing was submit"
+        ):
+            source_files(path)
