@@ -28,7 +28,7 @@ def plan_name(round_number: int) -> str:
     return f"{INTERNAL}/round-{round_number}.json"
 
 
-def own_name(name: str, directory: str) -> str:
+def job_file_name(name: str, directory: str) -> str:
     """Return where a job has a file of its own: jobs after the first one do not touch those of the job before."""
     return f"{INTERNAL}/{directory}/{PurePosixPath(name).name}" if directory else name
 
@@ -62,7 +62,7 @@ class UnreadableFileError(JobFilesError):
         )
 
 
-class Files(Protocol):
+class JobDirectory(Protocol):
     """The job's files, as `siliconflow_provider.storage.workspace.Workspace` has them."""
 
     def url(self, name: str) -> str: ...

@@ -25,7 +25,7 @@ T = TypeVar("T")
 _first, _last_but_one = itemgetter(0), itemgetter(-2)
 
 
-def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
+def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
     """Yield what is left of a file, some of it at a time."""
     while piece := file.read(READ_BYTES):
         yield piece
@@ -35,7 +35,7 @@ class LongLine(bytes):
     """The beginning of a line that was too long to be read, or nests too much, without its end."""
 
 
-def blocks_of(pieces: Iterable[bytes], longest: float = inf) -> Iterator[bytes]:
+def line_blocks(pieces: Iterable[bytes], longest: float = inf) -> Iterator[bytes]:
     """Yield the same bytes in blocks of whole lines; only the last block may lack its end of line.
 
     :param longest: of a line that has more bytes than this, or nests too much, only a `LongLine` is kept, as a block by
@@ -68,7 +68,7 @@ def _readable(block: bytes, longest: float) -> Iterable[bytes]:
     """Return a block, or its lines where one of them may nest too much."""
     if longest == inf or _brackets(block) <= MOST_BRACKETS:
         return [block]
-    lines = lines_of(block)
+    lines = split_lines(block)
     return [_long_line([line]) if _brackets(line) > MOST_BRACKETS else line for line in lines]
 
 
@@ -81,15 +81,15 @@ def _long_line(begun: Iterable[bytes]) -> LongLine:
     return LongLine(b"".join(begun)[:KEPT_BYTES].rstrip(b"\r\n"))
 
 
-def lines_of(block: bytes) -> list[bytes]:
+def split_lines(block: bytes) -> list[bytes]:
     """Return the lines of a block, with their ends."""
     return [block] if isinstance(block, LongLine) else io.BytesIO(block).readlines()
 
 
-def lines_within(file: IO[bytes]) -> Iterator[bytes]:
+def read_lines(file: IO[bytes]) -> Iterator[bytes]:
     """Yield the lines of a file that somebody else has written; of one that is too long, a `LongLine`."""
-    for block in blocks_of(pieces_of(file), LONGEST_LINE):
-        yield from lines_of(block)
+    for block in line_blocks(read_chunks(file), LONGEST_LINE):
+        yield from split_lines(block)
 
 
 def decode_lines(decoder: msgspec.json.Decoder[T], block: bytes) -> list[T] | None:
@@ -97,7 +97,7 @@ def decode_lines(decoder: msgspec.json.Decoder[T], block: bytes) -> list[T] | No
 
     :param decoder: of objects
     """
-    lines = lines_of(block)
+    lines = split_lines(block)
     try:
         # Between `}` and `{` an end of line ends a value, so as many values as lines are one a line.
         if {*map(_first, lines)} != {ord("{")} or {*map(_last_but_one, lines)} != {ord("}")} or block[-1:] != b"\n":

@@ -34,7 +34,7 @@ class Round(msgspec.Struct, frozen=True):
         return self.indexes[part.first : part.first + part.lines]
 
 
-class Kept(msgspec.Struct, frozen=True):
+class Inherited(msgspec.Struct, frozen=True):
     """What a job has from the one that it replaced.
 
     :param rows: how many of its requests were answered there
@@ -57,7 +57,7 @@ class Job(msgspec.Struct, frozen=True):
     :param definition: hashes of what the job was made by, by their name
     :param completion_window: of its batches; None in jobs of version 0.1.0
     :param directory: of its own files, below the directory of all jobs' files; empty for the first job
-    :param kept: None where there was no job before
+    :param inherited: None where there was no job before
     """
 
     key: str
@@ -68,7 +68,7 @@ class Job(msgspec.Struct, frozen=True):
     first_round: Round
     completion_window: str | None = None
     directory: str = ""
-    kept: Kept | None = None
+    inherited: Inherited | None = msgspec.field(default=None, name="kept")
     schema_version: Literal[1] = 1
 
     @property
@@ -79,9 +79,9 @@ class Job(msgspec.Struct, frozen=True):
     @property
     def all_requests(self) -> Round:
         """The job's requests as one round, also where round 1 sends only some of them."""
-        if self.kept is None or not self.kept.rows:
+        if self.inherited is None or not self.inherited.rows:
             return self.first_round
-        return Round(1, self.kept.parts, self.first_round.max_tries, self.first_round.planned_at)
+        return Round(1, self.inherited.parts, self.first_round.max_tries, self.first_round.planned_at)
 
     def changes(self, keys: Collection[str], definition: Mapping[str, str]) -> list[str]:
         """Return the names of what is defined otherwise than it was.

@@ -32,14 +32,14 @@ from siliconflow_provider.batches import (
     wait_for_list,
 )
 from siliconflow_provider.inputs import FilePart, Part
-from siliconflow_provider.jobs.job import Kept, Round
+from siliconflow_provider.jobs.job import Inherited, Round
 
 log = logging.getLogger(__name__)
 
 SUBMITTED_AT_ONCE = 4
 
 
-def may_be_of_job(item: Batch) -> bool:
+def may_belong_to_job(item: Batch) -> bool:
     """Whether a listed batch without metadata may be a job's: its file is named for its content."""
     return item.file_name is None or content_in_name(item.file_name) is not None
 
@@ -50,7 +50,7 @@ class JobBatches:
     :param submission: of any part; file, content and round are the part's
     :param records: where creates are written down
     :param ended: batches that are known to be over, also where the service's list still shows them running
-    :param kept: what the job has from the one that it replaced
+    :param inherited: what the job has from the one that it replaced
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class JobBatches:
         submission: Submission,
         records: Records,
         ended: Iterable[Batch] = (),
-        kept: Kept | None = None,
+        inherited: Inherited | None = None,
     ) -> None:
         self._client = client
         self._submission = submission
         self._records = records
-        self._kept = kept or Kept()
+        self._inherited = inherited or Inherited()
         self._ended = {each.id: each for each in ended}
-        self._finder = BatchFinder(client, submission, records, self._ended.values(), may_be_of_job, forgets=True)
+        self._finder = BatchFinder(client, submission, records, self._ended.values(), may_belong_to_job, forgets=True)
         self._seen = OwnBatches()
         self._found: dict[tuple[int, str], Batch] = {}
         self._others: list[Batch] = []
@@ -90,7 +90,7 @@ class JobBatches:
             log.warning("could not list all batches of this job: %s", self._seen.error)
         groups: dict[tuple[str | None, str], list[Batch]] = {}
         for batch in self._seen.batches:
-            if batch.id in self._kept.collected:
+            if batch.id in self._inherited.collected:
                 continue
             name = batch.metadata.get(AIRFLOW_ROUND), batch.metadata.get(AIRFLOW_INPUT, "")[:SHORTEST_DIGEST]
             # Who has waited for it may have seen less of its metadata than is known.
@@ -101,12 +101,12 @@ class JobBatches:
                 submission = self._submission_of(round_, part)
                 group = groups.pop((str(round_.number), submission.input_key[:SHORTEST_DIGEST]), [])
                 self._take_group(round_, part, submission, group)
-        rest = [batch for group in groups.values() for batch in group if batch.id not in self._kept.others]
+        rest = [batch for group in groups.values() for batch in group if batch.id not in self._inherited.others]
         counted = filter(self._submission.created_since_last_clear, rest)
-        self._others = [each for each in counted if runs_or_has_answered(each)]
+        self._others = [each for each in counted if may_be_billed(each)]
 
     def _take_group(self, round_: Round, part: Part, submission: Submission, group: list[Batch]) -> None:
-        own = self.of_part(round_, part)
+        own = self.batch_of_part(round_, part)
         # A list that lags must not hide what this attempt has created.
         if own is not None and all(batch.id != own.id for batch in group):
             group.append(own)
@@ -123,16 +123,16 @@ class JobBatches:
     @property
     def collected(self) -> list[str]:
         """Ids of the batches that are over, also of those that the job was given with its kept answers."""
-        return [*self._kept.collected, *(each.id for each in self._found.values() if each.is_terminal)]
+        return [*self._inherited.collected, *(each.id for each in self._found.values() if each.is_terminal)]
 
     @property
     def others(self) -> list[str]:
         """Ids of all other batches that the task is known to have."""
         shown = [each.id for each in (*self._found.values(), *self._seen.batches)]
         collected = set(self.collected)
-        return [each for each in dict.fromkeys([*shown, *self._kept.others]) if each not in collected]
+        return [each for each in dict.fromkeys([*shown, *self._inherited.others]) if each not in collected]
 
-    def find_running_elsewhere(self) -> list[Batch]:
+    def find_other_running_batches(self) -> list[Batch]:
         """Return those of the task that still run, or may, and are of no part of this job."""
         own = {each.id for each in self._found.values()}
         shown = {each.id: each for each in self._seen.batches}
@@ -178,7 +178,7 @@ class JobBatches:
             clock.sleep(pause)
             # Also for what is written down of these creates, which are bounded.
             self.find_and_cancel_duplicates(rounds)
-            parts = [each for each in parts if self.of_part(rounds[-1], each) is None]
+            parts = [each for each in parts if self.batch_of_part(rounds[-1], each) is None]
         wait_for_list()
 
     def _look_until_whole(
@@ -230,13 +230,13 @@ class JobBatches:
             return error
         return None
 
-    def of_part(self, round_: Round, part: Part) -> Batch | None:
+    def batch_of_part(self, round_: Round, part: Part) -> Batch | None:
         """Return the batch of a part, None when there is none."""
         return self._found.get((round_.number, part.sha256))
 
-    def of_round(self, round_: Round) -> dict[str, Batch]:
+    def batches_of_round(self, round_: Round) -> dict[str, Batch]:
         """Return the batches of a round by the SHA-256 of their part."""
-        found = {part.sha256: self.of_part(round_, part) for part in round_.parts}
+        found = {part.sha256: self.batch_of_part(round_, part) for part in round_.parts}
         return {sha256: batch for sha256, batch in found.items() if batch is not None}
 
     def refresh(self, round_: Round, part: Part) -> Batch:
@@ -255,7 +255,7 @@ class JobBatches:
         return replace(self._submission, content=part.sha256, round=round_.number)
 
 
-def runs_or_has_answered(batch: Batch) -> bool:
+def may_be_billed(batch: Batch) -> bool:
     """Whether a batch has cost something, or may."""
     if not batch.is_terminal:
         return True

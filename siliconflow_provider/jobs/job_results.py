@@ -8,10 +8,10 @@ from typing import IO, Any
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import KEPT, RESULTS, Files, own_name
+from siliconflow_provider.job_directory import KEPT, RESULTS, JobDirectory, job_file_name
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.job_batches import JobBatches
-from siliconflow_provider.jobs.publication import BatchOfPart, EarlierResults, publish_results, rows_in
+from siliconflow_provider.jobs.publication import BatchOfPart, EarlierResults, publish_results, read_rows
 from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
 from siliconflow_provider.jobs.retrieval import Retrieval
 from siliconflow_provider.outputs import ResultStore, RowErrors, Validate
@@ -29,7 +29,7 @@ class JobResults:
     def __init__(
         self,
         client: SiliconFlowClient,
-        files: Files,
+        files: JobDirectory,
         job: Job,
         requests: RequestFiles,
         batches: JobBatches,
@@ -42,7 +42,7 @@ class JobResults:
         self._batches = batches
         self._validate = validate
         self._rows: IO[bytes] | None = None
-        self._whole_errors: IO[bytes] | None = None
+        self._full_errors: IO[bytes] | None = None
         self.published = EarlierResults()
         self.collected: ResultStore | None = None
         self.is_any_lost = False
@@ -53,14 +53,14 @@ class JobResults:
 
     def close(self) -> None:
         """Close the local files, and remove them to make room."""
-        for name, file in (("collected", self._rows), ("collected-errors", self._whole_errors)):
+        for name, file in (("collected", self._rows), ("collected-errors", self._full_errors)):
             if file is not None:
                 file.close()
                 self._files.discard(name)
 
     def is_forgotten(self, round_: Round, part: Part) -> bool:
         """Whether the service knows no batch of a part any more whose results are published."""
-        return self._batches.of_part(round_, part) is None and self.published.has(round_, part)
+        return self._batches.batch_of_part(round_, part) is None and self.published.has(round_, part)
 
     def collect(self, rounds: Sequence[Round], *, is_cleared: bool) -> ResultStore:
         """Fetch the results of all batches that are over.
@@ -69,8 +69,8 @@ class JobResults:
         :raises SiliconFlowError: when those of some batches could not be fetched; the others' are published by then
         """
         self.close()
-        self._rows, self._whole_errors = self._files.create("collected"), self._files.create("collected-errors")
-        errors = RowErrors(self._whole_errors, self._client.without_secrets)
+        self._rows, self._full_errors = self._files.create("collected"), self._files.create("collected-errors")
+        errors = RowErrors(self._full_errors, self._client.without_secrets)
         results = ResultStore(self._job.requests, self._rows, self._validate, errors)
         self._add_kept(results)
         outcome = Retrieval(
@@ -111,7 +111,7 @@ class JobResults:
             (each, part, batch)
             for each in rounds
             for part in each.parts
-            if (batch := self._batches.of_part(each, part)) is not None
+            if (batch := self._batches.batch_of_part(each, part)) is not None
         ]
 
     def _add_kept(self, results: ResultStore) -> None:
@@ -119,9 +119,9 @@ class JobResults:
 
         :raises RequestsLostError: when they are gone
         """
-        name = own_name(KEPT, self._job.directory)
-        kept = 0 if self._job.kept is None else self._job.kept.rows
-        for row in rows_in(self._files, name) if kept else ():
+        name = job_file_name(KEPT, self._job.directory)
+        kept = 0 if self._job.inherited is None else self._job.inherited.rows
+        for row in read_rows(self._files, name) if kept else ():
             results.add_earlier_row(row, is_billed=False)
             kept -= 1
         if kept:

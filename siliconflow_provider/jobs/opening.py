@@ -28,12 +28,21 @@ from siliconflow_provider.batches import (
     wait_for_list,
 )
 from siliconflow_provider.inputs import Part, Prepared, RequestBuilder, prepare
-from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, ROWS, Files, JobFilesError, own_name, requests_name
-from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
-from siliconflow_provider.jobs.job_batches import may_be_of_job, runs_or_has_answered
-from siliconflow_provider.jobs.reuse import EarlierAnswers, keep_answers, write_rest
-from siliconflow_provider.jobs.runner import HandedOver, JobRunner, Settings
-from siliconflow_provider.outputs import Output, OutputTakenError, Validate
+from siliconflow_provider.job_directory import (
+    JOB,
+    KEPT,
+    REQUESTS,
+    ROWS,
+    JobDirectory,
+    JobFilesError,
+    job_file_name,
+    requests_name,
+)
+from siliconflow_provider.jobs.job import Inherited, Job, Round, describe_changes
+from siliconflow_provider.jobs.job_batches import may_be_billed, may_belong_to_job
+from siliconflow_provider.jobs.reuse import EarlierAnswers, reuse_answers, write_unanswered
+from siliconflow_provider.jobs.runner import Handover, JobRunner, Settings
+from siliconflow_provider.outputs import OutputConflictError, OutputDirectory, Validate
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
@@ -51,13 +60,13 @@ class _Replaced:
     job: Job
     changes: list[str]
     earlier: EarlierAnswers | None
-    left: HandedOver
+    left: Handover
     validate: Validate | None
 
 
 def load_or_create_job(
     client: SiliconFlowClient,
-    files: Files,
+    files: JobDirectory,
     submission: Submission,
     definition: Mapping[str, str],
     make: Callable[[], Source],
@@ -72,15 +81,15 @@ def load_or_create_job(
     :param definition: hashes of what the task asks for, by their name
     :param make: gives the source's name, its items and what is filled in; called for a new job only
     :param validate: what an answer has to pass to be kept
-    :raises OutputTakenError: when the directory is another's, or has a file for users that this task has not written
+    :raises OutputConflictError: when the directory is another's, or has a file for users that this task has not written
     :raises JobFilesError: when the files of a job that has batches are gone
     """
     job = files.read_json(JOB, Job)
     if job is not None:
         _check_owner(files, job, submission)
     # A new job claims the directory once its source is known to be good.
-    output = Output(files, submission.label)
-    (output.check if job is None else output.claim)(is_ours=job is not None)
+    output = OutputDirectory(files, submission.label)
+    (output.check_claim if job is None else output.claim)(is_ours=job is not None)
     job = _settled_job(files)
     if job is None:
         seen = _check_nothing_was_submitted(client, files, submission)
@@ -100,7 +109,7 @@ def load_or_create_job(
             return _prepare(files, submission, definition, make, replaced)
 
 
-def _settled_job(files: Files) -> Job | None:
+def _settled_job(files: JobDirectory) -> Job | None:
     """Return the job that is there, once no attempt at the same time can replace it any more."""
     job = files.read_json(JOB, Job)
     if job is None or is_settled(job.first_round.planned_at):
@@ -110,22 +119,22 @@ def _settled_job(files: Files) -> Job | None:
     return files.read_json(JOB, Job)
 
 
-def _changes(files: Files, job: Job, submission: Submission, definition: Mapping[str, str]) -> list[str]:
+def _changes(files: JobDirectory, job: Job, submission: Submission, definition: Mapping[str, str]) -> list[str]:
     """Return the names of what is asked for otherwise than in the job that is there."""
     _check_owner(files, job, submission)
     return job.changes(submission.keys, definition)
 
 
-def _check_owner(files: Files, job: Job, submission: Submission) -> None:
+def _check_owner(files: JobDirectory, job: Job, submission: Submission) -> None:
     if job.key not in submission.keys and job.task != submission.label:
-        raise OutputTakenError(
+        raise OutputConflictError(
             f"{files.url(JOB)} is the job of another task instance ({cut(job.task, LONGEST_ERROR)}): give each its own "
             "output_path, such as one with {{ run_id }}, and {{ ti.map_index }} where the task is mapped"
         )
 
 
 def _prepare(
-    files: Files,
+    files: JobDirectory,
     submission: Submission,
     definition: Mapping[str, str],
     make: Callable[[], Source],
@@ -135,7 +144,7 @@ def _prepare(
     name, items, builder = make()
     # The files of the job before stay until this one is written, and while another attempt goes on with it.
     directory = "" if replaced is None else uuid.uuid4().hex
-    requests_file, rows_file = own_name(REQUESTS, directory), own_name(ROWS, directory)
+    requests_file, rows_file = job_file_name(REQUESTS, directory), job_file_name(ROWS, directory)
     with files.create(requests_file) as requests, files.create(rows_file) as rows:
         prepared = prepare(items, builder, requests, rows, name=name)
     if seen is not None:
@@ -144,12 +153,12 @@ def _prepare(
     names = [requests_file, *([rows_file] if prepared.has_rows else [])]
     if replaced is None:
         others = _recorded_for_others(files, submission)
-        job = structs.replace(job, kept=Kept(others=others)) if others else job
+        job = structs.replace(job, inherited=Inherited(others=others)) if others else job
     else:
         job = _with_kept(files, job, submission, replaced)
-        if job.kept is not None and job.kept.rows:
-            names += [own_name(KEPT, directory), own_name(requests_name(1), directory)]
-    Output(files, submission.label).claim(is_ours=False)
+        if job.inherited is not None and job.inherited.rows:
+            names += [job_file_name(KEPT, directory), job_file_name(requests_name(1), directory)]
+    OutputDirectory(files, submission.label).claim(is_ours=False)
     other = _publish(files, job, names, known=None if replaced is None else replaced.job)
     if other is None:
         log.info(
@@ -166,7 +175,7 @@ def _prepare(
     return other
 
 
-def _publish(files: Files, job: Job, names: Sequence[str], known: Job | None) -> Job | None:
+def _publish(files: JobDirectory, job: Job, names: Sequence[str], known: Job | None) -> Job | None:
     """Publish a job and its files; return the job of another attempt instead if there is one.
 
     :param known: the job that this one replaces
@@ -189,7 +198,7 @@ def _publish(files: Files, job: Job, names: Sequence[str], known: Job | None) ->
     return other
 
 
-def _recorded_for_others(files: Files, submission: Submission) -> list[str]:
+def _recorded_for_others(files: JobDirectory, submission: Submission) -> list[str]:
     """Return ids of batches that the task has created in this directory with another `submission_key`."""
     records = FileRecords(files).read()
     return [
@@ -197,14 +206,14 @@ def _recorded_for_others(files: Files, submission: Submission) -> list[str]:
     ]
 
 
-def _with_kept(files: Files, job: Job, submission: Submission, replaced: _Replaced) -> Job:
+def _with_kept(files: JobDirectory, job: Job, submission: Submission, replaced: _Replaced) -> Job:
     """Return a job with the answers of the one that it replaces, which sends the rest."""
     count, given_up = 0, 0
     rests: list[array[int]] = []
-    parts, path = job.first_round.parts, files.fetch(own_name(REQUESTS, job.directory))
+    parts, path = job.first_round.parts, files.fetch(job_file_name(REQUESTS, job.directory))
     if replaced.earlier is not None and replaced.earlier.count and path is not None:
-        with files.create(own_name(KEPT, job.directory)) as rows:
-            count, rests = keep_answers(replaced.earlier, path, parts, rows, replaced.validate)
+        with files.create(job_file_name(KEPT, job.directory)) as rows:
+            count, rests = reuse_answers(replaced.earlier, path, parts, rows, replaced.validate)
         given_up = replaced.earlier.count - count
     log.info(
         "a new job, since %s changed: of %d requests, %d keep the answer of the job before and %d are sent; %d answers "
@@ -212,17 +221,17 @@ def _with_kept(files: Files, job: Job, submission: Submission, replaced: _Replac
         ", ".join(replaced.changes), job.requests, count, job.requests - count, given_up,
     )  # fmt: skip
     if not count or path is None:
-        return structs.replace(job, kept=replaced.left.kept)
+        return structs.replace(job, inherited=replaced.left.inherited)
 
     def runs(part: Part) -> bool:
         sent = replace(submission, content=part.sha256, round=1)
         return any(map(sent.matches, replaced.left.running))
 
-    with files.create(own_name(requests_name(1), job.directory)) as file:
-        sent, indexes = write_rest(path, parts, rests, file, runs)
+    with files.create(job_file_name(requests_name(1), job.directory)) as file:
+        sent, indexes = write_unanswered(path, parts, rests, file, runs)
     first_round = structs.replace(job.first_round, parts=sent, indexes=indexes)
-    kept = structs.replace(replaced.left.kept, rows=count, parts=parts)
-    return structs.replace(job, first_round=first_round, kept=kept)
+    inherited = structs.replace(replaced.left.inherited, rows=count, parts=parts)
+    return structs.replace(job, first_round=first_round, inherited=inherited)
 
 
 def _warn_of(running: list[Batch], changes: list[str]) -> None:
@@ -234,7 +243,7 @@ def _warn_of(running: list[Batch], changes: list[str]) -> None:
         )  # fmt: skip
 
 
-def _other_job(files: Files, known: Job | None) -> Job | None:
+def _other_job(files: JobDirectory, known: Job | None) -> Job | None:
     """Return the job that another attempt of this task has written meanwhile, if any has."""
     files.discard(JOB)
     there = files.read_json(JOB, Job)
@@ -262,9 +271,9 @@ def _log_continuation(job: Job) -> None:
     )  # fmt: skip
 
 
-def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submission: Submission) -> OwnBatches:
-    found = BatchFinder(client, submission, FileRecords(files), may_be_ours=may_be_of_job).find_and_record()
-    lost = [each.id for each in found.batches if runs_or_has_answered(each)]
+def _check_nothing_was_submitted(client: SiliconFlowClient, files: JobDirectory, submission: Submission) -> OwnBatches:
+    found = BatchFinder(client, submission, FileRecords(files), may_be_ours=may_belong_to_job).find_and_record()
+    lost = [each.id for each in found.batches if may_be_billed(each)]
     if lost:
         raise JobFilesError(
             f"{files.url(JOB)} is gone, but {len(lost):,} batches of this task instance run or have answered "

@@ -13,19 +13,27 @@ import msgspec
 
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import ERRORS, MANIFEST, RESULTS, ROWS, Files, UnreadableFileError, own_name
+from siliconflow_provider.job_directory import (
+    ERRORS,
+    MANIFEST,
+    RESULTS,
+    ROWS,
+    JobDirectory,
+    UnreadableFileError,
+    job_file_name,
+)
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.outputs import (
-    Output,
+    FullError,
+    OutputDirectory,
     ResultRow,
     ResultStore,
-    WholeError,
     build_manifest,
-    read_whole,
+    full_errors_of_batch,
+    read_full_errors,
     report_batch,
-    whole_of_batch,
-    write_whole,
+    write_full_errors,
 )
 
 BatchOfPart = tuple[Round, Part, Batch]
@@ -43,7 +51,7 @@ class EarlierResults:
     manifest: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, files: Files, job: Job) -> EarlierResults:
+    def read(cls, files: JobDirectory, job: Job) -> EarlierResults:
         """Read the manifest, unless it is another job's."""
         manifest = files.read_json(MANIFEST, dict)
         if manifest is None or manifest.get("job_id") != job.id:
@@ -61,7 +69,7 @@ class EarlierResults:
         ends = ((self.reports.get((each.number, part.sha256), {}), batch) for each, part, batch in batches)
         return all((report.get("id"), report.get("status")) == (batch.id, batch.final_status) for report, batch in ends)
 
-    def positions(self, files: Files, requests: int) -> bytearray:
+    def positions(self, files: JobDirectory, requests: int) -> bytearray:
         """Return which requests, by position, have a row that tells what became of them.
 
         :param requests: how many there are
@@ -72,13 +80,13 @@ class EarlierResults:
                 known[row.index] = row.status != "unfinished"
         return known
 
-    def rows(self, files: Files) -> Iterator[ResultRow]:
+    def rows(self, files: JobDirectory) -> Iterator[ResultRow]:
         """Yield the rows of the results, unless those are another job's."""
         if self.reports:
-            yield from rows_in(files, RESULTS)
+            yield from read_rows(files, RESULTS)
 
 
-def rows_in(files: Files, name: str) -> Iterator[ResultRow]:
+def read_rows(files: JobDirectory, name: str) -> Iterator[ResultRow]:
     """Yield the rows of a file of them; none where there is no such file.
 
     :raises UnreadableFileError: when it has other lines
@@ -90,7 +98,7 @@ def rows_in(files: Files, name: str) -> Iterator[ResultRow]:
 
 
 def publish_results(
-    files: Files,
+    files: JobDirectory,
     job: Job,
     answers: ResultStore,
     batches: Sequence[BatchOfPart],
@@ -104,22 +112,22 @@ def publish_results(
 
     :param batches: that the service shows, each with its round and part
     :param landed: what was written before: the manifest keeps the batches that the service has forgotten
-    :raises OutputTakenError: when there is a file of another one under these names
+    :raises OutputConflictError: when there is a file of another one under these names
     :raises RequestsLostError: when the rows that the requests were made of are gone
     """
-    output = Output(files, job.task)
-    inputs = _inputs(files, own_name(ROWS, job.directory)) if job.has_rows else None
+    output = OutputDirectory(files, job.task)
+    inputs = _inputs(files, job_file_name(ROWS, job.directory)) if job.has_rows else None
     with output.writing(RESULTS) as results:
         answers.write(results, inputs)
         published = files.read_json(MANIFEST, dict) or {}
-        output.keep_replaced(published.get("job_id"), job.id)
+        output.archive_replaced_files(published.get("job_id"), job.id)
     manifest = _manifest(files, job, answers, batches, landed, complete=complete)
     output.write_manifest(manifest)
     return manifest
 
 
 def _manifest(
-    files: Files,
+    files: JobDirectory,
     job: Job,
     answers: ResultStore,
     batches: Sequence[BatchOfPart],
@@ -130,7 +138,7 @@ def _manifest(
     shown = {(each.number, part.sha256) for each, part, _ in batches}
     forgotten = [report for name, report in landed.reports.items() if name not in shown]
     paths = {"results": files.url(RESULTS), "manifest": files.url(MANIFEST)}
-    errors = own_name(ERRORS, job.directory)
+    errors = job_file_name(ERRORS, job.directory)
     if _write_errors(files, errors, answers, batches, {report["id"] for report in forgotten}):
         files.publish(errors)
         paths["errors"] = files.url(errors)
@@ -139,13 +147,13 @@ def _manifest(
         answers,
         [*forgotten, *(report_batch(batch, each.number, part.sha256) for each, part, batch in batches)],
         paths=paths,
-        kept=0 if job.kept is None else job.kept.rows,
+        kept=0 if job.inherited is None else job.inherited.rows,
         complete=complete,
     )
 
 
 def _write_errors(
-    files: Files, name: str, answers: ResultStore, batches: Sequence[BatchOfPart], forgotten: Collection[str]
+    files: JobDirectory, name: str, answers: ResultStore, batches: Sequence[BatchOfPart], forgotten: Collection[str]
 ) -> int:
     """Write what is cut in the rows and the manifest, whole, and return how many errors that are.
 
@@ -153,12 +161,12 @@ def _write_errors(
     """
     landed = files.fetch(name)
     with files.create(f"{name}.new") as new:
-        count = write_whole(
+        count = write_full_errors(
             new,
             chain(
-                chain.from_iterable(whole_of_batch(batch, round_.number) for round_, _, batch in batches),
+                chain.from_iterable(full_errors_of_batch(batch, round_.number) for round_, _, batch in batches),
                 (each for each in _whole_in(landed) if each.index is None and each.batch_id in forgotten),
-                answers.whole_errors(_whole_in(landed)),
+                answers.full_errors(_whole_in(landed)),
             ),
         )
         if count:
@@ -169,11 +177,11 @@ def _write_errors(
     return count
 
 
-def _whole_in(path: Path | None) -> Iterator[WholeError]:
-    return iter(()) if path is None else read_whole(path)
+def _whole_in(path: Path | None) -> Iterator[FullError]:
+    return iter(()) if path is None else read_full_errors(path)
 
 
-def _inputs(files: Files, name: str) -> Iterator[bytes]:
+def _inputs(files: JobDirectory, name: str) -> Iterator[bytes]:
     """Yield the rows that the requests were made of.
 
     :raises RequestsLostError: where they end too early

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from siliconflow_provider.inputs import FilePart, Part
-from siliconflow_provider.job_directory import REQUESTS, Files, own_name, requests_name
+from siliconflow_provider.job_directory import REQUESTS, JobDirectory, job_file_name, requests_name
 from siliconflow_provider.jobs.job import Round
 
 
@@ -21,7 +21,7 @@ class RequestFiles:
     :param directory: of the job's own files
     """
 
-    def __init__(self, files: Files, directory: str = "") -> None:
+    def __init__(self, files: JobDirectory, directory: str = "") -> None:
         self._files = files
         self._directory = directory
         self._checked: set[str] = set()
@@ -31,7 +31,7 @@ class RequestFiles:
 
         :raises RequestsLostError: when it is gone or was changed
         """
-        name = own_name(REQUESTS if sends_all(round_) else requests_name(round_.number), self._directory)
+        name = job_file_name(REQUESTS if sends_all_requests(round_) else requests_name(round_.number), self._directory)
         path = self._files.fetch(name)
         if path is None:
             raise RequestsLostError(
@@ -53,7 +53,7 @@ class RequestFiles:
         self._checked.clear()
 
 
-def sends_all(round_: Round) -> bool:
+def sends_all_requests(round_: Round) -> bool:
     """Whether a round's requests are all of the job's."""
     return round_.number == 1 and not round_.indexes
 

@@ -10,12 +10,12 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.recovery import GIVE_UP_AFTER
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import Files, JobFilesError
+from siliconflow_provider.job_directory import JobDirectory, JobFilesError
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.publication import EarlierResults
 from siliconflow_provider.jobs.request_files import RequestFiles
-from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance, absent_row, indexes_by_id
+from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance, indexes_by_id, row_without_answer
 from siliconflow_provider.outputs import AnswerError, ResultStore
 
 
@@ -41,7 +41,7 @@ class Retrieval:
     """
 
     client: SiliconFlowClient
-    files: Files
+    files: JobDirectory
     requests: RequestFiles
     requests_count: int
     batches: JobBatches
@@ -87,14 +87,14 @@ class Retrieval:
 
     def _assume_not_fetched(self, answers: ResultStore, round_: Round, part: Part) -> None:
         """Say of the requests of a part that its answers could not be fetched, unless they have landed before."""
-        batch, landed = self.batches.of_part(round_, part), self._landed_of_part(round_, part)
+        batch, landed = self.batches.batch_of_part(round_, part), self._landed_of_part(round_, part)
         for custom_id, index in indexes_by_id(self.requests, round_, part).items():
             if landed is None or not landed[index]:
-                answers.set_outcome(index, absent_row(custom_id, *_NOT_FETCHED, round_, batch))
+                answers.set_outcome(index, row_without_answer(custom_id, *_NOT_FETCHED, round_, batch))
 
     def _assume_rest(self, answers: ResultStore, round_: Round, part: Part, *, is_newest: bool) -> None:
         """Say what became of the requests of a part that has no batch which is over."""
-        batch = self.batches.of_part(round_, part)
+        batch = self.batches.batch_of_part(round_, part)
         if batch is not None and batch.is_terminal:
             return
         is_lost = batch is None and (not is_newest or self._is_forgotten(round_, part))
@@ -107,11 +107,11 @@ class Retrieval:
                     f"were written ({custom_id!r} and others): clear the task to submit what has no answer"
                 )
             status, error = _LOST if is_lost else _NOT_OVER if batch is not None else _NOT_SENT
-            answers.set_outcome(index, absent_row(custom_id, status, error, round_, batch))
+            answers.set_outcome(index, row_without_answer(custom_id, status, error, round_, batch))
 
     def _is_forgotten(self, round_: Round, part: Part) -> bool:
         """Whether results have landed for a part of which the service knows nothing any more."""
-        return self.batches.of_part(round_, part) is None and self.landed.has(round_, part)
+        return self.batches.batch_of_part(round_, part) is None and self.landed.has(round_, part)
 
 
 _NOT_OVER = "unfinished", AnswerError("unfinished", "its batch was not over when the job's time was")

@@ -13,7 +13,7 @@ from typing import IO
 import msgspec
 
 from siliconflow_provider.inputs import FilePart, Part, PartWriter, lines_at
-from siliconflow_provider.jsonl import blocks_of, pieces_of
+from siliconflow_provider.jsonl import line_blocks, read_chunks
 from siliconflow_provider.outputs import ResultRow, Validate
 
 # Of rows whose answer a job has from another one.
@@ -107,7 +107,7 @@ def _digest(request: _Request) -> bytes:
     return hashlib.sha256(request.body).digest()
 
 
-def keep_answers(
+def reuse_answers(
     earlier: EarlierAnswers, requests: Path, parts: list[Part], kept: IO[bytes], validate: Validate | None
 ) -> tuple[int, list[array[int]]]:
     """Write the row of each request that is answered already; return how many, and the positions of each part's rest.
@@ -139,7 +139,7 @@ def _is_good(row: ResultRow, validate: Validate | None) -> bool:
     return row.status == "succeeded"
 
 
-def write_rest(
+def write_unanswered(
     requests: Path,
     parts: list[Part],
     rests: list[array[int]],
@@ -155,7 +155,7 @@ def write_rest(
     is_whole = [len(rest) == part.lines and stays(part) for part, rest in zip(parts, rests, strict=True)]
     for part in compress(parts, is_whole):
         with FilePart(requests, part) as content:
-            for block in blocks_of(pieces_of(content)):
+            for block in line_blocks(read_chunks(content)):
                 writer.write(block, block.count(b"\n"))
         writer.cut()
     others = [rest for rest, whole in zip(rests, is_whole, strict=True) if not whole]

@@ -40,13 +40,13 @@ class RoundLimits:
         moments = (
             batch.timing.created_at
             for each in self.rounds
-            for batch in self.batches.of_round(each).values()
+            for batch in self.batches.batches_of_round(each).values()
             if each in counted or not batch.is_terminal
         )
         return min(filter(None, moments), default=None)
 
     def _is_cleared_since(self, round_: Round) -> bool:
-        ends = [each.timing.ended_at for each in self.batches.of_round(round_).values()]
+        ends = [each.timing.ended_at for each in self.batches.batches_of_round(round_).values()]
         planned_at = pendulum.from_timestamp(round_.planned_at)
         ended_at = None if None in ends else max(filter(None, ends), default=planned_at)
         is_cleared = self.submission.is_cleared_since(round_.max_tries, planned_at)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.inputs import PartWriter, lines_at
-from siliconflow_provider.job_directory import Files, own_name, plan_name, requests_name
+from siliconflow_provider.job_directory import JobDirectory, job_file_name, plan_name, requests_name
 from siliconflow_provider.jobs.job import Job, PlannedRound, Round
 from siliconflow_provider.jobs.request_files import RequestFiles
 
@@ -17,7 +17,7 @@ class RoundPlans:
     :param requests: gives the file of all requests
     """
 
-    def __init__(self, files: Files, job: Job, requests: RequestFiles) -> None:
+    def __init__(self, files: JobDirectory, job: Job, requests: RequestFiles) -> None:
         self._files = files
         self._job = job
         self._requests = requests
@@ -29,7 +29,7 @@ class RoundPlans:
             yield planned
             planned = self._read(planned.number + 1)
 
-    def look_for(self, number: int) -> Round | None:
+    def find_planned(self, number: int) -> Round | None:
         """Return a round that another attempt may have planned since this one began."""
         self._files.discard(self._own(plan_name(number)))
         return self._read(number)
@@ -53,4 +53,4 @@ class RoundPlans:
         return planned.round if planned is not None and planned.job_id == self._job.id else None
 
     def _own(self, name: str) -> str:
-        return own_name(name, self._job.directory)
+        return job_file_name(name, self._job.directory)

@@ -16,7 +16,7 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.recovery import is_retryable, retry_pauses
 from siliconflow_provider.api.service_texts import first_errors
 from siliconflow_provider.inputs import Part, ids_of_part
-from siliconflow_provider.job_directory import Files
+from siliconflow_provider.job_directory import JobDirectory
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.outputs import (
@@ -27,8 +27,8 @@ from siliconflow_provider.outputs import (
     ResultFiles,
     ResultRow,
     ResultStore,
-    fetched,
-    problem_of,
+    delivery_problem,
+    download_result_files,
 )
 
 # In the row of each request of a batch: together with what says how much was cut, less than a row's error may have.
@@ -37,10 +37,10 @@ MOST_BATCH_ERRORS = 1_000
 log = logging.getLogger(__name__)
 
 
-class BatchOfParts(Protocol):
+class PartBatches(Protocol):
     """The batches of a round's parts, as `JobBatches` has them."""
 
-    def of_part(self, round_: Round, part: Part) -> Batch | None: ...
+    def batch_of_part(self, round_: Round, part: Part) -> Batch | None: ...
     def refresh(self, round_: Round, part: Part) -> Batch: ...
 
 
@@ -49,15 +49,15 @@ class Tolerance:
     """How results are treated that are incomplete or lost.
 
     :param give_up_after: how long calls that fail are repeated
-    :param takes_incomplete: whether incomplete results are taken in the end; else they are an error
-    :param takes_lost: whether requests get a row of status `missing` when their results are gone; else
+    :param accepts_incomplete: whether incomplete results are taken in the end; else they are an error
+    :param accepts_lost: whether requests get a row of status `missing` when their results are gone; else
         that is an error
     :param remedy: the end of that error's message
     """
 
     give_up_after: timedelta
-    takes_incomplete: bool
-    takes_lost: bool
+    accepts_incomplete: bool
+    accepts_lost: bool
     remedy: str
 
 
@@ -84,9 +84,9 @@ class RoundRetrieval:
     """
 
     client: SiliconFlowClient
-    files: Files
+    files: JobDirectory
     requests: RequestFiles
-    batches: BatchOfParts
+    batches: PartBatches
     answers: ResultStore
     round_: Round
     later: Sequence[Round]
@@ -126,27 +126,27 @@ class RoundRetrieval:
         return all(self._sent_later[index] or (landed is not None and landed[index]) for index in indexes)
 
     def _is_over(self, part: Part) -> bool:
-        batch = self.batches.of_part(self.round_, part)
+        batch = self.batches.batch_of_part(self.round_, part)
         return batch is not None and batch.is_terminal
 
     def _try_part(self, part: Part, patience: Patience) -> SiliconFlowError | None:
         """Fetch a part; return why that is to be tried again, or None: it is fetched, or has failed for good."""
         try:
             batch = self.batches.refresh(self.round_, part)
-            with fetched(self.client, batch, self.files.create) as results:
+            with download_result_files(self.client, batch, self.files.create) as results:
                 return self._take_or_wait(part, results, patience)
         except SiliconFlowError as error:
             return self._failed(part, error, may_wait=patience.with_errors and is_retryable(error))
 
     def _take_or_wait(self, part: Part, results: ResultFiles, patience: Patience) -> SiliconFlowError | None:
         indexes = indexes_by_id(self.requests, self.round_, part)
-        problem = problem_of(results.batch, results.contents, indexes)
+        problem = delivery_problem(results.batch, results.contents, indexes)
         absent = [index for custom_id, index in indexes.items() if custom_id not in results.contents.ids]
         is_settled = self._is_settled(part, absent)
         if results.gone is not None:
             if patience.with_errors and not is_settled:
                 return results.gone
-            if not (is_settled or self.tolerance.takes_lost):
+            if not (is_settled or self.tolerance.accepts_lost):
                 return self._failed(part, results.gone, may_wait=False)
             log.warning("results of batch %s are lost: %s", results.batch.id, results.gone)
             self._take(results, indexes, "the service does not find the results of the batch any more")
@@ -156,7 +156,7 @@ class RoundRetrieval:
             return None
         if patience.with_delivery and not is_settled:
             return UnreadableAnswerError(problem.message)
-        if problem.is_error and not (is_settled or self.tolerance.takes_incomplete):
+        if problem.is_error and not (is_settled or self.tolerance.accepts_incomplete):
             return self._failed(
                 part, UnreadableAnswerError(f"{problem.message}: {self.tolerance.remedy}"), may_wait=False
             )
@@ -182,7 +182,7 @@ class RoundRetrieval:
         status, error = ("missing", AnswerError(RESULTS_LOST, lost)) if lost is not None else _without_line(batch)
         for custom_id, index in indexes.items():
             if not self.answers.is_mentioned(index):
-                self.answers.set_outcome(index, absent_row(custom_id, status, error, self.round_, batch))
+                self.answers.set_outcome(index, row_without_answer(custom_id, status, error, self.round_, batch))
 
 
 def indexes_by_id(requests: RequestFiles, round_: Round, part: Part) -> dict[str, int]:
@@ -190,7 +190,9 @@ def indexes_by_id(requests: RequestFiles, round_: Round, part: Part) -> dict[str
     return dict(zip(ids_of_part(requests.path(round_), part), round_.indexes_of(part), strict=True))
 
 
-def absent_row(custom_id: str, status: str, error: AnswerError, round_: Round, batch: Batch | None) -> ResultRow:
+def row_without_answer(
+    custom_id: str, status: str, error: AnswerError, round_: Round, batch: Batch | None
+) -> ResultRow:
     """Return the row of a request that no result file mentions."""
     batch_id = None if batch is None else batch.id
     return ResultRow(custom_id=custom_id, status=status, error=error, batch_id=batch_id, round=round_.number)

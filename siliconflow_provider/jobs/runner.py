@@ -17,8 +17,8 @@ from siliconflow_provider.api.errors import IncompleteListError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import RETENTION, FileRecords, Submission
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import JOB, REQUESTS, RESULTS, ROWS, Files, JobFilesError, own_name
-from siliconflow_provider.jobs.job import Job, Kept, describe_changes
+from siliconflow_provider.job_directory import JOB, REQUESTS, RESULTS, ROWS, JobDirectory, JobFilesError, job_file_name
+from siliconflow_provider.jobs.job import Inherited, Job, describe_changes
 from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.job_results import JobResults
 from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
@@ -49,13 +49,13 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class HandedOver:
+class Handover:
     """What a job leaves to the one that replaces it.
 
     :param running: batches of the task that are not over
     """
 
-    kept: Kept
+    inherited: Inherited
     running: list[Batch]
 
 
@@ -90,7 +90,7 @@ class JobRunner:
     """
 
     def __init__(
-        self, client: SiliconFlowClient, files: Files, job: Job, settings: Settings, ended: Iterable[Batch] = ()
+        self, client: SiliconFlowClient, files: JobDirectory, job: Job, settings: Settings, ended: Iterable[Batch] = ()
     ) -> None:
         self._client = client
         self._files = files
@@ -102,14 +102,14 @@ class JobRunner:
         self._submission = replace(settings.submission, key=job.key, completion_window=window)
         self._plans = RoundPlans(files, job, self._requests)
         self.rounds = [job.first_round]
-        self._batches = JobBatches(client, self._submission, FileRecords(files), ended, job.kept)
+        self._batches = JobBatches(client, self._submission, FileRecords(files), ended, job.inherited)
         # The answers to an earlier output type are not of the one that the task has now.
         validate = None if "output_type" in self.changes else settings.validate
         self._results = JobResults(client, files, job, self._requests, self._batches, validate)
 
     @classmethod
     def load(
-        cls, client: SiliconFlowClient, files: Files, job: Job, settings: Settings, ended: Iterable[Batch] = ()
+        cls, client: SiliconFlowClient, files: JobDirectory, job: Job, settings: Settings, ended: Iterable[Batch] = ()
     ) -> Self:
         """Return the runner of a job, with its published rounds and results, and its batches; duplicates are cancelled.
 
@@ -178,7 +178,7 @@ class JobRunner:
     @property
     def batches(self) -> dict[str, Batch]:
         """The batches of the newest round, by the SHA-256 of their part."""
-        return self._batches.of_round(self.rounds[-1])
+        return self._batches.batches_of_round(self.rounds[-1])
 
     @property
     def running(self) -> list[Batch]:
@@ -188,11 +188,11 @@ class JobRunner:
     @property
     def has_batches(self) -> bool:
         """Whether anything of the job has been submitted."""
-        return any(map(self._batches.of_round, self.rounds))
+        return any(map(self._batches.batches_of_round, self.rounds))
 
-    def find_running_elsewhere(self) -> list[Batch]:
+    def find_other_running_batches(self) -> list[Batch]:
         """Return the batches of this task instance that still run and are of no part of this job."""
-        return self._batches.find_running_elsewhere()
+        return self._batches.find_other_running_batches()
 
     @property
     def _limits(self) -> RoundLimits:
@@ -220,12 +220,14 @@ class JobRunner:
         """Return how many requests are sent again once a person clears the task; collects the answers if needed."""
         return len((self._results.collected or self.collect()).retryable(is_cleared=True))
 
-    def check_found(self) -> None:
+    def check_batches_known(self) -> None:
         """Raise where it is not known which batches the job has.
 
         :raises SiliconFlowError: which a retry may heal
         """
-        is_whole = all(self._batches.of_part(each, part) is not None for each in self.rounds for part in each.parts)
+        is_whole = all(
+            self._batches.batch_of_part(each, part) is not None for each in self.rounds for part in each.parts
+        )
         error = self._batches.error
         # What is written down is enough where the service cannot list all batches.
         if error is not None and not is_whole and not isinstance(error, IncompleteListError):
@@ -237,21 +239,21 @@ class JobRunner:
         :raises SiliconFlowError: when that is not known
         :raises JobFilesError: with what has changed
         """
-        self.check_found()
+        self.check_batches_known()
         if not self.has_batches:
             landed = (
                 f". What it has answered is in {self._files.url(RESULTS)}" if self._results.published.manifest else ""
             )
             raise JobFilesError(f"{self.describe_changes()}{landed}")
 
-    def hand_over(self, earlier: EarlierAnswers | None) -> HandedOver:
+    def hand_over(self, earlier: EarlierAnswers | None) -> Handover:
         """Land what the batches that are over have answered, for a job that replaces this one.
 
         :param earlier: is given the answers; None when they are not wanted
         :raises RequestsLostError: when they are, and it is not known what they answer
         """
-        self.check_found()
-        own = [batch for each in self.rounds for batch in self._batches.of_round(each).values()]
+        self.check_batches_known()
+        own = [batch for each in self.rounds for batch in self._batches.batches_of_round(each).values()]
         try:
             if own:
                 self.finish(complete=all(each.is_terminal for each in own))
@@ -263,8 +265,8 @@ class JobRunner:
                 raise
             log.warning("the answers of the job before are not written: %s", error)
         self.close()
-        running = [each for each in (*own, *self.find_running_elsewhere()) if not each.is_terminal]
-        return HandedOver(Kept(collected=self._batches.collected, others=self._batches.others), running)
+        running = [each for each in (*own, *self.find_other_running_batches()) if not each.is_terminal]
+        return Handover(Inherited(collected=self._batches.collected, others=self._batches.others), running)
 
     def describe_changes(self) -> str:
         """Say that the job is not that of its task any more, and what a person can do."""
@@ -308,7 +310,7 @@ class JobRunner:
     def plan_round(self, indexes: Sequence[int]) -> None:
         """Write the file of a further round, with these requests of the job."""
         number = self.rounds[-1].number + 1
-        planned = self._plans.look_for(number)
+        planned = self._plans.find_planned(number)
         if planned is None:
             self._publish_before_it_is_forgotten()
             planned = self._plans.write(number, indexes, self._submission.max_tries)
@@ -339,4 +341,4 @@ class JobRunner:
             self.finish(complete=False)
 
     def _own(self, name: str) -> str:
-        return own_name(name, self._job.directory)
+        return job_file_name(name, self._job.directory)

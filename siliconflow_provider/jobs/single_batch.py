@@ -17,23 +17,23 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.recovery import is_retryable, retry_pauses
 from siliconflow_provider.batches import AIRFLOW_KEY
 from siliconflow_provider.inputs import Part, PartWriter
-from siliconflow_provider.job_directory import MANIFEST, REQUESTS, Files
+from siliconflow_provider.job_directory import MANIFEST, REQUESTS, JobDirectory
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.publication import EarlierResults, publish_results
 from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance
-from siliconflow_provider.jsonl import lines_within
+from siliconflow_provider.jsonl import read_lines
 from siliconflow_provider.outputs import (
     DELIVERY_TIME,
     FIRST_PAUSE,
-    Contents,
-    Output,
+    OutputDirectory,
+    ResultContents,
     ResultFiles,
     ResultStore,
     RowErrors,
     custom_id_of,
-    fetched,
-    problem_of,
+    delivery_problem,
+    download_result_files,
 )
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ _REMEDY = "nothing was written, a retry asks again. If it stays, clear the task 
 
 
 def download_results(
-    client: SiliconFlowClient, batch: Batch, files: Files, task: str, *, is_cleared: bool = False
+    client: SiliconFlowClient, batch: Batch, files: JobDirectory, task: str, *, is_cleared: bool = False
 ) -> dict[str, Any]:
     """Publish one row for each request of a batch, and the manifest; return the manifest.
 
@@ -52,19 +52,19 @@ def download_results(
     :param batch: that is over
     :param task: the task instance that owns the files
     :param is_cleared: whether a person started this attempt: then incomplete results are written too
-    :raises OutputTakenError: when other files are in the place of these; nothing is downloaded then
+    :raises OutputConflictError: when other files are in the place of these; nothing is downloaded then
     :raises SiliconFlowError: when results are incomplete, or cannot be downloaded, for ten minutes
     """
-    output = Output(files, task)
+    output = OutputDirectory(files, task)
     is_ours = _published_batch(files) == batch.id
-    output.check(is_ours=is_ours)
+    output.check_claim(is_ours=is_ours)
     custom_ids = _sent_ids(client, batch, files)
     if custom_ids is None:
-        custom_ids = _mentioned_ids(client, batch, files, takes_incomplete=is_cleared)
+        custom_ids = _mentioned_ids(client, batch, files, accepts_incomplete=is_cleared)
     job = _job_of(batch, custom_ids, files, task)
     (part,) = job.first_round.parts
-    with files.create("collected") as rows, files.create("collected-errors") as whole_errors:
-        results = ResultStore(job.requests, rows, errors=RowErrors(whole_errors, client.without_secrets))
+    with files.create("collected") as rows, files.create("collected-errors") as full_errors:
+        results = ResultStore(job.requests, rows, errors=RowErrors(full_errors, client.without_secrets))
         retrieval = RoundRetrieval(
             client,
             files,
@@ -97,7 +97,7 @@ class _KnownBatch:
     client: SiliconFlowClient
     batch: Batch
 
-    def of_part(self, round_: Round, part: Part) -> Batch:
+    def batch_of_part(self, round_: Round, part: Part) -> Batch:
         return self.batch
 
     def refresh(self, round_: Round, part: Part) -> Batch:
@@ -105,7 +105,7 @@ class _KnownBatch:
         return self.batch
 
 
-def _job_of(batch: Batch, custom_ids: Sequence[str], files: Files, task: str) -> Job:
+def _job_of(batch: Batch, custom_ids: Sequence[str], files: JobDirectory, task: str) -> Job:
     """Return the job that has the requests of a batch as its only part; write its file of requests."""
     with files.create(REQUESTS) as requests:
         writer = PartWriter(requests, most_lines=max(len(custom_ids), 1))
@@ -123,7 +123,7 @@ def _job_of(batch: Batch, custom_ids: Sequence[str], files: Files, task: str) ->
     )
 
 
-def _sent_ids(client: SiliconFlowClient, batch: Batch, files: Files) -> list[str] | None:
+def _sent_ids(client: SiliconFlowClient, batch: Batch, files: JobDirectory) -> list[str] | None:
     """Return the custom ids in the batch's input file, in order; None where the service does not give that file."""
     if batch.input_file_id is None:
         return None
@@ -131,7 +131,7 @@ def _sent_ids(client: SiliconFlowClient, batch: Batch, files: Files) -> list[str
         with files.create("input") as content:
             client.download(batch.input_file_id, content)
             content.seek(0)
-            return list(dict.fromkeys(_ids_in(lines_within(content)))) or None
+            return list(dict.fromkeys(_ids_in(read_lines(content)))) or None
     except ServiceError as error:
         if error.status is None or not 400 <= error.status < 500:
             raise
@@ -141,15 +141,17 @@ def _sent_ids(client: SiliconFlowClient, batch: Batch, files: Files) -> list[str
         files.discard("input")
 
 
-def _mentioned_ids(client: SiliconFlowClient, batch: Batch, files: Files, *, takes_incomplete: bool) -> list[str]:
+def _mentioned_ids(
+    client: SiliconFlowClient, batch: Batch, files: JobDirectory, *, accepts_incomplete: bool
+) -> list[str]:
     """Return the custom ids in the batch's results, once it has delivered them."""
     for pause in retry_pauses(DELIVERY_TIME, FIRST_PAUSE):
         try:
-            with fetched(client, batch, files.create) as results:
+            with download_result_files(client, batch, files.create) as results:
                 contents, failure = results.contents, _incomplete(results)
         except SiliconFlowError as error:
-            contents, failure = Contents(), error
-        if failure is None or (pause is None and takes_incomplete):
+            contents, failure = ResultContents(), error
+        if failure is None or (pause is None and accepts_incomplete):
             return list(dict.fromkeys([*contents.output.ids, *contents.errors.ids]))
         if pause is None or not is_retryable(failure):
             raise failure
@@ -160,7 +162,7 @@ def _mentioned_ids(client: SiliconFlowClient, batch: Batch, files: Files, *, tak
 
 
 def _incomplete(results: ResultFiles) -> SiliconFlowError | None:
-    problem = problem_of(results.batch, results.contents)
+    problem = delivery_problem(results.batch, results.contents)
     if results.gone is not None or problem is None:
         return results.gone
     return UnreadableAnswerError(f"{problem.message}: {_REMEDY}")
@@ -174,7 +176,7 @@ def _ids_in(lines: Iterable[bytes]) -> Iterator[str]:
             continue
 
 
-def _published_batch(files: Files) -> str | None:
+def _published_batch(files: JobDirectory) -> str | None:
     """Return the id of the batch whose results are published; None where nothing tells it."""
     try:
         manifest = files.read_json(MANIFEST, _Manifest)

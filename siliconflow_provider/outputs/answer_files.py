@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from siliconflow_provider.jsonl import decode_lines, lines_of
+from siliconflow_provider.jsonl import decode_lines, split_lines
 from siliconflow_provider.outputs.answers import LARGEST_COUNT, ResultRow, parse_answer
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def rows_of_file(blocks: Iterable[bytes], batch_id: str, name: str, counts: Coun
             for answer in answers:
                 yield _row(answer, batch_id)
             continue
-        lines = lines_of(block)
+        lines = split_lines(block)
         for number, line in enumerate(lines, start=first):
             if not line.strip():
                 continue

@@ -12,7 +12,7 @@ import msgspec
 
 from siliconflow_provider.api.limits import shortened
 from siliconflow_provider.api.models import Batch, RequestCounts
-from siliconflow_provider.jsonl import LongLine, decode_lines, lines_of
+from siliconflow_provider.jsonl import LongLine, decode_lines, split_lines
 from siliconflow_provider.outputs.answers import custom_id_of
 
 SHOWN_EXAMPLES = 3
@@ -53,7 +53,7 @@ class FileContents:
 
 
 @dataclass(frozen=True)
-class Contents:
+class ResultContents:
     """What the result files of a batch have; one that is not there is like an empty one."""
 
     output: FileContents = field(default_factory=FileContents)
@@ -88,7 +88,7 @@ def contents_of(blocks: Iterable[bytes]) -> FileContents:
         if found is not None:
             ids.update([each.custom_id for each in found])
             continue
-        for line in filter(bytes.strip, lines_of(block)):
+        for line in filter(bytes.strip, split_lines(block)):
             try:
                 ids[custom_id_of(line)] += 1
             except msgspec.DecodeError:
@@ -96,17 +96,18 @@ def contents_of(blocks: Iterable[bytes]) -> FileContents:
     return FileContents(ids, unreadable)
 
 
-def problem_of(batch: Batch, contents: Contents, sent: Collection[str] | None = None) -> Problem | None:
+def delivery_problem(batch: Batch, contents: ResultContents, sent: Collection[str] | None = None) -> Problem | None:
     """Return why the results of a batch that is over cannot be taken yet; None when they can.
 
-    They can when the batch has delivered (`undelivered`), and its answers are those of its requests (`mistaken`).
+    They can when the batch has delivered (`incomplete_reason`), and its answers are those of its requests
+    (`mismatch_reason`).
     Without counts, a completed batch must mention all of them, or not have done so for a while.
 
     :param sent: the custom ids of the batch's requests; None where they are not at hand
     """
-    reason = undelivered(batch, contents, sent)
+    reason = incomplete_reason(batch, contents, sent)
     if reason is None and sent is not None:
-        reason = mistaken(batch, contents, sent)
+        reason = mismatch_reason(batch, contents, sent)
     if reason is not None:
         return Problem(reason)
     is_told = batch.final_status != "completed" or _counts(batch) is not None
@@ -114,7 +115,7 @@ def problem_of(batch: Batch, contents: Contents, sent: Collection[str] | None = 
     return None if is_whole else Problem(f"batch {batch.id} completed, but shows no request counts", is_error=False)
 
 
-def undelivered(batch: Batch, contents: Contents, sent: Collection[str] | None = None) -> str | None:
+def incomplete_reason(batch: Batch, contents: ResultContents, sent: Collection[str] | None = None) -> str | None:
     """Return what a batch that is over lacks of what its counts say; None when it has delivered.
 
     It has delivered when its output file is about as many requests as `completed`, and, unless the batch ended
@@ -138,7 +139,7 @@ def undelivered(batch: Batch, contents: Contents, sent: Collection[str] | None =
     return f"batch {batch.id} {batch.final_status}, its request counts are {said}, but {has}"
 
 
-def mistaken(batch: Batch, contents: Contents, sent: Collection[str]) -> str | None:
+def mismatch_reason(batch: Batch, contents: ResultContents, sent: Collection[str]) -> str | None:
     """Return why a batch's answers cannot be those of its requests; None when they can.
 
     They cannot when requests have no answer, and more than half of the lines name requests that nobody sent. Nor can

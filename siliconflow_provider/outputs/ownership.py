@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 import msgspec
 
 from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut
-from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS, Files, JobFilesError, replaced_name
+from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS, JobDirectory, JobFilesError, replaced_name
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ OWNER = f"{INTERNAL}/owner.json"
 WRITTEN = f"{INTERNAL}/written"
 
 
-class OutputTakenError(JobFilesError):
+class OutputConflictError(JobFilesError):
     """A directory or a file is another one's. It is not overwritten."""
 
 
@@ -33,18 +33,18 @@ class Owner(msgspec.Struct, frozen=True):
     task: str
 
 
-class Output:
+class OutputDirectory:
     """The files for users in a directory, all of which one task instance has written.
 
     :param task: the task instance
     """
 
-    def __init__(self, files: Files, task: str) -> None:
+    def __init__(self, files: JobDirectory, task: str) -> None:
         self._files = files
         self._owner = Owner(task)
 
-    def check(self, *, is_ours: bool) -> None:
-        """Raise OutputTakenError where `claim` would, and write nothing."""
+    def check_claim(self, *, is_ours: bool) -> None:
+        """Raise OutputConflictError where `claim` would, and write nothing."""
         if self._read_owner() is None and self._is_of_an_earlier_version(is_ours=is_ours):
             return
         self._check_owner()
@@ -54,7 +54,7 @@ class Output:
         """Make the directory this task instance's, before anything is submitted for it or published in it.
 
         :param is_ours: whether a version that wrote down no owner has written what is there for this task instance
-        :raises OutputTakenError: when the directory is another's, or has a file that this task instance has not written
+        :raises OutputConflictError: when the directory is another's, or has a file of another
         """
         if self._read_owner() is None:
             if self._is_of_an_earlier_version(is_ours=is_ours):
@@ -71,7 +71,7 @@ class Output:
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Open one of the files for writing; it is published once the block has ended without an error.
 
-        :raises OutputTakenError: when another file has come to its place
+        :raises OutputConflictError: when another file has come to its place
         """
         with self._files.writing(name) as file:
             digested = _Digested(file)
@@ -84,7 +84,7 @@ class Output:
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Publish the manifest, which comes last: where it is, the results are.
 
-        :raises OutputTakenError: when another task instance has the directory meanwhile
+        :raises OutputConflictError: when another task instance has the directory meanwhile
         """
         with self.writing(MANIFEST) as file:
             file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
@@ -92,7 +92,7 @@ class Output:
         # Some storages cannot tell two who claim a directory at once: then the later one has it.
         self._check_owner()
 
-    def keep_replaced(self, published_id: Any, own_id: str) -> None:
+    def archive_replaced_files(self, published_id: Any, own_id: str) -> None:
         """Keep the files of another job, or another batch, that are about to be replaced.
 
         :param published_id: of what is published
@@ -113,7 +113,7 @@ class Output:
     def _check_owner(self) -> None:
         owner = self._read_owner()
         if owner is not None and owner != self._owner:
-            raise OutputTakenError(
+            raise OutputConflictError(
                 f"{self._files.url(OWNER)} says that the directory is that of another task instance "
                 f"({cut(owner.task, LONGEST_ERROR)}), and this one ({self._owner.task}) does not overwrite its files: "
                 "give each its own output_path, such as one with {{ run_id }}, and {{ ti.map_index }} where the task "
@@ -128,7 +128,7 @@ class Output:
         written = set(self._files.names(WRITTEN))
         for name in names:
             if not self._is_written(name, written):
-                raise OutputTakenError(
+                raise OutputConflictError(
                     f"{self._files.url(name)} is there, and this task ({self._owner.task}) has not written it, or it "
                     "was changed since: it is not overwritten. Move it away, or give another output_path, and clear "
                     "the task, which buys nothing that was bought already"

@@ -15,9 +15,9 @@ import msgspec
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServiceError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.jsonl import LONGEST_LINE, blocks_of, lines_within, pieces_of
+from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks, read_chunks, read_lines
 from siliconflow_provider.outputs.answers import parse_answer
-from siliconflow_provider.outputs.completeness import Contents, FileContents, contents_of
+from siliconflow_provider.outputs.completeness import FileContents, ResultContents, contents_of
 
 log = logging.getLogger(__name__)
 
@@ -38,18 +38,20 @@ class ResultFiles:
     batch: Batch
     output: IO[bytes]
     errors: IO[bytes]
-    contents: Contents
+    contents: ResultContents
     gone: ServiceError | None
 
     def blocks(self) -> Iterator[tuple[str, Iterator[bytes]]]:
         """Yield each file's name in messages and its lines."""
         for name, file in (("output", self.output), ("error", self.errors)):
             file.seek(0)
-            yield name, blocks_of(pieces_of(file), LONGEST_LINE)
+            yield name, line_blocks(read_chunks(file), LONGEST_LINE)
 
 
 @contextmanager
-def fetched(client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[bytes]]) -> Iterator[ResultFiles]:
+def download_result_files(
+    client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[bytes]]
+) -> Iterator[ResultFiles]:
     """Download the result files of a batch.
 
     :param create: opens a new local file of that name
@@ -71,8 +73,8 @@ def fetched(client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[
                     file.truncate(0)
             file.seek(0)
             files.append(file)
-            contents.append(contents_of(blocks_of(pieces_of(file), LONGEST_LINE)))
-        yield ResultFiles(batch, files[0], files[1], Contents(*contents), gone)
+            contents.append(contents_of(line_blocks(read_chunks(file), LONGEST_LINE)))
+        yield ResultFiles(batch, files[0], files[1], ResultContents(*contents), gone)
 
 
 def _download(client: SiliconFlowClient, file_ref: str, fileobj: IO[bytes], name: str) -> None:
@@ -83,7 +85,7 @@ def _download(client: SiliconFlowClient, file_ref: str, fileobj: IO[bytes], name
     """
     client.download(file_ref, fileobj)
     fileobj.seek(0)
-    lines = [line for line in islice(lines_within(fileobj), SAMPLED_LINES) if line.strip()]
+    lines = [line for line in islice(read_lines(fileobj), SAMPLED_LINES) if line.strip()]
     if lines and not any(map(_is_answer, lines)):
         raise UnreadableAnswerError(f"what came as {name} has no line of a result file: a retry asks again")
 

@@ -16,7 +16,7 @@ from siliconflow_provider.api.service_texts import word
 from siliconflow_provider.jsonl import WRITTEN_BYTES
 from siliconflow_provider.outputs.answer_files import rows_of_file
 from siliconflow_provider.outputs.answers import TOO_LONG, AnswerError, ResultRow
-from siliconflow_provider.outputs.row_errors import RowErrors, WholeError
+from siliconflow_provider.outputs.row_errors import FullError, RowErrors
 
 STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
 _STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
@@ -187,7 +187,7 @@ class ResultStore:
         else:
             yield from (os.pread(descriptor, n, o) for o, n in zip(offsets, lengths, strict=True))
 
-    def whole_errors(self, landed: Iterable[WholeError]) -> Iterator[WholeError]:
+    def full_errors(self, landed: Iterable[FullError]) -> Iterator[FullError]:
         """Yield what is cut in the rows, whole.
 
         :param landed: what an earlier attempt has written; of that, what belongs to the rows that are taken from it
@@ -195,7 +195,7 @@ class ResultStore:
         yield from (each for each in self._row_errors.whole() if each.index is not None and self._is_at(each))
         yield from (each for each in landed if each.index is not None and self._has_landed(each.index))
 
-    def _is_at(self, error: WholeError) -> bool:
+    def _is_at(self, error: FullError) -> bool:
         return error.index is not None and self._offsets[error.index] == error.at
 
     def _has_landed(self, index: int) -> bool:
@@ -244,7 +244,7 @@ class ResultStore:
 
     def _keep(self, index: int, row: ResultRow) -> None:
         row.index, row.input = index, None
-        self._row_errors.settle(row, self._end)
+        self._row_errors.clean_and_cut(row, self._end)
         self._landed[index] = False
         written = len(self._block)
         _encode_into(row, self._block, written)

@@ -21,7 +21,7 @@ from siliconflow_provider.outputs.answers import AnswerError, ResultRow
 _NOWHERE = -1
 
 
-class WholeError(msgspec.Struct, kw_only=True, omit_defaults=True):
+class FullError(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A line of that file: an error of a batch, or with `custom_id` one of a request.
 
     :param at: of a request, where its row is, by which it is told from what became of the request before
@@ -37,7 +37,7 @@ class WholeError(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(WholeError)
+_decoder = msgspec.json.Decoder(FullError)
 
 
 class RowErrors:
@@ -51,7 +51,7 @@ class RowErrors:
         self._file = file
         self._without_secrets = without_secrets
 
-    def settle(self, row: ResultRow, at: int = _NOWHERE) -> None:
+    def clean_and_cut(self, row: ResultRow, at: int = _NOWHERE) -> None:
         """Change the error of a row to what is kept of it.
 
         :param at: where the row is going to be
@@ -62,7 +62,7 @@ class RowErrors:
         message = printable(self._without_secrets(row.error.message))
         row.error = AnswerError(code, cut(message, LONGEST_ERROR))
         if self._file is not None and row.error.message != message:
-            whole = WholeError(
+            whole = FullError(
                 batch_id=row.batch_id,
                 round=row.round,
                 index=row.index,
@@ -75,22 +75,22 @@ class RowErrors:
             self._file.seek(0, SEEK_END)
             self._file.write(_encode(whole) + b"\n")
 
-    def whole(self) -> Iterator[WholeError]:
+    def whole(self) -> Iterator[FullError]:
         """Yield what was cut."""
         if self._file is not None:
             self._file.seek(0)
             yield from map(_decoder.decode, self._file)
 
 
-def whole_of_batch(batch: Batch, round_number: int | None = None) -> Iterator[WholeError]:
+def full_errors_of_batch(batch: Batch, round_number: int | None = None) -> Iterator[FullError]:
     """Yield the errors of a batch where the manifest has not all of them whole."""
     if first_errors(batch.errors) != batch.errors:
         for message in batch.errors:
-            yield WholeError(batch_id=batch.id, round=round_number, message=message)
+            yield FullError(batch_id=batch.id, round=round_number, message=message)
 
 
-def read_whole(path: Path) -> Iterator[WholeError]:
-    """Yield the lines of a file that `write_whole` has written."""
+def read_full_errors(path: Path) -> Iterator[FullError]:
+    """Yield the lines of a file that `write_full_errors` has written."""
     with path.open("rb") as lines:
         for line in lines:
             # A file that was damaged must not hold up the answers.
@@ -98,7 +98,7 @@ def read_whole(path: Path) -> Iterator[WholeError]:
                 yield _decoder.decode(line)
 
 
-def write_whole(file: IO[bytes], errors: Iterable[WholeError]) -> int:
+def write_full_errors(file: IO[bytes], errors: Iterable[FullError]) -> int:
     """Write a line for each error, and return their number."""
     count = 0
     for each in errors:

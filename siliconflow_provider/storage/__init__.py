@@ -10,8 +10,8 @@ from siliconflow_provider.storage.object_storage import (
     is_below,
     is_same,
     open_for_reading,
-    pieces_of,
-    stamp_of,
+    read_chunks,
+    size_and_version_of,
     storage_path,
 )
 from siliconflow_provider.storage.temporary import temporary_directory
@@ -22,8 +22,8 @@ __all__ = [
     "is_below",
     "is_same",
     "open_for_reading",
-    "pieces_of",
-    "stamp_of",
+    "read_chunks",
+    "size_and_version_of",
     "storage_path",
     "temporary_directory",
     "temporary_disk",

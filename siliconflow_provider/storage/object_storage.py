@@ -89,7 +89,7 @@ class _Reader:
         return getattr(self._stored, name)
 
 
-def pieces_of(path: ObjectStoragePath, argument: str = "input_path") -> Iterator[bytes]:
+def read_chunks(path: ObjectStoragePath, argument: str = "input_path") -> Iterator[bytes]:
     """Yield the bytes of a file, some at a time, unpacked where its name ends in `.gz`.
 
     :raises StorageError: when it cannot be read
@@ -97,10 +97,10 @@ def pieces_of(path: ObjectStoragePath, argument: str = "input_path") -> Iterator
     """
     with open_for_reading(path, argument) as stored:
         if not path.name.endswith(".gz"):
-            yield from jsonl.pieces_of(stored)
+            yield from jsonl.read_chunks(stored)
             return
         try:
-            yield from jsonl.pieces_of(cast(IO[bytes], gzip.GzipFile(fileobj=stored)))
+            yield from jsonl.read_chunks(cast(IO[bytes], gzip.GzipFile(fileobj=stored)))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path} cannot be unpacked: {error}; nothing was submitted") from None
 
@@ -197,7 +197,7 @@ def size_of(path: ObjectStoragePath, argument: str = "output_path") -> int | Non
 
     :raises StorageError: when it cannot be asked for
     """
-    stamp = stamp_of(path, argument)
+    stamp = size_and_version_of(path, argument)
     if stamp is None and is_local(path) and os.path.lexists(path.path):
         # A link that leads nowhere yet is somebody's.
         return 0
@@ -211,12 +211,12 @@ def digest_of(path: ObjectStoragePath, argument: str = "output_path") -> str:
     """
     sha256 = hashlib.sha256()
     with open_for_reading(path, argument) as stored:
-        for piece in jsonl.pieces_of(stored):
+        for piece in jsonl.read_chunks(stored):
             sha256.update(piece)
     return sha256.hexdigest()
 
 
-def stamp_of(path: ObjectStoragePath, argument: str = "input_path") -> list[str] | None:
+def size_and_version_of(path: ObjectStoragePath, argument: str = "input_path") -> list[str] | None:
     """Return a file's size and, where the storage shows it, what tells its versions apart; None when there is no file.
 
     :raises StorageError: when it cannot be asked for

@@ -17,7 +17,7 @@ from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
 from siliconflow_provider.job_directory import JobFilesError
 from siliconflow_provider.jobs.job import Job
 from siliconflow_provider.jobs.opening import load_or_create_job
-from siliconflow_provider.outputs.ownership import OutputTakenError
+from siliconflow_provider.outputs.ownership import OutputConflictError
 from siliconflow_provider.storage.workspace import Workspace
 
 Open = Callable[..., Job]
@@ -192,7 +192,7 @@ class TestAtTheSameTime:
         def meanwhile() -> None:
             opened(key="key-2", label="dag/task/run/0")
 
-        with pytest.raises(OutputTakenError, match=r"another task instance \(dag/task/run/0\).*map_index"):
+        with pytest.raises(OutputConflictError, match=r"another task instance \(dag/task/run/0\).*map_index"):
             opened(self.slowly(meanwhile), max_tries=max_tries)
 
     @pytest.mark.parametrize(

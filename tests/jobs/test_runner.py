@@ -17,7 +17,7 @@ from siliconflow_provider.job_directory import JobFilesError
 from siliconflow_provider.jobs.job import PlannedRound, Round
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
-from siliconflow_provider.outputs.ownership import OutputTakenError
+from siliconflow_provider.outputs.ownership import OutputConflictError
 from siliconflow_provider.storage.workspace import Workspace
 
 Attempt = Callable[..., JobRunner]
@@ -303,7 +303,7 @@ class TestFinish:
         clock.advance(29 * DAY)
         runner = attempt()
         (out / "results.jsonl").mkdir()
-        with pytest.raises(OutputTakenError, match=r"results\.jsonl"):
+        with pytest.raises(OutputConflictError, match=r"results\.jsonl"):
             runner.plan_round([0])
         assert not (out / "_siliconflow" / "round-2.json").exists()
 

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from siliconflow_provider.exceptions import JobDefinitionError, OutputPathError
 from siliconflow_provider.operators.batches import DownloadResultsOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
-from siliconflow_provider.outputs.ownership import Output, OutputTakenError
+from siliconflow_provider.outputs.ownership import Output, OutputConflictError
 from siliconflow_provider.storage.object_storage import storage_path
 from siliconflow_provider.storage.workspace import Workspace
 
@@ -110,7 +110,7 @@ def test_one_that_comes_while_the_results_are_replaced_is_kept(out: Path, tmp_pa
     output.write_manifest({"counts": "succeeded"})
     output.claim(is_ours=False)
     content = corrected(storage_path(out / "manifest.json"))
-    with pytest.raises(OutputTakenError, match=r"manifest\.json is there, and this task"):
+    with pytest.raises(OutputConflictError, match=r"manifest\.json is there, and this task"):
         output.write_manifest({})
     assert (out / "manifest.json").read_bytes() == content
 

@@ -17,7 +17,7 @@ import s3fs
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.storage.errors import MissingFileError, StorageError, storage_errors, temporary_disk
-from siliconflow_provider.storage.object_storage import fetch, open_for_reading, pieces_of, storage_path
+from siliconflow_provider.storage.object_storage import fetch, open_for_reading, read_chunks, storage_path
 from siliconflow_provider.storage.publishing import publish
 
 try:
@@ -48,7 +48,7 @@ def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path
 
 def test_a_missing_input_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError) as caught:
-        list(pieces_of(storage_path(tmp_path / "no.jsonl", "input_path")))
+        list(read_chunks(storage_path(tmp_path / "no.jsonl", "input_path")))
     assert str(caught.value) == (
         f"cannot read input_path file://{tmp_path}/no.jsonl: there is no such file: "
         "correct the path, or write the file first"
