@@ -147,7 +147,8 @@ class RoundRetrieval:
             if patience.with_errors and not is_settled:
                 return results.gone
             if not (is_settled or self.tolerance.accepts_lost):
-                return self._failed(part, results.gone, may_wait=False)
+                lost = results.gone.reworded(f"{results.gone.message}: {self.tolerance.remedy}")
+                return self._failed(part, lost, may_wait=False)
             log.warning("results of batch %s are lost: %s", results.batch.id, results.gone)
             self._take(results, indexes, "the service does not find the results of the batch any more")
             return None
