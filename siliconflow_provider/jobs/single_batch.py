@@ -79,7 +79,7 @@ def download_results(
             job.first_round,
             later=(),
             requests_count=job.requests,
-            landed=lambda round_, part: None,
+            published=lambda round_, part: None,
             tolerance=Tolerance(DELIVERY_TIME, is_cleared, is_cleared, _REMEDY),
         )
         retrieval.run()
@@ -114,8 +114,8 @@ def _job_of(batch: Batch, custom_ids: Sequence[str], files: JobDirectory, task: 
     """Return the job that has the requests of a batch as its only part; write its file of requests."""
     with files.create(REQUESTS) as requests:
         writer = PartWriter(requests, most_lines=max(len(custom_ids), 1), most_bytes=sys.maxsize)
-        for each in custom_ids:
-            writer.write(msgspec.json.encode({"custom_id": each}) + b"\n")
+        for custom_id in custom_ids:
+            writer.write(msgspec.json.encode({"custom_id": custom_id}) + b"\n")
         parts = writer.finish() or [Part(0, 0, 0, 0, hashlib.sha256().hexdigest())]
     created_at = batch.timing.created_at
     return Job(
@@ -148,7 +148,7 @@ def _ids_of_requests(client: SiliconFlowClient, batch: Batch, files: JobDirector
 
 
 def _is_withheld(error: SiliconFlowError) -> bool:
-    """Whether the service does not give a file, and would not later."""
+    """Return True if the service refuses to give a file, and a retry would not help."""
     if isinstance(error, InvalidRequestError):
         return True
     status = error.status if isinstance(error, ServiceError) else None
@@ -221,7 +221,7 @@ def _mentioned_ids(
 
 
 def _incomplete(results: ResultFiles) -> SiliconFlowError | None:
-    """Return why the result files of a batch lack results; None when they do not."""
+    """Return an error if the result files of a batch lack results, or None."""
     problem = delivery_problem(results.batch, results.contents)
     if results.gone is not None or problem is None:
         return results.gone
@@ -229,7 +229,7 @@ def _incomplete(results: ResultFiles) -> SiliconFlowError | None:
 
 
 def _published_batch(files: JobDirectory) -> str | None:
-    """Return the id of the batch whose results are published; None where nothing tells it."""
+    """Return the id of the batch whose results are published; None if it is unknown."""
     try:
         manifest = files.read_json(MANIFEST, _Manifest)
     except ValueError:

@@ -440,7 +440,7 @@ class TestClears:
         ("owner", "name", "nth", "after"),
         [
             *((Workspace, "publish", nth, after) for nth in range(1, 10) for after in (False, True)),
-            (JobRunner, "hand_over", 1, True),
+            (opening, "hand_over", 1, True),
             (JobRunner, "submit", 1, False),
             (JobRunner, "submit", 1, True),
             (SiliconFlowClient, "create_batch", 1, True),
