@@ -1,4 +1,4 @@
-"""The lines of a batch's result files become one result row for each request, and a manifest.
+"""Turn the lines of a batch's result files into one result row for each request, and a manifest.
 
 In: the output and error files of batches. Out: rows in `results.jsonl`, and the content of `manifest.json`.
 Start reading at `result_store.py`.

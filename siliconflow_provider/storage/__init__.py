@@ -1,6 +1,6 @@
-"""Files in object storage: read, staged on the local disk, and published whole.
+"""Read files from object storage, stage them on the local disk, and publish them atomically.
 
-In: paths that a user gives. Out: a `Workspace`, the files of one job. Start reading at `workspace.py`.
+In: paths of the user. Out: a `Workspace` with the files of one job. Start reading at `workspace.py`.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from siliconflow_provider.exceptions import (
     SubmissionStoppedError,
 )
 from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, replaced_name
+from siliconflow_provider.jobs import opening
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.results import read_results
