@@ -36,6 +36,7 @@ from siliconflow_provider.outputs import (
     delivery_problem,
     download_result_files,
 )
+from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +88,8 @@ def download_results(
             raise error
         if results.duplicates or results.unknown_requests:
             log.warning(
-                "results of batch %s: ignored duplicate lines: %s, ignored lines with unknown custom_ids: %s",
-                batch.id, f"{results.duplicates:,}", f"{results.unknown_requests:,}",
+                "results of batch %s: ignored %s and %s with unknown custom_ids",
+                batch.id, counted(results.duplicates, "duplicate line"), counted(results.unknown_requests, "line"),
             )  # fmt: skip
         output.claim(is_ours=is_ours)
         shown = [(job.first_round, part, known.batch)]
@@ -192,8 +193,8 @@ def _ids_in(content: IO[bytes], batch: Batch) -> list[str]:
         raise UnreadableAnswerError(f"the input file of batch {batch.id} has no line with a custom_id: {_REMEDY}")
     if lines > len(ids):
         log.warning(
-            "input file of batch %s: lines without a custom_id: %s (no row), repeated custom_ids: %s (one row each)",
-            batch.id, f"{unreadable:,}", f"{lines - unreadable - len(ids):,}",
+            "input file of batch %s: %s without a custom_id (no row), %s (one row each)",
+            batch.id, counted(unreadable, "line"), counted(lines - unreadable - len(ids), "duplicate custom_id"),
         )  # fmt: skip
     return list(ids)
 

@@ -130,7 +130,9 @@ def test_results_that_carry_what_was_asked_are_not_replaced_by_some_that_lack_it
     before = (out / "results.jsonl").read_bytes()
     for damage in (lambda path: path.write_text('{"q":1}\n'), Path.unlink):
         damage(out / "_siliconflow" / "rows.jsonl")
-        with pytest.raises(RequestsLostError, match=r"out/_siliconflow/rows\.jsonl is gone, or not whole: put it back"):
+        with pytest.raises(
+            RequestsLostError, match=r"out/_siliconflow/rows\.jsonl is missing or truncated; restore it"
+        ):
             landed(WITH_ROWS)
         assert (out / "results.jsonl").read_bytes() == before
 
@@ -146,5 +148,5 @@ def test_the_manifest_comes_last(landed: Any, out: Path) -> None:
 @pytest.mark.parametrize("line", [b"mine", b"{}", b"[" * 100_000, b'{"custom_id": "\xff"}'], ids=range(4))
 def test_a_file_with_other_lines_than_rows_is_named(workspace: Files, out: Path, line: bytes) -> None:
     (out / "rows").write_bytes(line)
-    with pytest.raises(UnreadableFileError, match=r"^file://.*/rows cannot be read as ResultRow: .* Put back"):
+    with pytest.raises(UnreadableFileError, match=r"^file://.*/rows cannot be read as ResultRow: .* Restore"):
         list(read_rows(workspace(), "rows"))

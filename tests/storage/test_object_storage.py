@@ -90,7 +90,7 @@ def test_content_is_unpacked_where_the_name_says_so(tmp_path: Path, object_store
 )
 def test_a_file_that_cannot_be_unpacked_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     (tmp_path / "rows.gz").write_bytes(damage(gzip.compress(b"one\n" * 1000)))
-    with pytest.raises(ValueError, match=r"rows\.gz cannot be unpacked"):
+    with pytest.raises(ValueError, match=r"rows\.gz cannot be decompressed"):
         list(read_chunks(storage_path(tmp_path / "rows.gz")))
 
 
