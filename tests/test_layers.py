@@ -20,7 +20,7 @@ ALLOWED = {
     "links": set(),
     "api": set(),
     "job_directory": {"api"},
-    "storage": {"api", "job_directory", "jsonl"},
+    "storage": {"api", "job_directory", "jsonl", "wording"},
     "inputs": {"api", "jsonl", "wording"},
     "batches": {"api", "job_directory", "wording"},
     "waiting": {"api", "batches", "wording"},

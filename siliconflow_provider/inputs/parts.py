@@ -13,7 +13,7 @@ from typing import IO, Any
 import msgspec
 
 from siliconflow_provider.api.limits import MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES
-from siliconflow_provider.jsonl import BlockWriter, blocks_of, lines_of, pieces_of
+from siliconflow_provider.jsonl import BlockWriter, line_blocks, read_chunks, split_lines
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class PartWriter:
         """Add a block of so many lines, with their ends."""
         if self._lines + lines > self._most_lines or self._bytes + len(block) > self._most_bytes:
             if lines > 1:
-                for line in lines_of(block):
+                for line in split_lines(block):
                     self.write(line)
                 return
             self._end()
@@ -181,5 +181,5 @@ _decoder = msgspec.json.Decoder(_Identity)
 def ids_of_part(path: Path, part: Part) -> Iterator[str]:
     """Yield the custom id of each request of a part."""
     with FilePart(path, part) as content:
-        for block in blocks_of(pieces_of(content)):
+        for block in line_blocks(read_chunks(content)):
             yield from (each.custom_id for each in _decoder.decode_lines(block))

@@ -1,4 +1,4 @@
-"""One job from its first request to its published results; it conducts `inputs`, `batches` and `outputs`.
+"""Run one job from its first request to its published results, with `inputs`, `batches` and `outputs`.
 
 In: a task's items and settings. Out: `results.jsonl` and `manifest.json` in the job's directory.
 Start reading at `runner.py`.

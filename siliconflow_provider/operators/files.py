@@ -41,12 +41,12 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
     def execute(self, context: Context) -> str:
         """Return the id of the file at the service."""
         from siliconflow_provider.inputs import check_request_file
-        from siliconflow_provider.jsonl import lines_within
+        from siliconflow_provider.jsonl import read_lines
         from siliconflow_provider.storage import open_for_reading, storage_path, temporary_disk
 
         with temporary_disk(), TemporaryFile(prefix="siliconflow-") as checked:
             with open_for_reading(storage_path(self.file_path, "file_path"), "file_path") as source:
-                report = check_request_file(lines_within(source), checked)
+                report = check_request_file(read_lines(source), checked)
             report.raise_for_problems(printable(self.file_path))
             self._log_models(report)
             checked.seek(0)

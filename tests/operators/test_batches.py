@@ -468,7 +468,7 @@ class TestDownloadResults:
         clock.advance(200)
         path = local(download(batch.id).execute(context)["results_path"])
         path.write_text("scored")
-        with pytest.raises(OutputPathError, match=r"results\.jsonl is there, and this task"):
+        with pytest.raises(OutputPathError, match=r"results\.jsonl exists, but this task"):
             download(batch.id).execute(context)
         assert path.read_text() == "scored"
 
@@ -525,7 +525,7 @@ class TestDownloadResults:
             ({"lines_late_seconds": 1e9}, "but its output file has 0"),
             ({"unwritten": {"share": 0.5}}, "but its output file has 6"),
             ({"failing": {"share": 0.5}, "unwritten": {"positions": [0]}}, "but its files have 11 of these"),
-            ({"counts_late_seconds": 1e9, "files_late_seconds": 1e9}, "shows neither request counts nor results"),
+            ({"counts_late_seconds": 1e9, "files_late_seconds": 1e9}, "has neither request counts nor results"),
         ],
         ids=str,
     )

@@ -97,7 +97,7 @@ def test_the_file_may_be_in_object_storage(upload_path, request_file, object_sto
 
 
 def test_a_missing_file_is_named(upload_path, tmp_path) -> None:
-    with pytest.raises(MissingFileError, match=r"^cannot read file_path file:///.*/no\.jsonl: there is no such file"):
+    with pytest.raises(MissingFileError, match=r"^cannot read file_path file:///.*/no\.jsonl: the file does not exist"):
         upload_path(tmp_path / "no.jsonl")
 
 

@@ -226,7 +226,7 @@ class TestContinue:
             run(lambda: infer(input_path=str(path), prompt="{q}"))
         path.unlink()
         assert run(lambda: infer(input_path=str(path), prompt="{q}"))["rows"] == 2
-        assert "going on with the job of 2027-01-15 08:00:00 UTC: 2 requests, parts: 1;" in logged()
+        assert "resuming the job of 2027-01-15 08:00:00 UTC (2 requests, 1 part);" in logged()
         assert_nothing_was_bought_twice(control, 2)
 
     def test_another_definition_stops_a_retry_and_names_what_changed(
@@ -235,7 +235,7 @@ class TestContinue:
         run(lambda: infer(requests=sums(3)))
         with pytest.raises(
             JobDefinitionError,
-            match=r"system_prompt, model changed since .*, and a retry submits no different job.*clear the task",
+            match=r"system_prompt, model changed since .*, and a retry will not submit a different job.*clear the task",
         ):
             run(lambda: infer(requests=sums(3), model="m", system_prompt="s"))
         assert control.batches_created() == 1
@@ -250,7 +250,7 @@ class TestContinue:
         context["ti"].clear()
         run(lambda: infer(requests=sums(3), **change))
         assert control.batches_created() == 2
-        assert f"of the job before runs on and is billed, while a new one with another {next(iter(change))}" in logged()
+        assert f"is still running and billed; a new job was started because {next(iter(change))} changed" in logged()
 
     def test_an_equal_part_of_a_new_job_is_not_bought_again(
         self, infer: Infer, run: Run, control: Control, context: Any, part_lines: Any
@@ -272,7 +272,7 @@ class TestContinue:
         (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
         context["ti"].clear()
         with pytest.raises(
-            JobDefinitionError, match=r"job\.json is gone, but 1 batches .* run or have answered \(batch_"
+            JobDefinitionError, match=r"job\.json is missing, but this task has 1 active or completed batch \(batch_"
         ):
             run(lambda: infer(requests=sums(3)))
 
@@ -366,7 +366,7 @@ class TestContinue:
 
         monkeypatch.setattr(Workspace, "publish_json", late)
         with pytest.raises(
-            RequestsLostError, match=r"another attempt of this task has submitted other requests \(batch"
+            RequestsLostError, match=r"another attempt of this task already submitted a different job \(batch"
         ):
             run(lambda: infer(requests=sums(2)))
         assert control.batches_created() == 1
@@ -390,11 +390,13 @@ class TestContinue:
         requests = tmp_path / "out" / "_siliconflow" / "requests.jsonl"
         requests.write_bytes(requests.read_bytes().replace(b"2 + 1", b"5 + 1"))
         clock.advance(200)
-        with pytest.raises(RequestsLostError, match=r"requests\.jsonl of this job was changed: put back what it was"):
+        with pytest.raises(
+            RequestsLostError, match=r"requests\.jsonl was changed since the job was created: restore it"
+        ):
             run(lambda: infer(requests=sums(3)))
         assert not (tmp_path / "out" / "results.jsonl").exists()
         requests.unlink()
-        with pytest.raises(RequestsLostError, match=r"requests\.jsonl is gone: put it back"):
+        with pytest.raises(RequestsLostError, match=r"requests\.jsonl is missing: restore it"):
             run(lambda: infer(requests=sums(3)))
         assert control.batches_created() == 1
 
@@ -444,7 +446,7 @@ class TestForgotten:
             run(lambda: infer(requests=sums(3)))
         clock.advance(31 * DAY)
         with pytest.raises(
-            JobDefinitionError, match=r"is 31 days old, and the service forgets after 30.*Clear the task"
+            JobDefinitionError, match=r"is 31 days old, and the service deletes batches after 30.*Clear the task"
         ):
             run(lambda: infer(requests=sums(3)))
         assert control.batches_created() == 1
@@ -459,7 +461,7 @@ class TestForgotten:
         with pytest.raises(BatchTimeoutError):
             run(lambda: infer(requests=sums(6)))
         clock.advance(31 * DAY)
-        with pytest.raises(JobDefinitionError, match=r"forgotten a batch of round 1, after 30 days.*clear the task"):
+        with pytest.raises(JobDefinitionError, match=r"deleted a batch of round 1 .* 30 days\. Clear the task"):
             run(lambda: infer(requests=sums(6)))
         assert control.batches_created() == 2
         context["ti"].clear()
@@ -800,7 +802,7 @@ class TestResults:
             ({"unwritten": {"positions": [1]}}, "are 3 completed and 0 failed, but its output file has 2"),
             (
                 {"counts_late_seconds": 1e9, "files_late_seconds": 1e9},
-                "completed, but shows neither request counts nor results",
+                "completed, but has neither request counts nor results",
             ),
             (
                 {"failing": {"positions": [1]}, "unwritten": {"positions": [1]}},
@@ -814,7 +816,9 @@ class TestResults:
     ) -> None:
         control.plan(nth=2, **plan)
         for _ in range(2):
-            with pytest.raises(SiliconFlowError, match=rf"{message}.*a retry asks once more.*clear the task") as caught:
+            with pytest.raises(
+                SiliconFlowError, match=rf"{message}.*a retry downloads again.*clear the task"
+            ) as caught:
                 run(lambda: infer(requests=sums(9), retries=3))
             assert not isinstance(caught.value, AirflowFailException)
             assert Counter(statuses(rows())) == {"succeeded": 6, "unfinished": 3}
@@ -851,7 +855,7 @@ class TestResults:
     def test_half_a_batch_missing_stops_the_job(self, infer: Infer, run: Run, control: Control, context: Any) -> None:
         control.plan(missing={"positions": [0, 1]}, counts_late_seconds=1e9)
         for _ in range(2):
-            with pytest.raises(SiliconFlowError, match=r"neither of its files has 2 of its 3 requests, such as 'requ"):
+            with pytest.raises(SiliconFlowError, match=r"its files lack 2 of its 3 requests, such as 'requ"):
                 run(lambda: infer(requests=sums(3)))
             context["ti"].try_number += 1
         assert control.batches_created() == 1
