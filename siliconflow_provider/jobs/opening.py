@@ -27,7 +27,7 @@ from siliconflow_provider.batches import (
     is_settled,
     wait_for_list,
 )
-from siliconflow_provider.inputs import Part, Prepared, RequestBuilder, prepare
+from siliconflow_provider.inputs import Part, PreparedSource, RequestBuilder, prepare
 from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, ROWS, Files, JobFilesError, own_name, requests_name
 from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
 from siliconflow_provider.jobs.job_batches import may_be_of_job, runs_or_has_answered
@@ -241,7 +241,7 @@ def _other_job(files: Files, known: Job | None) -> Job | None:
     return there if there is not None and (known is None or there.id != known.id) else None
 
 
-def _job(prepared: Prepared, submission: Submission, definition: Mapping[str, str], directory: str) -> Job:
+def _job(prepared: PreparedSource, submission: Submission, definition: Mapping[str, str], directory: str) -> Job:
     return Job(
         key=submission.key,
         task=submission.label,
