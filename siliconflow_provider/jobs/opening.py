@@ -25,7 +25,7 @@ from siliconflow_provider.batches import (
     is_settled,
     wait_for_list,
 )
-from siliconflow_provider.inputs import Prepared, RequestBuilder, prepare
+from siliconflow_provider.inputs import PreparedSource, RequestBuilder, prepare
 from siliconflow_provider.job_directory import (
     JOB,
     KEPT,
@@ -158,13 +158,13 @@ def _create(
 
 def _write_requests(
     files: JobDirectory, directory: str, items: Iterable[Any], builder: RequestBuilder, source_name: str
-) -> Prepared:
+) -> PreparedSource:
     requests_file, rows_file = job_file_name(REQUESTS, directory), job_file_name(ROWS, directory)
     with files.create(requests_file) as requests, files.create(rows_file) as rows:
         return prepare(items, builder, requests, rows, name=source_name)
 
 
-def _job(prepared: Prepared, submission: Submission, definition: Mapping[str, str], directory: str) -> Job:
+def _job(prepared: PreparedSource, submission: Submission, definition: Mapping[str, str], directory: str) -> Job:
     return Job(
         key=submission.key,
         task=submission.label,

@@ -12,8 +12,8 @@ import pytest
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.batches.finder import UnsafeSubmitError
 from siliconflow_provider.batches.submission import Submission
+from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
-from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
 from siliconflow_provider.job_directory import JobFilesError
 from siliconflow_provider.jobs.job import Job
 from siliconflow_provider.jobs.opening import load_or_create_job

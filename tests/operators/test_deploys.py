@@ -524,7 +524,7 @@ class TestClears:
         cancelled()
         before, job = rows(), (tmp_path / "out" / JOB).read_bytes()
         clear()
-        with pytest.raises(ValueError, match="items are bad"):
+        with pytest.raises(ValueError, match="1 of 1 item is invalid"):
             run(lambda: infer(requests=[7], completion_window="48h"))
         assert (rows(), (tmp_path / "out" / JOB).read_bytes()) == (before, job)
 

@@ -32,7 +32,7 @@ from siliconflow_provider.exceptions import (
     OutputPathError,
     SubmissionStoppedError,
 )
-from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
+from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.results import read_results
@@ -159,8 +159,8 @@ class TestIn:
         with pytest.raises(InvalidRequestFileError) as caught:
             run(lambda: infer(requests=items, prompt="{q}", id_column="id"))
         first, *shown, last = str(caught.value).split("\n")
-        assert first.startswith("requests: 15 of 30 items are bad and nothing was submitted")
-        assert shown[0] == "  item 2 (q2): column 'q' is missing, the row has 'id'"
+        assert first.startswith("requests: 15 of 30 items are invalid and nothing was submitted")
+        assert shown[0] == "  item 2 (q2): column 'q' is missing; the row has 'id'"
         assert (len(shown), last) == (10, "  and 5 more")
         assert not client.list_files()
         assert not (tmp_path / "out").exists()
@@ -175,9 +175,9 @@ class TestIn:
         with pytest.raises(InvalidRequestFileError) as caught:
             run(lambda: infer(input_path=str(path), prompt="{q}", id_column="id"))
         shown = str(caught.value).split("\n")[1:]
-        assert shown[0] == "  item 2 (b ): custom_id 'b ' begins or ends with a blank: remove it"
+        assert shown[0] == "  line 2 (b ): custom_id 'b ' begins or ends with whitespace; remove it"
         assert re.fullmatch(
-            r"  item 3 \(c+\.\.\.\): custom_id 'c+\.\.\. has 65 characters: give at most 64, .*", shown[1]
+            r"  line 3 \(c+\.\.\.\): custom_id 'c+\.\.\. has 65 characters; use at most 64, .*", shown[1]
         )
         assert client.list_files() == []
 
@@ -752,7 +752,7 @@ class TestLongLines:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps({"a": "x" * size}) + "\n" for size in (9, 5_000, 9)))
         with pytest.raises(
-            InvalidRequestFileError, match=r"1 of 3 items .*\n  item 2: it has more than 33,554,432 bytes"
+            InvalidRequestFileError, match=r"1 of 3 lines is invalid.*\n  line 2: it has more than 33,554,432 bytes"
         ):
             run(lambda: infer(input_path=str(path), prompt="{a}"))
         assert batches(client) == []
