@@ -25,7 +25,7 @@ def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
     for end in ends:
         if end.batch is not None and end.batch.final_status in VERDICTS:
             raise VERDICTS[end.batch.final_status](
-                f"{describe_end(end.batch)}{_where_all(end.batch, siliconflow_conn_id)}. {_consequences(end.batch)}"
+                f"{describe_end(end.batch)}{_errors_hint(end.batch, siliconflow_conn_id)}. {_consequences(end.batch)}"
             )
         if end.state == "cancelled":
             raise BatchCancelledError(
@@ -163,7 +163,7 @@ def _also_billed(batches: Sequence[Batch]) -> str:
     return f", and what is answered in {batches_text([each.id for each in batches])} ({known})"
 
 
-def _where_all(batch: Batch, siliconflow_conn_id: str) -> str:
+def _errors_hint(batch: Batch, siliconflow_conn_id: str) -> str:
     """Say where errors can be read of which not all are shown whole."""
     if are_whole(batch.errors):
         return ""

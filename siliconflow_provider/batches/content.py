@@ -21,13 +21,13 @@ def file_name(content: str) -> str:
     return f"{content}.jsonl"
 
 
-def content_in_name(file_name: str | None) -> str | None:
+def sha256_in_name(file_name: str | None) -> str | None:
     """Return the SHA-256 (hex) that a file is named for; None where it has another name."""
     match = _NAMED_FOR_CONTENT.fullmatch(file_name or "")
     return None if match is None else match[1]
 
 
-def content_of(client: SiliconFlowClient, file_id: str) -> str | None:
+def sha256_of_file(client: SiliconFlowClient, file_id: str) -> str | None:
     """Return the SHA-256 (hex) of an uploaded file's bytes; None where nothing tells it but the id.
 
     Told by the file's name in the list of files; one that the list does not show is read.
@@ -35,7 +35,7 @@ def content_of(client: SiliconFlowClient, file_id: str) -> str | None:
     try:
         for file in client.list_files():
             if file.id == file_id:
-                return content_in_name(file.filename)
+                return sha256_in_name(file.filename)
         with TemporaryFile(prefix="siliconflow-") as content:
             client.download(file_id, content)
             content.seek(0)

@@ -25,12 +25,12 @@ LONGEST_LAG = timedelta(minutes=2)
 SHOWN_IDS = 5
 
 
-class UnsafeSubmitError(ValueError):
+class PossibleDuplicateError(ValueError):
     """A batch may be there already, and nothing that heals would tell: a person has to look."""
 
 
 @dataclass(frozen=True)
-class OwnBatches:
+class FoundBatches:
     """The result of one search.
 
     :param batches: of the submitter, for whatever input, with the metadata that they were created with
@@ -51,15 +51,15 @@ class OwnBatches:
 
         :param parts: what is to be created, where that is not the submission itself
         :raises SiliconFlowError: when the list is not whole
-        :raises UnsafeSubmitError: when what was created is not to be found, and no person has cleared the task since
+        :raises PossibleDuplicateError: when a batch that was created cannot be found, and the task was not cleared since
         """
         if self.error is not None:
             raise self.error
-        self.check_none_gone(submission, parts)
-        self.check_identified(parts or (submission,))
+        self.check_none_missing(submission, parts)
+        self.check_none_unidentified(parts or (submission,))
 
-    def check_identified(self, submissions: Sequence[Submission]) -> None:
-        """Raise UnsafeSubmitError when a batch may be one of these, and the service does not show whose it is."""
+    def check_none_unidentified(self, submissions: Sequence[Submission]) -> None:
+        """Raise PossibleDuplicateError when a batch may be one of these, and the service does not show whose it is."""
         unidentified = [
             each.id for each in self.unidentified if any(wanted.is_of_same_file(each) for wanted in submissions)
         ]
@@ -71,8 +71,8 @@ class OwnBatches:
                 "DownloadResultsOperator fetches results",
             )
 
-    def check_none_gone(self, submission: Submission, parts: Iterable[Submission]) -> None:
-        """Raise UnsafeSubmitError when such a batch is written down, or nothing but such is known of the submission."""
+    def check_none_missing(self, submission: Submission, parts: Iterable[Submission]) -> None:
+        """Raise PossibleDuplicateError if a recorded batch of these parts is missing, or all recorded batches are."""
         creates = [each.batch_metadata() for each in parts]
 
         def is_meant(record: CreateRecord | None) -> bool:
@@ -89,7 +89,7 @@ class OwnBatches:
 
 def _stop_unless_cleared(submission: Submission, problem: str) -> None:
     if not submission.is_cleared_try:
-        raise UnsafeSubmitError(f"{problem}; or clear the task to submit everything again")
+        raise PossibleDuplicateError(f"{problem}; or clear the task to submit everything again")
     log.warning("%s. The task was cleared, so it is submitted again", problem)
 
 
@@ -100,8 +100,8 @@ class BatchFinder:
     :param records: where creates are written down
     :param known: batches that this attempt waits for, whatever the list shows
     :param may_be_ours: whether a listed batch without metadata may be the submitter's; by default one of its file
-    :param forgets: whether a batch counts no more once the service deletes results of its age, as where what is older
-        is not created again; by default only one that is over, when a person has cleared the task since
+    :param ignore_deleted: ignore every batch whose results the service has deleted (after 30 days). By default such a
+        batch is ignored only if it has ended and the task was cleared since
     """
 
     def __init__(
@@ -112,18 +112,18 @@ class BatchFinder:
         known: Iterable[Batch] = (),
         may_be_ours: Callable[[Batch], bool] | None = None,
         *,
-        forgets: bool = False,
+        ignore_deleted: bool = False,
     ) -> None:
         self._client = client
         self._submission = submission
         self._records = records
         self._known = {each.id: each for each in known}
         self._may_be_ours = may_be_ours or submission.may_be_of_same_file
-        self._forgets = forgets
+        self._forgets = ignore_deleted
         self._lister = BatchLister(client)
         self._last_read: list[CreateRecord] | None = None
 
-    def find_and_record(self, since: pendulum.DateTime | None = None) -> OwnBatches:
+    def find_and_record(self, since: pendulum.DateTime | None = None) -> FoundBatches:
         """List the batches, and ask singly for those that are known and not listed.
 
         Fails by no exception of the service.
@@ -153,7 +153,7 @@ class BatchFinder:
                 error = IncompleteListError(
                     f"GET /batches does not list batch {batch_id}, which is there: which others there are is not known"
                 )
-        return OwnBatches(
+        return FoundBatches(
             batches=[each for each in found.values() if each.id in self._known or not self._is_past(each)],
             unidentified=[each for each in listing.unidentified if each.id not in found],
             gone=gone,

@@ -32,7 +32,7 @@ class Listing:
     unidentified: list[Batch] = field(default_factory=list)
     error: SiliconFlowError | None = None
 
-    def raise_unless_whole(self) -> None:
+    def raise_if_incomplete(self) -> None:
         """Raise what kept the list from being whole."""
         if self.error is not None:
             raise self.error

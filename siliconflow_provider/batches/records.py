@@ -19,7 +19,7 @@ from siliconflow_provider.job_directory import INTERNAL, Files
 log = logging.getLogger(__name__)
 
 CREATES = f"{INTERNAL}/creates"
-READ_AT_ONCE = 16
+CONCURRENT_READS = 16
 IDENTIFYING = (AIRFLOW_INPUT, AIRFLOW_ROUND, AIRFLOW_MAX_TRIES)
 
 State = Literal["sent", "created", "refused"]
@@ -55,10 +55,10 @@ class CreateRecord(msgspec.Struct, frozen=True):
 class Records(Protocol):
     """Where an attempt writes down what it creates.
 
-    `is_lasting` says whether a later attempt can read it.
+    `is_persistent` says whether a later attempt can read it.
     """
 
-    is_lasting: bool
+    is_persistent: bool
 
     def read(self) -> list[CreateRecord]: ...
     def write(self, record: CreateRecord) -> None: ...
@@ -67,7 +67,7 @@ class Records(Protocol):
 class MemoryRecords:
     """Records of one attempt, for a task that has no place to write to."""
 
-    is_lasting = False
+    is_persistent = False
 
     def __init__(self) -> None:
         self._records: dict[str, CreateRecord] = {}
@@ -84,7 +84,7 @@ class MemoryRecords:
 class FileRecords:
     """Records of a job: a small file for each create, which every attempt can read at once."""
 
-    is_lasting = True
+    is_persistent = True
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -98,7 +98,7 @@ class FileRecords:
             return self._files.read_json(f"{CREATES}/{name}", CreateRecord)
 
         names = [each for each in self._files.names(CREATES) if each.endswith(".json")]
-        with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+        with ThreadPoolExecutor(CONCURRENT_READS) as pool:
             return [each for each in pool.map(read_one, names) if each is not None]
 
     def write(self, record: CreateRecord) -> None:

@@ -54,10 +54,10 @@ class Submission:
     """One batch that is wanted, and whose it is.
 
     :param key: what identifies the submitter, the same for every attempt
-    :param unnamed_key: what identified it before its Airflow was given a name; None where it has none
-    :param content: the SHA-256 (hex) of the file's bytes, where it is known
+    :param key_without_deployment: what identified it before its Airflow was given a name; None where it has none
+    :param content_sha256: the SHA-256 (hex) of the file's bytes, where it is known
     :param round: of a job that sends some requests again
-    :param run: identifies the run that the submitter is part of
+    :param run_key: identifies the run that the submitter is part of
     :param label: the submitter for people, cut to the service's limit
     :param max_tries: Airflow's number for the task instance: automatic retries leave it, clearing changes it
     :param is_first_try: whether there was no attempt before this one
@@ -67,14 +67,14 @@ class Submission:
 
     key: str
     input_file_id: str
-    unnamed_key: str | None = None
+    key_without_deployment: str | None = None
     endpoint: str = "/v1/chat/completions"
     completion_window: str | timedelta = "24h"
     model: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    content: str | None = None
+    content_sha256: str | None = None
     round: int | None = None
-    run: str = ""
+    run_key: str = ""
     label: str = ""
     max_tries: int = 0
     is_first_try: bool = False
@@ -84,12 +84,12 @@ class Submission:
     @property
     def keys(self) -> tuple[str, ...]:
         """All that may stand for the submitter in the metadata of its batches."""
-        return (self.key,) if self.unnamed_key is None else (self.key, self.unnamed_key)
+        return (self.key,) if self.key_without_deployment is None else (self.key, self.key_without_deployment)
 
     @property
     def input_key(self) -> str:
         """Identifies what is asked: the file, the model, the endpoint and the window."""
-        return self._input_key(self.content or self.input_file_id)
+        return self._input_key(self.content_sha256 or self.input_file_id)
 
     def _input_key(self, file: str) -> str:
         window = completion_window_text(self.completion_window)
@@ -102,7 +102,7 @@ class Submission:
         """
         ours = {
             AIRFLOW_KEY: self.key,
-            AIRFLOW_RUN: self.run,
+            AIRFLOW_RUN: self.run_key,
             AIRFLOW_INPUT: self.input_key,
             AIRFLOW_MAX_TRIES: str(self.max_tries),
             AIRFLOW_TASK: self.label.encode()[:MAXIMUM_METADATA_VALUE].decode(errors="ignore"),
@@ -146,12 +146,12 @@ class Submission:
         if not self.is_owner(batch) or batch.metadata.get(AIRFLOW_ROUND) != (self.round and str(self.round)):
             return False
         # The content may not have been known, then or now: another id may stand for the same file.
-        files = filter(None, (self.content, self.input_file_id))
+        files = filter(None, (self.content_sha256, self.input_file_id))
         return any(is_digest(batch.metadata.get(AIRFLOW_INPUT), self._input_key(each)) for each in files)
 
     def is_of_same_file(self, batch: Batch) -> bool:
         """Whether the service shows that a batch has this submission's file."""
-        if self.content is not None and batch.file_name == file_name(self.content):
+        if self.content_sha256 is not None and batch.file_name == file_name(self.content_sha256):
             return True
         return batch.input_file_id is not None and batch.input_file_id == self.input_file_id
 
@@ -159,7 +159,7 @@ class Submission:
         """Whether a listed batch may have this submission's file, as far as the list shows."""
         if self.is_of_same_file(item) or item.input_file_id is None:
             return True
-        return self.content is not None and item.file_name is None
+        return self.content_sha256 is not None and item.file_name is None
 
     def changes_since(self, batch: Batch) -> list[str]:
         """Return the names of the arguments that differ from those that a batch of this submitter has."""
@@ -205,19 +205,19 @@ def batch_to_resume(batches: Iterable[Batch], submission: Submission) -> Batch |
     That is the oldest one that runs or has completed. One that ended otherwise counts only until a person clears the
     task: its verdict is to be repeated, not bought again.
     """
-    matching = in_order(filter(submission.matches, batches))
+    matching = oldest_first(filter(submission.matches, batches))
     # The oldest of the verdicts too: a younger one was cancelled in its favour.
     verdicts = filter(submission.created_since_last_clear, matching)
-    return next(chain(filter(runs_or_completed, matching), verdicts), None)
+    return next(chain(filter(is_running_or_completed, matching), verdicts), None)
 
 
 def batch_to_collect(batches: Iterable[Batch], submission: Submission) -> Batch | None:
     """Return the batch of a submission that counts, however it ended: the oldest that runs or has completed first."""
-    matching = in_order(filter(submission.matches, batches))
-    return next(chain(filter(runs_or_completed, matching), matching), None)
+    matching = oldest_first(filter(submission.matches, batches))
+    return next(chain(filter(is_running_or_completed, matching), matching), None)
 
 
-def in_order(batches: Iterable[Batch]) -> list[Batch]:
+def oldest_first(batches: Iterable[Batch]) -> list[Batch]:
     """Return batches, the oldest first, as every attempt orders them."""
     return sorted(batches, key=lambda each: (str(each.timing.created_at), each.id))
 
@@ -227,6 +227,6 @@ def is_running(batch: Batch) -> bool:
     return not nothing_to_cancel(batch)
 
 
-def runs_or_completed(batch: Batch) -> bool:
+def is_running_or_completed(batch: Batch) -> bool:
     """Whether a batch answers, or has answered, its requests."""
     return is_running(batch) or batch.final_status == "completed"

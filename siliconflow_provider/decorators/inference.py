@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge, task_decorator_factory
 
 from siliconflow_provider.operators.inference import BatchInferenceOperator
-from siliconflow_provider.operators.requests import items_of
+from siliconflow_provider.operators.requests import check_items
 
 try:
     from airflow.sdk.bases.decorator import determine_kwargs
@@ -51,7 +51,7 @@ class BatchInferenceDecoratedOperator(DecoratedOperator, BatchInferenceOperator)
         """Call the function."""
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
-        return items_of(self.python_callable(*self.op_args, **kwargs))
+        return check_items(self.python_callable(*self.op_args, **kwargs))
 
 
 def siliconflow_batch_task(

@@ -21,14 +21,14 @@ from siliconflow_provider.batches import (
     AIRFLOW_ROUND,
     SHORTEST_DIGEST,
     BatchFinder,
-    OwnBatches,
+    FoundBatches,
     Records,
     Submission,
     batch_to_collect,
-    cancel_younger,
-    content_in_name,
+    cancel_duplicates,
     create,
     file_name,
+    sha256_in_name,
     wait_for_list,
 )
 from siliconflow_provider.inputs import FilePart, Part
@@ -41,7 +41,7 @@ SUBMITTED_AT_ONCE = 4
 
 def may_be_of_job(item: Batch) -> bool:
     """Whether a listed batch without metadata may be a job's: its file is named for its content."""
-    return item.file_name is None or content_in_name(item.file_name) is not None
+    return item.file_name is None or sha256_in_name(item.file_name) is not None
 
 
 class JobBatches:
@@ -66,8 +66,10 @@ class JobBatches:
         self._records = records
         self._kept = kept or Kept()
         self._ended = {each.id: each for each in ended}
-        self._finder = BatchFinder(client, submission, records, self._ended.values(), may_be_of_job, forgets=True)
-        self._seen = OwnBatches()
+        self._finder = BatchFinder(
+            client, submission, records, self._ended.values(), may_be_of_job, ignore_deleted=True
+        )
+        self._seen = FoundBatches()
         self._found: dict[tuple[int, str], Batch] = {}
         self._others: list[Batch] = []
 
@@ -110,7 +112,7 @@ class JobBatches:
         # A list that lags must not hide what this attempt has created.
         if own is not None and all(batch.id != own.id for batch in group):
             group.append(own)
-        cancel_younger(self._client, group)
+        cancel_duplicates(self._client, group)
         best = batch_to_collect(group, submission)
         if best is not None:
             self._found[round_.number, part.sha256] = best
@@ -160,7 +162,7 @@ class JobBatches:
 
         :param path: of the newest round's file
         :raises SiliconFlowError: when the list is not whole, or a part could not be submitted
-        :raises UnsafeSubmitError: when there may be batches that cannot be found
+        :raises PossibleDuplicateError: when there may be batches that cannot be found
         """
         uploaded = self._uploaded()
         self._look_until_whole(rounds, parts, uploaded)
@@ -198,7 +200,7 @@ class JobBatches:
             if error is None or pause is None or not self._found:
                 break
             if isinstance(error, IncompleteListError) and not self._is_any_open(rounds[-1], parts):
-                self._seen.check_none_gone(self._submission, wanted)
+                self._seen.check_none_missing(self._submission, wanted)
                 return
             clock.sleep(pause)
             self.find_and_cancel_duplicates(rounds)
@@ -252,7 +254,7 @@ class JobBatches:
         return [each.timing.created_at for each in self._found.values() if each.timing.created_at is not None]
 
     def _submission_of(self, round_: Round, part: Part) -> Submission:
-        return replace(self._submission, content=part.sha256, round=round_.number)
+        return replace(self._submission, content_sha256=part.sha256, round=round_.number)
 
 
 def runs_or_has_answered(batch: Batch) -> bool:

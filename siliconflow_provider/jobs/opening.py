@@ -22,9 +22,9 @@ from siliconflow_provider.batches import (
     AIRFLOW_KEY,
     BatchFinder,
     FileRecords,
-    OwnBatches,
+    FoundBatches,
     Submission,
-    is_settled,
+    has_list_caught_up,
     wait_for_list,
 )
 from siliconflow_provider.inputs import Part, Prepared, RequestBuilder, prepare
@@ -102,7 +102,7 @@ def load_or_create_job(
 def _settled_job(files: Files) -> Job | None:
     """Return the job that is there, once no attempt at the same time can replace it any more."""
     job = files.read_json(JOB, Job)
-    if job is None or is_settled(job.first_round.planned_at):
+    if job is None or has_list_caught_up(job.first_round.planned_at):
         return job
     wait_for_list()
     files.discard(JOB)
@@ -129,7 +129,7 @@ def _prepare(
     definition: Mapping[str, str],
     make: Callable[[], Source],
     replaced: _Replaced | None = None,
-    seen: OwnBatches | None = None,
+    seen: FoundBatches | None = None,
 ) -> Job:
     name, items, builder = make()
     # The files of the job before stay until this one is written, and while another attempt goes on with it.
@@ -138,7 +138,7 @@ def _prepare(
     with files.create(requests_file) as requests, files.create(rows_file) as rows:
         prepared = prepare(items, builder, requests, rows, name=name)
     if seen is not None:
-        seen.check_identified([replace(submission, content=each.sha256) for each in prepared.parts])
+        seen.check_none_unidentified([replace(submission, content_sha256=each.sha256) for each in prepared.parts])
     job = _job(prepared, submission, definition, directory)
     names = [requests_file, *([rows_file] if prepared.has_rows else [])]
     if replaced is None:
@@ -200,7 +200,7 @@ def _with_kept(files: Files, job: Job, submission: Submission, replaced: _Replac
         return structs.replace(job, kept=replaced.left.kept)
 
     def runs(part: Part) -> bool:
-        sent = replace(submission, content=part.sha256, round=1)
+        sent = replace(submission, content_sha256=part.sha256, round=1)
         return any(map(sent.matches, replaced.left.running))
 
     with files.create(own_name(requests_name(1), job.directory)) as file:
@@ -247,7 +247,7 @@ def _log_continuation(job: Job) -> None:
     )  # fmt: skip
 
 
-def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submission: Submission) -> OwnBatches:
+def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submission: Submission) -> FoundBatches:
     found = BatchFinder(client, submission, FileRecords(files), may_be_ours=may_be_of_job).find_and_record()
     lost = [each.id for each in found.batches if runs_or_has_answered(each)]
     if lost:

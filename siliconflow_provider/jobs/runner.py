@@ -27,7 +27,7 @@ from siliconflow_provider.jobs.round_limits import RoundLimits
 from siliconflow_provider.jobs.round_plans import RoundPlans
 from siliconflow_provider.jobs.steps import Step, next_step
 from siliconflow_provider.outputs import ResultStore, Validate
-from siliconflow_provider.waiting import GRACE, deadline_of
+from siliconflow_provider.waiting import GRACE_AFTER_EXPIRY, deadline_of
 
 log = logging.getLogger(__name__)
 
@@ -334,7 +334,7 @@ class JobRunner:
 
         Also if results are lost already, so that these are not asked for again for an hour.
         """
-        over_at = clock.now() + parse_completion_window(self._submission.completion_window) + GRACE
+        over_at = clock.now() + parse_completion_window(self._submission.completion_window) + GRACE_AFTER_EXPIRY
         if self._results.is_any_lost or any(each + RETENTION <= over_at for each in self._batches.created_at):
             self.finish(complete=False)
 

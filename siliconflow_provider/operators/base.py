@@ -90,7 +90,7 @@ class BatchOperator(BatchWaitingMixin, BaseOperator):
         return Submission(
             completion_window=self.completion_window,
             metadata=self.metadata or {},
-            run=digest(*run_parts(context, deployment)),
+            run_key=digest(*run_parts(context, deployment)),
             label=identity_label(context),
             **identity_keys(context, deployment, self.submission_key),
             **attempt_fields(context, int(self.retries or 0)),

@@ -52,7 +52,7 @@ class CreateBatchOperator(BatchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._content: str | None = None
+        self._content_sha256: str | None = None
         self.input_file_id = input_file_id
         self.endpoint = endpoint
         self.wait_for_completion = wait_for_completion
@@ -69,13 +69,13 @@ class CreateBatchOperator(BatchOperator):
         return result
 
     def _submit(self, context: Context, client: SiliconFlowClient) -> Batch:
-        from siliconflow_provider.batches import UnsafeSubmitError, submit
-        from siliconflow_provider.operators.state_store import records_of
+        from siliconflow_provider.batches import PossibleDuplicateError, submit
+        from siliconflow_provider.operators.state_store import create_records_of
 
         submission = self._submission(context)
         try:
-            return submit(client, submission, records_of(context), lambda each: self._announce(context, each))
-        except UnsafeSubmitError as error:
+            return submit(client, submission, create_records_of(context), lambda each: self._announce(context, each))
+        except PossibleDuplicateError as error:
             raise SubmissionStoppedError(str(error)) from None
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> str:
@@ -83,7 +83,7 @@ class CreateBatchOperator(BatchOperator):
         from siliconflow_provider.waiting import describe_end
 
         end = ends[0]
-        older = self._older_batch(context, end.batch_id)
+        older = self._find_older_batch(context, end.batch_id)
         if older is not None:
             self._announce(context, older)
             result: str = self.wait_for_batches(context, [older])
@@ -109,11 +109,11 @@ class CreateBatchOperator(BatchOperator):
     def _announce(self, context: Context, batch: Batch) -> None:
         context["ti"].xcom_push(key="batch_id", value=batch.id)
 
-    def _older_batch(self, context: Context, batch_id: str) -> Batch | None:
+    def _find_older_batch(self, context: Context, batch_id: str) -> Batch | None:
         """Look once more for the batch of an attempt that ran at the same time."""
         from siliconflow_provider.api.errors import SiliconFlowError
-        from siliconflow_provider.batches import older_batch
-        from siliconflow_provider.operators.state_store import records_of
+        from siliconflow_provider.batches import find_and_cancel_duplicates
+        from siliconflow_provider.operators.state_store import create_records_of
 
         client = self.hook.get_conn()
         try:
@@ -121,20 +121,22 @@ class CreateBatchOperator(BatchOperator):
         except SiliconFlowError as error:
             self.log.warning("could not look for an older batch of this task: %s", error)
             return None
-        older: Batch | None = older_batch(client, self._submission(context), records_of(context), batch)
+        older: Batch | None = find_and_cancel_duplicates(
+            client, self._submission(context), create_records_of(context), batch
+        )
         return older
 
     def _submission(self, context: Context) -> Submission:
-        from siliconflow_provider.batches import content_of
+        from siliconflow_provider.batches import sha256_of_file
 
-        if self._content is None:
-            self._content = content_of(self.hook.get_conn(), self.input_file_id)
+        if self._content_sha256 is None:
+            self._content_sha256 = sha256_of_file(self.hook.get_conn(), self.input_file_id)
         return self.submission(
             context,
             input_file_id=self.input_file_id,
             endpoint=self.endpoint,
             model=self.model,
-            content=self._content,
+            content_sha256=self._content_sha256,
         )
 
 
@@ -196,11 +198,11 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
         :raises InvalidConnectionError: when they cannot be told from those of another Airflow
         """
         from siliconflow_provider.api.service_texts import first_names
-        from siliconflow_provider.batches import digest, running_batches_of_runs
+        from siliconflow_provider.batches import digest, find_running_by_dag_run
         from siliconflow_provider.operators.identity import run_parts
 
         runs = [digest(*run_parts(context, each)) for each in (self.hook.deployment, "")]
-        found, unnamed = running_batches_of_runs(self.hook.get_conn(), *runs)
+        found, unnamed = find_running_by_dag_run(self.hook.get_conn(), *runs)
         said = first_names(each.id for each in unnamed) or "none"
         if not self.hook.deployment:
             raise InvalidConnectionError(

@@ -26,7 +26,7 @@ def identity_keys(context: Context, deployment: str, submission_key: str | None)
     from siliconflow_provider.batches import digest
 
     unnamed = digest(*identity_parts(context, "", submission_key)) if deployment else None
-    return {"key": digest(*identity_parts(context, deployment, submission_key)), "unnamed_key": unnamed}
+    return {"key": digest(*identity_parts(context, deployment, submission_key)), "key_without_deployment": unnamed}
 
 
 def run_parts(context: Context, deployment: str) -> list[str]:

@@ -18,8 +18,8 @@ from siliconflow_provider.exceptions import (
 )
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.base import BatchOperator
-from siliconflow_provider.operators.requests import as_requests, items_of
-from siliconflow_provider.operators.waiting import length_of
+from siliconflow_provider.operators.requests import check_items, wrap_requests
+from siliconflow_provider.operators.waiting import as_timedelta
 from siliconflow_provider.verdicts import batches_text, describe_job, raise_for_ends
 
 if TYPE_CHECKING:
@@ -95,32 +95,34 @@ class BatchInferenceOperator(BatchOperator):
 
     @requests.setter
     def requests(self, requests: Any) -> None:
-        self._requests = as_requests(requests)
+        self._requests = wrap_requests(requests)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Prepare the job or go on with it, and wait unless it is over."""
         BatchesLink.persist(context, self.hook.get_conn().base_url)
-        return self._go_on(context)
+        return self._advance(context)
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> dict[str, Any]:
         """Go on with the job; what its batches have come to is asked of the service."""
         raise_for_ends([each for each in ends if each.state == "error"], self.siliconflow_conn_id)
-        return self._go_on(context, [each.batch for each in ends if each.batch is not None and each.batch.is_terminal])
+        return self._advance(
+            context, [each.batch for each in ends if each.batch is not None and each.batch.is_terminal]
+        )
 
     def source(self, context: Context) -> Iterable[Any]:
         """Yield the items of a new job."""
         if self.input_path is None:
-            return items_of(self.requests)
+            return check_items(self.requests)
         from siliconflow_provider.jsonl import LONGEST_LINE, blocks_of
         from siliconflow_provider.storage import pieces_of, storage_path
 
         return blocks_of(pieces_of(storage_path(self.input_path, "input_path")), LONGEST_LINE)
 
-    def _go_on(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
+    def _advance(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
         from siliconflow_provider.jobs import Finished
 
         with self._attempt(context, ended) as runner:
-            state = runner.advance(length_of(self.timeout), lambda: self._stop_if_killed(runner))
+            state = runner.advance(as_timedelta(self.timeout), lambda: self._stop_if_killed(runner))
             if isinstance(state, Finished):
                 return self._finish(runner, state)
         summary: dict[str, Any] = self.wait_until(context, state.batch_ids, state.deadline)
@@ -128,7 +130,7 @@ class BatchInferenceOperator(BatchOperator):
 
     @contextmanager
     def _attempt(self, context: Context, ended: Sequence[Batch]) -> Iterator[JobRunner]:
-        from siliconflow_provider.batches import UnsafeSubmitError
+        from siliconflow_provider.batches import PossibleDuplicateError
         from siliconflow_provider.job_directory import JobFilesError
         from siliconflow_provider.jobs import JobRunner, Settings, load_or_create_job
         from siliconflow_provider.operators.definition import (
@@ -169,14 +171,14 @@ class BatchInferenceOperator(BatchOperator):
                 raise OutputPathError(str(error)) from None
             except JobFilesError as error:
                 raise JobDefinitionError(str(error)) from None
-            except UnsafeSubmitError as error:
+            except PossibleDuplicateError as error:
                 raise SubmissionStoppedError(str(error)) from None
 
     def _stop_if_killed(self, runner: JobRunner) -> None:
         running = [each.id for each in runner.running]
         if self._is_killed:
             if running:
-                self._end_killed(self.hook.get_conn(), running)
+                self._handle_kill(self.hook.get_conn(), running)
             raise BatchWaitError("killed while the job went on: the next attempt continues it")
 
     def _finish(self, runner: JobRunner, job: Finished) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class Requests:
         return f"<{type(self._items).__name__}{count}>"
 
 
-def as_requests(value: Any) -> Any:
+def wrap_requests(value: Any) -> Any:
     """Wrap a value that is no XComArg, which Airflow has to see; what it is resolved to is wrapped in its turn.
 
     :raises ValueError: when it cannot be the requests of a job
@@ -39,12 +39,12 @@ def as_requests(value: Any) -> Any:
     return Requests(value)
 
 
-def items_of(given: Any) -> Iterable[Any]:
+def check_items(given: Any) -> Iterable[Any]:
     """Return what was given or returned, once it is known to be items.
 
     :raises ValueError: when it is not
     """
     if given is None:
         raise ValueError("there are no requests: give or return an iterable of them, which may be empty, not None")
-    items: Iterable[Any] = as_requests(given)
+    items: Iterable[Any] = wrap_requests(given)
     return items

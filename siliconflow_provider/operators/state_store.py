@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 STATE_KEY = "siliconflow_creates"
 
 
-def records_of(context: Context) -> Records:
+def create_records_of(context: Context) -> Records:
     """Return where a task without a directory writes down what it creates.
 
     Below Airflow 3.3 nothing that a task writes survives its retry but what the service keeps.
@@ -27,7 +27,7 @@ def records_of(context: Context) -> Records:
 class StateStoreRecords:
     """Records of one task instance, one value of its state store."""
 
-    is_lasting = True
+    is_persistent = True
 
     def __init__(self, store: Any) -> None:
         self._store = store

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from siliconflow_provider.waiting import WaitEnd
 
 # The scheduler ends a deferral this much later than the trigger does, so it acts only when no triggerer lives.
-TRIGGER_GRACE = timedelta(minutes=10)
+DEFERRAL_MARGIN = timedelta(minutes=10)
 SHORTEST_POLL_INTERVAL = 1.0
 
 
@@ -54,14 +54,14 @@ class BatchWaitingMixin(ConnectionMixin):
         """
         from siliconflow_provider.waiting import deadline_of
 
-        deadline = deadline_of(batches, length_of(self.timeout), self.hook.get_conn().now())
+        deadline = deadline_of(batches, as_timedelta(self.timeout), self.hook.get_conn().now())
         return self.wait_until(context, [each.id for each in batches], deadline)
 
     def wait_until(self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> Any:
         """Wait like `wait_for_batches`, until a moment that is given, by the service's clock."""
         if self.deferrable:
             return self.defer_until(context, batch_ids, deadline)
-        return self._end_wait(context, self._wait_on_worker(batch_ids, deadline))
+        return self._finish_wait(context, self._wait_on_worker(batch_ids, deadline))
 
     def defer_until(self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> Any:
         """Wait in the triggerer.
@@ -72,7 +72,7 @@ class BatchWaitingMixin(ConnectionMixin):
 
         client = self.hook.get_conn()
         if self._is_killed:
-            self._end_killed(client, batch_ids)
+            self._handle_kill(client, batch_ids)
             raise BatchWaitError(f"killed before waiting for {batches_text(batch_ids)}")
         now = client.now()
         stop_at = self._stop_at(context, now)
@@ -89,7 +89,7 @@ class BatchWaitingMixin(ConnectionMixin):
             ),
             method_name="execute_complete",
             # A plain timedelta: Airflow 3 cannot send pendulum's kinds to its supervisor.
-            timeout=timedelta(seconds=max((ends_at - now).total_seconds(), 0.0)) + TRIGGER_GRACE,
+            timeout=timedelta(seconds=max((ends_at - now).total_seconds(), 0.0)) + DEFERRAL_MARGIN,
         )
 
     def _stop_at(self, context: Context, now: pendulum.DateTime) -> pendulum.DateTime | None:
@@ -123,7 +123,7 @@ class BatchWaitingMixin(ConnectionMixin):
         if overdue and (deadline := self._later_deadline(overdue[0])):
             self.log.warning("the triggerer's clock is ahead of the service's: waiting goes on")
             return self.wait_until(context, [each.batch_id for each in overdue], deadline)
-        return self._end_wait(context, ends)
+        return self._finish_wait(context, ends)
 
     def on_kill(self) -> None:
         """Wake the wait on the worker; what a kill means is decided there, outside of the signal handler."""
@@ -148,8 +148,8 @@ class BatchWaitingMixin(ConnectionMixin):
             while True:
                 poll(waits, client.get_batch, client.now)
                 now = client.now()
-                for news in filter(None, (wait.news(now) for wait in waits)):
-                    self.log.info(news)
+                for line in filter(None, (wait.next_log_line(now) for wait in waits)):
+                    self.log.info(line)
                 ends = wait_ends(waits, now)
                 if ends is not None:
                     return ends
@@ -162,9 +162,9 @@ class BatchWaitingMixin(ConnectionMixin):
         finally:
             # Airflow 2 raises in its signal handler, Airflow 3 lets the loop go on.
             if self._is_killed:
-                self._end_killed(client, batch_ids)
+                self._handle_kill(client, batch_ids)
 
-    def _end_killed(self, client: SiliconFlowClient, batch_ids: Sequence[str]) -> None:
+    def _handle_kill(self, client: SiliconFlowClient, batch_ids: Sequence[str]) -> None:
         """Cancel what a killed task waited for if that is asked for, and say what becomes of it."""
         from siliconflow_provider.api.errors import SiliconFlowError
         from siliconflow_provider.batches import cancel_unless_over
@@ -181,10 +181,10 @@ class BatchWaitingMixin(ConnectionMixin):
         for line in describe_kill(outcomes, self.siliconflow_conn_id, cancel=True):
             self.log.warning("%s", line)
 
-    def _end_wait(self, context: Context, ends: list[WaitEnd]) -> Any:
+    def _finish_wait(self, context: Context, ends: list[WaitEnd]) -> Any:
         """Cancel what was not over at the deadline if that is asked for, and go on."""
         if self.cancel_on_timeout:
-            ends = [self._cancelled_when_overdue(each) for each in ends]
+            ends = [self._cancel_if_overdue(each) for each in ends]
         return self.waiting_ended(context, ends)
 
     def _end_at_execution_timeout(self, ends: Sequence[WaitEnd]) -> None:
@@ -192,7 +192,7 @@ class BatchWaitingMixin(ConnectionMixin):
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
         batch_ids = [each.batch_id for each in ends]
-        self._end_killed(self.hook.get_conn(), batch_ids)
+        self._handle_kill(self.hook.get_conn(), batch_ids)
         raise AirflowTaskTimeout(
             f"execution_timeout={self.execution_timeout} was over at {ends[0].deadline} UTC, before "
             f"{describe_unfinished(ends)}"
@@ -212,7 +212,7 @@ class BatchWaitingMixin(ConnectionMixin):
         deadline = pendulum.parse(end.deadline or "")
         return deadline if isinstance(deadline, pendulum.DateTime) and client.now() < deadline else None
 
-    def _cancelled_when_overdue(self, end: WaitEnd) -> WaitEnd:
+    def _cancel_if_overdue(self, end: WaitEnd) -> WaitEnd:
         if end.state != "timeout":
             return end
         from siliconflow_provider.api.errors import SiliconFlowError
@@ -236,11 +236,11 @@ def check_poll_interval(poll_interval: float | None) -> None:
 
 def check_timeout(timeout: float | timedelta | None) -> None:
     """Raise ValueError for a length that would end a wait before it begins."""
-    length = length_of(timeout)
+    length = as_timedelta(timeout)
     if length is not None and length <= timedelta():
         raise ValueError(f"timeout is {timeout!r}: give a positive length of time, or None for the batch's window")
 
 
-def length_of(timeout: float | timedelta | None) -> timedelta | None:
+def as_timedelta(timeout: float | timedelta | None) -> timedelta | None:
     """Return a length of time that may be given in seconds."""
     return timedelta(seconds=timeout) if isinstance(timeout, (int, float)) else timeout

@@ -65,7 +65,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         BatchesLink.persist(context, self.hook.get_conn().base_url)
         if not self.deferrable:
             return super().execute(context)
-        ends = self._look()
+        ends = self._poll()
         deadline = self.hook.get_conn().now() + timedelta(seconds=self.timeout)
         if ends is not None:
             # As after a deferral, so that soft_fail means the same.
@@ -75,7 +75,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once; true once the batch has completed."""
-        ends = self._look()
+        ends = self._poll()
         if ends is not None:
             return PokeReturnValue(is_done=True, xcom_value=self.waiting_ended(context, ends))
         if self.reschedule and self._wait.error is not None and self._wait.refused_since is not None:
@@ -83,15 +83,15 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
             raise self._wait.error
         return False
 
-    def _look(self) -> list[WaitEnd] | None:
+    def _poll(self) -> list[WaitEnd] | None:
         from siliconflow_provider.waiting import poll, wait_ends
 
         client = self.hook.get_conn()
         poll([self._wait], client.get_batch, client.now)
         now = client.now()
-        news = self._wait.news(now)
-        if news is not None:
-            self.log.info(news)
+        line = self._wait.next_log_line(now)
+        if line is not None:
+            self.log.info(line)
         return wait_ends([self._wait], now)
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> str:

@@ -10,9 +10,9 @@ import pendulum
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
-from siliconflow_provider.triggers.kill import Kill
+from siliconflow_provider.triggers.kill import KillHandler
 from siliconflow_provider.triggers.watcher import LONGEST_ANSWER_SECONDS, watching
-from siliconflow_provider.waiting import BatchWait, Progress, WaitEnd, seconds_to_the_end, to_event, wait_ends
+from siliconflow_provider.waiting import BatchWait, ProgressLog, WaitEnd, seconds_until_all_end, to_event, wait_ends
 
 AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 # A clock that is set meanwhile is noticed within the hour.
@@ -78,20 +78,20 @@ class BatchTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the batches, or say that they run on, once Airflow confirms that a person has ended the task."""
         task_instance, cancel = self.task_instance, self.cancel_on_kill
-        await Kill(task_instance, self.batch_ids, self.siliconflow_conn_id, cancel=cancel, log=self.log).run()
+        await KillHandler(task_instance, self.batch_ids, self.siliconflow_conn_id, cancel=cancel, log=self.log).run()
 
     async def _wait(self) -> list[WaitEnd]:
         waits = [BatchWait(each, self.deadline, self.poll_interval, self.stop_at) for each in self.batch_ids]
-        progress = Progress()
+        progress_log = ProgressLog()
         with watching(self.siliconflow_conn_id, waits) as watch:
             while True:
-                left = seconds_to_the_end(waits, watch.now())
+                seconds = seconds_until_all_end(waits, watch.now())
                 # The last poll, at the very end, is waited for: a batch that is over has not timed out.
-                is_told = await watch.news(min(left + LONGEST_ANSWER_SECONDS, LONGEST_SILENCE_SECONDS))
+                has_update = await watch.wait_for_update(min(seconds + LONGEST_ANSWER_SECONDS, LONGEST_SILENCE_SECONDS))
                 now = watch.now()
-                news = progress.news(waits, now)
-                if news is not None:
-                    self.log.info(news)
-                ends = wait_ends(waits, now) if watch.is_over or not is_told else None
+                line = progress_log.next_log_line(waits, now)
+                if line is not None:
+                    self.log.info(line)
+                ends = wait_ends(waits, now) if watch.is_over or not has_update else None
                 if ends is not None:
                     return ends

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 ENDED = ("failed", "success", "skipped")
 
 
-def nothing_to_cancel(task_instance: Any) -> bool:
+def has_task_ended(task_instance: Any) -> bool:
     """Whether the task instance is over for Airflow; asks Airflow and therefore blocks.
 
     A trigger that has not fired is stopped when a person marks its task, but also when the task is cleared, its run is

@@ -13,7 +13,7 @@ from siliconflow_provider.api.errors import AnswerLostError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import cancel_unless_over
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
-from siliconflow_provider.triggers.confirmation import nothing_to_cancel
+from siliconflow_provider.triggers.confirmation import has_task_ended
 from siliconflow_provider.triggers.threads import run_in_thread
 from siliconflow_provider.verdicts import describe_kill, describe_running
 
@@ -25,7 +25,7 @@ MOST_REQUESTS = 16
 _pool = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix="kill-siliconflow")
 
 
-class Kill:
+class KillHandler:
     """One trigger that was stopped. Its batches are cancelled only once Airflow confirms that a person ended the task.
 
     :param task_instance: of the trigger
@@ -58,7 +58,7 @@ class Kill:
         failure: Exception = TimeoutError(f"no answer within {KILL_SECONDS:g} s")
         try:
             async with asyncio.timeout(KILL_SECONDS):
-                if not await run_in_thread(_pool, lambda: nothing_to_cancel(self._task_instance)):
+                if not await run_in_thread(_pool, lambda: has_task_ended(self._task_instance)):
                     self._log.info("stopped waiting here; the task has not ended, its batches are left alone")
                     return
                 hook = SiliconFlowHook(self._conn_id)

@@ -52,12 +52,12 @@ class SharedClient:
         try:
             return request(client)
         except AuthenticationError:
-            renewed = self._renewed(client)
+            renewed = self._client_with_new_key(client)
             if renewed is client:
                 raise
         return request(renewed)
 
-    def _renewed(self, refused: SiliconFlowClient) -> SiliconFlowClient:
+    def _client_with_new_key(self, refused: SiliconFlowClient) -> SiliconFlowClient:
         with self._lock:
             now = clock.now()
             if refused is self._client and self._read_at is not None and now - self._read_at >= SHORTEST_AGE:

@@ -30,12 +30,18 @@ from siliconflow_provider.api.errors import (
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.triggers.shared_client import SharedClient
 from siliconflow_provider.triggers.threads import run_in_thread
-from siliconflow_provider.waiting import BatchWait, due_batches, is_worth_a_page, read_item, still_listed
+from siliconflow_provider.waiting import (
+    BatchWait,
+    batch_from_list_item,
+    count_on_later_pages,
+    due_batches,
+    is_page_worthwhile,
+)
 
 MOST_REQUESTS = 4
 # With four at a time, this is at most 40 requests a second, however fast the service answers.
 REQUEST_SPACING = 0.1
-GATHERING_SECONDS = 1.0
+JOIN_SECONDS = 1.0
 LIST_PAUSE_SECONDS = 60.0
 # A whole page, and the triggers that hear of it, would hold up the event loop for some 10 ms.
 ITEMS_AT_ONCE = 20
@@ -73,7 +79,7 @@ class Watch:
     def __init__(self, waits: Sequence[BatchWait], now: Callable[[], pendulum.DateTime]) -> None:
         self.waits = waits
         self.now = now
-        self._news = asyncio.Event()
+        self._updated = asyncio.Event()
         self._error: Exception | None = None
 
     @property
@@ -81,7 +87,7 @@ class Watch:
         """Whether nothing is left to ask."""
         return all(wait.due_at is None for wait in self.waits)
 
-    async def news(self, seconds: float = inf) -> bool:
+    async def wait_for_update(self, seconds: float = inf) -> bool:
         """Return once an answer has come, or after so many seconds; raise what keeps one from coming.
 
         :returns: whether an answer has come
@@ -89,17 +95,17 @@ class Watch:
         # Not `wait_for`, which up to Python 3.11 may swallow that the trigger is cancelled.
         with suppress(TimeoutError):
             async with asyncio.timeout(None if seconds == inf else seconds):
-                await self._news.wait()
-        is_told = self._news.is_set()
-        self._news.clear()
+                await self._updated.wait()
+        is_updated = self._updated.is_set()
+        self._updated.clear()
         if self._error is not None:
             raise self._error.with_traceback(None)
-        return is_told
+        return is_updated
 
-    def tell(self, error: Exception | None = None) -> None:
-        """Let `news` return, or raise the error."""
+    def notify(self, error: Exception | None = None) -> None:
+        """Let `wait_for_update` return, or raise the error."""
         self._error = self._error or error
-        self._news.set()
+        self._updated.set()
 
 
 class BatchWatcher:
@@ -113,8 +119,8 @@ class BatchWatcher:
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix=f"siliconflow-{siliconflow_conn_id}")
         self._awaited: dict[str, list[tuple[Watch, BatchWait]]] = {}
-        self._told_later: set[Watch] = set()
-        self._swept_at = -inf
+        self._notify_later: set[Watch] = set()
+        self._polled_at = -inf
         self._jitter = 0.0
         self._list_again_at = -inf
         self._sleeper: asyncio.Task[object] | None = None
@@ -128,10 +134,10 @@ class BatchWatcher:
         now = clock.now().timestamp()
         for wait in waits:
             wait.asked_at = now
-            wait.due_at = now + min(max(0.0, self._swept_at + GATHERING_SECONDS - now), GATHERING_SECONDS)
+            wait.due_at = now + min(max(0.0, self._polled_at + JOIN_SECONDS - now), JOIN_SECONDS)
             self._awaited.setdefault(wait.batch_id, []).append((watch, wait))
         if watch.is_over:
-            watch.tell()
+            watch.notify()
         if self._sleeper is not None:
             self._sleeper.cancel()
         return watch
@@ -142,7 +148,7 @@ class BatchWatcher:
             others = [each for each in self._awaited.pop(wait.batch_id, []) if each[0] is not watch]
             if others:
                 self._awaited[wait.batch_id] = others
-        self._told_later.discard(watch)
+        self._notify_later.discard(watch)
         if not self._awaited:
             self.is_stopped = True
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -153,11 +159,11 @@ class BatchWatcher:
         try:
             while True:
                 await self._sleep_until_due()
-                await self._sweep()
+                await self._poll_due()
         except Exception as error:
             self.is_stopped = True
             for watch in {watch for pairs in self._awaited.values() for watch, _ in pairs}:
-                watch.tell(error)
+                watch.notify(error)
 
     async def _sleep_until_due(self) -> None:
         while (pause := self._seconds_until_due()) > 0:
@@ -176,7 +182,7 @@ class BatchWatcher:
     def _waits(self) -> Iterator[BatchWait]:
         return (wait for pairs in self._awaited.values() for _, wait in pairs)
 
-    async def _sweep(self) -> None:
+    async def _poll_due(self) -> None:
         """Ask once for all that is due."""
         unusable = await self._connection_error()
         now = clock.now().timestamp()
@@ -184,15 +190,15 @@ class BatchWatcher:
         due = due_batches(self._waits(), now)
         if unusable is not None:
             for batch_id in due:
-                self._take_in(batch_id, unusable)
+                self._record_outcome(batch_id, unusable)
             due = []
-        if is_worth_a_page(len(due), 0) and now >= self._list_again_at:
-            due = await self._look_through_list(due, now)
-        await self._ask_singly(due)
-        self._swept_at = clock.now().timestamp()
-        for watch in self._told_later:
-            watch.tell()
-        self._told_later.clear()
+        if is_page_worthwhile(len(due), 0) and now >= self._list_again_at:
+            due = await self._poll_list(due, now)
+        await self._poll_singly(due)
+        self._polled_at = clock.now().timestamp()
+        for watch in self._notify_later:
+            watch.notify()
+        self._notify_later.clear()
 
     async def _connection_error(self) -> SiliconFlowError | None:
         """Return what makes the connection unusable, which is to be known before anything is asked."""
@@ -202,11 +208,11 @@ class BatchWatcher:
             return error
         return None
 
-    async def _look_through_list(self, due: Sequence[str], since: float) -> list[str]:
+    async def _poll_list(self, due: Sequence[str], since: float) -> list[str]:
         """Take in what the list shows, as far as it is worth the requests; return what is left to ask singly."""
         missing = {batch_id: self._awaited[batch_id][0][1] for batch_id in due}
         listed, pages, after = len(missing), 0, None
-        while is_worth_a_page(listed, pages):
+        while is_page_worthwhile(listed, pages):
             asked_after = after
             try:
                 page, after = await self._page(asked_after)
@@ -214,23 +220,23 @@ class BatchWatcher:
                 return self._list_failed(error, list(missing))
             pages += 1
             for number, item in enumerate(page):
-                self._take_item(item, missing, since)
+                self._record_item(item, missing, since)
                 if number % ITEMS_AT_ONCE == 0:
                     await asyncio.sleep(0)
             # A service that ignores paging sends the same page again.
             if after in (None, asked_after):
                 break
-            listed = still_listed(missing, page)
+            listed = count_on_later_pages(missing, page)
         return list(missing)
 
-    def _take_item(self, item: Batch, missing: dict[str, BatchWait], since: float) -> None:
+    def _record_item(self, item: Batch, missing: dict[str, BatchWait], since: float) -> None:
         if item.id not in self._awaited:
             return
         wait = self._awaited[item.id][0][1]
-        batch = read_item(item, wait.batch)
+        batch = batch_from_list_item(item, wait.batch)
         if batch is not None:
             # All that one look through the list has shown stay together: they are due again at once.
-            self._take_in(item.id, batch, since)
+            self._record_outcome(item.id, batch, since)
             missing.pop(item.id, None)
         elif item.is_terminal:
             missing[item.id] = wait
@@ -242,10 +248,10 @@ class BatchWatcher:
         if not isinstance(error, (*ACCOUNT_ERRORS, ServerError, AnswerLostError)):
             return due
         for batch_id in due:
-            self._take_in(batch_id, error)
+            self._record_outcome(batch_id, error)
         return []
 
-    async def _ask_singly(self, batch_ids: Sequence[str]) -> None:
+    async def _poll_singly(self, batch_ids: Sequence[str]) -> None:
         left, failures = deque(batch_ids), 0
 
         async def ask_in_turn() -> None:
@@ -255,12 +261,12 @@ class BatchWatcher:
                 if batch_id not in self._awaited:
                     continue
                 answer = await self._answer(batch_id)
-                self._take_in(batch_id, answer)
+                self._record_outcome(batch_id, answer)
                 is_outage = isinstance(answer, SiliconFlowError) and not isinstance(answer, NotFoundError)
                 failures = failures + 1 if is_outage else 0
                 if failures >= MOST_FAILURES:
                     while left:
-                        self._take_in(left.popleft(), answer)
+                        self._record_outcome(left.popleft(), answer)
                 if left:
                     await clock.sleep_async(REQUEST_SPACING)
 
@@ -272,25 +278,25 @@ class BatchWatcher:
         except Exception as error:
             return error
 
-    def _take_in(self, batch_id: str, answer: Batch | Exception, since: float | None = None) -> None:
+    def _record_outcome(self, batch_id: str, answer: Batch | Exception, since: float | None = None) -> None:
         now, asked_at = self._client.now(), clock.now().timestamp() if since is None else since
         for watch, wait in self._awaited.get(batch_id, ()):
             if wait.due_at is None:
                 continue
             if isinstance(answer, Batch):
-                wait.saw(answer)
+                wait.record_batch(answer)
             elif isinstance(answer, SiliconFlowError):
-                wait.failed(answer, now)
+                wait.record_error(answer, now)
             else:
-                watch.tell(answer)
+                watch.notify(answer)
             wait.schedule(now, asked_at, self._jitter)
             if wait.batch is not None and wait.due_at is not None:
                 # A thousand waits keep a thousand batches: without what only the end needs.
                 wait.batch = replace(wait.batch, metadata={}, output_file_id=None, error_file_id=None)
             if len(watch.waits) == 1 or watch.is_over:
-                watch.tell()
+                watch.notify()
             else:
-                self._told_later.add(watch)
+                self._notify_later.add(watch)
 
     async def _page(self, after: str | None) -> tuple[list[Batch], str | None]:
         return await self._ask(lambda client: client.batch_page(after))

@@ -25,9 +25,9 @@ from siliconflow_provider.api.service_texts import first_errors
 AGE_SHARE = 0.05
 SHORTEST_PAUSE = 10.0
 LONGEST_PAUSE = 300.0
-GRACE = timedelta(hours=1)
+GRACE_AFTER_EXPIRY = timedelta(hours=1)
 JITTER = 0.1
-COMING_ALONG = 0.25
+EARLY_POLL_SHARE = 0.25
 PROGRESS_LOG_INTERVAL = timedelta(hours=1)
 
 
@@ -38,7 +38,10 @@ def deadline_of(batches: Sequence[Batch], timeout: timedelta | None, now: pendul
     """
     if timeout is not None:
         return min(each.timing.created_at or now for each in batches) + timeout
-    return max(each.timing.expires_at or (each.timing.created_at or now) + _window(each) for each in batches) + GRACE
+    return (
+        max(each.timing.expires_at or (each.timing.created_at or now) + _window(each) for each in batches)
+        + GRACE_AFTER_EXPIRY
+    )
 
 
 def _window(batch: Batch) -> timedelta:
@@ -115,16 +118,16 @@ class BatchWait:
     _logged: tuple[object, ...] = field(default=(), repr=False)
     _logged_at: pendulum.DateTime | None = field(default=None, repr=False)
 
-    def saw(self, batch: Batch) -> None:
+    def record_batch(self, batch: Batch) -> None:
         """Take in an answer."""
         self.batch, self.error, self.failing_since, self.refused_since = batch, None, None, None
 
-    def failed(self, error: SiliconFlowError, now: pendulum.DateTime) -> None:
+    def record_error(self, error: SiliconFlowError, now: pendulum.DateTime) -> None:
         """Take in a failed poll."""
         self.error = error
         self.failing_since = self.failing_since or now
         # What an outage before it took is no part of how long a refusal has lasted.
-        self.refused_since = None if may_heal(error) else self.refused_since or now
+        self.refused_since = None if is_temporary(error) else self.refused_since or now
 
     def state(self, now: pendulum.DateTime) -> str:
         """Return `running`, `over`, `timeout`, `execution_timeout`, or `error` when asking has become pointless.
@@ -179,7 +182,7 @@ class BatchWait:
         # A clock that went back must not hold up the next poll.
         return 0.0 if now < self.asked_at else max(0.0, self.due_at - early * (self.due_at - self.asked_at) - now)
 
-    def news(self, now: pendulum.DateTime) -> str | None:
+    def next_log_line(self, now: pendulum.DateTime) -> str | None:
         """Return a line for the log when something changed or an hour has passed, else None."""
         if self.error is not None:
             seen: tuple[object, ...] = (type(self.error),)
@@ -195,7 +198,7 @@ class BatchWait:
         return None if self.batch is None else describe_progress(self.batch, now)
 
 
-def may_heal(error: SiliconFlowError) -> bool:
+def is_temporary(error: SiliconFlowError) -> bool:
     """Whether an error can go away by itself; a refused key or an unknown id hardly does."""
     if isinstance(error, ServiceError):
         return isinstance(error, (ServerError, RateLimitError))
@@ -209,9 +212,9 @@ def poll(waits: Sequence[BatchWait], get_batch: Callable[[str], Batch], now: Cal
         if wait.batch is not None and wait.batch.is_terminal:
             continue
         try:
-            wait.saw(get_batch(wait.batch_id))
+            wait.record_batch(get_batch(wait.batch_id))
         except SiliconFlowError as error:
-            wait.failed(error, now())
+            wait.record_error(error, now())
 
 
 def next_pause(waits: Sequence[BatchWait], now: pendulum.DateTime) -> float:
@@ -219,7 +222,7 @@ def next_pause(waits: Sequence[BatchWait], now: pendulum.DateTime) -> float:
     return min(wait.pause(now) for wait in waits if wait.state(now) == "running")
 
 
-def seconds_to_the_end(waits: Sequence[BatchWait], now: pendulum.DateTime) -> float:
+def seconds_until_all_end(waits: Sequence[BatchWait], now: pendulum.DateTime) -> float:
     """Return the seconds until all waits have ended, whatever their batches do; infinite when nothing says when."""
     open_waits = [wait for wait in waits if wait.state(now) == "running"]
     if any(wait.ends_at is None for wait in open_waits):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pendulum
 
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.waiting.batch_wait import COMING_ALONG, PROGRESS_LOG_INTERVAL, BatchWait
+from siliconflow_provider.waiting.batch_wait import EARLY_POLL_SHARE, PROGRESS_LOG_INTERVAL, BatchWait
 
 SINGLE_REQUESTS = 2
 
@@ -19,11 +19,11 @@ def due_batches(waits: Iterable[BatchWait], now: float) -> list[str]:
 
     :param now: Unix seconds
     """
-    due = [(wait.due_at or 0.0, wait.batch_id) for wait in waits if not wait.seconds_until_due(now, COMING_ALONG)]
+    due = [(wait.due_at or 0.0, wait.batch_id) for wait in waits if not wait.seconds_until_due(now, EARLY_POLL_SHARE)]
     return list(dict.fromkeys(batch_id for _, batch_id in sorted(due)))
 
 
-def is_worth_a_page(missing: int, pages: int) -> bool:
+def is_page_worthwhile(missing: int, pages: int) -> bool:
     """Whether to ask for another page of the list, or for each missing batch by itself.
 
     A page must be able to answer for more than has been spent on pages so far, so that looking through the list never
@@ -32,14 +32,14 @@ def is_worth_a_page(missing: int, pages: int) -> bool:
     return missing > SINGLE_REQUESTS + pages
 
 
-def still_listed(missing: Mapping[str, BatchWait], page: Sequence[Batch]) -> int:
+def count_on_later_pages(missing: Mapping[str, BatchWait], page: Sequence[Batch]) -> int:
     """Return how many of the missing batches the pages after this one, which are older, may show."""
     oldest = page[-1].timing.created_at if page else None
     moments = (wait.batch.timing.created_at if wait.batch else None for wait in missing.values())
     return sum(oldest is None or each is None or each <= oldest for each in moments)
 
 
-def read_item(item: Batch, known: Batch | None) -> Batch | None:
+def batch_from_list_item(item: Batch, known: Batch | None) -> Batch | None:
     """Return the batch as a list item shows it, or None where it lacks what a wait needs.
 
     :param known: the batch as it was last seen
@@ -57,16 +57,16 @@ def read_item(item: Batch, known: Batch | None) -> Batch | None:
 
 
 @dataclass
-class Progress:
+class ProgressLog:
     """What the log is told of several waits: one line for all of them when something changed, and once an hour."""
 
     _logged: tuple[object, ...] = ()
     _logged_at: pendulum.DateTime | None = None
 
-    def news(self, waits: Sequence[BatchWait], now: pendulum.DateTime) -> str | None:
+    def next_log_line(self, waits: Sequence[BatchWait], now: pendulum.DateTime) -> str | None:
         """Return a line for the log, else None."""
         if len(waits) == 1:
-            return waits[0].news(now)
+            return waits[0].next_log_line(now)
         statuses = Counter(wait.batch.status if wait.batch else "not seen yet" for wait in waits)
         counts = [wait.batch.request_counts for wait in waits if wait.batch and wait.batch.request_counts]
         done, total = sum(each.completed + each.failed for each in counts), sum(each.total for each in counts)

@@ -21,13 +21,13 @@ from siliconflow_provider.api.errors import (
 )
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches.creation import (
-    LOOK_PAUSES,
-    SETTLING_SECONDS,
-    older_batch,
-    running_batches_of_runs,
+    LIST_LAG_SECONDS,
+    SEARCH_PAUSES,
+    find_and_cancel_duplicates,
+    find_running_by_dag_run,
     submit,
 )
-from siliconflow_provider.batches.finder import BatchFinder, UnsafeSubmitError
+from siliconflow_provider.batches.finder import BatchFinder, PossibleDuplicateError
 from siliconflow_provider.batches.records import MemoryRecords, new_record
 from siliconflow_provider.batches.submission import Submission, batch_to_resume
 from siliconflow_provider.emulator.forms import Forms
@@ -35,7 +35,7 @@ from siliconflow_provider.emulator.forms import Forms
 Sums = Callable[[int], bytes]
 DAY = 24 * 3600
 CREATED = 1_800_000_000
-WANTED = Submission(key="key-1", run="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
+WANTED = Submission(key="key-1", run_key="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
 OURS = ["airflow_key", "airflow_run", "airflow_input", "airflow_max_tries", "airflow_task"]
 
 
@@ -60,7 +60,7 @@ def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | Non
 
 def older(client: SiliconFlowClient, batch_id: str) -> str | None:
     """Return the id of the older batch that is kept beside this one."""
-    found = older_batch(client, WANTED, MemoryRecords(), client.get_batch(batch_id))
+    found = find_and_cancel_duplicates(client, WANTED, MemoryRecords(), client.get_batch(batch_id))
     return None if found is None else found.id
 
 
@@ -384,7 +384,7 @@ def test_a_create_that_was_not_carried_out_is_sent_again_once_that_is_known(
     emulator.control.fault("POST /batches", **fault)
     submitted(client, Submission(key="key-1", input_file_id=file_id))
     assert (emulator.control.batches_created(), creates(emulator)) == (1, 2)
-    assert clock.now - started == sum(LOOK_PAUSES[0]) + SETTLING_SECONDS
+    assert clock.now - started == sum(SEARCH_PAUSES[0]) + LIST_LAG_SECONDS
     assert warnings(caplog)[1:] == [
         "the create was not carried out: no such batch in the list after 14 s; creating it once more"
     ]
@@ -425,7 +425,7 @@ def test_after_a_429_the_service_s_pause_is_kept_within_bounds(
     started = clock.now
     emulator.control.fault("POST /batches", status=429, retry_after=asked, times=2)
     submitted(client, Submission(key="key-1", input_file_id=file_id))
-    assert clock.now - started == waited + SETTLING_SECONDS
+    assert clock.now - started == waited + LIST_LAG_SECONDS
 
 
 @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=600)])
@@ -564,7 +564,7 @@ def test_a_list_that_can_be_read_is_enough_or_stops_the_retry(
         client.create_batch(other)
     retry = replace(submission, is_first_try=False)
     if emulator.options.forms.metadata_dropped or emulator.options.forms.metadata_users_only:
-        with pytest.raises(UnsafeSubmitError, match=r"shows no metadata.*clear the task"):
+        with pytest.raises(PossibleDuplicateError, match=r"shows no metadata.*clear the task"):
             submitted(client, retry)
     else:
         submitted(client, retry)
@@ -633,7 +633,7 @@ def test_a_batch_that_is_gone_from_the_account_stops_a_retry(
     """As with a key of another account: only a person can tell that it is to be bought again."""
     submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
     records.write(msgspec.structs.replace(new_record(submission.batch_metadata()), state="created", batch_id="batch_x"))
-    with pytest.raises(UnsafeSubmitError, match=r"\(batch_x\) are not in the account of the connection's key"):
+    with pytest.raises(PossibleDuplicateError, match=r"\(batch_x\) are not in the account of the connection's key"):
         submit(client, submission, records, lambda batch: None)
     assert creates(emulator) == 0
     submit(client, cleared(submission), records, lambda batch: None)
@@ -690,7 +690,7 @@ def test_a_batch_that_was_found_is_left_for_an_older_one_that_appears(
     """Its own attempt leaves it too: who found it in the meantime must not wait for what is cancelled."""
     mine = WANTED.batch_metadata()
     service.has(id="batch_b", metadata=mine)
-    clock.after(SETTLING_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
+    clock.after(LIST_LAG_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
     announced: list[str] = []
     assert submit(account, WANTED, MemoryRecords(), lambda each: announced.append(each.id)).id == "batch_a"
     assert announced == ["batch_b", "batch_a"]
@@ -703,7 +703,7 @@ def test_a_cancelled_batch_that_was_found_is_left_for_the_older_one_that_appears
     """It was cancelled in favour of that one, which is no verdict."""
     mine = WANTED.batch_metadata()
     service.has(id="batch_b", metadata=mine, status="cancelled")
-    clock.after(SETTLING_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
+    clock.after(LIST_LAG_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
     assert submitted(account, WANTED).id == "batch_a"
 
 
@@ -769,7 +769,7 @@ def test_what_runs_of_a_run_is_found_whichever_task_submitted_it(
     file_id = client.upload_file(io.BytesIO(sums(2))).id
 
     def create(key: str, run: str) -> str:
-        return submitted(client, Submission(key=key, run=run, input_file_id=file_id)).id
+        return submitted(client, Submission(key=key, run_key=run, input_file_id=file_id)).id
 
     create("over", "run-1")
     clock.advance(300)
@@ -777,7 +777,7 @@ def test_what_runs_of_a_run_is_found_whichever_task_submitted_it(
     client.cancel_batch(create("cancelled", "run-1"))
     create("c", "run-2")
     client.create_batch(file_id)
-    assert {each.id for each in running_batches_of_runs(client, "run-1")[0]} == ours
+    assert {each.id for each in find_running_by_dag_run(client, "run-1")[0]} == ours
 
 
 def test_items_without_metadata_are_asked_for_singly_here_too(service: Any, account: SiliconFlowClient) -> None:
@@ -785,5 +785,5 @@ def test_items_without_metadata_are_asked_for_singly_here_too(service: Any, acco
     service.has(id="batch_1", metadata={"airflow_run": "run-1"}, created_at=CREATED)
     service.has(id="batch_2", metadata={"airflow_run": "run-1"}, status="completed", created_at=CREATED - 1)
     service.has(id="batch_3", metadata={"airflow_run": "run-2"}, created_at=CREATED - 2)
-    assert [each.id for each in running_batches_of_runs(account, "run-1")[0]] == ["batch_1"]
+    assert [each.id for each in find_running_by_dag_run(account, "run-1")[0]] == ["batch_1"]
     assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches/batch_3"]

@@ -125,7 +125,7 @@ class TestFailures:
         assert len(listing.batches) == 1
         assert isinstance(listing.error, PermissionDeniedError)
         with pytest.raises(PermissionDeniedError):
-            listing.raise_unless_whole()
+            listing.raise_if_incomplete()
 
     @pytest.mark.parametrize("forms", [Forms(pages_of_twenty=True, after_ignored=True)])
     def test_a_list_that_is_not_whole_says_so(self, client: SiliconFlowClient, sums: Any, forms: Forms) -> None:

@@ -17,7 +17,7 @@ from siliconflow_provider.batches.records import (
     with_metadata,
     write_outcome,
 )
-from siliconflow_provider.operators.state_store import StateStoreRecords, records_of
+from siliconflow_provider.operators.state_store import StateStoreRecords, create_records_of
 from siliconflow_provider.storage.workspace import Workspace
 
 
@@ -82,8 +82,8 @@ def test_a_record_of_each_create_is_a_file_of_its_own(workspace: Callable[[], Wo
 
 
 def test_without_a_state_store_nothing_lasts() -> None:
-    assert not records_of({}).is_lasting  # type: ignore[typeddict-item]
-    assert records_of({"task_state_store": Store()}).is_lasting  # type: ignore[typeddict-item]
+    assert not create_records_of({}).is_persistent  # type: ignore[typeddict-item]
+    assert create_records_of({"task_state_store": Store()}).is_persistent  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize("shown", [{}, {"team": "nlp"}, {"airflow_key": "k" * 16}, {"airflow_key": "k" * 64}])

@@ -23,7 +23,7 @@ from siliconflow_provider.batches.submission import Submission, digest
 Sums = Callable[[int], bytes]
 DAY = 24 * 3600
 CREATED = 1_800_000_000
-WANTED = Submission(key="key-1", run="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
+WANTED = Submission(key="key-1", run_key="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
 OURS = ["airflow_key", "airflow_run", "airflow_input", "airflow_max_tries", "airflow_task"]
 
 
@@ -60,7 +60,7 @@ def test_a_digest_is_that_of_the_texts_joined_by_nul() -> None:
 
 def test_a_batch_says_whose_it_is_and_what_is_in_it() -> None:
     submission = Submission(
-        key="key-1", run="run-1", input_file_id="file-1", metadata={"team": "nlp"}, label="d/t/r/-1", max_tries=3
+        key="key-1", run_key="run-1", input_file_id="file-1", metadata={"team": "nlp"}, label="d/t/r/-1", max_tries=3
     )
     assert submission.batch_metadata() == {
         "team": "nlp",

@@ -15,8 +15,8 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import PermissionDeniedError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import creation
-from siliconflow_provider.batches.creation import SETTLING_SECONDS
-from siliconflow_provider.batches.finder import UnsafeSubmitError
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS
+from siliconflow_provider.batches.finder import PossibleDuplicateError
 from siliconflow_provider.batches.records import MemoryRecords
 from siliconflow_provider.batches.submission import Submission
 from siliconflow_provider.emulator.control import Control
@@ -57,7 +57,7 @@ class TestSubmit:
         service.has(id="batch_1", **({"file_name": name} if shows == "its name" else {"input_file_id": "file-1"}))
         batches = JobBatches(account, wanted, MemoryRecords())
         batches.find_and_cancel_duplicates([round_])
-        with pytest.raises(UnsafeSubmitError, match=r"same file: batch_1\. .*clear the task"):
+        with pytest.raises(PossibleDuplicateError, match=r"same file: batch_1\. .*clear the task"):
             batches.submit([round_], round_.parts, path)
         batches.submit([round_], round_.parts[:1], path)
         assert service.requests.count("POST /batches") == 1
@@ -73,7 +73,7 @@ class TestSubmit:
             batch = batches.of_part(round_, part)
             assert batch is not None
             assert files[batch.input_file_id or ""] == f"{part.sha256}.jsonl"
-            assert replace(wanted, content=part.sha256).matches(batch)
+            assert replace(wanted, content_sha256=part.sha256).matches(batch)
             assert batch.metadata["airflow_max_tries"] == "2"
             with (path.parent / "back").open("w+b") as back:
                 client.download(batch.input_file_id or "", back)
@@ -139,7 +139,7 @@ class TestSubmit:
             JobBatches(client, wanted, MemoryRecords()).submit([round_], round_.parts, path)
         assert clock.now == started
 
-    @pytest.mark.parametrize("seconds", [SETTLING_SECONDS, 0.0])
+    @pytest.mark.parametrize("seconds", [LIST_LAG_SECONDS, 0.0])
     def test_others_are_given_time_to_show_once_and_not_for_each_part(
         self,
         client: SiliconFlowClient,
@@ -151,7 +151,7 @@ class TestSubmit:
         seconds: float,
     ) -> None:
         """As long as everywhere else: the fixture for users' tests sets it to nothing."""
-        monkeypatch.setattr(creation, "SETTLING_SECONDS", seconds)
+        monkeypatch.setattr(creation, "LIST_LAG_SECONDS", seconds)
         started = clock.now
         JobBatches(client, wanted, MemoryRecords()).submit([round_], round_.parts, path)
         assert clock.now - started == seconds
@@ -170,7 +170,7 @@ class TestLook:
 
         def add(name: str, number: int = 0, round_number: int = 1, tries: int = 2, **fields: Any) -> None:
             part = round_.parts[number]
-            submission = replace(wanted, content=part.sha256, round=round_number, max_tries=tries)
+            submission = replace(wanted, content_sha256=part.sha256, round=round_number, max_tries=tries)
             service.has(id=name, metadata=submission.batch_metadata(), **fields)
 
         return add

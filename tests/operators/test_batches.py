@@ -20,7 +20,7 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
     UnreadableAnswerError,
 )
-from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import EmulatorOptions
 from siliconflow_provider.exceptions import (
@@ -93,7 +93,7 @@ class TestCreateBatch:
         started = clock.now
         batch_id = run(lambda: create(wait_for_completion=False))
         assert client.get_batch(batch_id).status == "in_queue"
-        assert clock.now - started == SETTLING_SECONDS
+        assert clock.now - started == LIST_LAG_SECONDS
 
     def test_an_attempt_takes_over_what_an_earlier_one_created(self, create, run, client) -> None:
         first = run(lambda: create(wait_for_completion=False))

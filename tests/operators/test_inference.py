@@ -19,7 +19,7 @@ from pydantic import BaseModel, model_validator
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import InvalidRequestError, SiliconFlowError
 from siliconflow_provider.api.models import BatchTiming
-from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import EmulatorOptions
@@ -333,7 +333,7 @@ class TestContinue:
             (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
             run(lambda: infer(requests=sums(3)))
 
-        clock.after(SETTLING_SECONDS - 1, other_attempt)
+        clock.after(LIST_LAG_SECONDS - 1, other_attempt)
         run(lambda: infer(requests=sums(2)))
         assert [each["content"] for each in rows()] == ["1", "2", "3"]
         assert "another attempt of this task has prepared the job at the same time" in logged()
@@ -345,7 +345,7 @@ class TestContinue:
         items = [{"q": each} for each in sums(3)]
         for name in ("requests.jsonl", "rows.jsonl"):
             clock.after(
-                SETTLING_SECONDS - 1,
+                LIST_LAG_SECONDS - 1,
                 lambda name=name: replace_file(tmp_path / "out" / "_siliconflow" / name),
             )
         run(lambda: infer(requests=items, prompt="{q}", deferrable=True))
@@ -376,7 +376,7 @@ class TestContinue:
     ) -> None:
         for name in ("requests.jsonl", "job.json"):
             path = tmp_path / "out" / "_siliconflow" / name
-            clock.after(2 * SETTLING_SECONDS - 1, lambda path=path: replace_file(path))
+            clock.after(2 * LIST_LAG_SECONDS - 1, lambda path=path: replace_file(path))
         run(lambda: infer(requests=sums(3), deferrable=True))
         assert [each["content"] for each in rows()] == ["1", "2", "3"]
         assert_nothing_was_bought_twice(control, 3)
@@ -1208,7 +1208,7 @@ class TestKilled:
     ) -> None:
         task = infer(requests=sums(3), cancel_on_kill=cancel_on_kill, deferrable=deferrable)
         # Some seconds after the batch was created, which was some after the job was prepared.
-        clock.after(2 * SETTLING_SECONDS - 1, task.on_kill)
+        clock.after(2 * LIST_LAG_SECONDS - 1, task.on_kill)
         with pytest.raises(BatchWaitError, match="killed while the job went on: the next attempt continues it"):
             run(lambda: task)
         assert [each.status for each in batches(client)] == [status]

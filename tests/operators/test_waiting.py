@@ -13,7 +13,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from siliconflow_provider.api import clock as provider_clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServerError
-from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS
 from siliconflow_provider.emulator.server import Emulator
 from siliconflow_provider.exceptions import BatchCancelledError, BatchTimeoutError, BatchWaitError
 from siliconflow_provider.operators.batches import CreateBatchOperator
@@ -110,7 +110,7 @@ def test_a_kill_before_the_wait_ends_it_at_once(create, context, clock, statuses
     operator.on_kill()
     with pytest.raises(BatchWaitError, match="killed while waiting"):
         operator.execute(context)
-    assert (statuses(), clock.now - started) == (["cancelling"], SETTLING_SECONDS + 10)
+    assert (statuses(), clock.now - started) == (["cancelling"], LIST_LAG_SECONDS + 10)
 
 
 def test_a_kill_before_the_deferral_leaves_nothing_to_a_trigger(create, context, statuses) -> None:

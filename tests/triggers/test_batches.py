@@ -145,14 +145,14 @@ class TestKill:
         """Stops a waiting trigger as Airflow does; `ended` is what Airflow answers when it is asked for the task."""
 
         def stop_trigger(*, ended: Any, cancel_on_kill: bool, seconds: float = 0) -> None:
-            def nothing_to_cancel(task_instance: Any) -> Any:
+            def has_task_ended(task_instance: Any) -> Any:
                 assert task_instance.task_id == "create"
                 clock.advance(seconds)
                 if isinstance(ended, Exception):
                     raise ended
                 return ended
 
-            monkeypatch.setattr("siliconflow_provider.triggers.kill.nothing_to_cancel", nothing_to_cancel)
+            monkeypatch.setattr("siliconflow_provider.triggers.kill.has_task_ended", has_task_ended)
             asyncio.run(self.start_and_stop(BatchTrigger(batch_ids, connection, cancel_on_kill=cancel_on_kill)))
 
         return stop_trigger
@@ -252,7 +252,7 @@ class TestKill:
 
     def test_a_dead_service_is_asked_once_and_not_for_long(self, connection, batch_ids, monkeypatch) -> None:
         """Neither retries nor long timeouts: others wait for their turn."""
-        monkeypatch.setattr(kill, "nothing_to_cancel", lambda task_instance: True)
+        monkeypatch.setattr(kill, "has_task_ended", lambda task_instance: True)
         timeouts = []
 
         def no_answer(self: Session, *each: Any, timeout: Any, **other: Any) -> Any:
@@ -268,11 +268,11 @@ class TestKill:
     def test_kills_leave_the_pool_of_the_loop_to_others(self, connection, batch_ids, monkeypatch) -> None:
         threads = set()
 
-        def nothing_to_cancel(task_instance: Any) -> bool:
+        def has_task_ended(task_instance: Any) -> bool:
             threads.add(threading.current_thread().name.rpartition("_")[0])
             return False
 
-        monkeypatch.setattr(kill, "nothing_to_cancel", nothing_to_cancel)
+        monkeypatch.setattr(kill, "has_task_ended", has_task_ended)
         trigger = BatchTrigger(batch_ids, connection)
         trigger.task_instance = None
         asyncio.run(trigger.on_kill())
@@ -285,7 +285,7 @@ class TestKill:
         async def request_to_airflow() -> None:
             loops.append(asyncio.get_running_loop())
 
-        def nothing_to_cancel(task_instance: Any) -> bool:
+        def has_task_ended(task_instance: Any) -> bool:
             async_to_sync(request_to_airflow)()
             return True
 
@@ -293,7 +293,7 @@ class TestKill:
             async_to_sync(request_to_airflow)()
             return get_quick_conn(self, timeout)
 
-        monkeypatch.setattr("siliconflow_provider.triggers.kill.nothing_to_cancel", nothing_to_cancel)
+        monkeypatch.setattr("siliconflow_provider.triggers.kill.has_task_ended", has_task_ended)
         trigger = BatchTrigger(batch_ids, connection, cancel_on_kill=True)
 
         monkeypatch.setattr(SiliconFlowHook, "get_quick_conn", asking_get_quick_conn)
@@ -310,11 +310,11 @@ class TestKill:
         """Airflow cancels a trigger once a second until it has ended."""
         is_asked, may_answer = threading.Event(), threading.Event()
 
-        def nothing_to_cancel(task_instance: Any) -> bool:
+        def has_task_ended(task_instance: Any) -> bool:
             is_asked.set()
             return may_answer.wait(10)
 
-        monkeypatch.setattr("siliconflow_provider.triggers.kill.nothing_to_cancel", nothing_to_cancel)
+        monkeypatch.setattr("siliconflow_provider.triggers.kill.has_task_ended", has_task_ended)
         trigger = BatchTrigger(batch_ids, connection, cancel_on_kill=True)
         trigger.task_instance = None
 

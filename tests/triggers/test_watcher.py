@@ -167,7 +167,7 @@ class TestSharing:
             wait, seen = BatchWait(batch_id), []
             with watching(connection, [wait]) as watch:
                 while not watch.is_over:
-                    await watch.news()
+                    await watch.wait_for_update()
                     seen.append(wait.batch.metadata)
             return seen
 
@@ -193,12 +193,12 @@ class TestJoiningAndLeaving:
 
         async def run() -> None:
             with watching(connection, [first]) as watch:
-                await watch.news()
+                await watch.wait_for_update()
                 with watching(connection, [second]) as other:
-                    await other.news()
+                    await other.wait_for_update()
                 left_at = second.asked_at
                 for _ in range(3):
-                    await watch.news()
+                    await watch.wait_for_update()
                 assert second.asked_at == left_at < first.asked_at
 
         asyncio.run(run())
@@ -248,7 +248,7 @@ class TestJoiningAndLeaving:
 
         async def wait_for_news(wait: BatchWait) -> None:
             with watching(connection, [wait]) as watch:
-                await watch.news()
+                await watch.wait_for_update()
                 await asyncio.Event().wait()
 
         loop = asyncio.new_event_loop()

@@ -16,11 +16,11 @@ from siliconflow_provider.waiting.batch_wait import (
     deadline_of,
     describe_end,
     describe_progress,
-    may_heal,
+    is_temporary,
     next_pause,
     pause_before_poll,
     poll,
-    seconds_to_the_end,
+    seconds_until_all_end,
     wait_ends,
 )
 
@@ -125,11 +125,11 @@ def test_a_timeout_runs_from_the_earliest_creation(batch: Make, at: At) -> None:
 def test_a_wait_goes_on_until_its_batch_is_over(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
     assert wait.state(at(0)) == "running"
-    wait.saw(batch("in_queue"))
+    wait.record_batch(batch("in_queue"))
     assert wait.state(at(10)) == "running"
-    wait.saw(batch("pondering"))
+    wait.record_batch(batch("pondering"))
     assert wait.state(at(20)) == "running"
-    wait.saw(batch("completed"))
+    wait.record_batch(batch("completed"))
     assert wait.state(at(30)) == "over"
 
 
@@ -157,14 +157,14 @@ def test_an_execution_timeout_ends_a_wait_too(batch: Make, at: At) -> None:
 
 def test_waits_end_by_themselves_at_their_last_moment(at: At) -> None:
     waits = [BatchWait("a", at(100)), BatchWait("b", at(300), stop_at=at(200))]
-    assert [seconds_to_the_end(waits, at(seconds)) for seconds in (0, 150, 200)] == [200, 50, 0]
-    assert seconds_to_the_end([*waits, BatchWait("c")], at(0)) == inf
+    assert [seconds_until_all_end(waits, at(seconds)) for seconds in (0, 150, 200)] == [200, 50, 0]
+    assert seconds_until_all_end([*waits, BatchWait("c")], at(0)) == inf
 
 
 def test_a_wait_without_a_deadline_gets_one_when_it_has_seen_its_batch(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
     assert wait.state(at(9 * DAY)) == "running"
-    wait.saw(batch())
+    wait.record_batch(batch())
     assert wait.state(at(DAY + HOUR - 1)) == "running"
     assert wait.deadline == at(DAY + HOUR)
     assert wait.state(at(DAY + HOUR)) == "timeout"
@@ -190,28 +190,28 @@ HOPELESS: list[SiliconFlowError] = [
 
 @pytest.mark.parametrize("error", HEALING, ids=repr)
 def test_an_outage_ends_no_wait_before_the_deadline(batch: Make, at: At, error: SiliconFlowError) -> None:
-    assert may_heal(error)
+    assert is_temporary(error)
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for seconds in range(0, DAY, 300):
-        wait.failed(error, at(seconds))
+        wait.record_error(error, at(seconds))
         assert wait.state(at(seconds)) == "running"
     assert wait.state(at(DAY)) == "timeout"
 
 
 @pytest.mark.parametrize("error", HOPELESS, ids=repr)
 def test_what_cannot_heal_ends_a_wait_after_an_hour(batch: Make, at: At, error: SiliconFlowError) -> None:
-    assert not may_heal(error)
+    assert not is_temporary(error)
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for seconds, state in [(0, "running"), (300, "running"), (3599, "running"), (3600, "error")]:
-        wait.failed(error, at(seconds))
+        wait.record_error(error, at(seconds))
         assert wait.state(at(seconds)) == state
 
 
 def test_an_answer_ends_the_hour(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
-    wait.failed(REFUSED, at(0))
-    wait.saw(batch())
-    wait.failed(REFUSED, at(3599))
+    wait.record_error(REFUSED, at(0))
+    wait.record_batch(batch())
+    wait.record_error(REFUSED, at(3599))
     assert wait.state(at(3650)) == "running"
     assert wait.state(at(7199)) == "error"
 
@@ -220,26 +220,26 @@ def test_the_hour_begins_with_the_refusal_and_not_with_an_outage_before_it(batch
     """A service that comes back from an outage may refuse a key for a moment."""
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for seconds in range(0, HOUR, 300):
-        wait.failed(BUSY, at(seconds))
-    wait.failed(REFUSED, at(HOUR))
+        wait.record_error(BUSY, at(seconds))
+    wait.record_error(REFUSED, at(HOUR))
     assert wait.state(at(HOUR)) == "running"
-    wait.failed(REFUSED, at(2 * HOUR))
+    wait.record_error(REFUSED, at(2 * HOUR))
     assert wait.state(at(2 * HOUR)) == "error"
 
 
 def test_an_outage_within_the_hour_begins_it_again(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for error, seconds in [(REFUSED, 0), (BUSY, 300), (REFUSED, 700)]:
-        wait.failed(error, at(seconds))
+        wait.record_error(error, at(seconds))
     assert wait.state(at(HOUR)) == "running"
     assert wait.state(at(HOUR + 700)) == "error"
 
 
 def test_pauses_grow_while_asking_fails_and_return_when_it_succeeds(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
-    wait.failed(BUSY, at(0))
+    wait.record_error(BUSY, at(0))
     assert [wait.pause(at(seconds)) for seconds in (0, 30, 60, 240, 3000)] == [10, 30, 60, 240, 300]
-    wait.saw(batch())
+    wait.record_batch(batch())
     assert wait.pause(at(100)) == 10
 
 
@@ -290,30 +290,30 @@ def test_nothing_is_due_once_a_wait_has_ended(batch: Make, at: At) -> None:
 
 
 def said(wait: BatchWait, *moments: pendulum.DateTime) -> list[bool]:
-    return [wait.news(each) is not None for each in moments]
+    return [wait.next_log_line(each) is not None for each in moments]
 
 
 def test_there_is_news_when_something_changed_and_once_an_hour(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
     assert said(wait, at(0)) == [False]
-    wait.saw(batch("in_queue"))
+    wait.record_batch(batch("in_queue"))
     assert said(wait, at(0), at(10), at(3599), at(3600), at(3610), at(7200)) == [True, False, False, True, False, True]
-    wait.saw(batch("in_progress"))
+    wait.record_batch(batch("in_progress"))
     assert said(wait, at(7210), at(7220)) == [True, False]
-    wait.saw(batch("in_progress", request_counts={"total": 9, "completed": 1, "failed": 0}))
+    wait.record_batch(batch("in_progress", request_counts={"total": 9, "completed": 1, "failed": 0}))
     assert said(wait, at(7230), at(7240)) == [True, False]
 
 
 def test_an_outage_is_news_once_an_hour_and_so_is_its_end(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", batch=batch())
     assert said(wait, at(0)) == [True]
-    wait.failed(BUSY, at(10))
-    assert wait.news(at(10)) == "asking for batch batch_1 failed, will go on asking: busy (status 503)"
-    wait.failed(errors.ServerError("still busy"), at(20))
+    wait.record_error(BUSY, at(10))
+    assert wait.next_log_line(at(10)) == "asking for batch batch_1 failed, will go on asking: busy (status 503)"
+    wait.record_error(errors.ServerError("still busy"), at(20))
     assert said(wait, at(20), at(3610)) == [False, True]
-    wait.failed(REFUSED, at(3620))
+    wait.record_error(REFUSED, at(3620))
     assert said(wait, at(3620)) == [True]
-    wait.saw(batch())
+    wait.record_batch(batch())
     assert said(wait, at(3630)) == [True]
 
 
@@ -399,8 +399,8 @@ def test_the_next_pause_is_that_of_the_first_that_is_due(batch: Make, at: At) ->
 def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
     over, late = BatchWait("a", at(100), batch=batch("completed")), BatchWait("b", at(100))
     refused = BatchWait("c", at(DAY))
-    refused.failed(REFUSED, at(0))
-    late.failed(BUSY, at(0))
+    refused.record_error(REFUSED, at(0))
+    late.record_error(BUSY, at(0))
     assert wait_ends([over, late, refused], at(99)) is None
     assert wait_ends([over, late, refused], at(100)) is None
     ends = wait_ends([over, late, refused], at(HOUR))
@@ -452,6 +452,6 @@ def test_only_the_first_ten_reasons_are_told(batch: Make) -> None:
 
 def test_an_expiry_at_the_end_of_the_calendar_still_has_a_deadline(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
-    wait.saw(batch(expires_at=253402300799 - 1_800_000_000))
+    wait.record_batch(batch(expires_at=253402300799 - 1_800_000_000))
     assert wait.state(at(0)) == "running"
     assert wait.deadline == at(DAY + 3600)
