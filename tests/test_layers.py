@@ -15,30 +15,42 @@ NAME = "siliconflow_provider"
 # The packages and modules at the top, with those that each may import.
 ALLOWED = {
     "jsonl": set(),
+    "wording": set(),
     "exceptions": set(),
     "links": set(),
     "api": set(),
     "job_directory": {"api"},
     "storage": {"api", "job_directory", "jsonl"},
-    "inputs": {"api", "jsonl"},
-    "batches": {"api", "job_directory"},
-    "waiting": {"api", "batches"},
-    "outputs": {"api", "job_directory", "jsonl"},
-    "jobs": {"api", "batches", "inputs", "job_directory", "jsonl", "outputs", "waiting"},
+    "inputs": {"api", "jsonl", "wording"},
+    "batches": {"api", "job_directory", "wording"},
+    "waiting": {"api", "batches", "wording"},
+    "outputs": {"api", "job_directory", "jsonl", "wording"},
+    "jobs": {"api", "batches", "inputs", "job_directory", "jsonl", "outputs", "waiting", "wording"},
     "results": {"outputs", "storage"},
-    "verdicts": {"api", "exceptions", "waiting"},
+    "verdicts": {"api", "exceptions", "waiting", "wording"},
     "hooks": {"api", "exceptions"},
-    "triggers": {"api", "batches", "exceptions", "hooks", "verdicts", "waiting"},
+    "triggers": {"api", "batches", "exceptions", "hooks", "verdicts", "waiting", "wording"},
     "operators": {
         *("api", "batches", "exceptions", "hooks", "inputs", "job_directory", "jobs", "jsonl"),
-        *("links", "outputs", "storage", "triggers", "verdicts", "waiting"),
+        *("links", "outputs", "storage", "triggers", "verdicts", "waiting", "wording"),
     },
     "sensors": {"api", "exceptions", "hooks", "links", "operators", "verdicts", "waiting"},
     "decorators": {"operators"},
     "dag_testing": set(),
     "emulator": {"dag_testing"},
 }
-WITHOUT_AIRFLOW = {"api", "batches", "emulator", "inputs", "job_directory", "jobs", "jsonl", "outputs", "waiting"}
+WITHOUT_AIRFLOW = {
+    "api",
+    "batches",
+    "emulator",
+    "inputs",
+    "job_directory",
+    "jobs",
+    "jsonl",
+    "outputs",
+    "waiting",
+    "wording",
+}
 # Others import these from the package itself; of the rest, users and others import modules by their names.
 WITH_FRONT_DOOR = {"batches", "inputs", "jobs", "outputs", "storage", "waiting"}
 # The modules of `api` that others may import.

@@ -17,7 +17,7 @@ from siliconflow_provider.batches.creation import (
     submit,
     wait_for_list,
 )
-from siliconflow_provider.batches.finder import BatchFinder, FoundBatches, PossibleDuplicateError
+from siliconflow_provider.batches.finder import BatchFinder, FoundBatches, UnsafeSubmitError
 from siliconflow_provider.batches.listing import RETENTION
 from siliconflow_provider.batches.metadata import AIRFLOW_INPUT, AIRFLOW_KEY, AIRFLOW_ROUND, RESERVED_PREFIX
 from siliconflow_provider.batches.records import CreateRecord, FileRecords, MemoryRecords, Records
@@ -35,9 +35,9 @@ __all__ = [
     "FileRecords",
     "FoundBatches",
     "MemoryRecords",
-    "PossibleDuplicateError",
     "Records",
     "Submission",
+    "UnsafeSubmitError",
     "batch_to_collect",
     "cancel",
     "cancel_duplicates",

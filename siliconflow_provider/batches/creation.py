@@ -15,7 +15,7 @@ from siliconflow_provider.api.recovery import GIVE_UP_AFTER, retry_pauses
 from siliconflow_provider.api.retry import LONGEST_RETRY_AFTER
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.batches.cancellation import cancel_unless_over
-from siliconflow_provider.batches.finder import BatchFinder, FoundBatches, PossibleDuplicateError
+from siliconflow_provider.batches.finder import BatchFinder, FoundBatches, UnsafeSubmitError
 from siliconflow_provider.batches.listing import BatchLister
 from siliconflow_provider.batches.metadata import AIRFLOW_KEY, AIRFLOW_RUN
 from siliconflow_provider.batches.records import CreateRecord, Records, new_record, with_metadata, write_outcome
@@ -54,7 +54,7 @@ def submit(
     :param announce: is told a batch as soon as it is known, and again when another one turns out to be the one
     :raises InvalidRequestError: when the service would refuse it; nothing was sent
     :raises CreateUncertainError: when answers stayed lost; the next attempt finds the batch if there is one
-    :raises PossibleDuplicateError: when there may be one that cannot be found
+    :raises UnsafeSubmitError: when there may be one that cannot be found
     """
     submission.check()
     finder = BatchFinder(client, submission, records)
@@ -165,7 +165,7 @@ def create(
     :param open_records: of creates by earlier attempts whose outcome is not known
     :raises CreateUncertainError: after too many lost answers; a further attempt looks again, and creates nothing
     :raises RateLimitError: after too many of 429; a further attempt looks for a while, and then creates
-    :raises PossibleDuplicateError: when an answer was lost, and the service does not show whose batches there are
+    :raises UnsafeSubmitError: when an answer was lost, and the service does not show whose batches there are
     """
     metadata = submission.batch_metadata()
     lost = [each for each in open_records if each.is_of_same_create(metadata, submission.keys)]
@@ -230,7 +230,7 @@ def _batch_of_lost_create(
 
     :param pauses: before each look; by default by the number of such creates
     :raises CreateUncertainError: when the list stays unreadable
-    :raises PossibleDuplicateError: when the service shows a batch of the file, and not whose it is
+    :raises UnsafeSubmitError: when the service shows a batch of the file, and not whose it is
     """
     if not lost:
         return None
@@ -252,7 +252,7 @@ def _batch_of_lost_create(
         )
     unidentified = [each.id for each in found.unidentified if submission.is_of_same_file(each)]
     if unidentified:
-        raise PossibleDuplicateError(
+        raise UnsafeSubmitError(
             f"the answer to the create of a batch of file {submission.input_file_id} was lost, and the service shows "
             f"batches of this file without metadata ({first_names(unidentified)}): look at them in the console, and "
             "clear the task if none of them is this task's"

@@ -25,7 +25,7 @@ LONGEST_LAG = timedelta(minutes=2)
 SHOWN_IDS = 5
 
 
-class PossibleDuplicateError(ValueError):
+class UnsafeSubmitError(ValueError):
     """A batch may be there already, and nothing that heals would tell: a person has to look."""
 
 
@@ -51,7 +51,7 @@ class FoundBatches:
 
         :param parts: what is to be created, where that is not the submission itself
         :raises SiliconFlowError: when the list is not whole
-        :raises PossibleDuplicateError: when a batch that was created cannot be found, and the task was not cleared since
+        :raises UnsafeSubmitError: when a batch that was created cannot be found, and the task was not cleared since
         """
         if self.error is not None:
             raise self.error
@@ -59,7 +59,7 @@ class FoundBatches:
         self.check_none_unidentified(parts or (submission,))
 
     def check_none_unidentified(self, submissions: Sequence[Submission]) -> None:
-        """Raise PossibleDuplicateError when a batch may be one of these, and the service does not show whose it is."""
+        """Raise UnsafeSubmitError when a batch may be one of these, and the service does not show whose it is."""
         unidentified = [
             each.id for each in self.unidentified if any(wanted.is_of_same_file(each) for wanted in submissions)
         ]
@@ -72,7 +72,7 @@ class FoundBatches:
             )
 
     def check_none_missing(self, submission: Submission, parts: Iterable[Submission]) -> None:
-        """Raise PossibleDuplicateError if a recorded batch of these parts is missing, or all recorded batches are."""
+        """Raise UnsafeSubmitError if a recorded batch of these parts is missing, or all recorded batches are."""
         creates = [each.batch_metadata() for each in parts]
 
         def is_meant(record: CreateRecord | None) -> bool:
@@ -89,7 +89,7 @@ class FoundBatches:
 
 def _stop_unless_cleared(submission: Submission, problem: str) -> None:
     if not submission.is_cleared_try:
-        raise PossibleDuplicateError(f"{problem}; or clear the task to submit everything again")
+        raise UnsafeSubmitError(f"{problem}; or clear the task to submit everything again")
     log.warning("%s. The task was cleared, so it is submitted again", problem)
 
 

@@ -162,7 +162,7 @@ class JobBatches:
 
         :param path: of the newest round's file
         :raises SiliconFlowError: when the list is not whole, or a part could not be submitted
-        :raises PossibleDuplicateError: when there may be batches that cannot be found
+        :raises UnsafeSubmitError: when there may be batches that cannot be found
         """
         uploaded = self._uploaded()
         self._look_until_whole(rounds, parts, uploaded)

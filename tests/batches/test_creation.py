@@ -27,7 +27,7 @@ from siliconflow_provider.batches.creation import (
     find_running_by_dag_run,
     submit,
 )
-from siliconflow_provider.batches.finder import BatchFinder, PossibleDuplicateError
+from siliconflow_provider.batches.finder import BatchFinder, UnsafeSubmitError
 from siliconflow_provider.batches.records import MemoryRecords, new_record
 from siliconflow_provider.batches.submission import Submission, batch_to_resume
 from siliconflow_provider.emulator.forms import Forms
@@ -564,7 +564,7 @@ def test_a_list_that_can_be_read_is_enough_or_stops_the_retry(
         client.create_batch(other)
     retry = replace(submission, is_first_try=False)
     if emulator.options.forms.metadata_dropped or emulator.options.forms.metadata_users_only:
-        with pytest.raises(PossibleDuplicateError, match=r"shows no metadata.*clear the task"):
+        with pytest.raises(UnsafeSubmitError, match=r"shows no metadata.*clear the task"):
             submitted(client, retry)
     else:
         submitted(client, retry)
@@ -633,7 +633,7 @@ def test_a_batch_that_is_gone_from_the_account_stops_a_retry(
     """As with a key of another account: only a person can tell that it is to be bought again."""
     submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
     records.write(msgspec.structs.replace(new_record(submission.batch_metadata()), state="created", batch_id="batch_x"))
-    with pytest.raises(PossibleDuplicateError, match=r"\(batch_x\) are not in the account of the connection's key"):
+    with pytest.raises(UnsafeSubmitError, match=r"\(batch_x\) are not in the account of the connection's key"):
         submit(client, submission, records, lambda batch: None)
     assert creates(emulator) == 0
     submit(client, cleared(submission), records, lambda batch: None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.batches.finder import PossibleDuplicateError
+from siliconflow_provider.batches.finder import UnsafeSubmitError
 from siliconflow_provider.batches.submission import Submission
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
@@ -303,7 +303,7 @@ class TestLostFiles:
         service.has(id="batch_1", file_name=file_name, created_at=CREATED - 5 * DAY)
         service.has(id="batch_2", metadata={"airflow_key": "key-2"})
         for _ in range(2):
-            with pytest.raises(PossibleDuplicateError, match=r"same file: batch_1\. .*clear the task"):
+            with pytest.raises(UnsafeSubmitError, match=r"same file: batch_1\. .*clear the task"):
                 taken_up()
         cleared = replace(wanted, max_tries=3, is_cleared_try=True)
         assert load_or_create_job(account, workspace(), cleared, DEFINITION, texts).requests == 3
