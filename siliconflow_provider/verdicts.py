@@ -76,8 +76,8 @@ def _describe_outcome(group: Mapping[str, Batch | Exception], siliconflow_conn_i
     batch_ids, first = list(group), next(iter(group.values()))
     if isinstance(first, Exception):
         return (
-            f"could not {'cancel' if cancel else 'get'} {batches_text(batch_ids)}: {first}. Running batches are billed. "
-            f"To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
+            f"could not {'cancel' if cancel else 'get'} {batches_text(batch_ids)}: {first}. Running batches are "
+            f"billed. To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
         )
     if cancel or first.is_terminal:
         verb = "is" if len(batch_ids) == 1 else "are"

@@ -171,7 +171,7 @@ class BatchWaitingMixin(ConnectionMixin):
         from siliconflow_provider.batches import cancel_unless_over
 
         if not self.cancel_on_kill:
-            self.log.warning("killed: %s", describe_running(batch_ids, self.siliconflow_conn_id))
+            self.log.warning("task was killed. %s", describe_running(batch_ids, self.siliconflow_conn_id))
             return
         outcomes: dict[str, Batch | Exception] = {}
         for batch_id in batch_ids:

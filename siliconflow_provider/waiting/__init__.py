@@ -1,6 +1,6 @@
-"""When to poll a batch, when a wait is over, and how it ended. Functions of batches and `now`: nothing here acts.
+"""Decide when to poll a batch, when a wait ends, and with which outcome. No I/O: functions of batches and `now`.
 
-In: batches as they were last seen. Out: pauses, log lines and `WaitEnd`s, which travel in trigger events.
+Input: batches as last polled. Output: pauses, log lines, and `WaitEnd`s, which trigger events contain.
 Start reading at `batch_wait.py`.
 """
 
