@@ -1,7 +1,7 @@
-"""Batches at the service: found again, created once, cancelled.
+"""Find, create and cancel batches at the service. Each submission gets one batch.
 
-In: a `Submission`, which says whose a batch is and what it asks for. Out: the one `Batch` of that submission.
-Start reading at `creation.py`; `finder.py` finds batches by the service's list and by written records.
+Input: a `Submission`, which identifies the submitter and the requests. Output: the `Batch` of that submission.
+Start reading at `creation.py`; `finder.py` finds batches in the service's list and in the create records.
 """
 
 from __future__ import annotations

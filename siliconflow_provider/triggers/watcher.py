@@ -1,4 +1,4 @@
-"""One poll shared by all triggers of an event loop that wait on the same connection."""
+"""Poll the service once for all triggers of an event loop that wait on the same connection."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from siliconflow_provider.waiting import (
 )
 
 MOST_REQUESTS = 4
-# With four at a time, this is at most 40 requests a second, however fast the service answers.
+# With four concurrent requests, this is at most 40 requests a second.
 REQUEST_SPACING = 0.1
 JOIN_SECONDS = 1.0
 LIST_PAUSE_SECONDS = 60.0
-# A whole page, and the triggers that hear of it, would hold up the event loop for some 10 ms.
+# Processing a whole page at once, with its triggers, would block the event loop for about 10 ms.
 ITEMS_AT_ONCE = 20
 MOST_FAILURES = 4
-# One that never ends its answer, or asks to be tried again in minutes, must not hold up the other waits.
+# A response that never ends, or a long Retry-After, must not delay the other waits.
 LONGEST_ANSWER_SECONDS = 90.0
 ACCOUNT_ERRORS = (AuthenticationError, ConnectionFailedError, RateLimitError)
 
@@ -55,9 +55,9 @@ T = TypeVar("T")
 
 @contextmanager
 def watching(siliconflow_conn_id: str, waits: Sequence[BatchWait]) -> Iterator[Watch]:
-    """Have batches watched, together with those of all others on this event loop and connection.
+    """Watch batches, together with those of all other triggers on this event loop and connection.
 
-    The waits take in every answer, and are scheduled by it, until this context is left.
+    Until the context ends, the watcher records every poll in the waits, and schedules their next polls.
     """
     key = (id(asyncio.get_running_loop()), siliconflow_conn_id)
     watcher = _watchers.get(key)
@@ -71,9 +71,9 @@ def watching(siliconflow_conn_id: str, waits: Sequence[BatchWait]) -> Iterator[W
 
 
 class Watch:
-    """What one trigger waits for.
+    """The waits of one trigger, and the signal that they have changed.
 
-    :param now: tells the present moment by the service's clock
+    :param now: returns the current time by the service's clock
     """
 
     def __init__(self, waits: Sequence[BatchWait], now: Callable[[], pendulum.DateTime]) -> None:
@@ -84,15 +84,15 @@ class Watch:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to ask."""
+        """Return True if all waits are over."""
         return all(wait.due_at is None for wait in self.waits)
 
     async def wait_for_update(self, seconds: float = inf) -> bool:
-        """Return once an answer has come, or after so many seconds; raise what keeps one from coming.
+        """Wait until the waits have been updated, at most for `seconds`. Raise the error of the watcher, if any.
 
-        :returns: whether an answer has come
+        :return: True if there was an update
         """
-        # Not `wait_for`, which up to Python 3.11 may swallow that the trigger is cancelled.
+        # Not `wait_for`: up to Python 3.11 it may swallow a cancellation.
         with suppress(TimeoutError):
             async with asyncio.timeout(None if seconds == inf else seconds):
                 await self._updated.wait()
@@ -103,15 +103,15 @@ class Watch:
         return is_updated
 
     def notify(self, error: Exception | None = None) -> None:
-        """Let `wait_for_update` return, or raise the error."""
+        """End `wait_for_update`. With an error, `wait_for_update` raises it."""
         self._error = self._error or error
         self._updated.set()
 
 
 class BatchWatcher:
-    """Asks for all batches that are awaited on one connection, as long as any is.
+    """Poll all awaited batches of one connection until no trigger waits any more.
 
-    Requests, and the reading of the connection, happen in threads of its own. Its state is the event loop's alone.
+    Requests run in its own threads, and so does reading the connection. Only the event loop changes its state.
     """
 
     def __init__(self, siliconflow_conn_id: str) -> None:
@@ -124,12 +124,12 @@ class BatchWatcher:
         self._jitter = 0.0
         self._list_again_at = -inf
         self._sleeper: asyncio.Task[object] | None = None
-        # In a context of its own: what happens here is to be in no single trigger's log.
+        # In its own context, so that log lines do not go into the log of one trigger.
         self._task = self._loop.create_task(self._run(), context=Context())
         self.is_stopped = False
 
     def join(self, waits: Sequence[BatchWait]) -> Watch:
-        """Watch these too; those that join within the same second are asked for together."""
+        """Start to watch the waits. Those that join within the same second are polled together."""
         watch = Watch(waits, self._client.now)
         now = clock.now().timestamp()
         for wait in waits:
@@ -143,9 +143,9 @@ class BatchWatcher:
         return watch
 
     def leave(self, watch: Watch) -> None:
-        """Watch these no longer; the last one to leave stops the watcher."""
+        """Stop watching the waits. The watcher stops after the last one has left."""
         for wait in watch.waits:
-            others = [each for each in self._awaited.pop(wait.batch_id, []) if each[0] is not watch]
+            others = [pair for pair in self._awaited.pop(wait.batch_id, []) if pair[0] is not watch]
             if others:
                 self._awaited[wait.batch_id] = others
         self._notify_later.discard(watch)
@@ -167,7 +167,7 @@ class BatchWatcher:
 
     async def _sleep_until_due(self) -> None:
         while (pause := self._seconds_until_due()) > 0:
-            # When all are over, only one that joins can end the pause.
+            # If all waits are over, only a new watch can end the pause.
             sleep = clock.sleep_async(pause) if pause < inf else asyncio.Event().wait()
             self._sleeper = self._loop.create_task(sleep)
             try:
@@ -183,7 +183,7 @@ class BatchWatcher:
         return (wait for pairs in self._awaited.values() for _, wait in pairs)
 
     async def _poll_due(self) -> None:
-        """Ask once for all that is due."""
+        """Poll all batches that are due."""
         unusable = await self._connection_error()
         now = clock.now().timestamp()
         self._jitter = random.random()  # noqa: S311 - spreads polls, guards nothing
@@ -201,7 +201,7 @@ class BatchWatcher:
         self._notify_later.clear()
 
     async def _connection_error(self) -> SiliconFlowError | None:
-        """Return what makes the connection unusable, which is to be known before anything is asked."""
+        """Return the error if the connection cannot be read, else None. Checked before any request is sent."""
         try:
             await self._in_thread(self._client.get)
         except SiliconFlowError as error:
@@ -209,13 +209,13 @@ class BatchWatcher:
         return None
 
     async def _poll_list(self, due: Sequence[str], since: float) -> list[str]:
-        """Take in what the list shows, as far as it is worth the requests; return what is left to ask singly."""
+        """Poll by the list, as long as its pages save requests. Return the ids that must be polled singly."""
         missing = {batch_id: self._awaited[batch_id][0][1] for batch_id in due}
         listed, pages, after = len(missing), 0, None
         while is_page_worthwhile(listed, pages):
-            asked_after = after
+            previous_after = after
             try:
-                page, after = await self._page(asked_after)
+                page, after = await self._page(previous_after)
             except Exception as error:
                 return self._list_failed(error, list(missing))
             pages += 1
@@ -223,8 +223,8 @@ class BatchWatcher:
                 self._record_item(item, missing, since)
                 if number % ITEMS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-            # A service that ignores paging sends the same page again.
-            if after in (None, asked_after):
+            # If the service ignores paging, it returns the same page again.
+            if after in (None, previous_after):
                 break
             listed = count_on_later_pages(missing, page)
         return list(missing)
@@ -235,7 +235,7 @@ class BatchWatcher:
         wait = self._awaited[item.id][0][1]
         batch = batch_from_list_item(item, wait.batch)
         if batch is not None:
-            # All that one look through the list has shown stay together: they are due again at once.
+            # All batches of one list poll get the same start time, so that they are due together again.
             self._record_outcome(item.id, batch, since)
             missing.pop(item.id, None)
         elif item.is_terminal:
@@ -243,7 +243,7 @@ class BatchWatcher:
 
     def _list_failed(self, error: Exception, due: list[str]) -> list[str]:
         if not isinstance(error, ACCOUNT_ERRORS):
-            # It may be the list alone that fails: for a while all are asked for singly.
+            # Only the list may be failing: for a while, poll all batches singly.
             self._list_again_at = clock.now().timestamp() + LIST_PAUSE_SECONDS
         if not isinstance(error, (*ACCOUNT_ERRORS, ServerError, AnswerLostError)):
             return due
@@ -252,12 +252,12 @@ class BatchWatcher:
         return []
 
     async def _poll_singly(self, batch_ids: Sequence[str]) -> None:
-        left, failures = deque(batch_ids), 0
+        remaining, failures = deque(batch_ids), 0
 
-        async def ask_in_turn() -> None:
+        async def poll_in_turn() -> None:
             nonlocal failures
-            while left:
-                batch_id = left.popleft()
+            while remaining:
+                batch_id = remaining.popleft()
                 if batch_id not in self._awaited:
                     continue
                 answer = await self._answer(batch_id)
@@ -265,12 +265,12 @@ class BatchWatcher:
                 is_outage = isinstance(answer, SiliconFlowError) and not isinstance(answer, NotFoundError)
                 failures = failures + 1 if is_outage else 0
                 if failures >= MOST_FAILURES:
-                    while left:
-                        self._record_outcome(left.popleft(), answer)
-                if left:
+                    while remaining:
+                        self._record_outcome(remaining.popleft(), answer)
+                if remaining:
                     await clock.sleep_async(REQUEST_SPACING)
 
-        await asyncio.gather(*(ask_in_turn() for _ in range(min(MOST_REQUESTS, len(left)))))
+        await asyncio.gather(*(poll_in_turn() for _ in range(min(MOST_REQUESTS, len(remaining)))))
 
     async def _answer(self, batch_id: str) -> Batch | Exception:
         try:
@@ -291,7 +291,7 @@ class BatchWatcher:
                 watch.notify(answer)
             wait.schedule(now, asked_at, self._jitter)
             if wait.batch is not None and wait.due_at is not None:
-                # A thousand waits keep a thousand batches: without what only the end needs.
+                # To save memory, fields that only the end of a wait needs are dropped.
                 wait.batch = replace(wait.batch, metadata={}, output_file_id=None, error_file_id=None)
             if len(watch.waits) == 1 or watch.is_over:
                 watch.notify()
@@ -309,8 +309,8 @@ class BatchWatcher:
             async with asyncio.timeout(LONGEST_ANSWER_SECONDS):
                 return await run_in_thread(self._pool, action)
         except TimeoutError:
-            raise AnswerLostError(f"no answer within {LONGEST_ANSWER_SECONDS:g} s") from None
+            raise AnswerLostError(f"no response within {LONGEST_ANSWER_SECONDS:g} s") from None
 
 
-# A watcher is kept by its task and its triggers; one whose loop has died is forgotten with them.
+# Weak: only its task and its triggers keep a watcher alive, so that it is removed when its loop ends.
 _watchers: WeakValueDictionary[tuple[int, str], BatchWatcher] = WeakValueDictionary()

@@ -39,10 +39,8 @@ def deadline_of(batches: Sequence[Batch], timeout: timedelta | None, now: pendul
     """
     if timeout is not None:
         return min(batch.timing.created_at or now for batch in batches) + timeout
-    return (
-        max(each.timing.expires_at or (each.timing.created_at or now) + _window(each) for each in batches)
-        + GRACE_AFTER_EXPIRY
-    )
+    expiries = (batch.timing.expires_at or (batch.timing.created_at or now) + _window(batch) for batch in batches)
+    return max(expiries) + GRACE_AFTER_EXPIRY
 
 
 def _window(batch: Batch) -> timedelta:
