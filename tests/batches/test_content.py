@@ -27,7 +27,7 @@ def test_the_listed_name_tells_the_content(client: SiliconFlowClient, control: A
     assert control.answers()["GET /files/{id}/content"].total() == 0
 
 
-def test_a_file_of_another_name_is_known_by_its_id(client: SiliconFlowClient) -> None:
+def test_a_file_with_another_name_has_no_digest(client: SiliconFlowClient) -> None:
     assert sha256_of_file(client, client.upload_file(io.BytesIO(b"{}\n"), filename="mine.jsonl").id) is None
 
 
@@ -40,7 +40,7 @@ def test_a_file_that_is_not_listed_is_read(client: SiliconFlowClient, forms: For
     assert sha256_of_file(client, file.id) == sha
 
 
-def test_a_file_that_cannot_be_read_is_known_by_its_id(
+def test_an_unreadable_file_has_no_digest(
     client: SiliconFlowClient, control: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     control.fault("GET /files", status=403)

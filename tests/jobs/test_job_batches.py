@@ -236,7 +236,7 @@ class TestLook:
         assert looked() == [kept, None]
         sent = [each for each in service.requests if each.startswith("POST")]
         assert sent == [f"POST /batches/{each}/cancel" for each in cancels]
-        assert caplog.text.count("another attempt of this task has created a batch too") == len(cancels)
+        assert caplog.text.count("two attempts of this task have created a batch") == len(cancels)
 
     def test_a_batch_that_was_seen_to_end_is_over_though_the_list_lags(
         self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any
@@ -284,5 +284,5 @@ class TestLook:
         looked()
         said = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
         assert said == [
-            "another attempt of this task has created a batch too: batch_a is older and is kept, batch_b is cancelling"
+            "two attempts of this task have created a batch: keeping batch_a, which is older; batch_b is cancelling"
         ]

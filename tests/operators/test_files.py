@@ -43,9 +43,7 @@ def test_the_same_content_is_uploaded_once(upload_path, request_file, client: Si
     assert len(client.list_files()) == 1
 
 
-def test_an_upload_whose_answer_was_lost_is_sent_again(
-    upload_path, request_file, client: SiliconFlowClient, emulator
-) -> None:
+def test_an_upload_with_lost_response_is_resent(upload_path, request_file, client: SiliconFlowClient, emulator) -> None:
     """It is there several times then, which costs nothing; what is bought does not depend on which one is named."""
     emulator.control.fault("POST /files", kind="lost_answer", times=3)
     first = upload_path(request_file)
@@ -56,14 +54,14 @@ def test_an_upload_whose_answer_was_lost_is_sent_again(
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 503])
-def test_a_list_of_files_that_fails_is_a_warning(upload_path, request_file, emulator, logged, status: int) -> None:
+def test_a_failing_file_list_only_warns(upload_path, request_file, emulator, logged, status: int) -> None:
     emulator.control.fault("GET /files", status=status, every=1)
     upload_path(request_file)
     assert "could not list the uploaded files, so it is uploaded: GET /files at" in logged()
 
 
 @pytest.mark.parametrize("forms", [Forms(), Forms(files_oldest_first=True), Forms(files_query_ignored=True)])
-def test_the_same_content_is_bought_once_also_when_the_list_no_longer_shows_its_file(
+def test_equal_content_is_submitted_once_without_its_file(
     upload_path, request_file, upload, sums, run, client: SiliconFlowClient
 ) -> None:
     def buy() -> str:
@@ -85,7 +83,7 @@ def test_other_content_is_another_upload(upload_path, request_file, sums) -> Non
     assert upload_path(request_file) != first
 
 
-def test_a_local_path_may_be_a_url_or_relative(upload_path, request_file, monkeypatch) -> None:
+def test_local_paths_may_be_urls_or_relative(upload_path, request_file, monkeypatch) -> None:
     monkeypatch.chdir(request_file.parent)
     assert upload_path(request_file.name) == upload_path(f"file://{request_file}") == upload_path(request_file)
 
@@ -133,7 +131,7 @@ def test_a_duplicate_id_is_named_with_both_lines(upload_path, request_file, sums
     assert client.list_files() == []
 
 
-def test_the_first_ten_bad_lines_are_named_and_the_rest_counted(upload_path, request_file) -> None:
+def test_ten_invalid_lines_are_named_others_counted(upload_path, request_file) -> None:
     request_file.write_text("not JSON\n" * 25)
     with pytest.raises(InvalidRequestFileError, match=r"25 of 25 lines are bad") as failure:
         upload_path(request_file)
@@ -152,10 +150,10 @@ def test_models_that_differ_are_warned_of(upload_path, request_file, jsonl, logg
     ]
     request_file.write_bytes(jsonl(lines))
     assert upload_path(request_file)
-    assert "does not name one model on all lines" in logged()
+    assert "name different models or none" in logged()
 
 
-def test_what_changes_while_it_is_checked_is_uploaded_as_checked(
+def test_a_file_changed_during_checks_uploads_unchanged(
     upload_path, request_file, client: SiliconFlowClient, tmp_path, monkeypatch
 ) -> None:
     """The source is read once: the upload is the checked copy."""

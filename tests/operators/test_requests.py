@@ -7,7 +7,7 @@ import pytest
 from siliconflow_provider.operators.requests import check_items, wrap_requests
 
 
-def test_what_is_given_is_neither_rendered_nor_shown_whole() -> None:
+def test_requests_are_neither_rendered_nor_fully_shown() -> None:
     given = wrap_requests(["{{ a }}"] * 5000)
     assert not isinstance(given, list)
     assert (repr(given), repr(wrap_requests(iter([1])))) == ("<list of 5,000>", "<list_iterator>")
@@ -21,7 +21,7 @@ def test_what_is_no_iterable_of_requests_is_refused(value: Any) -> None:
         wrap_requests(value)
 
 
-def test_a_data_frame_is_no_iterable_of_its_rows() -> None:
+def test_a_data_frame_is_rejected() -> None:
     class DataFrame(list[str]):
         def __dataframe__(self) -> None: ...
 

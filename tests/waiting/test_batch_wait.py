@@ -53,18 +53,16 @@ URL = "https://bucket.example/out.jsonl?Signature=s3cret"
         (DAY + 1800, 10),
     ],
 )
-def test_a_poll_is_due_after_a_twentieth_of_the_age_and_at_the_expiry(
-    batch: Make, at: At, age: float, pause: float
-) -> None:
+def test_polls_follow_age_and_expiry(batch: Make, at: At, age: float, pause: float) -> None:
     assert pause_before_poll(batch(), at(age), None) == pytest.approx(pause)
 
 
 @pytest.mark.parametrize("fields", [{"finalizing_at": HOUR}, {"cancelling_at": HOUR}])
-def test_a_batch_that_is_about_to_end_is_asked_for_often(batch: Make, at: At, fields: dict[str, int]) -> None:
+def test_a_batch_about_to_end_is_polled_often(batch: Make, at: At, fields: dict[str, int]) -> None:
     assert pause_before_poll(batch(**fields), at(2 * HOUR), None) == 10
 
 
-def test_a_batch_of_which_nothing_is_known_is_asked_for_often(at: At) -> None:
+def test_an_unknown_batch_is_polled_often(at: At) -> None:
     assert pause_before_poll(None, at(HOUR), None) == 10
     assert pause_before_poll(Batch("batch_1", "in_queue"), at(HOUR), None) == 10
 
@@ -74,12 +72,12 @@ def test_a_batch_without_an_expiry_follows_its_age(batch: Make, at: At) -> None:
 
 
 @pytest.mark.parametrize("age", [0, HOUR, DAY, 2 * DAY])
-def test_a_poll_interval_takes_the_place_of_the_schedule(batch: Make, at: At, age: int) -> None:
+def test_a_poll_interval_replaces_the_schedule(batch: Make, at: At, age: int) -> None:
     assert pause_before_poll(batch(finalizing_at=HOUR), at(age), 42.5) == 42.5
     assert pause_before_poll(None, at(age), 42.5) == 42.5
 
 
-def test_a_day_costs_about_360_polls_and_its_end_is_seen_within_five_minutes(batch: Make, at: At) -> None:
+def test_a_day_costs_about_360_polls(batch: Make, at: At) -> None:
     age, polls = 0.0, 0
     while age < DAY:
         pause = pause_before_poll(batch(), at(age), None)
@@ -92,7 +90,7 @@ def test_a_day_costs_about_360_polls_and_its_end_is_seen_within_five_minutes(bat
 # --- the deadline
 
 
-def test_the_deadline_is_an_hour_after_the_last_expiry(batch: Make, at: At) -> None:
+def test_the_deadline_is_one_hour_after_expiry(batch: Make, at: At) -> None:
     assert deadline_of([batch()], None, at(5)) == at(DAY + HOUR)
     assert deadline_of([batch(), batch(expires_at=3 * DAY), batch()], None, at(5)) == at(3 * DAY + HOUR)
 
@@ -122,7 +120,7 @@ def test_a_timeout_runs_from_the_earliest_creation(batch: Make, at: At) -> None:
 # --- the state of a wait
 
 
-def test_a_wait_goes_on_until_its_batch_is_over(batch: Make, at: At) -> None:
+def test_a_wait_continues_until_its_batch_ends(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
     assert wait.state(at(0)) == "running"
     wait.record_batch(batch("in_queue"))
@@ -134,7 +132,7 @@ def test_a_wait_goes_on_until_its_batch_is_over(batch: Make, at: At) -> None:
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled"])
-def test_a_batch_that_is_over_is_over_even_past_the_deadline(batch: Make, at: At, status: str) -> None:
+def test_an_ended_batch_is_over_after_the_deadline(batch: Make, at: At, status: str) -> None:
     wait = BatchWait("batch_1", at(10), batch=batch(status))
     assert wait.state(at(999)) == "over"
 
@@ -161,7 +159,7 @@ def test_waits_end_by_themselves_at_their_last_moment(at: At) -> None:
     assert seconds_until_all_end([*waits, BatchWait("c")], at(0)) == inf
 
 
-def test_a_wait_without_a_deadline_gets_one_when_it_has_seen_its_batch(batch: Make, at: At) -> None:
+def test_the_first_poll_sets_a_missing_deadline(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
     assert wait.state(at(9 * DAY)) == "running"
     wait.record_batch(batch())
@@ -199,7 +197,7 @@ def test_an_outage_ends_no_wait_before_the_deadline(batch: Make, at: At, error: 
 
 
 @pytest.mark.parametrize("error", HOPELESS, ids=repr)
-def test_what_cannot_heal_ends_a_wait_after_an_hour(batch: Make, at: At, error: SiliconFlowError) -> None:
+def test_permanent_errors_end_a_wait_after_one_hour(batch: Make, at: At, error: SiliconFlowError) -> None:
     assert not is_temporary(error)
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for seconds, state in [(0, "running"), (300, "running"), (3599, "running"), (3600, "error")]:
@@ -216,7 +214,7 @@ def test_an_answer_ends_the_hour(batch: Make, at: At) -> None:
     assert wait.state(at(7199)) == "error"
 
 
-def test_the_hour_begins_with_the_refusal_and_not_with_an_outage_before_it(batch: Make, at: At) -> None:
+def test_the_hour_starts_with_the_permanent_error(batch: Make, at: At) -> None:
     """A service that comes back from an outage may refuse a key for a moment."""
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for seconds in range(0, HOUR, 300):
@@ -235,7 +233,7 @@ def test_an_outage_within_the_hour_begins_it_again(batch: Make, at: At) -> None:
     assert wait.state(at(HOUR + 700)) == "error"
 
 
-def test_pauses_grow_while_asking_fails_and_return_when_it_succeeds(batch: Make, at: At) -> None:
+def test_pauses_grow_while_polling_fails(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     wait.record_error(BUSY, at(0))
     assert [wait.pause(at(seconds)) for seconds in (0, 30, 60, 240, 3000)] == [10, 30, 60, 240, 300]
@@ -252,7 +250,7 @@ def test_no_pause_is_longer_than_what_is_left(batch: Make, at: At) -> None:
 
 
 @pytest.mark.parametrize(("jitter", "pause"), [(0.0, 180), (0.5, 171), (1.0, 162)])
-def test_jitter_shortens_a_pause_by_a_tenth_at_most(batch: Make, at: At, jitter: float, pause: float) -> None:
+def test_jitter_shortens_pauses_by_ten_percent(batch: Make, at: At, jitter: float, pause: float) -> None:
     assert BatchWait("batch_1", batch=batch()).pause(at(HOUR), jitter) == pytest.approx(pause)
     assert BatchWait("batch_1", batch=batch(), poll_interval=180).pause(at(0), jitter) == pytest.approx(pause)
 
@@ -261,7 +259,7 @@ def test_jitter_does_not_move_the_deadline(batch: Make, at: At) -> None:
     assert BatchWait("batch_1", at(100), batch=batch(), poll_interval=60).pause(at(70), 1.0) == 30
 
 
-def test_a_poll_is_due_a_pause_after_the_last_one_began(batch: Make, at: At) -> None:
+def test_pauses_count_from_the_start_of_polls(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     assert wait.seconds_until_due(at(HOUR).timestamp()) == inf
     began = at(HOUR).timestamp()
@@ -273,7 +271,7 @@ def test_a_poll_is_due_a_pause_after_the_last_one_began(batch: Make, at: At) -> 
     assert wait.seconds_until_due(began + 200) == 0
 
 
-def test_a_clock_that_goes_back_holds_up_no_poll(batch: Make, at: At) -> None:
+def test_a_clock_set_back_delays_no_poll(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     wait.schedule(at(HOUR), at(HOUR).timestamp())
     assert wait.seconds_until_due(at(0).timestamp()) == 0
@@ -293,7 +291,7 @@ def said(wait: BatchWait, *moments: pendulum.DateTime) -> list[bool]:
     return [wait.next_log_line(each) is not None for each in moments]
 
 
-def test_there_is_news_when_something_changed_and_once_an_hour(batch: Make, at: At) -> None:
+def test_changes_are_logged_and_otherwise_once_hourly(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
     assert said(wait, at(0)) == [False]
     wait.record_batch(batch("in_queue"))
@@ -304,11 +302,11 @@ def test_there_is_news_when_something_changed_and_once_an_hour(batch: Make, at: 
     assert said(wait, at(7230), at(7240)) == [True, False]
 
 
-def test_an_outage_is_news_once_an_hour_and_so_is_its_end(batch: Make, at: At) -> None:
+def test_an_outage_is_logged_once_an_hour(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", batch=batch())
     assert said(wait, at(0)) == [True]
     wait.record_error(BUSY, at(10))
-    assert wait.next_log_line(at(10)) == "asking for batch batch_1 failed, will go on asking: busy (status 503)"
+    assert wait.next_log_line(at(10)) == "polling batch batch_1 failed, will keep trying: busy (status 503)"
     wait.record_error(errors.ServerError("still busy"), at(20))
     assert said(wait, at(20), at(3610)) == [False, True]
     wait.record_error(REFUSED, at(3620))
@@ -348,7 +346,7 @@ def test_progress_is_told_in_a_line(batch: Make, at: At, fields: dict[str, Any],
     assert describe_progress(batch(**fields), at(now)) == line
 
 
-def test_progress_of_a_batch_without_times_is_its_status() -> None:
+def test_progress_without_times_is_the_status() -> None:
     assert describe_progress(Batch("batch_1", "in_queue"), pendulum.now("UTC")) == "batch batch_1 is in_queue"
 
 
@@ -367,7 +365,7 @@ def answering(answers: dict[str, Any], asked: list[str]) -> Callable[[str], Batc
     return get_batch
 
 
-def test_a_poll_asks_once_for_each_that_is_not_over(batch: Make, at: At) -> None:
+def test_each_running_batch_is_polled_once(batch: Make, at: At) -> None:
     waits = [BatchWait("a"), BatchWait("b"), BatchWait("c", batch=batch("completed", id="c"))]
     asked: list[str] = []
     poll(waits, answering({"a": batch(id="a"), "b": BUSY}, asked), lambda: at(7))
@@ -376,18 +374,18 @@ def test_a_poll_asks_once_for_each_that_is_not_over(batch: Make, at: At) -> None
     assert (waits[1].error, waits[1].failing_since) == (BUSY, at(7))
 
 
-def test_a_batch_that_ended_unseen_has_not_timed_out(batch: Make, at: At) -> None:
+def test_a_batch_that_ended_unpolled_is_over(batch: Make, at: At) -> None:
     wait = BatchWait("a", at(100), batch=batch())
     poll([wait], answering({"a": batch("completed")}, []), lambda: at(500))
     assert wait.state(at(500)) == "over"
 
 
-def test_what_is_no_error_of_the_service_is_not_swallowed(at: At) -> None:
+def test_other_exceptions_are_not_swallowed(at: At) -> None:
     with pytest.raises(ZeroDivisionError):
         poll([BatchWait("a")], answering({"a": ZeroDivisionError()}, []), lambda: at(0))
 
 
-def test_the_next_pause_is_that_of_the_first_that_is_due(batch: Make, at: At) -> None:
+def test_the_next_pause_is_the_shortest(batch: Make, at: At) -> None:
     waits = [
         BatchWait("a", at(2 * DAY), batch=batch()),
         BatchWait("b", at(2 * DAY), batch=batch(created_at=HOUR)),
@@ -435,7 +433,7 @@ def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
         ),
         (
             {"status": "failed", "failed_at": 10, "errors": ["line 1: not JSON", "line 2: not JSON"]},
-            "batch batch_1 failed after 10s; the service says: line 1: not JSON; line 2: not JSON",
+            "batch batch_1 failed after 10s; errors of the service: line 1: not JSON; line 2: not JSON",
         ),
         ({"status": "pondering", "expired_at": DAY}, "batch batch_1 expired after 1d 0h 0m"),
         ({"status": "failed", "failed_at": 0}, "batch batch_1 failed"),
@@ -450,7 +448,7 @@ def test_only_the_first_ten_reasons_are_told(batch: Make) -> None:
     assert sentence.endswith("line 8; line 9; and 4 more")
 
 
-def test_an_expiry_at_the_end_of_the_calendar_still_has_a_deadline(batch: Make, at: At) -> None:
+def test_the_last_calendar_day_has_a_deadline(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
     wait.record_batch(batch(expires_at=253402300799 - 1_800_000_000))
     assert wait.state(at(0)) == "running"
