@@ -34,8 +34,8 @@ def siliconflow_emulator(
 
     with Emulator(options) as emulator:
         monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(emulator.airflow_connection))
-        monkeypatch.setattr("siliconflow_provider.batches.creation.SETTLING_SECONDS", 0)
-        monkeypatch.setattr("siliconflow_provider.batches.creation.LOOK_PAUSES", ((0,), (0,)))
+        monkeypatch.setattr("siliconflow_provider.batches.creation.LIST_LAG_SECONDS", 0)
+        monkeypatch.setattr("siliconflow_provider.batches.creation.SEARCH_PAUSES", ((0,), (0,)))
         # By name, as above: the emulator imports nothing of the rest.
         import_module("siliconflow_provider.dag_testing").let_any_dag_be_tested(monkeypatch)
         yield emulator

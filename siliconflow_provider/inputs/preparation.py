@@ -16,7 +16,7 @@ from siliconflow_provider.inputs.problems import InvalidRequestFileError, ItemNu
 from siliconflow_provider.inputs.prompt import InvalidItemError
 from siliconflow_provider.inputs.request_builder import RequestBlock, RequestBuilder
 from siliconflow_provider.inputs.request_lines import TOO_LONG, read_request
-from siliconflow_provider.jsonl import BlockWriter, LongLine, lines_of
+from siliconflow_provider.jsonl import BlockWriter, LongLine, split_lines
 from siliconflow_provider.wording import counted
 
 
@@ -110,7 +110,7 @@ class _Preparation:
             self._items += len(block.custom_ids)
             self._write(block)
             return
-        for line in lines_of(item) or [b""]:
+        for line in split_lines(item) or [b""]:
             self._items += 1
             self._add_line(line)
 

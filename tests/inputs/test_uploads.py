@@ -13,7 +13,7 @@ import pytest
 from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
 from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
-from siliconflow_provider.jsonl import blocks_of, pieces_of
+from siliconflow_provider.jsonl import line_blocks, read_chunks
 
 Line = Callable[..., dict[str, Any]]
 Jsonl = Callable[[list[Any]], bytes]
@@ -24,7 +24,7 @@ BOM = b"\xef\xbb\xbf"
 def uploaded(content: bytes, **limits: int) -> tuple[PreparedSource, bytes]:
     """Return the result of the check, and the bytes that would be uploaded."""
     copy = io.BytesIO()
-    blocks = blocks_of(pieces_of(io.BytesIO(content)), 1_000_000)
+    blocks = line_blocks(read_chunks(io.BytesIO(content)), 1_000_000)
     done = prepare(blocks, RequestBuilder(), copy, io.BytesIO(), name="a.jsonl", purpose=UPLOAD, **limits)
     return done, copy.getvalue()
 
@@ -161,7 +161,7 @@ def test_the_rest_of_a_large_file_needs_no_memory(
 
     def check() -> None:
         with path.open("rb") as source, copy.open("w+b") as requests:
-            blocks = blocks_of(pieces_of(source), 1_000_000)
+            blocks = line_blocks(read_chunks(source), 1_000_000)
             with pytest.raises(InvalidRequestFileError, match=r"1 of 100,011 lines is invalid.*\n.*50,011 requests"):
                 prepare(blocks, RequestBuilder(), requests, io.BytesIO(), name="a", purpose=UPLOAD, most_lines=5)
 

@@ -92,7 +92,7 @@ def test_a_job_that_is_there_is_continued_and_its_source_not_read(opened: Open, 
 @pytest.mark.parametrize("is_cleared", [False, True])
 def test_a_job_from_before_the_airflow_had_a_name_is_continued(opened: Open, is_cleared: bool) -> None:
     job = opened()
-    named = {"key": "key-named", "unnamed_key": "key-1"}
+    named = {"key": "key-named", "key_without_deployment": "key-1"}
     assert opened(nothing, **named, max_tries=3, is_cleared_try=is_cleared) == job
 
 
