@@ -1,4 +1,4 @@
-"""The results of a job or a batch, read back."""
+"""Read the results of a job or a batch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from siliconflow_provider.outputs import ResultRow
+
+__all__ = ["ResultRow", "read_results"]
 
 
 def read_results(
@@ -41,3 +43,14 @@ def read_results(
             row = decode(line)
             if wanted is None or row.status in wanted:
                 yield row
+
+
+if not TYPE_CHECKING:  # A type checker would accept any name.
+
+    def __getattr__(name: str) -> Any:
+        """Import `ResultRow` at its first use: DAG files import this module."""
+        if name != "ResultRow":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from siliconflow_provider.outputs import ResultRow
+
+        return ResultRow

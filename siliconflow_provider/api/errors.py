@@ -1,24 +1,4 @@
-"""Everything that can go wrong between this package and the service.
-
-SiliconFlowError
-├── InvalidRequestError          refused here, nothing was sent
-│   └── UnsafeAddressError       an answer leads to where no results may come from
-├── ServiceError                 the service answered with an error
-│   ├── BadRequestError          400, or a 200 whose body says that it failed
-│   ├── AuthenticationError      401
-│   ├── PermissionDeniedError    403
-│   ├── NotFoundError            404
-│   ├── RateLimitError           429
-│   └── ServerError              5xx, 408, 425
-├── ConnectionFailedError        the request never reached the service
-│   └── CertificateError         the server could not prove who it is
-├── AnswerLostError              the request was sent; whether it was carried out is not known
-│   ├── IncompleteBodyError      the answer's body was shorter than promised
-│   ├── UnreadableAnswerError    the answer is not what the service documents
-│   │   └── AnswerTooLargeError  the answer is larger than any of the service's
-│   └── IncompleteListError      the service has more batches than it lists
-└── CreateUncertainError         a batch may or may not have been created
-"""
+"""Errors of the service and its client. `siliconflow_provider/exceptions.py` draws the tree of all errors."""
 
 from __future__ import annotations
 
