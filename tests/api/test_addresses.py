@@ -70,7 +70,7 @@ def test_an_address_has_a_kind(address: str, kind: str) -> None:
 def test_results_may_not_lead_into_the_network_around(base_url: str, url: str, is_refused: bool) -> None:
     hosts = ResultHosts(base_url)
     if is_refused:
-        with pytest.raises(UnsafeAddressError, match=r"^results (at|are offered at) \S+ .*: nothing was fetched"):
+        with pytest.raises(UnsafeAddressError, match=r"^the result URL (at|leads to) \S+ .*: nothing was downloaded"):
             hosts.check_url(url)
     else:
         hosts.check_url(url)
@@ -93,7 +93,7 @@ def test_results_may_not_lead_into_the_network_around(base_url: str, url: str, i
 def test_a_list_of_hosts_narrows_where_results_come_from(host: str, is_refused: bool) -> None:
     hosts = ResultHosts(PUBLIC_API, ["*.oss.example.com", " results.example.ORG "])
     if is_refused:
-        with pytest.raises(UnsafeAddressError, match="which the connection's storage_hosts does not name"):
+        with pytest.raises(UnsafeAddressError, match="which is not in the connection's storage_hosts"):
             hosts.check_url(f"https://{host}/a")
     else:
         hosts.check_url(f"https://{host}/a")
@@ -107,7 +107,7 @@ def test_what_names_no_host_is_refused(host: str) -> None:
 
 def test_a_result_on_this_machine_is_not_fetched_for_an_api_elsewhere(storage: Any, key: str, held_time: Any) -> None:
     client = SiliconFlowClient(key, "http://8.8.8.8/v1", max_retries=0)
-    with pytest.raises(UnsafeAddressError, match=r"^results are offered at 127\.0\.0\.1, a loopback address, and the"):
+    with pytest.raises(UnsafeAddressError, match=r"^the result URL leads to 127\.0\.0\.1, a loopback address, but the"):
         client.download(storage.signed_url, io.BytesIO())
     assert storage.received == []
 
@@ -126,7 +126,7 @@ def test_a_name_counts_as_the_address_that_is_connected_to(
     )
     url = storage.signed_url.replace("127.0.0.1", "bucket.example.com")
     client = SiliconFlowClient(key, "http://8.8.8.8/v1", max_retries=0)
-    with pytest.raises(UnsafeAddressError, match=r"^results are offered at bucket\.example\.com, a loopback address"):
+    with pytest.raises(UnsafeAddressError, match=r"^the result URL leads to bucket\.example\.com, a loopback address"):
         client.download(url, io.BytesIO())
     assert storage.received == []
     storage.text("signed")
@@ -136,10 +136,10 @@ def test_a_name_counts_as_the_address_that_is_connected_to(
 def test_a_redirect_is_held_to_the_same(server: Any, storage: Any, key: str, held_time: Any) -> None:
     server.redirects("http://169.254.169.254/latest/meta-data").redirects(storage.signed_url)
     caller = SiliconFlowClient(key, server.base_url)
-    with pytest.raises(UnsafeAddressError, match=r"^results are offered at 169\.254\.169\.254, a link-local address"):
+    with pytest.raises(UnsafeAddressError, match=r"^the result URL leads to 169\.254\.169\.254, a link-local address"):
         caller.download("file-1", io.BytesIO())
     narrow = SiliconFlowClient(key, server.base_url.replace("127.0.0.1", "localhost"), storage_hosts=["a.example.com"])
-    with pytest.raises(UnsafeAddressError, match=r"storage_hosts does not name"):
+    with pytest.raises(UnsafeAddressError, match=r"is not in the connection's storage_hosts"):
         narrow.download("file-1", io.BytesIO())
     assert (len(server.received), storage.received) == (2, [])
 

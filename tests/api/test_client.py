@@ -289,10 +289,10 @@ def refused(call: Callable[[], Any], server: Any) -> str:
         ({"completion_window": 1.5}, r"^completion_window 1\.5 "),
         ({"completion_window": timedelta(minutes=90)}, r"^completion_window 1:30:00 "),
         ({"completion_window": pendulum.duration(days=15)}, r"^completion_window "),
-        ({"metadata": {str(number): "" for number in range(17)}}, r"^metadata has 17 pairs, the service takes 16"),
-        ({"metadata": {"k" * 65: ""}}, r"^metadata key 'k+\.\.\. has 65 characters, the service takes 64"),
-        ({"metadata": {"k": "v" * 513}}, r"^metadata\['k'\] = 'v+\.\.\. has 513 characters, the service takes 512"),
-        ({"metadata": {"k": 1}}, r"^metadata\['k'\] = 1 is of type int, the service takes strings"),
+        ({"metadata": {str(number): "" for number in range(17)}}, r"^metadata has 17 pairs, the service accepts at most 16"),
+        ({"metadata": {"k" * 65: ""}}, r"^metadata key 'k+\.\.\. has 65 characters, the service accepts at most 64"),
+        ({"metadata": {"k": "v" * 513}}, r"^metadata\['k'\] = 'v+\.\.\. has 513 characters, the service accepts at most 512"),
+        ({"metadata": {"k": 1}}, r"^metadata\['k'\] = 1 is of type int, the service accepts strings"),
         ({"model": ""}, r"^model is ''"),
         ({"input_file_id": " "}, r"^input_file_id is ' '"),
         ({"input_file_id": None}, r"^input_file_id is None"),
@@ -315,7 +315,7 @@ def test_empty_ids_are_not_sent(server: Any, caller: SiliconFlowClient) -> None:
 def test_an_empty_or_oversized_file_is_not_sent(
     server: Any, caller: SiliconFlowClient, sparse: Callable[[int], Path]
 ) -> None:
-    limit = "the service takes 1 to 1,000,000,000"
+    limit = "the service accepts 1 to 1,000,000,000"
     assert refused(lambda: caller.upload_file(sparse(0)), server) == (
         f"file sparse.jsonl has 0 bytes, {limit}: write requests to it first"
     )
@@ -405,7 +405,7 @@ def test_a_create_whose_answer_was_lost_is_not_sent_again(
         caller.create_batch("file-1")
     assert server.asked() == ["POST /v1/batches"]
     assert caught.value.message.startswith(
-        "whether a batch of file file-1 was created is not known, since the answer was lost: "
+        "a batch of file file-1 may have been created (the response was lost): "
         "look for it in list_batches() before you create another (POST /batches"
     )
 
@@ -443,7 +443,7 @@ def test_an_answer_that_does_not_tell_leaves_a_create_uncertain(
     server: Any, caller: SiliconFlowClient, status: int, code: Any
 ) -> None:
     server.json({"code": code, "message": "sorry"}, status)
-    with pytest.raises(errors.CreateUncertainError, match=r"the answer does not tell.*sorry"):
+    with pytest.raises(errors.CreateUncertainError, match=r"the response is ambiguous.*sorry"):
         caller.create_batch("file-1")
     assert server.asked() == ["POST /v1/batches"]
 

@@ -186,7 +186,7 @@ def test_a_broken_answer_is_a_lost_one(
     server.raw(sent)
     error = failure()
     assert type(error) is kind
-    assert error.message.startswith(f"{what(server)}: sent, but no whole answer came back (")
+    assert error.message.startswith(f"{what(server)}: request sent, but the response was lost or incomplete (")
     assert reason in error.message
 
 
@@ -195,14 +195,14 @@ def test_a_reset_connection_is_a_lost_answer(server: Any, failure: Any) -> None:
     error = failure()
     assert type(error) is errors.AnswerLostError
     assert error.message == (
-        f"{what(server)}: sent, but no whole answer came back (ConnectionResetError: Connection reset by peer)"
+        f"{what(server)}: request sent, but the response was lost or incomplete (ConnectionResetError: Connection reset by peer)"
     )
 
 
 def test_an_answer_that_does_not_come_is_a_lost_one(server: Any, held_time: Any, key: str) -> None:
     server.hangs()
     client = SiliconFlowClient(key, server.base_url, timeout=0.1, max_retries=0)
-    with pytest.raises(errors.AnswerLostError, match=r"no whole answer came back .*timed out"):
+    with pytest.raises(errors.AnswerLostError, match=r"the response was lost or incomplete .*timed out"):
         client.get_batch("batch_1")
 
 

@@ -19,7 +19,7 @@ def message_of(check: Any, *arguments: Any) -> str:
 def test_only_the_endpoint_that_has_batches_passes() -> None:
     check_endpoint("/v1/chat/completions")
     assert message_of(check_endpoint, "/v1/embeddings") == (
-        "endpoint '/v1/embeddings' has no batches at the service: use '/v1/chat/completions'"
+        "the service has no batches for endpoint '/v1/embeddings': use '/v1/chat/completions'"
     )
 
 
@@ -33,7 +33,7 @@ def test_metadata_at_its_limits_passes(metadata: dict[str, str]) -> None:
 
 def test_a_seventeenth_pair_is_refused() -> None:
     message = message_of(check_metadata, {f"k{number}": "" for number in range(17)})
-    assert message.startswith("metadata has 17 pairs, the service takes 16: drop 1 of 'k0', 'k1', ")
+    assert message.startswith("metadata has 17 pairs, the service accepts at most 16: drop 1 of 'k0', 'k1', ")
 
 
 @pytest.mark.parametrize(
@@ -41,15 +41,15 @@ def test_a_seventeenth_pair_is_refused() -> None:
     [
         (
             {"k" * 65: "v"},
-            f"metadata key '{'k' * 36}... has 65 characters, the service takes 64: shorten it",
+            f"metadata key '{'k' * 36}... has 65 characters, the service accepts at most 64: shorten it",
         ),
         (
             {"note": "v" * 513},
-            f"metadata['note'] = '{'v' * 36}... has 513 characters, the service takes 512: shorten it",
+            f"metadata['note'] = '{'v' * 36}... has 513 characters, the service accepts at most 512: shorten it",
         ),
-        ({"shard": 7}, "metadata['shard'] = 7 is of type int, the service takes strings: pass str(...)"),
-        ({"note": None}, "metadata['note'] = None is of type NoneType, the service takes strings: pass str(...)"),
-        ({7: "shard"}, "metadata key 7 is of type int, the service takes strings: pass str(...)"),
+        ({"shard": 7}, "metadata['shard'] = 7 is of type int, the service accepts strings: pass str(...)"),
+        ({"note": None}, "metadata['note'] = None is of type NoneType, the service accepts strings: pass str(...)"),
+        ({7: "shard"}, "metadata key 7 is of type int, the service accepts strings: pass str(...)"),
     ],
 )
 def test_a_pair_over_the_limit_is_named_with_value_and_limit(metadata: Any, message: str) -> None:
@@ -67,7 +67,7 @@ def test_a_file_of_one_byte_to_one_gb_passes() -> None:
 )
 def test_a_file_of_another_size_is_refused(size: int, shown: str, remedy: str) -> None:
     assert message_of(check_file_size, "a.jsonl", size) == (
-        f"file a.jsonl has {shown} bytes, the service takes 1 to 1,000,000,000: {remedy}"
+        f"file a.jsonl has {shown} bytes, the service accepts 1 to 1,000,000,000: {remedy}"
     )
 
 

@@ -170,7 +170,7 @@ def test_each_retry_is_logged_with_its_reason_and_its_pause(
     server.json("busy", 503).json(batch_json())
     caller.get_batch("batch_1")
     refused = f"GET /batches/batch_1 at 127.0.0.1:{server.port} was refused: busy (status 503)"
-    assert caplog.messages == [f"{refused}; attempt 1 of 6, next in 0.5 s"]
+    assert caplog.messages == [f"{refused}; attempt 1 of 6 failed, retrying in 0.5 s"]
 
 
 def test_a_certificate_that_nobody_vouches_for_ends_it_at_once(
@@ -211,7 +211,7 @@ def test_results_of_an_api_on_https_come_over_https(
     secure = start_server(wrap=tls(certificate)).redirects(server.signed_url)
     client = SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1")
     for file_ref in ("file-1", server.signed_url):
-        with pytest.raises(errors.UnsafeAddressError, match=r"^results at \S+ are offered over http, and the API"):
+        with pytest.raises(errors.UnsafeAddressError, match=r"^the result URL at \S+ uses http, but the API"):
             client.download(file_ref, io.BytesIO())
     assert (secure.asked(), server.received) == (["GET /v1/files/file-1/content"], [])
 

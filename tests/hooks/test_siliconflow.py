@@ -82,7 +82,7 @@ def test_a_connection_without_a_key_says_where_to_put_it(hook) -> None:
     [
         ({"timeout": "soon"}, "connection 'sf' has timeout 'soon' in its extra: give a number, such as 60"),
         ({"timeout": 0}, "connection 'sf' has timeout 0 in its extra"),
-        ({"storage_hosts": "https://a"}, "connection 'sf': storage_hosts has 'https://a': give names of hosts"),
+        ({"storage_hosts": "https://a"}, "connection 'sf': storage_hosts has 'https://a': give host names"),
         ({"storage_hosts": 7}, "connection 'sf': storage_hosts in its extra is neither a list nor a text"),
         ({"max_retries": -1}, "connection 'sf' has max_retries -1 in its extra: give a number, such as 5"),
     ],
