@@ -178,7 +178,7 @@ _ERRORS_OF_MODULES = {
 if not TYPE_CHECKING:  # A type checker would accept any name.
 
     def __getattr__(name: str) -> Any:
-        """Import the error of another module at its first use: every DAG file imports this module."""
+        """Return the error of another module, imported at its first use: DAG files import this module."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = next((module for module, names in _ERRORS_OF_MODULES.items() if name in names), "api.errors")

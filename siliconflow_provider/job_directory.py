@@ -1,4 +1,4 @@
-"""The files of a job, below its `output_path`: their names, and how they are read and written."""
+"""The files of a job below its `output_path`: their names, and the protocol to read and write them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO, Any, Protocol, Self, TypeVar
 
 from siliconflow_provider.api.service_texts import printable
 
-# What only attempts read is kept apart from what users read.
+# The directory of files that are not for users.
 INTERNAL = "_siliconflow"
 JOB, REQUESTS, ROWS = f"{INTERNAL}/job.json", f"{INTERNAL}/requests.jsonl", f"{INTERNAL}/rows.jsonl"
 KEPT = f"{INTERNAL}/kept.jsonl"
@@ -19,22 +19,22 @@ T = TypeVar("T")
 
 
 def requests_name(round_number: int) -> str:
-    """Return the name of the file with the requests of a round that does not send all of the job."""
+    """Return the name of the request file of a round that does not send all requests of the job."""
     return f"{INTERNAL}/round-{round_number}.jsonl"
 
 
 def plan_name(round_number: int) -> str:
-    """Return the name of the file that says what a later round is."""
+    """Return the name of the file with the plan of a later round."""
     return f"{INTERNAL}/round-{round_number}.json"
 
 
 def own_name(name: str, directory: str) -> str:
-    """Return where a job has a file of its own: jobs after the first one do not touch those of the job before."""
+    """Return the name of a job's own file: later jobs have a directory each, so that they keep earlier files."""
     return f"{INTERNAL}/{directory}/{PurePosixPath(name).name}" if directory else name
 
 
 def replaced_name(name: str, job_id: str) -> str:
-    """Return where the results and the manifest of a job are kept when another one writes its own."""
+    """Return the name under which the results or the manifest of an earlier job are kept."""
     return f"{INTERNAL}/replaced/{job_id}/{name}"
 
 
@@ -42,28 +42,29 @@ class JobFilesError(ValueError):
     """The files of a job do not fit together."""
 
     def __init__(self, message: str) -> None:
-        # It names files, and tells of what others have written into them.
+        # The message contains names and content of files that others may have written.
         super().__init__(printable(message))
 
 
 class UnreadableFileError(JobFilesError):
-    """A file of a job is there, and holds something else."""
+    """A file of a job has invalid content."""
 
     @classmethod
     def of(cls, url: str, kind: type, error: Exception) -> Self:
-        """Return the error of a file.
+        """Return the error for a file.
 
-        :param kind: what it should hold
-        :param error: why it cannot be read so
+        :param kind: the type that the file should contain
+        :param error: the reason why it cannot be decoded
         """
         return cls(
-            f"{url} cannot be read as {kind.__name__}: {error}. Put back what it was; or, where output_path is this "
-            "task's alone, move it away and clear the task, which then looks for what was bought at the service"
+            f"{url} cannot be read as {kind.__name__}: {error}. Restore the file. If no other task uses this "
+            "output_path, you can also move the file away and clear the task: it then looks for its batches at the "
+            "service"
         )
 
 
 class Files(Protocol):
-    """The job's files, as `siliconflow_provider.storage.workspace.Workspace` has them."""
+    """The files of a job. `siliconflow_provider.storage.workspace.Workspace` implements this protocol."""
 
     def url(self, name: str) -> str: ...
     def create(self, name: str) -> IO[bytes]: ...

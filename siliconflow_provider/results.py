@@ -17,9 +17,9 @@ def read_results(
 ) -> Iterator[ResultRow]:
     """Yield the rows of `results.jsonl`, streaming.
 
-    :param summary_or_path: what an operator returned, the file, or the directory that it is in
-    :param status: only rows of this status or these, such as `"succeeded"`
-    :raises ValueError: when there is no such status
+    :param summary_or_path: the return value of an operator, or the path of the file or of its directory
+    :param status: yield only rows with this status or one of these, such as `"succeeded"`
+    :raises ValueError: if a status does not exist
     """
     import msgspec
 
@@ -27,7 +27,7 @@ def read_results(
     from siliconflow_provider.storage import open_for_reading, storage_path
 
     wanted = {status} if isinstance(status, str) else status
-    # The first one stands for a row that is not there yet.
+    # The first status is internal: the row is not known yet.
     unknown = set(wanted or ()) - set(STATUSES[1:])
     if unknown:
         raise ValueError(f"status {sorted(unknown)[0]!r} does not exist: there are {', '.join(STATUSES[1:])}")

@@ -281,7 +281,7 @@ def refused(call: Callable[[], Any], server: Any) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"endpoint": "/v1/embeddings"}, r"^endpoint '/v1/embeddings' .* use '/v1/chat/completions'$"),
+        ({"endpoint": "/v1/embeddings"}, r"endpoint '/v1/embeddings': use '/v1/chat/completions'$"),
         ({"completion_window": "12h"}, r"^completion_window '12h' .* 24 to 336 whole hours"),
         ({"completion_window": "337h"}, r"^completion_window '337h' .* 24 to 336 whole hours"),
         ({"completion_window": "24"}, r"^completion_window '24' "),
@@ -289,9 +289,9 @@ def refused(call: Callable[[], Any], server: Any) -> str:
         ({"completion_window": 1.5}, r"^completion_window 1\.5 "),
         ({"completion_window": timedelta(minutes=90)}, r"^completion_window 1:30:00 "),
         ({"completion_window": pendulum.duration(days=15)}, r"^completion_window "),
-        ({"metadata": {str(number): "" for number in range(17)}}, r"^metadata has 17 pairs, the service accepts at most 16"),
+        ({"metadata": {str(number): "" for number in range(17)}}, r"^metadata has 17 pairs, .* accepts at most 16"),
         ({"metadata": {"k" * 65: ""}}, r"^metadata key 'k+\.\.\. has 65 characters, the service accepts at most 64"),
-        ({"metadata": {"k": "v" * 513}}, r"^metadata\['k'\] = 'v+\.\.\. has 513 characters, the service accepts at most 512"),
+        ({"metadata": {"k": "v" * 513}}, r"^metadata\['k'\] = 'v+\.\.\. has 513 characters, .* accepts at most 512"),
         ({"metadata": {"k": 1}}, r"^metadata\['k'\] = 1 is of type int, the service accepts strings"),
         ({"model": ""}, r"^model is ''"),
         ({"input_file_id": " "}, r"^input_file_id is ' '"),

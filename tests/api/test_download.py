@@ -283,7 +283,7 @@ def test_a_rest_that_does_not_fit_ends_a_download_into_what_cannot_go_back(
 ) -> None:
     server.raw(answer(200, CONTENT[:14], promised=40, etag=ETAG, last_modified=DATE)).raw(MISFITS[misfit])
     target = OneWay()
-    with pytest.raises(errors.IncompleteBodyError, match=r"broke off after 14 bytes and the rest cannot be had"):
+    with pytest.raises(errors.IncompleteBodyError, match=r"broke off after 14 bytes and cannot be resumed"):
         caller.download("file-1", target)  # type: ignore[arg-type]
     assert target.content == CONTENT[:14]
     assert len(server.received) == 2

@@ -195,7 +195,8 @@ def test_a_reset_connection_is_a_lost_answer(server: Any, failure: Any) -> None:
     error = failure()
     assert type(error) is errors.AnswerLostError
     assert error.message == (
-        f"{what(server)}: request sent, but the response was lost or incomplete (ConnectionResetError: Connection reset by peer)"
+        f"{what(server)}: request sent, but the response was lost or incomplete "
+        "(ConnectionResetError: Connection reset by peer)"
     )
 
 

@@ -80,11 +80,11 @@ def test_a_connection_without_a_key_says_where_to_put_it(hook) -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"timeout": "soon"}, "connection 'sf' has timeout 'soon' in its extra: give a number, such as 60"),
-        ({"timeout": 0}, "connection 'sf' has timeout 0 in its extra"),
+        ({"timeout": "soon"}, "connection 'sf' has the invalid timeout 'soon' in its extra: give a number, such as 60"),
+        ({"timeout": 0}, "connection 'sf' has the invalid timeout 0 in its extra"),
         ({"storage_hosts": "https://a"}, "connection 'sf': storage_hosts has 'https://a': give host names"),
-        ({"storage_hosts": 7}, "connection 'sf': storage_hosts in its extra is neither a list nor a text"),
-        ({"max_retries": -1}, "connection 'sf' has max_retries -1 in its extra: give a number, such as 5"),
+        ({"storage_hosts": 7}, "connection 'sf': storage_hosts in its extra is neither a list nor a string"),
+        ({"max_retries": -1}, "connection 'sf' has the invalid max_retries -1 in its extra: give a number, such as 5"),
     ],
 )
 def test_an_extra_that_cannot_be_used_is_named(hook, extra, message) -> None:
@@ -114,7 +114,7 @@ def test_a_host_that_cannot_be_used_is_an_error_with_a_sentence(hook, host, port
 @pytest.mark.parametrize("hosts", ["*.example.com, a.example.org,", ["*.example.com", "a.example.org"]])
 def test_results_may_be_narrowed_to_some_hosts(hook, hosts) -> None:
     client = hook(host="http://127.0.0.1:9", extra={"storage_hosts": hosts}).get_conn()
-    with pytest.raises(UnsafeAddressError, match=r"evil\.example\.org, which the connection's storage_hosts"):
+    with pytest.raises(UnsafeAddressError, match=r"evil\.example\.org, which is not in the connection's storage_hosts"):
         client.download("http://evil.example.org/results", io.BytesIO())
 
 
@@ -137,7 +137,7 @@ def test_an_unknown_account_path_falls_back_to_files(connection, emulator) -> No
     emulator.control.fault("GET /user/info", status=404, every=1)
     passed, message = SiliconFlowHook(connection).test_connection()
     assert passed
-    assert message.endswith("accepts the API key; it shows neither the account's status nor its balance")
+    assert message.endswith("accepts the API key; it does not show the account's status and balance")
     emulator.control.fault("GET /files", status=401, every=1)
     assert not SiliconFlowHook(connection).test_connection()[0]
 

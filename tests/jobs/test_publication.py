@@ -146,5 +146,5 @@ def test_the_manifest_comes_last(landed: Any, out: Path) -> None:
 @pytest.mark.parametrize("line", [b"mine", b"{}", b"[" * 100_000, b'{"custom_id": "\xff"}'], ids=range(4))
 def test_a_file_with_other_lines_than_rows_is_named(workspace: Files, out: Path, line: bytes) -> None:
     (out / "rows").write_bytes(line)
-    with pytest.raises(UnreadableFileError, match=r"^file://.*/rows cannot be read as ResultRow: .* Put back"):
+    with pytest.raises(UnreadableFileError, match=r"^file://.*/rows cannot be read as ResultRow: .* Restore the file"):
         list(rows_in(workspace(), "rows"))

@@ -209,7 +209,7 @@ def test_a_damaged_file_of_the_task_is_named_with_what_to_do(
     path.write_bytes(b"")
     (out / "manifest.json").rename(out / "moved")
     for _ in range(2):
-        with pytest.raises(JobDefinitionError, match=rf"{path.name} cannot be read as .*: .* Put back what it was"):
+        with pytest.raises(JobDefinitionError, match=rf"{path.name} cannot be read as .*: .* Restore the file"):
             run(lambda: infer(requests=TEXTS))
         context["ti"].clear()
     if damaged == "owner.json":
@@ -226,7 +226,7 @@ def test_a_download_names_it_too(infer: Infer, run, client, context, tmp_path: P
     (tmp_path / "other" / "_siliconflow").mkdir(parents=True)
     (tmp_path / "other" / "_siliconflow" / "owner.json").touch()
     download = DownloadResultsOperator(task_id="d", batch_id=batch.id, output_path=str(tmp_path / "other"))
-    with pytest.raises(OutputPathError, match=r"owner\.json cannot be read as Owner: .* Put back what it was"):
+    with pytest.raises(OutputPathError, match=r"owner\.json cannot be read as Owner: .* Restore the file"):
         download.execute(context)
 
 
