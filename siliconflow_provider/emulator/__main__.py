@@ -150,9 +150,9 @@ def _introduction(emulator: Emulator) -> str:
         f" valid for {options.url_seconds:g} s.",
     ]
     if options.control:
-        lines.append(f"Control interface, without a key: {emulator.control_url}/")
+        lines.append(f"Control interface, which asks for no key: {emulator.control_url}/")
         if not is_loopback(options.host):
-            lines.append("It only answers requests with the Host 127.0.0.1, localhost or [::1].")
+            lines.append("It answers requests whose Host is 127.0.0.1, localhost or [::1] only.")
     if not is_loopback(options.host):
         lines.insert(0, f"WARNING: {options.host} is not a loopback address: other machines can reach this server.")
     return "\n".join([*lines, "Ctrl-C stops it."])

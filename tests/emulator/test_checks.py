@@ -57,7 +57,7 @@ def test_a_file_without_a_line_fails(content: bytes) -> None:
 
 
 def test_a_file_has_at_most_5000_requests(sums: Callable[[int], bytes]) -> None:
-    assert check(sums(5_002)).errors == ("line 5001: a file has at most 5000 requests",)
+    assert check(sums(5_002)).errors == ("line 5001: a file has at most 5,000 requests",)
 
 
 def test_the_first_ten_errors_are_named() -> None:

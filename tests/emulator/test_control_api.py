@@ -110,7 +110,7 @@ def test_a_page_whose_name_leads_here_is_refused(emulator: Emulator, method: str
     fault = {"endpoint": "GET /files", "kind": "reset"}
     answer = requests.request(method, emulator.control_url + path, json=fault, headers={"Host": host}, timeout=10)
     assert answer.status_code == 403
-    assert answer.json()["message"].endswith("answers to 127.0.0.1, localhost and [::1] only")
+    assert answer.json()["message"].endswith("only answers 127.0.0.1, localhost and [::1]")
     assert emulator.control.faults() == []
 
 
@@ -132,7 +132,7 @@ def test_what_any_page_may_send_changes_nothing(emulator: Emulator, content_type
     for path in ("/faults", "/reset", "/clock/hold"):
         answer = requests.post(emulator.control_url + path, data=body, headers=headers, timeout=10)
         assert answer.status_code == 415
-        assert answer.json()["message"].endswith(": send application/json, also without a body")
+        assert answer.json()["message"].endswith(": send application/json, even without a body")
     assert [each["endpoint"] for each in emulator.control.faults()] == ["GET /batches"]
     assert not emulator.control.clock.is_held
 

@@ -56,7 +56,7 @@ def test_rules_for_the_next_wait_for_their_turn() -> None:
             "plan: failing: .*unknown field `shares`; there are share, positions, custom_ids,",
         ),
         ({"missing": {"code": "x"}}, "plan: missing: .*unknown field `code`; there are share, positions, custom_ids$"),
-        ({"failing": {}}, "plan: failing: say which requests, by share, positions or custom_ids"),
+        ({"failing": {}}, "plan: failing: choose requests by share, positions or custom_ids"),
         ({"failing": {"share": 1.5}}, "plan: failing.share: Expected `float` <= 1.0"),
         ({"missing": {"positions": [-1]}}, r"plan: missing.positions\[0\]: Expected `int` >= 0"),
         ({"end": "finished"}, "plan: end: must be one of completed, failed, expired, cancelled, not 'finished'"),
