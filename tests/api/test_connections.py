@@ -63,12 +63,12 @@ def seconds_of(action: Callable[[], Any]) -> float:
 
 
 @pytest.mark.parametrize("part", ENDLESS)
-def test_an_answer_that_never_ends_is_given_up(server: Any, brief: SiliconFlowClient, part: str) -> None:
+def test_endless_response_times_out(server: Any, brief: SiliconFlowClient, part: str) -> None:
     server.always = ENDLESS[part]
     assert seconds_of(lambda: brief.get_batch("batch_1")) < 20 * SECONDS
 
 
-def test_the_error_says_how_long_it_took(server: Any, brief: SiliconFlowClient) -> None:
+def test_timeout_error_has_the_duration(server: Any, brief: SiliconFlowClient) -> None:
     server.always = ENDLESS["body"]
     with pytest.raises(errors.AnswerLostError, match=r"lost or incomplete \(TimeoutError: .* longer than 0.3 s"):
         brief.get_batch("batch_1")
@@ -77,12 +77,12 @@ def test_the_error_says_how_long_it_took(server: Any, brief: SiliconFlowClient) 
 
 
 @pytest.mark.parametrize("part", ["head", "body", "chunks", "size of a chunk", "redirect"])
-def test_a_download_that_only_drips_is_given_up(server: Any, brief: SiliconFlowClient, part: str) -> None:
+def test_very_slow_download_times_out(server: Any, brief: SiliconFlowClient, part: str) -> None:
     server.always = ENDLESS[part]
     assert seconds_of(lambda: brief.download("file-1", io.BytesIO())) < 20 * SECONDS
 
 
-def test_a_download_that_moves_on_may_take_longer(
+def test_steady_download_may_take_longer(
     server: Any, brief: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An answer of the API may not."""
@@ -100,7 +100,7 @@ def test_a_download_that_moves_on_may_take_longer(
         brief.get_batch("batch_1")
 
 
-def test_an_upload_that_nobody_reads_is_given_up(key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unread_upload_times_out(key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "TIMEOUTS_OF_EXCHANGE", 1)
     monkeypatch.setattr(transport, "SLOWEST_BYTES_PER_SECOND", 10**9)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
@@ -108,13 +108,13 @@ def test_an_upload_that_nobody_reads_is_given_up(key: str, held_time: Any, monke
         assert seconds_of(lambda: client.upload_file(io.BytesIO(bytes(20_000_000)))) < 20 * SECONDS
 
 
-def test_the_size_of_a_chunk_has_a_limit(server: Any, brief: SiliconFlowClient) -> None:
+def test_chunk_size_line_has_a_limit(server: Any, brief: SiliconFlowClient) -> None:
     server.raw(CHUNKED + b"0" * 200_000)
     with pytest.raises(errors.AnswerLostError, match=r"LineTooLong|chunk size line"):
         brief.download("file-1", io.BytesIO())
 
 
-def test_nobody_but_the_service_has_the_key(server: Any, brief: SiliconFlowClient, key: str, batch_json: Any) -> None:
+def test_only_the_service_gets_the_key(server: Any, brief: SiliconFlowClient, key: str, batch_json: Any) -> None:
     server.json(batch_json()).json({"id": "file-1"})
     seen: list[Any] = []
     brief._transport._session.hooks["response"].append(lambda response, **_: seen.append(response.request.headers))
@@ -128,9 +128,7 @@ def test_nobody_but_the_service_has_the_key(server: Any, brief: SiliconFlowClien
 
 
 @pytest.mark.parametrize("size", [b"-1", b"-2", b"-7fffffff;a=b"])
-def test_a_chunk_of_less_than_nothing_is_no_chunk(
-    server: Any, brief: SiliconFlowClient, peak_of: Any, size: bytes
-) -> None:
+def test_negative_chunk_size_is_an_error(server: Any, brief: SiliconFlowClient, peak_of: Any, size: bytes) -> None:
     """One byte less than nothing stands for all there is."""
     server.raw(CHUNKED + size + b"\r\n", *repeat(bytes(1 << 20), 20))
 
@@ -141,7 +139,7 @@ def test_a_chunk_of_less_than_nothing_is_no_chunk(
     assert peak_of(ask) < 4 << 20
 
 
-def test_connecting_to_many_addresses_is_part_of_the_time(
+def test_connecting_to_many_addresses_counts_for_the_timeout(
     brief: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}", 9)) for last in range(1, 101)]
@@ -160,7 +158,7 @@ def test_connecting_to_many_addresses_is_part_of_the_time(
     assert max(tried) <= SECONDS
 
 
-def test_results_come_through_a_socks_proxy(server: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_download_through_a_socks_proxy(server: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     """Its other end is a name, which the proxy looks up."""
 
     class ThroughProxy(socket.socket):

@@ -15,7 +15,7 @@ def tree(kind: type[SiliconFlowError]) -> list[type[SiliconFlowError]]:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("kind", tree(SiliconFlowError))
-def test_an_error_crosses_processes_whole(kind: type[SiliconFlowError], protocol: int) -> None:
+def test_error_survives_pickling(kind: type[SiliconFlowError], protocol: int) -> None:
     error = kind("gone", status=503, code=50505, request_id="trace-1", retry_after=2.5)
     copy = pickle.loads(pickle.dumps(error, protocol))
     assert type(copy) is kind
@@ -25,7 +25,7 @@ def test_an_error_crosses_processes_whole(kind: type[SiliconFlowError], protocol
     assert copy.args == error.args
 
 
-def test_an_error_without_facts_is_its_message() -> None:
+def test_error_without_details_is_its_message() -> None:
     error = pickle.loads(pickle.dumps(SiliconFlowError("gone")))
     assert (str(error), error.status, error.code, error.request_id, error.retry_after) == ("gone", *[None] * 4)
 
@@ -34,7 +34,7 @@ def test_every_error_is_importable_from_exceptions() -> None:
     assert {kind.__name__ for kind in tree(SiliconFlowError)} <= set(exceptions.__all__)
 
 
-def test_a_refused_argument_is_a_value_error() -> None:
+def test_invalid_request_error_is_a_value_error() -> None:
     assert issubclass(errors.InvalidRequestError, ValueError)
 
 
@@ -57,5 +57,5 @@ def test_a_refused_argument_is_a_value_error() -> None:
         (599, errors.ServerError),
     ],
 )
-def test_each_status_has_its_kind(status: int, kind: type[SiliconFlowError]) -> None:
+def test_status_has_its_error_class(status: int, kind: type[SiliconFlowError]) -> None:
     assert error_class(status) is kind

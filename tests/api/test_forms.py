@@ -51,7 +51,7 @@ UPLOADS: list[tuple[str, Any, File]] = [
 
 
 @pytest.mark.parametrize(("answer", "file"), by_source(UPLOADS))
-def test_an_upload_is_read_in_every_form(server: Any, caller: SiliconFlowClient, answer: Any, file: File) -> None:
+def test_upload_response_is_read_in_every_form(server: Any, caller: SiliconFlowClient, answer: Any, file: File) -> None:
     server.json(answer)
     assert caller.upload_file(io.BytesIO(b"{}")) == file
 
@@ -136,7 +136,7 @@ BATCHES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("fields", "expected"), by_source(BATCHES))
-def test_a_batch_is_read_in_every_form(
+def test_batch_is_read_in_every_form(
     server: Any,
     caller: SiliconFlowClient,
     batch_json: MakeBatch,
@@ -159,7 +159,7 @@ def test_a_batch_is_read_in_every_form(
         ]
     ),
 )
-def test_a_batch_may_come_wrapped_from_every_call(
+def test_every_call_accepts_a_wrapped_batch(
     server: Any, caller: SiliconFlowClient, batch_json: MakeBatch, wrap: Callable[[Any], Any]
 ) -> None:
     server.always = server.json(wrap(batch_json())).script.pop()
@@ -199,7 +199,7 @@ LISTS: list[tuple[str, list[Any], list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("answers", "ids", "asked_on"), by_source(LISTS))
-def test_batches_are_listed_whole_in_every_form(
+def test_batches_are_listed_completely_in_every_form(
     server: Any, caller: SiliconFlowClient, answers: list[Any], ids: list[str], asked_on: list[str]
 ) -> None:
     """A batch that is not listed is bought again."""
@@ -211,7 +211,7 @@ def test_batches_are_listed_whole_in_every_form(
 
 
 @pytest.mark.parametrize("answers", [[page("b", "a", **MORE)] * 2, [page(**MORE)]], ids=["again", "empty"])
-def test_a_list_that_is_not_whole_is_an_error(server: Any, caller: SiliconFlowClient, answers: list[Any]) -> None:
+def test_incomplete_list_is_an_error(server: Any, caller: SiliconFlowClient, answers: list[Any]) -> None:
     """What the service says that it has and does not show may be the batch that is looked for."""
     for answer in answers:
         server.json(answer)
@@ -221,7 +221,7 @@ def test_a_list_that_is_not_whole_is_an_error(server: Any, caller: SiliconFlowCl
     assert [each.id for each in shown] == [each["id"] for each in answers[0]["data"]][: len(shown)]
 
 
-def test_a_list_without_an_end_has_one(server: Any, caller: SiliconFlowClient, monkeypatch: Any) -> None:
+def test_endless_list_is_stopped(server: Any, caller: SiliconFlowClient, monkeypatch: Any) -> None:
     monkeypatch.setattr("siliconflow_provider.api.client.MOST_PAGES", 3)
     for number in range(3):
         server.json(page(f"b{number}", **MORE))
@@ -230,9 +230,7 @@ def test_a_list_without_an_end_has_one(server: Any, caller: SiliconFlowClient, m
 
 
 @pytest.mark.parametrize("answer", [{"object": "list", "data": None}, {"data": None, **LAST}])
-def test_null_is_a_list_only_where_it_may_be_empty(
-    server: Any, caller: SiliconFlowClient, answer: Any, monkeypatch: Any
-) -> None:
+def test_null_is_a_list_only_if_allowed(server: Any, caller: SiliconFlowClient, answer: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("siliconflow_provider.api.clock.sleep", lambda seconds: None)
     server.always = server.json(answer).script.pop()
     assert list(caller.list_batches(may_be_empty=True)) == []
@@ -249,7 +247,7 @@ ITEMS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("fields", "expected"), by_source(ITEMS))
-def test_an_item_of_the_list_may_lack_everything_but_its_id(
+def test_list_item_needs_only_an_id(
     server: Any, caller: SiliconFlowClient, fields: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     server.json({"object": "list", "data": [item("a", **fields)]})
@@ -267,7 +265,7 @@ def test_an_item_of_the_list_may_lack_everything_but_its_id(
         ]
     ),
 )
-def test_a_result_reference_may_be_an_id_or_a_url(
+def test_result_reference_may_be_id_or_url(
     server: Any, storage: Any, caller: SiliconFlowClient, reference: str, asked: str, is_keyed: bool, key: str
 ) -> None:
     for each in (server, storage):

@@ -22,20 +22,20 @@ from siliconflow_provider.emulator.rules import Rule, Rules, read
         ({"every": 3, "times": 2}, [3, 6]),
     ],
 )
-def test_a_rule_applies_by_its_count_of_matches(fields: dict[str, int], hits: list[int]) -> None:
+def test_rule_applies_by_its_count_of_matches(fields: dict[str, int], hits: list[int]) -> None:
     rules: Rules[Rule] = Rules()
     rules.add(Rule(**fields))
     assert [number for number in range(1, 10) if rules.take(lambda rule: True)] == hits
 
 
-def test_what_does_not_match_is_not_counted() -> None:
+def test_unmatched_requests_are_not_counted() -> None:
     rules: Rules[Rule] = Rules()
     rules.add(Rule(nth=2))
     taken = [rules.take(lambda rule, matches=matches: matches) for matches in (True, False, True)]
     assert [rule is not None for rule in taken] == [False, False, True]
 
 
-def test_rules_for_the_next_wait_for_their_turn() -> None:
+def test_rules_for_the_next_match_take_turns() -> None:
     rules: Rules[Plan] = Rules()
     rules.add(Plan(end="failed"))
     rules.add(Plan(end="expired"))
@@ -70,6 +70,6 @@ def test_rules_for_the_next_wait_for_their_turn() -> None:
         ({"metadata": {"n": 1}}, r"plan: metadata\[...\]: Expected `str`, got `int`"),
     ],
 )
-def test_a_bad_field_is_named_with_what_is_allowed(fields: dict[str, Any], error: str) -> None:
+def test_invalid_field_is_named_with_allowed_values(fields: dict[str, Any], error: str) -> None:
     with pytest.raises(ControlError, match=error):
         read("plan", fields, Plan)
