@@ -33,4 +33,4 @@ def test_ui_reads_the_stored_link(monkeypatch: pytest.MonkeyPatch, stored: Any, 
 
 @pytest.mark.parametrize("operator", [CreateBatchOperator, CancelBatchOperator, DownloadResultsOperator, BatchSensor])
 def test_every_batch_operator_has_the_link(operator: Any) -> None:
-    assert [each.name for each in operator.operator_extra_links] == ["SiliconFlow batches"]
+    assert [link.name for link in operator.operator_extra_links] == ["SiliconFlow batches"]

@@ -27,9 +27,9 @@ def test_provider_info_matches_airflows_schema() -> None:
 
 def test_airflow_finds_the_provider_by_its_entry_point() -> None:
     (found,) = [
-        each
-        for each in entry_points(group="apache_airflow_provider")
-        if each.dist.name == "airflow-provider-siliconflow"
+        entry
+        for entry in entry_points(group="apache_airflow_provider")
+        if entry.dist.name == "airflow-provider-siliconflow"
     ]
     assert found.load()() == siliconflow_provider.get_provider_info()
     assert ProvidersManager().providers["airflow-provider-siliconflow"].version == siliconflow_provider.__version__
@@ -56,10 +56,10 @@ def test_connection_form_has_labels_and_placeholders(providers: ProvidersManager
 
 
 def test_connection_form_has_the_extra_fields(providers: ProvidersManager) -> None:
-    """Airflow 3.3 reads them from the provider info, 2.11 asks the hook for widgets."""
+    """Airflow 3.3 reads the fields from the provider info, 2.11 from the hook's widgets."""
     shown = {
-        name: each.field["schema"]["title"] if isinstance(each.field, dict) else each.field.args[0]
-        for name, each in providers.connection_form_widgets.items()
+        name: widget.field["schema"]["title"] if isinstance(widget.field, dict) else widget.field.args[0]
+        for name, widget in providers.connection_form_widgets.items()
         if name.startswith("extra__siliconflow__")
     }
     assert shown == {

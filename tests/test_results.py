@@ -24,12 +24,12 @@ ROWS = [
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     path = tmp_path / "results.jsonl"
-    path.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in ROWS))
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS))
     return path
 
 
 def ids(rows: Any) -> str:
-    return "".join(each.custom_id for each in rows)
+    return "".join(row.custom_id for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_loopback_result_of_a_remote_api_is_refused(storage: Any, key: str, held
 def test_host_name_is_checked_by_its_ip_address(
     storage: Any, key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Looking it up beforehand would say nothing of the look-up that counts."""
+    """A check of the name before connecting could see another address."""
     look_up = socket.getaddrinfo
     monkeypatch.setattr(
         socket,

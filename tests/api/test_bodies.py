@@ -19,7 +19,7 @@ BOMB = gzip.compress(b" " * (40 * MEGABYTES), 1)
 
 @pytest.fixture
 def once(server: Any, key: str, held_time: Any) -> SiliconFlowClient:
-    """A client that asks once."""
+    """Return a client without retries."""
     return SiliconFlowClient(key, server.base_url, max_retries=0)
 
 
@@ -114,7 +114,7 @@ def test_create_with_too_large_response_is_uncertain(
 def test_response_with_too_many_values_takes_no_memory(
     server: Any, once: SiliconFlowClient, peak_of: Any, monkeypatch: pytest.MonkeyPatch, item: bytes
 ) -> None:
-    """Each takes some 70 bytes, and 2 where it is sent."""
+    """Each value takes about 70 bytes of memory, but only 2 in the body."""
     monkeypatch.setattr(bodies, "MOST_VALUES_OF_OBJECT", 10_000)
     server.text(gzip.compress(b"[" + item * 2_000_000 + b"0]"), content_encoding="gzip")
 
@@ -143,7 +143,7 @@ def nested(depth: int) -> bytes:
 def test_list_may_be_large_but_not_its_items(
     server: Any, once: SiliconFlowClient, batch_json: Any, peak_of: Any, monkeypatch: pytest.MonkeyPatch, wrapped: bytes
 ) -> None:
-    """What nests takes some 90 bytes for two, and decoding it holds up all threads."""
+    """Two nested values take about 90 bytes, and decoding blocks all threads."""
     monkeypatch.setattr(bodies, "MOST_VALUES_OF_OBJECT", 10_000)
     server.text(wrapped % b",".join([nested(400)] * 500))
 

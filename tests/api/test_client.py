@@ -33,7 +33,7 @@ TRACE = "x_siliconcloud_trace_id"
 
 @pytest.fixture
 def sparse(tmp_path: Path) -> Callable[[int], Path]:
-    """Makes a file of that many bytes which takes no room."""
+    """Return a sparse file of this size."""
 
     def make(size: int) -> Path:
         path = tmp_path / "sparse.jsonl"
@@ -45,16 +45,16 @@ def sparse(tmp_path: Path) -> Callable[[int], Path]:
 
 
 def requests_of(emulator: Any) -> list[str]:
-    """What the emulator was asked, such as `POST /v1/batches`."""
+    """Return the emulator's requests, such as `POST /v1/batches`."""
     log = (emulator.data_dir / "requests.log").read_text().splitlines()
-    return [f"{each['method']} {each['path']}" for each in map(json.loads, log) if each["event"] == "received"]
+    return [f"{entry['method']} {entry['path']}" for entry in map(json.loads, log) if entry["event"] == "received"]
 
 
 def rows(data: bytes) -> dict[str, Any]:
-    return {each["custom_id"]: each for each in map(json.loads, data.splitlines())}
+    return {line["custom_id"]: line for line in map(json.loads, data.splitlines())}
 
 
-# --- against the emulator
+# --- with the emulator
 
 
 def test_repr_shows_the_base_url_but_no_key(client: SiliconFlowClient, emulator: Any) -> None:
@@ -159,7 +159,7 @@ def test_batch_runs_from_queue_to_results(client: SiliconFlowClient, clock: Any,
     for seconds in (15, 50, 48, 10):
         clock.advance(seconds)
         seen.append(client.get_batch(batch.id))
-    assert [each.status for each in seen] == ["in_progress", "in_progress", "finalizing", "completed"]
+    assert [batch.status for batch in seen] == ["in_progress", "in_progress", "finalizing", "completed"]
     assert seen[1].request_counts == RequestCounts(total=4, completed=2, failed=0)
 
     done = seen[-1]
@@ -170,7 +170,7 @@ def test_batch_runs_from_queue_to_results(client: SiliconFlowClient, clock: Any,
     assert done.timing.finalizing == timedelta(seconds=5)
     assert done.timing.total == timedelta(seconds=115)
     answers = rows(downloaded(client, done.output_file_id or ""))
-    assert {name: each["response"]["body"]["choices"][0]["message"]["content"] for name, each in answers.items()} == {
+    assert {name: line["response"]["body"]["choices"][0]["message"]["content"] for name, line in answers.items()} == {
         "r0": "1",
         "r1": "2",
         "r2": "3",
@@ -224,7 +224,7 @@ def test_all_pages_are_listed_newest_first(
     for _ in range(5):
         created.append(client.create_batch(file_id))
         clock.advance(1)
-    assert [each.id for each in client.list_batches()] == [each.id for each in reversed(created)]
+    assert [batch.id for batch in client.list_batches()] == [batch.id for batch in reversed(created)]
     assert requests_of(emulator).count("GET /v1/batches") == -(-5 // page_size)
 
 
@@ -260,11 +260,11 @@ def test_id_cannot_reach_another_path(client: SiliconFlowClient, emulator: Any) 
     for odd in ("../files", "a/b?c=d#e", "é"):
         with pytest.raises(errors.NotFoundError):
             client.get_batch(odd)
-    paths = [each for each in requests_of(emulator) if not each.startswith("GET /v1/batches/")]
+    paths = [request for request in requests_of(emulator) if not request.startswith("GET /v1/batches/")]
     assert paths == []
 
 
-# --- refused before anything is sent
+# --- refused before sending
 
 
 def refused(call: Callable[[], Any], server: Any) -> str:
@@ -323,7 +323,7 @@ def test_empty_or_too_large_file_is_not_sent(
     assert "has 0 bytes" in refused(lambda: caller.upload_file(ended), server)
 
 
-# --- what is asked and answered
+# --- requests and responses
 
 
 @pytest.mark.parametrize("answer", [{"object": "list"}, {"data": "none"}, 7, "files"])
@@ -350,7 +350,7 @@ NAMELESS = [None, 7, "batch_1", [], {}, {"id": None}, {"id": " "}, {"id": {}}, {
 
 @pytest.mark.parametrize("item", NAMELESS)
 def test_listed_batch_without_an_id_is_an_error(server: Any, caller: SiliconFlowClient, item: Any) -> None:
-    """It could be the batch that is looked for, which would then be bought again."""
+    """It could be the wanted batch, which would then be billed again."""
     server.json({"data": [{"id": "batch_1"}, item]})
     with pytest.raises(errors.UnreadableAnswerError, match=r"GET /batches at 127.* lists a batch without an id, so"):
         list(caller.list_batches())
@@ -359,7 +359,7 @@ def test_listed_batch_without_an_id_is_an_error(server: Any, caller: SiliconFlow
 @pytest.mark.parametrize("item", NAMELESS)
 def test_listed_file_without_an_id_is_skipped(server: Any, caller: SiliconFlowClient, item: Any) -> None:
     server.json({"data": [item, {"id": "file-1"}]})
-    assert [each.id for each in caller.list_files()] == ["file-1"]
+    assert [file.id for file in caller.list_files()] == ["file-1"]
 
 
 def test_create_sends_exactly_the_given_arguments(
@@ -369,13 +369,13 @@ def test_create_sends_exactly_the_given_arguments(
     caller.create_batch("file-1")
     caller.create_batch("file-1", completion_window=timedelta(hours=48), metadata={"k": "v"}, model="m")
     plain = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    assert [json.loads(each.body) for each in server.received] == [
+    assert [json.loads(request.body) for request in server.received] == [
         plain,
         plain | {"completion_window": "48h", "metadata": {"k": "v"}, "replace": {"model": "m"}},
     ]
 
 
-# --- never twice
+# --- no second create
 
 
 LOST: list[tuple[str, Callable[[Any], Any]]] = [
@@ -493,7 +493,7 @@ def test_refused_create_is_not_uncertain(
     assert server.asked() == ["POST /v1/batches"]
 
 
-# --- bytes
+# --- streams
 
 
 def test_large_upload_streams(
@@ -516,13 +516,13 @@ def test_retried_upload_is_complete(
     caller.upload_file(path)
     first, second = server.received
     assert first.size == second.size > len(sums(500))
-    for each in (first, second):
-        assert sums(500) in each.body
-        assert b'name="purpose"\r\n\r\nbatch\r\n' in each.body
+    for request in (first, second):
+        assert sums(500) in request.body
+        assert b'name="purpose"\r\n\r\nbatch\r\n' in request.body
 
 
 def test_file_that_shrinks_during_upload_is_an_error(server: Any, caller: SiliconFlowClient, tmp_path: Path) -> None:
-    """Nobody may take the rest for the whole."""
+    """The rest must not be used as the whole file."""
 
     class Shrinking(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
@@ -538,7 +538,7 @@ def test_file_that_shrinks_during_upload_is_an_error(server: Any, caller: Silico
 
 
 class Watched(logging.Handler):
-    """Keeps every record of every logger, as text."""
+    """Keeps every record of every logger as text."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -550,7 +550,7 @@ class Watched(logging.Handler):
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What any logger says at any level."""
+    """Return the texts of all loggers at all levels."""
     caplog.set_level(logging.DEBUG)
     watched = Watched()
     logging.getLogger().addHandler(watched)
@@ -559,7 +559,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
 
 
 def everything_of(error: BaseException | None) -> str:
-    """All that a traceback, a repr and the attributes of an error and of its causes could show."""
+    """Return all texts in the traceback, repr and attributes of an error and its causes."""
     texts = []
     if error is not None:
         texts += traceback.format_exception(error)
@@ -575,8 +575,8 @@ def test_key_is_sent_to_the_api_only(server: Any, storage: Any, caller: SiliconF
     caller.list_files()
     assert downloaded(caller, "file-1") == b"mine"
     assert downloaded(caller, storage.signed_url) == b"signed"
-    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
-    assert [each.key for each in storage.received] == [None]
+    assert [request.key for request in server.received] == [f"Bearer {key}"] * 2
+    assert [request.key for request in storage.received] == [None]
     assert key not in repr(storage.received)
 
 
@@ -590,7 +590,7 @@ def test_signed_url_is_requested_unchanged(storage: Any, caller: SiliconFlowClie
 def test_signed_url_on_api_origin_gets_no_key(server: Any, caller: SiliconFlowClient) -> None:
     server.text("signed")
     downloaded(caller, server.signed_url)
-    assert [each.key for each in server.received] == [None]
+    assert [request.key for request in server.received] == [None]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -600,7 +600,7 @@ def test_key_does_not_follow_a_redirect(
     server.redirects(storage.signed_url, status)
     storage.text("signed")
     assert downloaded(caller, "file-1") == b"signed"
-    assert [each.key for each in storage.received] == [None]
+    assert [request.key for request in storage.received] == [None]
     assert key not in repr(storage.received)
 
 
@@ -608,7 +608,7 @@ def test_key_is_not_added_after_a_signed_url(server: Any, storage: Any, caller: 
     storage.redirects(f"{server.base_url}/files/file-1/content")
     server.text("mine")
     downloaded(caller, storage.signed_url)
-    assert [each.key for each in server.received] == [None]
+    assert [request.key for request in server.received] == [None]
 
 
 def test_post_is_not_redirected(server: Any, storage: Any, caller: SiliconFlowClient) -> None:
@@ -633,8 +633,8 @@ def test_netrc_is_not_read(
     client.list_files()
     downloaded(client, "file-1")
     downloaded(client, storage.signed_url)
-    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
-    assert [each.key for each in storage.received] == [None, None]
+    assert [request.key for request in server.received] == [f"Bearer {key}"] * 2
+    assert [request.key for request in storage.received] == [None, None]
 
 
 @pytest.mark.parametrize("key", ["sk-s3cret\nx", "sk s3cret", "sk-s3crét"])
@@ -700,7 +700,7 @@ def test_signed_url_query_is_never_shown(
     storage.always = storage.script[-1]
     with pytest.raises(SiliconFlowError) as caught:
         caller.download(storage.signed_url, io.BytesIO())
-    assert any("Starting new HTTP connection" in each for each in logged), "the pool logs at DEBUG"
+    assert any("Starting new HTTP connection" in message for message in logged), "the pool logs at DEBUG"
     for text in (everything_of(caught.value), "".join(logged)):
         assert signature not in text
         assert "Expires" not in text
@@ -712,7 +712,7 @@ def test_signed_url_query_is_not_in_urllib3_warnings(
 ) -> None:
     storage.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno colon here\r\n\r\n{}")
     caller.download(storage.signed_url, io.BytesIO())
-    assert any("Failed to parse headers" in each for each in logged)
+    assert any("Failed to parse headers" in message for message in logged)
     assert signature not in "".join(logged)
 
 
@@ -745,7 +745,7 @@ def test_credentials_in_a_url_are_never_shown(storage: Any, caller: SiliconFlowC
 def test_download_by_signed_url_leaves_no_trace(
     client: SiliconFlowClient, clock: Any, sums: Sums, logged: list[str]
 ) -> None:
-    """The whole way against the emulator: queries appear in no log, the references in no repr."""
+    """With the emulator: no log shows a query, and no repr shows a reference."""
     batch = client.create_batch(client.upload_file(io.BytesIO(sums(1))).id)
     clock.advance(120)
     done = client.get_batch(batch.id)
@@ -780,7 +780,7 @@ def test_too_deeply_nested_response_is_unreadable(server: Any, caller: SiliconFl
 
 
 def test_lone_surrogate_in_a_response_is_replaced(server: Any, caller: SiliconFlowClient) -> None:
-    """What holds one cannot be stored or sent on."""
+    """A lone surrogate cannot be stored or sent."""
     server.text(rb'{"id": "batch_1", "metadata": {"a": "half \ud83d", "b": "caf' + b'\xe9"}}')
     assert caller.get_batch("batch_1").metadata == {"a": "half \ufffd", "b": "caf\ufffd"}
 
@@ -807,7 +807,7 @@ def test_escaped_key_in_a_response_is_hidden(server: Any, caller: SiliconFlowCli
 
 
 def test_short_key_is_kept_in_responses(server: Any, held_time: Any) -> None:
-    """As local servers take it: it is no secret."""
+    """Local servers accept short keys, which are not secret."""
     server.json({"id": "batch_1", "status": "completed"})
     assert SiliconFlowClient("batch", server.base_url).get_batch("batch_1").id == "batch_1"
 

@@ -42,7 +42,7 @@ def test_clock_follows_the_last_date(service_clock: ServiceClock) -> None:
 
 
 def test_date_of_another_origin_is_ignored(caller: Any, server: Any, storage: Any, batch_json: Any) -> None:
-    """Such as that of an object storage."""
+    """For example the date of an object storage."""
     server.redirects(f"{storage.origin}/batch").json(batch_json(), date=format_datetime(clock.now().add(hours=3)))
     storage.json(batch_json(), date=format_datetime(clock.now().add(hours=7)))
     caller.get_batch("batch_1")

@@ -22,13 +22,13 @@ PROMISED = HEAD + b"Content-Length: 1000000\r\n\r\n"
 
 
 def dripping(start: bytes, drop: bytes) -> Callable[[Any], Iterator[bytes]]:
-    """An answer that begins so, and then has a byte every now and then without an end."""
+    """Return a response with this beginning, followed by single bytes without end."""
 
     def parts(request: Any) -> Iterator[bytes]:
         yield start
-        for each in repeat(drop):
+        for piece in repeat(drop):
             time.sleep(0.02)
-            yield each
+            yield piece
 
     return parts
 
@@ -50,7 +50,7 @@ ENDLESS = {
 
 @pytest.fixture
 def brief(server: Any, key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch) -> SiliconFlowClient:
-    """A client whose exchanges may take 0.3 s each, in which a byte comes often enough."""
+    """Return a client whose exchanges time out after 0.3 s in total, but not between bytes."""
     monkeypatch.setattr(transport, "TIMEOUTS_OF_EXCHANGE", 1)
     return SiliconFlowClient(key, server.base_url, timeout=SECONDS, max_retries=0)
 
@@ -85,14 +85,14 @@ def test_very_slow_download_times_out(server: Any, brief: SiliconFlowClient, par
 def test_steady_download_may_take_longer(
     server: Any, brief: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer of the API may not."""
+    """A response of the API may not take longer."""
     monkeypatch.setattr(transport, "SLOWEST_BYTES_PER_SECOND", 10)
 
     def parts(request: Any) -> Iterator[bytes]:
         yield HEAD + b"Content-Length: 200\r\n\r\n"
-        for each in repeat(b"1" * 10, 20):
+        for piece in repeat(b"1" * 10, 20):
             time.sleep(0.02)
-            yield each
+            yield piece
 
     server.script += [parts, parts]
     assert brief.download("file-1", io.BytesIO()) == 200
@@ -119,17 +119,17 @@ def test_only_the_service_gets_the_key(server: Any, brief: SiliconFlowClient, ke
     seen: list[Any] = []
     brief._transport._session.hooks["response"].append(lambda response, **_: seen.append(response.request.headers))
     brief.get_batch("batch_1")
-    # What a file has is sent as it is.
+    # The content of a file is sent unchanged.
     content = b"\r\nAuthorization: Bearer ***\r\n"
     brief.upload_file(io.BytesIO(content))
-    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
+    assert [request.key for request in server.received] == [f"Bearer {key}"] * 2
     assert content in server.received[1].body
-    assert [each["Authorization"] for each in seen] == ["Bearer ***"] * 2
+    assert [headers["Authorization"] for headers in seen] == ["Bearer ***"] * 2
 
 
 @pytest.mark.parametrize("size", [b"-1", b"-2", b"-7fffffff;a=b"])
 def test_negative_chunk_size_is_an_error(server: Any, brief: SiliconFlowClient, peak_of: Any, size: bytes) -> None:
-    """One byte less than nothing stands for all there is."""
+    """A size of -1 would read the whole body."""
     server.raw(CHUNKED + size + b"\r\n", *repeat(bytes(1 << 20), 20))
 
     def ask() -> None:
@@ -159,7 +159,7 @@ def test_connecting_to_many_addresses_counts_for_the_timeout(
 
 
 def test_download_through_a_socks_proxy(server: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    """Its other end is a name, which the proxy looks up."""
+    """The peer is a host name, which the proxy resolves."""
 
     class ThroughProxy(socket.socket):
         def getpeername(self) -> Any:

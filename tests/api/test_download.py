@@ -28,12 +28,12 @@ DATE = "Fri, 15 Jan 2027 08:00:30 GMT"
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets a few bytes stand for many."""
+    """Reduce the sizes of chunks and progress."""
     monkeypatch.setattr(download_module, "CHUNK_BYTES", CHUNK)
 
 
 def answer(status: int, body: bytes, *, promised: int | None = None, **headers: str) -> bytes:
-    """An answer that promises as many bytes as it has, or other ones."""
+    """Return a response with its Content-Length, or another one."""
     length = f"Content-Length: {len(body) if promised is None else promised}"
     lines = [f"HTTP/1.1 {status} Some reason", length, "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -41,23 +41,23 @@ def answer(status: int, body: bytes, *, promised: int | None = None, **headers: 
 
 
 def chunked(status: int, body: bytes, *, whole: bool = True, **headers: str) -> bytes:
-    """An answer of unknown length; one that is not whole ends within a chunk, or lacks the last."""
+    """Return a chunked response. An incomplete one ends within a chunk or lacks the last chunk."""
     lines = [f"HTTP/1.1 {status} Some reason", "Transfer-Encoding: chunked", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     pieces = [body[place : place + 5] for place in range(0, len(body), 5)]
-    coded = b"".join(b"5\r\n" + each + (b"\r\n" if len(each) == 5 else b"") for each in pieces)
+    coded = b"".join(b"5\r\n" + piece + (b"\r\n" if len(piece) == 5 else b"") for piece in pieces)
     return "\r\n".join([*lines, "", ""]).encode() + coded + (b"0\r\n\r\n" if whole else b"")
 
 
 def rest(offset: int, content: bytes = CONTENT, total: int | str | None = None, **headers: str) -> bytes:
-    """What a server sends that goes on from there."""
+    """Return a partial response from an offset."""
     size = len(content) if total is None else total
     content_range = f"bytes {offset}-{len(content) - 1}/{size}"
     return answer(206, content[offset:], **{"content_range": content_range} | headers)
 
 
 class OneWay(io.RawIOBase):
-    """A file object that cannot go back."""
+    """A file object that cannot seek."""
 
     def __init__(self) -> None:
         self.content = b""
@@ -80,11 +80,11 @@ def fetched(client: SiliconFlowClient, file_ref: str = "file-1") -> bytes:
 
 
 def ranges(server: Any) -> list[str | None]:
-    """From where each request asked."""
-    return [each.headers.get("range") for each in server.received]
+    """Return the ranges of all requests."""
+    return [request.headers.get("range") for request in server.received]
 
 
-# --- whole
+# --- complete downloads
 
 
 def test_download_starts_at_the_file_position(server: Any, caller: SiliconFlowClient) -> None:
@@ -146,7 +146,7 @@ def test_disk_error_is_not_a_service_error(server: Any, caller: SiliconFlowClien
 
 
 def test_short_write_is_an_error(server: Any, caller: SiliconFlowClient) -> None:
-    """An unbuffered file on a full disk takes what fits and says so."""
+    """On a full disk, an unbuffered file writes only a part and returns its size."""
 
     class Filling(io.BytesIO):
         def write(self, data: Any) -> int:
@@ -157,7 +157,7 @@ def test_short_write_is_an_error(server: Any, caller: SiliconFlowClient) -> None
         caller.download("file-1", Filling())
 
 
-# --- broken
+# --- interrupted downloads
 
 
 CUTS = {
@@ -167,17 +167,17 @@ CUTS = {
 
 
 def offset_of(request: Any) -> int:
-    """From where a request asks."""
+    """Return the offset of a request."""
     return int(request.headers.get("range", "bytes=0-")[6:-1])
 
 
 def going_on(request: Any) -> list[bytes]:
-    """What a server sends that can go on."""
+    """Return the response of a server that can resume."""
     return [rest(offset_of(request)) if offset_of(request) else answer(200, CONTENT)]
 
 
 def starting_again(request: Any) -> list[bytes]:
-    """What a server sends that cannot."""
+    """Return the response of a server that cannot resume."""
     return [answer(200, CONTENT)]
 
 
@@ -334,7 +334,7 @@ def test_signed_url_expired_between_tries_is_an_error(storage: Any, caller: Sili
     with pytest.raises(errors.PermissionDeniedError, match=f"^GET of a signed URL at 127.0.0.1:{storage.port} was"):
         caller.download(storage.signed_url, io.BytesIO())
     assert ranges(storage) == [None, "bytes=14-"]
-    assert [each.key for each in storage.received] == [None, None]
+    assert [request.key for request in storage.received] == [None, None]
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -344,10 +344,10 @@ def test_rest_is_requested_through_a_redirect(server: Any, storage: Any, caller:
         storage.raw(part)
     assert fetched(caller) == CONTENT
     assert ranges(storage) == [None, "bytes=14-"]
-    assert [each.key for each in storage.received] == [None, None]
+    assert [request.key for request in storage.received] == [None, None]
 
 
-# --- how often
+# --- number of retries
 
 
 def test_incomplete_download_is_an_error(server: Any, caller: SiliconFlowClient) -> None:
@@ -359,7 +359,7 @@ def test_incomplete_download_is_an_error(server: Any, caller: SiliconFlowClient)
 
 
 def trickling(step: int, *, goes_on: bool = True) -> Callable[[Any], list[bytes]]:
-    """Replies of which each breaks off so many bytes further on."""
+    """Return responses that break off later each time."""
     furthest = 0
 
     def reply(request: Any) -> list[bytes]:
@@ -386,7 +386,7 @@ def test_progress_resets_the_retries(
 def test_small_progress_does_not_reset_the_retries(
     server: Any, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two retries, three tries in a row have to bring four bytes: one byte each is not enough."""
+    """With two retries, three tries must receive four bytes: one byte per try is not enough."""
     monkeypatch.setattr(download_module, "CHUNK_BYTES", 1)
     monkeypatch.setattr(download_module, "PROGRESS_BYTES", 4)
     server.always = trickling(1)
@@ -402,7 +402,7 @@ def test_small_progress_does_not_reset_the_retries(
 def test_repeated_bytes_do_not_reset_the_retries(
     server: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a server that cannot go on and always breaks off would be asked for ever."""
+    """Otherwise a server that cannot resume and always breaks off would be retried without end."""
     monkeypatch.setattr(download_module, "PROGRESS_BYTES", 1)
     server.always = server.cut(CONTENT[:20], 40).script.pop()
     with pytest.raises(errors.IncompleteBodyError):
@@ -426,7 +426,7 @@ def test_download_without_seek_retries_before_first_byte(server: Any, caller: Si
     assert target.content == CONTENT
 
 
-# --- much
+# --- large files
 
 
 def test_often_interrupted_large_download_streams(
@@ -451,7 +451,7 @@ def test_often_interrupted_large_download_streams(
 
 @pytest.fixture
 def flaky(emulator: Any) -> Iterator[Callable[[str], str]]:
-    """Gives a URL of the emulator the address of a relay that lets 200,000 bytes through on each connection."""
+    """Replace the address in a URL by that of a relay that closes each connection after 200,000 bytes."""
     with contextlib.ExitStack() as stack:
 
         def relayed(url: str) -> str:
@@ -489,6 +489,6 @@ def test_downloads_survive_a_breaking_relay(
     straight = fetched(client, results)
     assert fetched(client, flaky(results)) == straight
     log = (emulator.data_dir / "requests.log").read_text().splitlines()
-    paths = [each["path"] for each in map(json.loads, log) if each["event"] == "received"]
+    paths = [entry["path"] for entry in map(json.loads, log) if entry["event"] == "received"]
     assert paths.count(f"/v1/files/{file.id}/content") > len(lines) // 200_000
-    assert len([each for each in paths if each.startswith("/results/")]) > 1 + len(straight) // 200_000
+    assert len([path for path in paths if path.startswith("/results/")]) > 1 + len(straight) // 200_000

@@ -23,7 +23,7 @@ def what(server: Any) -> str:
 
 @pytest.fixture
 def failure(caller: SiliconFlowClient) -> Callable[[], SiliconFlowError]:
-    """Asks for a batch once and returns how that failed."""
+    """Return the error of a single request for a batch."""
     caller._transport._max_retries = 0
 
     def ask() -> SiliconFlowError:
@@ -239,7 +239,7 @@ def test_unknown_host_means_nothing_was_sent(held_time: Any, key: str) -> None:
     ],
 )
 def test_only_unsent_create_may_be_retried(error: Exception) -> None:
-    """What is not sure must not be repeated: it may have bought a batch."""
+    """An uncertain create must not be retried: a batch may exist and be billed."""
     never = from_exception(error, WHAT, was_sent=False)
     of_settings = not isinstance(error, OSError) or isinstance(error, ValueError)
     assert type(never) is (errors.InvalidRequestError if of_settings else errors.ConnectionFailedError)
@@ -252,7 +252,7 @@ def test_reason_shows_no_password() -> None:
 
 
 def test_reason_ignores_the_exception_context() -> None:
-    """urllib3 before 2 first tries a call that Python no longer takes, and hides that TypeError with `from None`."""
+    """urllib3 1 first tries a call that Python rejects, and hides the TypeError with `from None`."""
     try:
         try:
             raise TypeError("no such argument")

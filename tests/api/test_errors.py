@@ -10,7 +10,7 @@ from siliconflow_provider.api.errors import SiliconFlowError, error_class
 
 
 def tree(kind: type[SiliconFlowError]) -> list[type[SiliconFlowError]]:
-    return [kind, *(each for child in kind.__subclasses__() for each in tree(child))]
+    return [kind, *(error for child in kind.__subclasses__() for error in tree(child))]
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

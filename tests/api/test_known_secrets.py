@@ -17,7 +17,7 @@ from siliconflow_provider.api.known_secrets import KnownSecrets
 KEY = 'sk-Zm9v.7Qx9/b+c="quoted"\\back&end'
 PLAIN_KEY = "sk-" + "abcdefghijklmnop" * 3
 SIGNATURE = "c2VjcmV0/LXNpZ25h+dHVyZQ=="
-# Either stands before it in what is encoded, so that base64 begins at each of its three places.
+# Different prefixes, so that the secret starts at each of the three positions of base64.
 FORMS: dict[str, Callable[[str], str]] = {
     "as it is": str,
     "upper case": str.upper,
@@ -40,7 +40,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 
 def parts_of(text: str) -> set[str]:
-    """Its pieces of eight characters."""
+    """Return the pieces of eight characters of a text."""
     return {text[start : start + 8] for start in range(len(text) - 7)}
 
 
@@ -99,16 +99,16 @@ def test_secret_may_have_any_characters() -> None:
 
 
 class TestOfAnAnswer:
-    """What the service, or a storage, repeats."""
+    """Return texts that repeat the secret, as the service or a storage does."""
 
     @pytest.fixture
     def failure(self, server: Any, key: str) -> Callable[..., SiliconFlowError]:
-        """Fails at the server that is lined up."""
+        """Send a request that fails, and return its error and logs."""
 
         def fail(ask: Callable[[SiliconFlowClient], Any] | None = None, key: str = key) -> SiliconFlowError:
             client = SiliconFlowClient(key, server.base_url, max_retries=0)
             with pytest.raises(SiliconFlowError) as caught:
-                (ask or (lambda each: each.get_batch("batch_1")))(client)
+                (ask or (lambda client: client.get_batch("batch_1")))(client)
             return caught.value
 
         return fail

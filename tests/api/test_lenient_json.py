@@ -54,7 +54,7 @@ PAGE = b'{"object": "list", "data": [{"id": "a"}, {"id": "b"}], "has_more": true
 )
 def test_page_equals_the_decoded_value(text: bytes) -> None:
     def decoded(value: Any) -> Any:
-        return [decode_any(bytes(each)) if isinstance(each, msgspec.Raw) else each for each in value]
+        return [decode_any(bytes(item)) if isinstance(item, msgspec.Raw) else item for item in value]
 
     page, whole = decode_page(text), decode_any(text)
     while isinstance(page["data"], dict):
@@ -75,7 +75,7 @@ def test_deep_wrappers_are_not_searched() -> None:
     decoded: list[bytes] = []
     text = b'{"data": ' * 400 + b"1" + b"}" * 400
     decode_page(text, lambda part: decoded.append(part))
-    assert [len(text) - len(each) for each in decoded] == [4 * len(b'{"data": }')]
+    assert [len(text) - len(part) for part in decoded] == [4 * len(b'{"data": }')]
 
 
 def test_object_with_many_fields_is_not_a_page() -> None:
@@ -104,7 +104,7 @@ def test_too_large_value_is_not_decoded() -> None:
 
 
 def test_undecoded_items_take_little_memory() -> None:
-    """An account's list need not be paged."""
+    """The list of an account may be unpaged."""
     item = json.dumps({"metadata": {f"key_{number}": "v" * 50 for number in range(12)}}).encode()
     text = b'{"data": [' + b", ".join([item] * 2_000) + b"]}"
     tracemalloc.start()

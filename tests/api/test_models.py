@@ -68,8 +68,8 @@ def test_durations_are_between_the_times() -> None:
         {"created_at": 100, "in_progress_at": 110, "finalizing_at": 210, "completed_at": 215}
     )
     lengths = (timing.queued, timing.running, timing.finalizing, timing.total)
-    assert lengths == tuple(timedelta(seconds=each) for each in (10, 100, 5, 115))
-    assert all(isinstance(each, pendulum.Duration) for each in lengths)
+    assert lengths == tuple(timedelta(seconds=seconds) for seconds in (10, 100, 5, 115))
+    assert all(isinstance(length, pendulum.Duration) for length in lengths)
 
 
 @pytest.mark.parametrize("end", ["failed_at", "expired_at", "cancelled_at"])
@@ -117,7 +117,7 @@ def test_from_json_reads_to_json(batch_json: MakeBatch) -> None:
 
 @pytest.mark.parametrize("value", [True, [], {}, "soon", -1, 10**400, float("inf"), float("nan"), 1e300, 253402300799])
 def test_invalid_time_is_none(value: Any) -> None:
-    """The end of the calendar is none either: no grace could be added to it."""
+    """The end of the calendar is invalid, too: no time could be added to it."""
     assert BatchTiming.from_json({"created_at": value, "expires_at": value}) == BatchTiming()
 
 

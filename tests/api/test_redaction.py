@@ -33,7 +33,7 @@ POOL = "urllib3.connectionpool"
         ),
         ("SAS sv=1&sig=s3cret-s3cret", "SAS sv=1&sig=***"),
         ("https://user:s3cret@h/x and http:\\/\\/u:s3@cret@h", "https://***@h/x and http:\\/\\/***@h"),
-        # What is no secret.
+        # Texts without secrets.
         ("s3://bucket/token=20260101/design=abcdefgh", "s3://bucket/token=20260101/design=abcdefgh"),
         ("eos_token=151643 and max_tokens=123456789", "eos_token=151643 and max_tokens=123456789"),
         ("s3://conn_id@bucket/key, write to me@h", "s3://conn_id@bucket/key, write to me@h"),
@@ -60,5 +60,5 @@ def test_filter_is_installed_once() -> None:
     for _ in range(3):
         with quiet_urls():
             pass
-    names = [type(each).__name__ for each in logging.getLogger(POOL).filters]
+    names = [type(filter_).__name__ for filter_ in logging.getLogger(POOL).filters]
     assert names.count("_HideQuery") == 1

@@ -31,19 +31,19 @@ NEVER = [
 
 @pytest.mark.parametrize("kind", ALWAYS)
 def test_unexecuted_request_is_retried(kind: type[errors.SiliconFlowError]) -> None:
-    assert [should_retry(kind("x"), idempotent=each) for each in (True, False)] == [True, True]
+    assert [should_retry(kind("x"), idempotent=idempotent) for idempotent in (True, False)] == [True, True]
 
 
 @pytest.mark.parametrize("kind", WHERE_REPEATABLE)
 def test_possibly_executed_request_is_retried_if_idempotent(
     kind: type[errors.SiliconFlowError],
 ) -> None:
-    assert [should_retry(kind("x"), idempotent=each) for each in (True, False)] == [True, False]
+    assert [should_retry(kind("x"), idempotent=idempotent) for idempotent in (True, False)] == [True, False]
 
 
 @pytest.mark.parametrize("kind", NEVER)
 def test_permanent_error_is_not_retried(kind: type[errors.SiliconFlowError]) -> None:
-    assert [should_retry(kind("x"), idempotent=each) for each in (True, False)] == [False, False]
+    assert [should_retry(kind("x"), idempotent=idempotent) for idempotent in (True, False)] == [False, False]
 
 
 @pytest.mark.parametrize(

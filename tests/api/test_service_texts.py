@@ -38,7 +38,9 @@ def test_control_characters_and_line_ends_are_escaped(text: str, shown: str) -> 
 def test_every_unprintable_character_is_escaped() -> None:
     characters = map(chr, range(0x10000))
     escaped = {"Cc", "Zl", "Zp", "Cs"}
-    left = [each for each in characters if unicodedata.category(each) in escaped and is_printable(each)]
+    left = [
+        character for character in characters if unicodedata.category(character) in escaped and is_printable(character)
+    ]
     assert left == []
     assert len(printable("a".join(map(chr, range(0x3000)))).splitlines()) == 1
 

@@ -122,7 +122,7 @@ def test_redirect_within_the_api_keeps_the_key(server: Any, key: str) -> None:
     server.redirects(f"{server.base_url}/elsewhere").json({})
     session = Session(BearerAuth(key, server.base_url))
     session.get(f"{server.base_url}/files", timeout=5)
-    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
+    assert [request.key for request in server.received] == [f"Bearer {key}"] * 2
 
 
 def test_redirect_away_and_back_drops_the_key(server: Any, storage: Any, key: str) -> None:
@@ -130,8 +130,8 @@ def test_redirect_away_and_back_drops_the_key(server: Any, storage: Any, key: st
     storage.redirects(f"{server.base_url}/b")
     session = Session(BearerAuth(key, server.base_url))
     session.get(f"{server.base_url}/files", timeout=5)
-    assert [each.key for each in storage.received] == [None]
-    assert [each.key for each in server.received] == [f"Bearer {key}", None]
+    assert [request.key for request in storage.received] == [None]
+    assert [request.key for request in server.received] == [f"Bearer {key}", None]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_key_stays_with_its_origin(url: str, kept: bool) -> None:
 
 
 def test_no_cookie_is_kept(server: Any, key: str) -> None:
-    """A client lives as long as the triggerer."""
+    """A client can live as long as the triggerer."""
     cookie = "c=1; path=/"
     server.redirects(f"{server.base_url}/elsewhere").json({}, set_cookie=cookie).json({}, set_cookie=cookie)
     server.script[0].parts = [server.script[0].parts[0].replace(b"Location", b"Set-Cookie: d=2\r\nLocation", 1)]
@@ -164,7 +164,7 @@ def test_no_cookie_is_kept(server: Any, key: str) -> None:
     for _ in range(2):
         session.get(f"{server.base_url}/files", timeout=5)
     assert len(session.cookies) == 0
-    assert [each.headers.get("cookie") for each in server.received] == [None] * 3
+    assert [request.headers.get("cookie") for request in server.received] == [None] * 3
 
 
 @pytest.mark.parametrize("location", ["http://[", "http://a:99999/", "http://.a/", "\xff"])
@@ -177,7 +177,7 @@ def test_redirect_without_target_is_a_response(server: Any, key: str, location: 
 def test_http_client_debug_level_prints_nothing(
     server: Any, key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It would print the key and the signed URLs."""
+    """It would print the key and signed URLs."""
     monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
     server.json({}).json({}).json({})
     session = Session(BearerAuth(key, server.base_url))
@@ -190,7 +190,7 @@ def test_http_client_debug_level_prints_nothing(
 
 @pytest.fixture
 def keep_alive_server() -> Iterator[Any]:
-    """A server that keeps connections open; `peers` has the client's address at each request."""
+    """Run a server that keeps connections open. `peers` has the client's address of each request."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -214,7 +214,7 @@ def keep_alive_server() -> Iterator[Any]:
 def test_idle_connection_is_not_reused(
     keep_alive_server: Any, monkeypatch: pytest.MonkeyPatch, idle_seconds: float, connections: int
 ) -> None:
-    """The server may be about to close it, which would lose the request."""
+    """The server may close it at any moment, which would lose the request."""
     url = f"http://127.0.0.1:{keep_alive_server.server_port}/v1"
     now = time.monotonic()
     monkeypatch.setattr("siliconflow_provider.api.connections.monotonic", lambda: now)

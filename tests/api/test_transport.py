@@ -27,7 +27,7 @@ from siliconflow_provider.api.transport import Transport
 
 @pytest.fixture
 def pauses(held_time: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that were slept, without jitter."""
+    """Return the list of sleeps in seconds, without jitter."""
     slept: list[float] = []
     monkeypatch.setattr(provider_clock, "sleep", slept.append)
     monkeypatch.setattr(transport.random, "random", lambda: 0.0)
@@ -36,7 +36,7 @@ def pauses(held_time: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate of 127.0.0.1 that nobody vouches for, with its key in the same file."""
+    """Return a file with an untrusted certificate of 127.0.0.1 and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     made = (
@@ -65,7 +65,7 @@ def tls(certificate: Path) -> Callable[[socket.socket], socket.socket]:
 
 
 class BreaksRecords:
-    """A TLS connection that takes a request in and then sends what is no TLS."""
+    """Run a TLS server that reads a request and then sends invalid TLS."""
 
     def __init__(self, secured: ssl.SSLSocket) -> None:
         self._secured = secured
@@ -194,7 +194,7 @@ def test_trusted_certificate_is_accepted(
 def test_broken_tls_makes_a_create_uncertain(
     start_server: Any, held_time: Any, certificate: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not every TLS error is about a certificate: here the service has read the whole request."""
+    """This TLS error is not about a certificate: the service has read the whole request."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     wrap = tls(certificate)
     secure = start_server(wrap=lambda connection: BreaksRecords(wrap(connection)))  # type: ignore[arg-type]
@@ -217,10 +217,10 @@ def test_https_api_needs_https_results(
 
 
 def forward(request: Any) -> list[bytes]:
-    """What a proxy does with a plain request: the URL says where it goes."""
+    """Forward a plain request to the host in its URL, as a proxy does."""
     _, _, host, path = request.target.split("/", 3)
     name, _, port = host.partition(":")
-    lines = [f"{request.method} /{path} HTTP/1.1", *(f"{each}: {text}" for each, text in request.headers.items())]
+    lines = [f"{request.method} /{path} HTTP/1.1", *(f"{name}: {text}" for name, text in request.headers.items())]
     with socket.create_connection((name, int(port))) as upstream:
         upstream.sendall("\r\n".join([*lines, "", ""]).encode() + request.body)
         return list(iter(lambda: upstream.recv(1 << 16), b""))
@@ -228,7 +228,7 @@ def forward(request: Any) -> list[bytes]:
 
 @pytest.fixture
 def proxy(start_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A proxy for plain HTTP, and nothing of that in the environment yet."""
+    """Start a proxy for plain HTTP. The environment does not name it yet."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -244,8 +244,8 @@ def test_proxy_of_the_environment_is_used(
     caller.upload_file(io.BytesIO(b"{}"))
     caller.download("file-1", io.BytesIO())
     paths = [f"{server.base_url}/files", f"{server.base_url}/files/file-1/content", storage.signed_url]
-    assert [each.target for each in proxy.received] == paths
-    assert [each.key for each in proxy.received] == [f"Bearer {key}"] * 2 + [None]
+    assert [request.target for request in proxy.received] == paths
+    assert [request.key for request in proxy.received] == [f"Bearer {key}"] * 2 + [None]
     assert b'name="purpose"' in server.received[0].body
 
 
@@ -267,7 +267,7 @@ def test_broken_proxy_makes_a_create_uncertain(
     server.resets()
     with pytest.raises(errors.CreateUncertainError):
         SiliconFlowClient(key, "http://api.invalid/v1").create_batch("file-1")
-    assert [each.method for each in server.received] == ["POST"]
+    assert [request.method for request in server.received] == ["POST"]
 
 
 def test_unreachable_proxy_means_nothing_was_sent(
@@ -285,7 +285,7 @@ def test_refused_tunnel_means_nothing_was_sent(
     server.text("who are you", 407)
     with pytest.raises(errors.ConnectionFailedError, match="Tunnel connection failed: 407"):
         SiliconFlowClient(key, "https://api.invalid/v1", max_retries=0).create_batch("file-1")
-    assert [each.key for each in server.received] == [None]
+    assert [request.key for request in server.received] == [None]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The endpoints: the forms of their answers and of their errors."""
+"""The endpoints: forms of responses and errors."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_replace_overrides_the_model_of_every_line(api: Any, clock: Any, line: L
 
 @pytest.fixture
 def options(options: Any, request: pytest.FixtureRequest) -> Any:
-    """With an indirect parameter: another length of the run."""
+    """Return emulator options. An indirect parameter sets the duration of the run."""
     return replace(options, run_seconds=getattr(request, "param", options.run_seconds))
 
 
@@ -188,7 +188,7 @@ def test_files_and_results_are_deleted_after_30_days(api: Any, clock: Any, sums:
     assert api.call("GET", "/files?purpose=batch").json()["data"] != []
     with pytest.raises(Exception, match="400"):
         api.create(sums(1), input_file_id=file_id)
-    # The results are kept for 30 days of their own, and are made of an input that is gone by now.
+    # Results have their own 30 days; their input file is already deleted.
     content = f"/files/{urlsplit(api.batch(batch_id)['output_file_id']).path.split('/')[-1]}/content"
     clock.advance(28 * DAY)
     assert api.call("GET", content).status_code == 200

@@ -50,7 +50,7 @@ def test_held_clock_applies_to_batches_urls_and_log(
         assert api.batch(batch_id)["completed_at"] == 1_900_000_115
         emulator.control.clock.release()
         assert api.batch(batch_id)["status"] == "in_queue"
-        # A batch of the future is in the list nevertheless.
+        # The list contains a batch with a future creation time, too.
         assert [item["id"] for item in api.call("GET", "/batches").json()["data"]] == [batch_id]
         emulator.stop()
     assert '"time": "2030-03-17T17:48:35.000+00:00"' in (options.data_dir / "requests.log").read_text()

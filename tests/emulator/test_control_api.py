@@ -15,7 +15,7 @@ Call = Callable[..., requests.Response]
 
 @pytest.fixture
 def ask(emulator: Emulator) -> Call:
-    """Calls the interface, without a key."""
+    """Return a function that calls the interface without a key."""
 
     def call(method: str, path: str, body: Any = None) -> requests.Response:
         headers = {"Content-Type": "application/json"}
@@ -133,7 +133,7 @@ def test_simple_web_page_requests_are_refused(emulator: Emulator, content_type: 
         answer = requests.post(emulator.control_url + path, data=body, headers=headers, timeout=10)
         assert answer.status_code == 415
         assert answer.json()["message"].endswith(": send application/json, even without a body")
-    assert [each["endpoint"] for each in emulator.control.faults()] == ["GET /batches"]
+    assert [fault["endpoint"] for fault in emulator.control.faults()] == ["GET /batches"]
     assert not emulator.control.clock.is_held
 
 

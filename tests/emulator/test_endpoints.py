@@ -22,7 +22,7 @@ from siliconflow_provider.emulator.endpoints import ENDPOINTS, endpoint_of, is_o
 )
 def test_request_belongs_to_one_endpoint(request_line: str, endpoint: str | None) -> None:
     assert endpoint_of(request_line) == endpoint
-    assert [each for each in ENDPOINTS if is_of(request_line, each)] == ([endpoint] if endpoint else [])
+    assert [candidate for candidate in ENDPOINTS if is_of(request_line, candidate)] == ([endpoint] if endpoint else [])
 
 
 def test_pattern_may_match_one_object_or_any() -> None:

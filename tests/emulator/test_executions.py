@@ -1,4 +1,4 @@
-"""How often requests were executed: what users count to see that nothing was paid for twice."""
+"""Counts of executions, which show that no request was paid for twice."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_batch_has_its_executed_and_answered_requests(api: Any, emulator: Emulat
     clock.advance(200)
     second = api.create(sums(2))
     clock.advance(20)
-    digests = [request_digest(json.loads(each)["body"]) for each in sums(4).splitlines()]
+    digests = [request_digest(json.loads(line)["body"]) for line in sums(4).splitlines()]
     old, new = emulator.control.executions_by_batch()
     assert (old.batch_id, old.executed, old.answered) == (first, set(digests), {digests[0], digests[3]})
     assert (new.batch_id, new.executed, new.over_at) == (second, set(), None)

@@ -19,13 +19,13 @@ Sums = Callable[[int], bytes]
 
 @pytest.fixture
 def body(api: Any, sums: Sums) -> dict[str, Any]:
-    """The body of a good create."""
+    """Return the body of a valid create."""
     return {"input_file_id": api.upload(sums(2)), "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
 
 @pytest.fixture
 def url(api: Any, clock: Any, body: dict[str, Any]) -> str:
-    """The signed URL of a result file."""
+    """Return the signed URL of a result file."""
     batch_id = api.call("POST", "/batches", json=body).json()["id"]
     clock.advance(200)
     reference: str = api.batch(batch_id)["output_file_id"]
@@ -155,7 +155,7 @@ def test_fault_applies_before_the_key_check(emulator: Emulator) -> None:
 
 def test_fault_can_apply_to_one_object(api: Any, emulator: Emulator) -> None:
     emulator.control.fault("GET /batches/batch_b", every=1)
-    assert [api.call("GET", f"/batches/batch_{each}").status_code for each in "abab"] == [404, 503, 404, 503]
+    assert [api.call("GET", f"/batches/batch_{name}").status_code for name in "abab"] == [404, 503, 404, 503]
 
 
 def test_faults_take_turns_and_can_be_deleted(api: Any, emulator: Emulator) -> None:

@@ -1,4 +1,4 @@
-"""Forms of answers beside the usual ones."""
+"""Alternative response forms."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Sums = Callable[[int], bytes]
 
 @pytest.fixture
 def options(options: EmulatorOptions, request: pytest.FixtureRequest) -> EmulatorOptions:
-    """With an indirect parameter: the names of the forms."""
+    """Return emulator options. An indirect parameter has the names of the forms."""
     return replace(options, forms=Forms.named(request.param))
 
 
 @pytest.fixture
 def mixed(api: Any, clock: Any, line: Any, jsonl: Any) -> dict[str, Any]:
-    """A completed batch: "good" succeeded, "bad" failed."""
+    """Return a completed batch: "good" succeeded, "bad" failed."""
     batch_id = api.create(jsonl([line("good", "1+1"), line("bad", "x", max_tokens=0)]))
     clock.advance(200)
     batch: dict[str, Any] = api.batch(batch_id)
@@ -175,7 +175,7 @@ class TestListLag:
 
 
 def test_every_form_has_a_name_and_a_meaning() -> None:
-    assert {name.replace("-", "_") for name in MEANINGS} == {each.name for each in fields(Forms)} - {"list_lag_seconds"}
+    assert {name.replace("-", "_") for name in MEANINGS} == {form.name for form in fields(Forms)} - {"list_lag_seconds"}
     assert Forms.named(["result-ids", "unpaged"], 2.0) == Forms(result_ids=True, unpaged=True, list_lag_seconds=2.0)
 
 
@@ -186,7 +186,7 @@ def test_two_forms_of_one_response_are_refused() -> None:
 
 @pytest.fixture
 def listed(api: Any, clock: Any, sums: Any) -> list[str]:
-    """The ids of 45 batches, the newest first."""
+    """Return the ids of 45 batches, newest first."""
     ids = []
     for _ in range(45):
         ids.append(api.create(sums(1)))
@@ -210,7 +210,7 @@ def test_lists_of_batches_can_have_other_forms(
     api: Any, listed: list[str], query: str, shown: slice, has_more: bool | None
 ) -> None:
     answer = api.call("GET", f"/batches{query}").json()
-    assert [each["id"] for each in answer["data"]] == listed[shown]
+    assert [batch["id"] for batch in answer["data"]] == listed[shown]
     assert answer.get("has_more") == has_more
 
 
@@ -226,12 +226,12 @@ def test_lists_of_batches_can_have_other_forms(
 def test_second_page_can_be_different(api: Any, listed: list[str], second: slice) -> None:
     first = api.call("GET", "/batches?limit=10").json()["data"]
     answer = api.call("GET", f"/batches?limit=10&after={first[-1]['id']}").json()
-    assert [each["id"] for each in answer["data"]] == listed[second]
+    assert [batch["id"] for batch in answer["data"]] == listed[second]
 
 
 @pytest.mark.parametrize("options", [["list-unordered"]], indirect=True)
 def test_batches_can_be_listed_in_random_order(api: Any, listed: list[str]) -> None:
-    ids = [each["id"] for each in api.call("GET", "/batches").json()["data"]]
+    ids = [batch["id"] for batch in api.call("GET", "/batches").json()["data"]]
     assert sorted(ids) == sorted(listed)
     assert ids not in (listed, listed[::-1])
 
@@ -264,7 +264,7 @@ def test_metadata_can_be_dropped(api: Any, sums: Any, metadata: Any) -> None:
 )
 def test_some_files_are_listed(api: Any, query: str, shown: slice) -> None:
     ids = [api.upload(b"{}\n") for _ in range(14)][::-1]
-    assert [each["id"] for each in api.call("GET", f"/files{query}").json()["data"]] == ids[shown]
+    assert [file["id"] for file in api.call("GET", f"/files{query}").json()["data"]] == ids[shown]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The OpenAI SDK, pointed at the emulator as the service's user guide points it at the service."""
+"""The OpenAI SDK with the emulator, used as in the service's user guide."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def create(sdk: openai.OpenAI, file_id: str, **fields: Any) -> Any:
 def test_sdk_reads_the_services_forms(sdk: openai.OpenAI, clock: Any, sums: Sums) -> None:
     uploaded = sdk.files.create(file=("requests.jsonl", sums(3)), purpose="batch")
     file_id = uploaded.data["id"]  # type: ignore[attr-defined]  # as the user guide does
-    # Not iterated over: the list of files is not paged, and without has_more the SDK would ask for pages for ever.
+    # Not iterated: the list of files is unpaged, and without has_more the SDK would request pages without end.
     assert [file.id for file in sdk.files.list(purpose="batch").data] == [file_id]
     assert sdk.files.content(file_id).read() == sums(3)
     batch = create(

@@ -41,7 +41,7 @@ def test_requests_are_chosen_by_position_and_custom_id() -> None:
 
 
 def over(api: Any, emulator: Emulator, clock: Any, content: bytes, **plan: Any) -> dict[str, Any]:
-    """A batch of this plan when its phases have passed."""
+    """Return a batch with this plan after all its phases."""
     emulator.control.plan(**plan)
     batch_id = api.create(content)
     clock.advance(200)
@@ -115,12 +115,12 @@ def test_once_fails_only_the_first_execution(
     emulator.control.plan(every=1, failing={"share": 1, "once": True})
     first = api.create(sums(2))
     clock.advance(50)
-    # While the first is at its first request of two. Twice the same body: the second sight of it is none.
+    # The first batch has run one of its two requests. The second request has the same body, so it is not new.
     second = api.create(jsonl([line("x", "What is 0 + 1?"), line("y", "new"), line("z", "new")]))
     clock.advance(200)
     third = api.create(sums(2))
     clock.advance(200)
-    # The newest is asked for first: when it is read does not matter.
+    # Read newest first: the order of reading must not matter.
     batches = [api.batch(batch_id) for batch_id in (third, second, first)]
     assert [ids(api, batch["error_file_id"]) for batch in batches] == [[], ["y"], ["r0", "r1"]]
     assert [ids(api, batch["output_file_id"]) for batch in batches] == [["r0", "r1"], ["x", "z"], []]
@@ -282,7 +282,7 @@ def test_plan_applies_to_matching_metadata(api: Any, emulator: Any, clock: Any, 
         api.create(sums(1), metadata={"team": "a", "n": "1", "more": "x"}),
     ]
     clock.advance(200)
-    assert [api.batch(each)["status"] for each in created] == ["completed", "completed", "failed"]
+    assert [api.batch(batch_id)["status"] for batch_id in created] == ["completed", "completed", "failed"]
 
 
 def test_refused_create_uses_no_plan(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:

@@ -11,7 +11,7 @@ from siliconflow_provider.emulator.server import Emulator
 
 
 def entries(emulator: Emulator) -> list[dict[str, Any]]:
-    """The log once the emulator has stopped, so that the last answer is in it."""
+    """Stop the emulator and return its log, which then has the last response."""
     emulator.stop()
     return [json.loads(line) for line in (emulator.data_dir / "requests.log").read_text().splitlines()]
 

@@ -42,7 +42,7 @@ def test_rules_for_the_next_match_take_turns() -> None:
     rules.add(Plan(nth=3, end="cancelled"))
     taken = [rules.take(lambda rule: True) for _ in range(4)]
     assert [plan and plan.end for plan in taken] == ["failed", "expired", "cancelled", None]
-    assert [(each["seen"], each["used"]) for each in rules.listing()] == [(4, 1)] * 3
+    assert [(rule["seen"], rule["used"]) for rule in rules.listing()] == [(4, 1)] * 3
     rules.clear()
     assert rules.listing() == []
 

@@ -1,4 +1,4 @@
-"""The state of a batch is a function of its record and `now`; these are the moments where it changes."""
+"""The state of a batch at the times where it changes."""
 
 from __future__ import annotations
 

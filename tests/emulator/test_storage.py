@@ -15,7 +15,7 @@ from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 
 @pytest.fixture
 def batch_id(api: Any, clock: Any, sums: Callable[[int], bytes]) -> str:
-    """A batch that is completed."""
+    """Return a completed batch."""
     created: str = api.create(sums(3))
     clock.advance(200)
     return created

@@ -19,7 +19,7 @@ from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes the hook of a connection with these fields, or of this URI."""
+    """Return a function that makes a hook for a connection with these fields or this URI."""
 
     def make(uri: str | None = None, **fields: Any) -> SiliconFlowHook:
         value = uri or json.dumps({"conn_type": "siliconflow", "password": "sk-secret", **fields})
