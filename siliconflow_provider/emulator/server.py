@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-import itertools
 import socket
 import sqlite3
 import threading
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -134,7 +135,7 @@ class Emulator:
     def stop(self) -> None:
         """Stop serving. The state stays in the data directory."""
         for server in self._servers:
-            server.should_exit = True
+            server.end()
         if self._thread is not None:
             self._thread.join()
         self._control.attach(None)
@@ -195,10 +196,22 @@ async def _run(servers: list[_Server], sockets: list[socket.socket]) -> None:
 class _Server(uvicorn.Server):
     """A server that stops at once. uvicorn's takes 0.2 s if idle, and has no limit otherwise."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._wake: Callable[[], object] | None = None
+
+    def end(self) -> None:
+        """Have it stop; may be called from any thread, and when it runs no more."""
+        self.should_exit = True
+        if self._wake is not None:
+            with contextlib.suppress(RuntimeError):  # its loop has ended by itself
+                self._wake()
+
     async def main_loop(self) -> None:
-        ticks = itertools.count()
-        while not await self.on_tick(next(ticks)):
-            await asyncio.sleep(0.02)
+        ended = asyncio.Event()
+        self._wake = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
+        if not self.should_exit:
+            await ended.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in self.servers:
