@@ -18,24 +18,25 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.recovery import is_retryable, retry_pauses
 from siliconflow_provider.batches import AIRFLOW_KEY
 from siliconflow_provider.inputs import Part, PartWriter
-from siliconflow_provider.job_directory import MANIFEST, REQUESTS, Files
+from siliconflow_provider.job_directory import MANIFEST, REQUESTS, JobDirectory
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.publication import EarlierResults, publish_results
 from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance
-from siliconflow_provider.jsonl import lines_within
+from siliconflow_provider.jsonl import read_lines
 from siliconflow_provider.outputs import (
     DELIVERY_TIME,
     FIRST_PAUSE,
-    Contents,
-    Output,
+    OutputDirectory,
+    ResultContents,
     ResultFiles,
     ResultStore,
     RowErrors,
     custom_id_of,
-    fetched,
-    problem_of,
+    delivery_problem,
+    download_result_files,
 )
+from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ _REMEDY = (
 
 
 def download_results(
-    client: SiliconFlowClient, batch: Batch, files: Files, task: str, *, is_cleared: bool = False
+    client: SiliconFlowClient, batch: Batch, files: JobDirectory, task: str, *, is_cleared: bool = False
 ) -> dict[str, Any]:
     """Publish one row for each request of a batch, and the manifest; return the manifest.
 
@@ -59,16 +60,16 @@ def download_results(
     :param batch: that is over
     :param task: the task instance that owns the files
     :param is_cleared: whether a person started this attempt: then incomplete results are written too
-    :raises OutputTakenError: when other files are in the place of these; nothing is downloaded then
+    :raises OutputConflictError: when other files are in the place of these; nothing is downloaded then
     :raises SiliconFlowError: when files are incomplete, or cannot be downloaded, for ten minutes
     """
-    output = Output(files, task)
+    output = OutputDirectory(files, task)
     is_ours = _published_batch(files) == batch.id
-    output.check(is_ours=is_ours)
+    output.check_claim(is_ours=is_ours)
     job = _job_of(batch, _ids_of_requests(client, batch, files, is_cleared=is_cleared), files, task)
     (part,) = job.first_round.parts
-    with files.create("collected") as rows, files.create("collected-errors") as whole_errors:
-        results = ResultStore(job.requests, rows, errors=RowErrors(whole_errors, client.without_secrets))
+    with files.create("collected") as rows, files.create("collected-errors") as full_errors:
+        results = ResultStore(job.requests, rows, errors=RowErrors(full_errors, client.without_secrets))
         known = _KnownBatch(client, batch)
         retrieval = RoundRetrieval(
             client,
@@ -79,7 +80,7 @@ def download_results(
             job.first_round,
             later=(),
             requests_count=job.requests,
-            landed=lambda round_, part: None,
+            published=lambda round_, part: None,
             tolerance=Tolerance(DELIVERY_TIME, is_cleared, is_cleared, _REMEDY),
         )
         retrieval.run()
@@ -87,8 +88,8 @@ def download_results(
             raise error
         if results.duplicates or results.unknown_requests:
             log.warning(
-                "results of batch %s: ignored duplicate lines: %s, ignored lines with unknown custom_ids: %s",
-                batch.id, f"{results.duplicates:,}", f"{results.unknown_requests:,}",
+                "results of batch %s: ignored %s and %s with unknown custom_ids",
+                batch.id, counted(results.duplicates, "duplicate line"), counted(results.unknown_requests, "line"),
             )  # fmt: skip
         output.claim(is_ours=is_ours)
         shown = [(job.first_round, part, known.batch)]
@@ -102,7 +103,7 @@ class _KnownBatch:
     client: SiliconFlowClient
     batch: Batch
 
-    def of_part(self, round_: Round, part: Part) -> Batch:
+    def batch_of_part(self, round_: Round, part: Part) -> Batch:
         return self.batch
 
     def refresh(self, round_: Round, part: Part) -> Batch:
@@ -110,12 +111,12 @@ class _KnownBatch:
         return self.batch
 
 
-def _job_of(batch: Batch, custom_ids: Sequence[str], files: Files, task: str) -> Job:
+def _job_of(batch: Batch, custom_ids: Sequence[str], files: JobDirectory, task: str) -> Job:
     """Return the job that has the requests of a batch as its only part; write its file of requests."""
     with files.create(REQUESTS) as requests:
         writer = PartWriter(requests, most_lines=max(len(custom_ids), 1), most_bytes=sys.maxsize)
-        for each in custom_ids:
-            writer.write(msgspec.json.encode({"custom_id": each}) + b"\n")
+        for custom_id in custom_ids:
+            writer.write(msgspec.json.encode({"custom_id": custom_id}) + b"\n")
         parts = writer.finish() or [Part(0, 0, 0, 0, hashlib.sha256().hexdigest())]
     created_at = batch.timing.created_at
     return Job(
@@ -128,7 +129,7 @@ def _job_of(batch: Batch, custom_ids: Sequence[str], files: Files, task: str) ->
     )
 
 
-def _ids_of_requests(client: SiliconFlowClient, batch: Batch, files: Files, *, is_cleared: bool) -> list[str]:
+def _ids_of_requests(client: SiliconFlowClient, batch: Batch, files: JobDirectory, *, is_cleared: bool) -> list[str]:
     """Return the custom id of each request of a batch, in order."""
     try:
         sent = _sent_ids(client, batch, files)
@@ -144,18 +145,18 @@ def _ids_of_requests(client: SiliconFlowClient, batch: Batch, files: Files, *, i
         "error file mentions it, in the order of these files",
         batch.id, reason,
     )  # fmt: skip
-    return _mentioned_ids(client, batch, files, takes_incomplete=is_cleared)
+    return _mentioned_ids(client, batch, files, accepts_incomplete=is_cleared)
 
 
 def _is_withheld(error: SiliconFlowError) -> bool:
-    """Whether the service does not give a file, and would not later."""
+    """Return True if the service refuses to give a file, and a retry would not help."""
     if isinstance(error, InvalidRequestError):
         return True
     status = error.status if isinstance(error, ServiceError) else None
     return status is not None and 400 <= status < 500 and status not in _TEMPORARY
 
 
-def _sent_ids(client: SiliconFlowClient, batch: Batch, files: Files) -> list[str]:
+def _sent_ids(client: SiliconFlowClient, batch: Batch, files: JobDirectory) -> list[str]:
     """Return the custom ids in the batch's input file; download it again for ten minutes where that fails."""
     if batch.input_file_id is None:
         return []
@@ -182,7 +183,7 @@ def _ids_in(content: IO[bytes], batch: Batch) -> list[str]:
     """
     ids: dict[str, None] = {}
     lines = unreadable = 0
-    for line in filter(bytes.strip, lines_within(content)):
+    for line in filter(bytes.strip, read_lines(content)):
         lines += 1
         try:
             ids[custom_id_of(line)] = None
@@ -192,24 +193,26 @@ def _ids_in(content: IO[bytes], batch: Batch) -> list[str]:
         raise UnreadableAnswerError(f"the input file of batch {batch.id} has no line with a custom_id: {_REMEDY}")
     if lines > len(ids):
         log.warning(
-            "input file of batch %s: lines without a custom_id: %s (no row), repeated custom_ids: %s (one row each)",
-            batch.id, f"{unreadable:,}", f"{lines - unreadable - len(ids):,}",
+            "input file of batch %s: %s without a custom_id (no row), %s (one row each)",
+            batch.id, counted(unreadable, "line"), counted(lines - unreadable - len(ids), "duplicate custom_id"),
         )  # fmt: skip
     return list(ids)
 
 
-def _mentioned_ids(client: SiliconFlowClient, batch: Batch, files: Files, *, takes_incomplete: bool) -> list[str]:
+def _mentioned_ids(
+    client: SiliconFlowClient, batch: Batch, files: JobDirectory, *, accepts_incomplete: bool
+) -> list[str]:
     """Return the custom ids in the batch's output and error file, once the batch has delivered them."""
     for pause in retry_pauses(DELIVERY_TIME, FIRST_PAUSE):
-        contents: Contents | None = None
+        contents: ResultContents | None = None
         failure: SiliconFlowError | None
         try:
             # Also for new URLs: signed ones expire.
-            with fetched(client, client.get_batch(batch.id), files.create) as results:
+            with download_result_files(client, client.get_batch(batch.id), files.create) as results:
                 contents, failure = results.contents, _incomplete(results)
         except SiliconFlowError as error:
             failure = error
-        if contents is not None and (failure is None or (pause is None and takes_incomplete)):
+        if contents is not None and (failure is None or (pause is None and accepts_incomplete)):
             return list(dict.fromkeys([*contents.output.ids, *contents.errors.ids]))
         if failure is not None and (pause is None or not is_retryable(failure)):
             raise failure if contents is None else failure.reworded(f"{failure.message}: {_REMEDY}")
@@ -219,15 +222,15 @@ def _mentioned_ids(client: SiliconFlowClient, batch: Batch, files: Files, *, tak
 
 
 def _incomplete(results: ResultFiles) -> SiliconFlowError | None:
-    """Return why the result files of a batch lack results; None when they do not."""
-    problem = problem_of(results.batch, results.contents)
+    """Return an error if the result files of a batch lack results, or None."""
+    problem = delivery_problem(results.batch, results.contents)
     if results.gone is not None or problem is None:
         return results.gone
     return UnreadableAnswerError(problem.message)
 
 
-def _published_batch(files: Files) -> str | None:
-    """Return the id of the batch whose results are published; None where nothing tells it."""
+def _published_batch(files: JobDirectory) -> str | None:
+    """Return the id of the batch whose results are published; None if it is unknown."""
     try:
         manifest = files.read_json(MANIFEST, _Manifest)
     except ValueError:

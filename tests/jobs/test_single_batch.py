@@ -17,7 +17,7 @@ from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.server import Emulator
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.jobs.single_batch import download_results
-from siliconflow_provider.outputs.ownership import OutputTakenError
+from siliconflow_provider.outputs.ownership import OutputConflictError
 from siliconflow_provider.storage.workspace import Workspace
 
 Lines = Callable[[list[Any]], bytes]
@@ -105,7 +105,7 @@ class TestOrder:
         manifest = download(over(6, duplicated={"positions": [1, 2]}, unknown_ids=1, garbled={"positions": [4]}))
         assert [each["custom_id"] for each in rows()] == [f"r{i}" for i in range(6)]
         assert [manifest[each] for each in ("duplicates", "unknown_requests", "unreadable_lines")] == [2, 1, 1]
-        assert "ignored duplicate lines: 2, ignored lines with unknown custom_ids: 1" in warnings(caplog)
+        assert "ignored 2 duplicate lines and 1 line with unknown custom_ids" in warnings(caplog)
 
     def test_no_requests_are_no_rows(self, over: Make, download: Download, rows: Any) -> None:
         manifest = download(over(b"\n  \n"))
@@ -213,7 +213,7 @@ class TestInputFile:
         lines = [line("b", "1 + 1"), "", "   ", "{broken", '{"id": 1}', line("a", "1 + 1"), line("b", "1 + 1"), "\xff"]
         download(over(b"\xef\xbb\xbf" + jsonl(lines) + b"\xff\xfe"))
         assert [said(each)[:2] for each in rows()] == [("b", "failed"), ("a", "failed")]
-        assert "lines without a custom_id: 4 (no row), repeated custom_ids: 1 (one row each)" in warnings(caplog)
+        assert "4 lines without a custom_id (no row), 1 duplicate custom_id (one row each)" in warnings(caplog)
 
     def test_a_sound_file_warns_of_nothing(self, over: Make, download: Download, caplog: Any, control: Control) -> None:
         batch = over(3)
@@ -304,7 +304,7 @@ class TestIncomplete:
     ) -> None:
         batch = over(3, ids_cut_to=1)
         if not is_cleared:
-            with pytest.raises(UnreadableAnswerError, match="name requests that were not sent, in 3 of 3 lines"):
+            with pytest.raises(UnreadableAnswerError, match="have unknown custom_ids in 3 of 3 lines"):
                 download(batch)
             assert not (tmp_path / "out").exists()
             return
@@ -348,7 +348,7 @@ class TestPublished:
         batch = over(2)
         download(batch)
         before = control.answers()[INPUT].total()
-        with pytest.raises(OutputTakenError, match="another task instance"):
+        with pytest.raises(OutputConflictError, match="another task instance"):
             download_results(client, batch, workspace(), "dag/other/run/-1")
         assert control.answers()[INPUT].total() == before
 

@@ -18,7 +18,7 @@ MEGABYTE = "e" * 1_000_000
 CUT = "e" * 2_000 + "... (998,000 more characters)"
 
 
-def lines_of(path: Path) -> list[dict[str, Any]]:
+def split_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(each) for each in path.read_text().splitlines()]
 
 
@@ -37,11 +37,11 @@ def test_a_megabyte_is_cut_in_its_row_and_whole_beside_it(submitted: Any, contro
     control.plan(failing={"positions": [1], "message": MEGABYTE})
     manifest = submitted(3).finish(complete=True)
     out = tmp_path / "out"
-    rows = lines_of(out / "results.jsonl")
+    rows = split_lines(out / "results.jsonl")
     assert [each["error"] and each["error"]["message"] for each in rows] == [None, CUT, None]
     assert manifest["errors"][0]["message"] == CUT
     assert manifest["paths"]["errors"] == f"file://{out}/_siliconflow/errors.jsonl"
-    (whole,) = lines_of(out / "_siliconflow" / "errors.jsonl")
+    (whole,) = split_lines(out / "_siliconflow" / "errors.jsonl")
     assert whole == {
         "batch_id": rows[1]["batch_id"],
         "round": 1,
@@ -61,8 +61,8 @@ def test_five_thousand_errors_of_a_batch_are_whole_in_one_place(
     out = tmp_path / "out"
     assert manifest["batches"][0]["errors"] == [*errors[:9], "and 4,991 more"]
     assert (out / "results.jsonl").stat().st_size < 40 * 2_500
-    assert lines_of(out / "results.jsonl")[0]["error"]["message"].endswith("; and 4,996 more")
-    whole = lines_of(out / "_siliconflow" / "errors.jsonl")
+    assert split_lines(out / "results.jsonl")[0]["error"]["message"].endswith("; and 4,996 more")
+    whole = split_lines(out / "_siliconflow" / "errors.jsonl")
     assert [each["message"] for each in whole] == errors
     assert {(each["batch_id"], each["round"]) for each in whole} == {(manifest["batches"][0]["id"], 1)}
 
@@ -85,7 +85,7 @@ def test_of_a_request_that_was_sent_again_its_last_error_is_there(
     runner.submit(runner.parts)
     clock.advance(200)
     attempt(3).finish(complete=True)
-    whole = lines_of(tmp_path / "out" / "_siliconflow" / "errors.jsonl")
+    whole = split_lines(tmp_path / "out" / "_siliconflow" / "errors.jsonl")
     assert [(each["index"], each["round"], each["message"][:7]) for each in whole] == [(0, 2, "second ")]
 
 

@@ -93,7 +93,7 @@ class TestLines:
         assert (answers.unreadable_lines, answers.unknown_requests, answers.duplicates) == (12, 2, 0)
         said = [each.getMessage() for each in caplog.records]
         assert len(said) == 10
-        assert said[0].startswith("line 2 of the output file of b1 is unreadable: ")
+        assert said[0].startswith("ignored unreadable line 2 of the output file of b1: ")
 
     @pytest.mark.parametrize(
         ("lines", "status", "content", "tokens", "duplicates"),

@@ -10,7 +10,13 @@ import pytest
 
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.outputs.answers import AnswerError, ResultRow, parse_answer
-from siliconflow_provider.outputs.row_errors import RowErrors, WholeError, read_whole, whole_of_batch, write_whole
+from siliconflow_provider.outputs.row_errors import (
+    FullError,
+    RowErrors,
+    full_errors_of_batch,
+    read_full_errors,
+    write_full_errors,
+)
 
 MEGABYTE = "e" * 1_000_000
 CUT = "e" * 2_000 + "... (998,000 more characters)"
@@ -26,7 +32,7 @@ def settled(error: Any) -> AnswerError:
     """What is kept of the error of a line of an error file."""
     line = json.dumps({"custom_id": "a", "response": None, "error": error}).encode()
     row = parse_answer(line, "batch_1")
-    RowErrors(None, without_key).settle(row)
+    RowErrors(None, without_key).clean_and_cut(row)
     assert row.error is not None
     return row.error
 
@@ -57,7 +63,7 @@ def test_an_error_of_any_form_is_kept_without_secrets(error: Any, code: str | No
 def test_an_answer_is_left_as_it_is() -> None:
     text = f"{KEY} {SIGNED}\n\x1b[31m"
     row = ResultRow(custom_id="a", status="succeeded", content=text)
-    RowErrors(None, without_key).settle(row)
+    RowErrors(None, without_key).clean_and_cut(row)
     assert row.content == text
 
 
@@ -66,8 +72,8 @@ def test_what_is_cut_is_kept_whole_and_what_is_not_is_not_kept() -> None:
     errors = RowErrors(file, without_key)
     for index, message in enumerate((MEGABYTE + KEY, "short")):
         row = ResultRow(index=index, custom_id=f"r{index}", status="failed", error=AnswerError("c", message))
-        errors.settle(row, at=7)
-        errors.settle(row, at=7)
+        errors.clean_and_cut(row, at=7)
+        errors.clean_and_cut(row, at=7)
     (whole,) = errors.whole()
     assert (whole.index, whole.custom_id, whole.code, whole.message, whole.at) == (0, "r0", "c", MEGABYTE + "***", 7)
 
@@ -75,11 +81,11 @@ def test_what_is_cut_is_kept_whole_and_what_is_not_is_not_kept() -> None:
 def test_a_damaged_line_holds_up_nothing(tmp_path: Path) -> None:
     path = tmp_path / "errors.jsonl"
     with path.open("wb") as file:
-        assert write_whole(file, [WholeError(batch_id="b", message="one", at=3)]) == 1
+        assert write_full_errors(file, [FullError(batch_id="b", message="one", at=3)]) == 1
         file.write(b'{"batch_id"\n\xff\n')
-        write_whole(file, [WholeError(batch_id="b", message="two", custom_id="r")])
-    assert [(each.message, each.at) for each in read_whole(path)] == [("one", -1), ("two", -1)]
+        write_full_errors(file, [FullError(batch_id="b", message="two", custom_id="r")])
+    assert [(each.message, each.at) for each in read_full_errors(path)] == [("one", -1), ("two", -1)]
 
 
 def test_a_batch_with_short_errors_is_not_written_again(batch: Callable[..., Batch]) -> None:
-    assert list(whole_of_batch(batch("failed", errors=["one", "two"]))) == []
+    assert list(full_errors_of_batch(batch("failed", errors=["one", "two"]))) == []
