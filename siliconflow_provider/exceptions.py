@@ -31,8 +31,10 @@ SiliconFlowError                        the service or the way to it: base of th
 └── CreateUncertainError                the response to a create was lost: a billed batch may exist
 StorageError (OSError)                  a file or an object could not be read or written
 └── MissingFileError (FileNotFoundError)    the file does not exist
-InvalidRequestFileError (ValueError)    the input has invalid lines; the message names the first of them
-InvalidItemError (ValueError)             one item cannot become a request; its text goes into InvalidRequestFileError
+InvalidRequestFileError (ValueError)    the input has invalid items; the message names the first of them
+├── InputFileError                      a file is not in the format that its name says
+└── TableError                          a table cannot be read as rows
+InvalidItemError (ValueError)           one item cannot become a request; its text goes into InvalidRequestFileError
 JobFilesError (ValueError)              the files of a job do not fit together; operators raise JobDefinitionError
 ├── UnreadableFileError                 a file of a job has invalid content
 └── OutputConflictError                    a file belongs to someone else; operators raise OutputPathError
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
         UnsafeAddressError,
     )
     from siliconflow_provider.batches import UnsafeSubmitError
-    from siliconflow_provider.inputs import InvalidItemError, InvalidRequestFileError
+    from siliconflow_provider.inputs import InputFileError, InvalidItemError, InvalidRequestFileError, TableError
     from siliconflow_provider.job_directory import JobFilesError, UnreadableFileError
     from siliconflow_provider.jobs import RequestsLostError
     from siliconflow_provider.outputs import OutputConflictError
@@ -91,6 +93,7 @@ __all__ = [
     "CreateUncertainError",
     "IncompleteBodyError",
     "IncompleteListError",
+    "InputFileError",
     "InvalidConnectionError",
     "InvalidItemError",
     "InvalidRequestError",
@@ -110,6 +113,7 @@ __all__ = [
     "SiliconFlowError",
     "StorageError",
     "SubmissionStoppedError",
+    "TableError",
     "UnreadableAnswerError",
     "UnreadableFileError",
     "UnsafeAddressError",
@@ -168,7 +172,7 @@ VERDICTS: dict[str | None, type[BatchVerdictError]] = {
 }
 _ERRORS_OF_MODULES = {
     "batches": ["UnsafeSubmitError"],
-    "inputs": ["InvalidRequestFileError", "InvalidItemError"],
+    "inputs": ["InputFileError", "InvalidItemError", "InvalidRequestFileError", "TableError"],
     "job_directory": ["JobFilesError", "UnreadableFileError"],
     "jobs": ["RequestsLostError"],
     "outputs": ["OutputConflictError"],

@@ -9,19 +9,26 @@ from __future__ import annotations
 from siliconflow_provider.inputs.parts import FilePart, Part, PartWriter, ids_of_part, lines_at
 from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
 from siliconflow_provider.inputs.problems import InvalidRequestFileError
-from siliconflow_provider.inputs.prompt import InvalidItemError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
+from siliconflow_provider.inputs.source_files import InputFileError, items_of_file
+from siliconflow_provider.inputs.tables import TableError, is_table, rows_of_table
+from siliconflow_provider.inputs.values import InvalidItemError
 
 __all__ = [
     "UPLOAD",
     "FilePart",
+    "InputFileError",
     "InvalidItemError",
     "InvalidRequestFileError",
     "Part",
     "PartWriter",
     "PreparedSource",
     "RequestBuilder",
+    "TableError",
     "ids_of_part",
+    "is_table",
+    "items_of_file",
     "lines_at",
     "prepare",
+    "rows_of_table",
 ]

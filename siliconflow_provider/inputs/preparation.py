@@ -13,9 +13,9 @@ from siliconflow_provider.api.limits import shortened
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.inputs.parts import DuplicateIds, Part, PartWriter, find_duplicates
 from siliconflow_provider.inputs.problems import InvalidRequestFileError, ItemNumbers, Problems
-from siliconflow_provider.inputs.prompt import InvalidItemError
 from siliconflow_provider.inputs.request_builder import RequestBlock, RequestBuilder
 from siliconflow_provider.inputs.request_lines import TOO_LONG, read_request
+from siliconflow_provider.inputs.values import InvalidItemError
 from siliconflow_provider.jsonl import BlockWriter, LongLine, split_lines
 from siliconflow_provider.wording import counted
 

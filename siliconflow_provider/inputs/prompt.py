@@ -4,82 +4,86 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 
 from siliconflow_provider.api.service_texts import first_names
+from siliconflow_provider.inputs.values import InvalidItemError, is_missing, plain_value
 
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
-encode = msgspec.json.Encoder(enc_hook=str).encode
-
-
-class InvalidItemError(ValueError):
-    """An item cannot become a request that the service accepts."""
+# `{{` does not occur in JSON, so JSON in a prompt stays as it is; `}}` does.
+_BRACES = re.compile(r"\{\{|\{(\w+)\}|[{}]")
+encode = msgspec.json.encode
 
 
 class Prompt:
-    """Replace `{column}` in a text. Other braces stay as they are.
-
-    The first row decides which names are columns. Otherwise a prompt could be filled in some requests and keep its
-    placeholder in others, and nobody would notice before the bill.
-    """
+    """Replace `{column}` in a text. `{{` and its `}}` stand for braces; other braces stay as they are."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._names: list[str] = _PLACEHOLDER.findall(text)
-        self._columns: frozenset[str] = frozenset()
-        self._template = ""
+        self._template, self._names = _parse(text)
 
     def fill(self, row: Mapping[str, Any]) -> str:
         """Return the text for a row.
 
-        :raises InvalidItemError: if the row lacks a column, or has one that the first row lacked
+        :raises InvalidItemError: if the row lacks a column of the prompt, or its value is missing
         """
-        if not self._columns:
-            self._set_columns(row)
-        values = []
-        for name in self._names:
-            if name in self._columns:
-                values.append(column_text(row, name))
-            elif name in row:
-                raise InvalidItemError(
-                    f"column {name!r} of the prompt is not in the first row; give all rows the same columns"
-                )
-        return self._template % tuple(values)
-
-    def _set_columns(self, row: Mapping[str, Any]) -> None:
-        columns = frozenset(self._names) & frozenset(row)
-        if not columns:
-            shown = first_names(f"{{{name}}}" for name in self._names) or "none"
-            has = first_names(map(repr, row)) or "nothing"
-            raise InvalidItemError(f"the prompt names no column of the row: the prompt has {shown}, the row has {has}")
-        self._columns = columns
-        self._template = _PLACEHOLDER.sub(
-            lambda found: "%s" if found[1] in columns else found[0], self._text.replace("%", "%%")
-        )
+        if not self._names:
+            raise InvalidItemError(
+                f"the prompt names no column, so all rows would ask the same; the row has {_columns_of(row)}"
+            )
+        return self._template % tuple([column_text(row, name) for name in self._names])
 
 
-def _is_missing(value: Any) -> bool:
-    """Return True for NaN, NaT and pandas' NA. NaN and NaT differ from themselves; NA has no truth value."""
-    try:
-        return bool(value != value)
-    except (TypeError, ValueError):
-        return type(value).__name__ == "NAType"
+def _parse(text: str) -> tuple[str, list[str]]:
+    """Return the prompt as a `%` template, and the names of its columns."""
+    pieces: list[str] = []
+    names: list[str] = []
+    opened: list[str] = []
+    position = 0
+    while (found := _BRACES.search(text, position)) is not None:
+        pieces.append(text[position : found.start()].replace("%", "%%"))
+        brace, position = found[0], found.end()
+        if found[1] is not None:
+            names.append(found[1])
+            brace = "%s"
+        elif brace in ("{", "{{"):
+            opened.append(brace)
+            brace = "{"
+        else:
+            is_escaped = bool(opened) and opened.pop() == "{{"
+            position += is_escaped and text.startswith("}", position)
+        pieces.append(brace)
+    return "".join([*pieces, text[position:].replace("%", "%%")]), names
 
 
 def column_text(row: Mapping[str, Any], column: str) -> str:
     """Return a value of a row as text: dates as ISO 8601, lists and mappings as JSON.
 
-    :raises InvalidItemError: if the value is missing
+    :raises InvalidItemError: if there is no such column, or its value is missing or cannot be written
     """
     value = row.get(column)
     if type(value) is str:
         return value
-    if value is None:
-        has = "is null" if column in row else f"is missing; the row has {first_names(map(repr, row)) or 'nothing'}"
-        raise InvalidItemError(f"column {column!r} {has}")
-    if _is_missing(value):
-        raise InvalidItemError(f"column {column!r} is {value}, a missing value; set a value, or leave the row out")
-    plain = msgspec.to_builtins(value, enc_hook=str)
+    if column not in row:
+        raise InvalidItemError(
+            f"there is no column {column!r}{_nearest(column, row)}; the row has {_columns_of(row)}. In a prompt, write "
+            f"{{{{{column}}}}} for braces that stay"
+        )
+    if is_missing(value):
+        shown = "null" if value is None else f"{value}, a missing value"
+        raise InvalidItemError(f"column {column!r} is {shown}; set a value, or leave the row out")
+    try:
+        plain = plain_value(value)
+    except InvalidItemError as error:
+        raise InvalidItemError(f"column {column!r} has {error}") from None
     return plain if isinstance(plain, str) else encode(plain).decode()
+
+
+def _nearest(column: str, row: Mapping[str, Any]) -> str:
+    matches = get_close_matches(column, map(str, row), n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def _columns_of(row: Mapping[str, Any]) -> str:
+    return first_names(map(repr, row)) or "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from siliconflow_provider.api.service_texts import first_names
-from siliconflow_provider.inputs.prompt import InvalidItemError, Prompt, column_text, encode
+from siliconflow_provider.inputs.prompt import Prompt, column_text, encode
 from siliconflow_provider.inputs.request_fast_path import decode_common_requests
 from siliconflow_provider.inputs.request_lines import RequestLine, custom_id_error, read_request, request_error
+from siliconflow_provider.inputs.values import InvalidItemError, plain_item, plain_row, plain_value
 from siliconflow_provider.jsonl import decode_lines
 
 _row_decoder = msgspec.json.Decoder(dict[str, Any])
@@ -100,20 +101,27 @@ class RequestBuilder:
 
     def _build_from(self, item: Any, encoded: bytes | None, index: int) -> BuiltRequest:
         generated = _generated_id(index)
+        item = plain_item(item)
         if isinstance(item, str):
+            request = _request_in(item)
+            if request is not None:
+                return self._with_defaults({"custom_id": generated, **request})
             return self._from_messages(generated, [{"role": "user", "content": item}])
         if isinstance(item, Mapping):
             if self.prompt is not None:
-                return self._from_row(item, encoded or encode(item), index)
+                # Values of a file are plain already.
+                return self._from_row(item, encoded or encode(plain_row(item)), index)
             if not isinstance(item.get("body"), Mapping):
                 raise InvalidItemError(
                     "not a request line (custom_id, body), and there is no prompt= to build one; give a prompt= that "
                     f"names columns of the row ({first_names(item) or 'it has none'})"
                 )
-            return self._with_defaults({"custom_id": generated, **item})
-        if isinstance(item, Sequence) and not isinstance(item, bytes):
-            return self._from_messages(generated, list(item))
-        raise InvalidItemError(f"it is {type(item).__name__}; give a text, a list of messages, a row or a request line")
+            return self._with_defaults({"custom_id": generated, **plain_row(item)})
+        if isinstance(item, list):
+            return self._from_messages(generated, plain_value(item))
+        raise InvalidItemError(
+            f"it is {type(item).__name__}; give a text, a list of messages, a row such as a dict, or a request line"
+        )
 
     def _from_messages(self, custom_id: str, messages: list[Any]) -> BuiltRequest:
         if self.prompt is not None:
@@ -191,6 +199,17 @@ def _decoded(line: bytes) -> Any:
         return msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidItemError(f"not JSON in UTF-8: {error} (a file needs one JSON object per line)") from None
+
+
+def _request_in(text: str) -> dict[str, Any] | None:
+    """Return the request line that a text is as JSON, or None if it is a prompt."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and isinstance(value.get("body"), dict) else None
 
 
 def _is_system(message: Any) -> bool:

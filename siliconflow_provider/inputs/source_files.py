@@ -11,8 +11,9 @@ from typing import IO, Any
 
 import msgspec
 
+from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.inputs.tables import check_columns, rows_of_batches
-from siliconflow_provider.jsonl import LONGEST_LINE, blocks_of, lines_of
+from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks, split_lines
 from siliconflow_provider.wording import counted
 
 Open = Callable[[], AbstractContextManager[IO[bytes]]]
@@ -32,7 +33,7 @@ _SIGNATURES = (
 _FORMATS = re.compile(r"\.(jsonl|ndjson|csv|tsv|parquet)(\.gz)?$", re.IGNORECASE)
 
 
-class InputFileError(ValueError):
+class InputFileError(InvalidRequestFileError):
     """An input file that is not in the format that its name says, or cannot be read in it. Nothing was submitted."""
 
     def __init__(self, name: str, problem: str) -> None:
@@ -78,7 +79,7 @@ def _checked(name: str, pieces: Iterator[bytes], form: str) -> Iterator[bytes]:
 
 def _blocks_of_jsonl(name: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
     is_first = True
-    for block in blocks_of(pieces, LONGEST_LINE):
+    for block in line_blocks(pieces, LONGEST_LINE):
         if is_first and block.strip():
             _check_no_array(name, block)
             is_first = False
@@ -90,7 +91,7 @@ def _check_no_array(name: str, block: bytes) -> None:
     start = block.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not start.startswith(b"["):
         return
-    line = lines_of(start)[0].strip()
+    line = split_lines(start)[0].strip()
     try:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from siliconflow_provider.inputs.problems import InvalidRequestFileError
+
 ROWS_AT_ONCE = 1_000
 _SIGNS_OF_TABLES = ("__arrow_c_stream__", "__dataframe__", "to_batches", "collect_schema")
 # The names that pandas gives to an index which has none.
 _UNNAMED_INDEX = "__index_level_"
 
 
-class TableError(ValueError):
+class TableError(InvalidRequestFileError):
     """A table that cannot be read as rows."""
 
 

@@ -18,8 +18,8 @@ _LARGEST_INTEGER, _SMALLEST_INTEGER = 2**64 - 1, -(2**63)
 _TEXTS = (datetime.date, datetime.time, datetime.timedelta, uuid.UUID)
 
 
-class UnfitValueError(ValueError):
-    """A value that JSON cannot hold, or not without losing something."""
+class InvalidItemError(ValueError):
+    """An item cannot become a request that the service accepts."""
 
 
 def plain_item(item: Any) -> Any:
@@ -53,16 +53,16 @@ def plain_item(item: Any) -> Any:
 def plain_row(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a row with plain values.
 
-    :raises UnfitValueError: when a value cannot be kept; names its column
+    :raises InvalidItemError: when a value cannot be kept; names its column
     """
     plain = {}
     for column, value in row.items():
         if type(column) is not str:
-            raise UnfitValueError(f"column {column!r} has a name of type {_type_of(column)}: give it a text")
+            raise InvalidItemError(f"column {column!r} has a name of type {_type_of(column)}: give it a text")
         try:
             plain[column] = plain_value(value)
-        except UnfitValueError as error:
-            raise UnfitValueError(f"column {column!r} has {error}") from None
+        except InvalidItemError as error:
+            raise InvalidItemError(f"column {column!r} has {error}") from None
     return plain
 
 
@@ -86,7 +86,7 @@ def plain_value(value: Any) -> Any:
 
     Times become ISO 8601 texts; decimals and UUIDs become texts, so that they keep their digits.
 
-    :raises UnfitValueError: when it cannot be kept; names its type
+    :raises InvalidItemError: when it cannot be kept; names its type
     """
     kind = type(value)
     if kind is str or kind is bool or value is None:
@@ -115,7 +115,7 @@ def _float(value: float) -> float | None:
     if math.isnan(value):
         return None
     if math.isinf(value):
-        raise UnfitValueError(f"the value {value}, which JSON does not have")
+        raise InvalidItemError(f"the value {value}, which JSON does not have")
     return value
 
 
@@ -134,7 +134,7 @@ def _other(value: Any) -> Any:
     if isinstance(item, dict):
         return plain_row(item)
     hint = ": give a list, which has an order" if isinstance(value, Set) else ": turn it into a text or a number"
-    raise UnfitValueError(f"a value of type {_type_of(value)}{hint}")
+    raise InvalidItemError(f"a value of type {_type_of(value)}{hint}")
 
 
 def _text_of_time(value: Any) -> str:
@@ -158,7 +158,7 @@ def _numpy(value: Any) -> Any:
         return str(value)
     if kind in "biuU":
         return plain_value(value.item())
-    raise UnfitValueError(f"a value of type {_type_of(value)}: turn it into a text or a number")
+    raise InvalidItemError(f"a value of type {_type_of(value)}: turn it into a text or a number")
 
 
 def _type_of(value: Any) -> str:

@@ -13,7 +13,14 @@ from siliconflow_provider.inputs import RequestBuilder
 from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS
 from siliconflow_provider.jobs import fingerprint
 from siliconflow_provider.outputs import RESPONSE_FORMAT, OutputSchema
-from siliconflow_provider.storage import is_below, is_same, size_and_version_of, storage_path
+from siliconflow_provider.storage import (
+    MissingFileError,
+    is_below,
+    is_same,
+    size_and_version_of,
+    source_files,
+    storage_path,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -40,8 +47,13 @@ class InferenceTask(Protocol):
     def hook(self) -> SiliconFlowHook: ...
 
 
-def check_input(input_path: ObjectStoragePath, output_path: ObjectStoragePath) -> None:
-    """Raise OutputPathError if the input file is one of the files that the task writes."""
+def check_input(input_path: str, output_path: ObjectStoragePath) -> None:
+    """Raise OutputPathError if an input file is one of the files that the task writes."""
+    for file in _files_at(input_path):
+        _check_input_file(file, output_path)
+
+
+def _check_input_file(input_path: ObjectStoragePath, output_path: ObjectStoragePath) -> None:
     for name in (RESULTS, MANIFEST):
         if is_same(input_path, output_path / name):
             raise OutputPathError(
@@ -82,9 +94,7 @@ def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str,
     """
     values = {
         "input_path": task.input_path,
-        INPUT_FILE: None
-        if task.input_path is None
-        else size_and_version_of(storage_path(task.input_path, "input_path")),
+        INPUT_FILE: None if task.input_path is None else _versions_of(task.input_path),
         "prompt": task.prompt,
         "id_column": task.id_column,
         "system_prompt": task.system_prompt,
@@ -97,6 +107,23 @@ def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str,
     hashes = {name: fingerprint(value) for name, value in values.items()}
     # A deleted input file is not a change: the job continues without it.
     return hashes if values[INPUT_FILE] is not None else {**hashes, INPUT_FILE: ""}
+
+
+def _versions_of(input_path: str) -> list[Any] | None:
+    """Return size and version of each input file, or None if there is none any more."""
+    files = _files_at(input_path)
+    versions = [size_and_version_of(file) for file in files]
+    if len(files) < 2:
+        return versions[0] if files else None
+    return [*zip(map(str, files), versions, strict=True)]
+
+
+def _files_at(input_path: str) -> list[ObjectStoragePath]:
+    """Return the input files. A job continues without them, so it is no error if they are gone."""
+    try:
+        return source_files(storage_path(input_path, "input_path"))
+    except MissingFileError:
+        return []
 
 
 def _service_of(base_url: str) -> str:

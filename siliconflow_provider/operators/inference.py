@@ -18,7 +18,7 @@ from siliconflow_provider.exceptions import (
 )
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.base import BatchOperator
-from siliconflow_provider.operators.requests import check_items, wrap_requests
+from siliconflow_provider.operators.requests import check_items, items_at, wrap_requests
 from siliconflow_provider.operators.waiting import as_timedelta
 from siliconflow_provider.verdicts import batches_text, describe_job, raise_for_ends
 
@@ -58,7 +58,10 @@ class BatchInferenceOperator(BatchOperator):
         "output_path",
         "input_path",
         "requests",
+        "prompt",
+        "id_column",
         "system_prompt",
+        "request_params",
         *BatchOperator.template_fields,
     )
 
@@ -114,10 +117,7 @@ class BatchInferenceOperator(BatchOperator):
         """Return the items of a new job."""
         if self.input_path is None:
             return check_items(self.requests)
-        from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks
-        from siliconflow_provider.storage import read_chunks, storage_path
-
-        return line_blocks(read_chunks(storage_path(self.input_path, "input_path")), LONGEST_LINE)
+        return items_at(self.input_path)
 
     def _advance(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
         from siliconflow_provider.jobs import Finished
@@ -150,7 +150,7 @@ class BatchInferenceOperator(BatchOperator):
         settings = Settings(submission, self.max_rounds, validate, definition_of(self, schema))
         settings.submission.check_arguments()
         if self.input_path is not None:
-            check_input(storage_path(self.input_path, "input_path"), storage_path(self.output_path))
+            check_input(self.input_path, storage_path(self.output_path))
         with temporary_disk(), temporary_directory() as local:
             files = Workspace(storage_path(self.output_path), local)
             try:

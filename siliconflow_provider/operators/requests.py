@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import partial
 from typing import Any
 
 
 class Requests:
     """Iterable that Airflow does not render: texts of requests may contain braces that are not templates."""
 
-    def __init__(self, items: Iterable[Any]) -> None:
+    def __init__(self, items: Any, iterate: Callable[[Any], Iterator[Any]] = iter) -> None:
         self._items = items
+        self._iterate = iterate
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._items)
+        return self._iterate(self._items)
 
     def __repr__(self) -> str:
         count = f" of {len(self._items):,}" if isinstance(self._items, Sized) else ""
@@ -29,13 +31,16 @@ def wrap_requests(value: Any) -> Any:
 
     if value is None or isinstance(value, (Requests, XComArg)):
         return value
+    if not isinstance(value, (list, Iterator, str, bytes, dict)):
+        # At DAG parse time, most requests are lists, which need no heavy import.
+        from siliconflow_provider.inputs import is_table, rows_of_table
+
+        if is_table(value):
+            return Requests(value, rows_of_table)
     if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
         raise ValueError(
             f"requests is {type(value).__name__}: give an iterable of texts, message lists or rows, such as [row]"
         )
-    # Iterating a data frame would yield its column names.
-    if hasattr(value, "__dataframe__"):
-        raise ValueError(f"requests is {type(value).__name__}: give its rows; in pandas, df.to_dict('records')")
     return Requests(value)
 
 
@@ -48,3 +53,16 @@ def check_items(given: Any) -> Iterable[Any]:
         raise ValueError("requests is None: give or return an iterable of requests; it may be empty")
     items: Iterable[Any] = wrap_requests(given)
     return items
+
+
+def items_at(input_path: str) -> Iterator[Any]:
+    """Yield the items of the file at a path, or of all files in a directory or of a pattern.
+
+    :raises StorageError: if a file cannot be read, or there is none
+    :raises InputFileError: if a file is not in the format that its name says
+    """
+    from siliconflow_provider.inputs import items_of_file
+    from siliconflow_provider.storage import open_for_reading, read_chunks, source_files, storage_path
+
+    for file in source_files(storage_path(input_path, "input_path")):
+        yield from items_of_file(str(file), partial(read_chunks, file), partial(open_for_reading, file, "input_path"))

@@ -14,6 +14,7 @@ from siliconflow_provider.storage.object_storage import (
     size_and_version_of,
     storage_path,
 )
+from siliconflow_provider.storage.sources import source_files
 from siliconflow_provider.storage.temporary import temporary_directory
 from siliconflow_provider.storage.workspace import Workspace
 
@@ -26,6 +27,7 @@ __all__ = [
     "open_for_reading",
     "read_chunks",
     "size_and_version_of",
+    "source_files",
     "storage_path",
     "temporary_directory",
     "temporary_disk",

@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 
-from siliconflow_provider.inputs.prompt import InvalidItemError, Prompt
+from siliconflow_provider.inputs.prompt import Prompt
+from siliconflow_provider.inputs.values import InvalidItemError
 
 
 @pytest.mark.parametrize(
     ("prompt", "text"),
     [
         ("Q: {q}?", "Q: hi?"),
-        ('{q} {"json": {q}} {{ q }} {other} {} {q', 'hi {"json": hi} {{ q }} {other} {} {q'),
-        ("{q}{{q}}", "hi{hi}"),
+        ('{q} {"json": {q}} {} { q } {q', 'hi {"json": hi} {} { q } {q'),
+        ("{q}{{q}}", "hi{q}"),
+        ("{q} {{ q }}", "hi { q }"),
+        ('{q} {{"a": {"b": 1}}}', 'hi {"a": {"b": 1}}'),
+        ('{q} {"a": {"b": 1}}', 'hi {"a": {"b": 1}}'),
+        ('{q} {"a": {"b": {q}}} }}', 'hi {"a": {"b": hi}} }}'),
         ("{% if %} {q}", "{% if %} hi"),
         ("%s %(q)s 100% {q}", "%s %(q)s 100% hi"),
     ],
@@ -44,11 +49,32 @@ def test_values_of_a_cursor_become_text(value: Any, text: str) -> None:
     assert Prompt("{q}").fill({"q": value}) == text
 
 
-def test_the_first_row_decides_which_names_are_columns() -> None:
-    """Otherwise some requests would be billed with a placeholder that is replaced in others."""
+@pytest.mark.parametrize(
+    ("prompt", "row", "reason"),
+    [
+        (
+            "{titel}: {text}",
+            {"title": "A", "text": "B"},
+            "there is no column 'titel' (did you mean 'title'?); the row has",
+        ),
+        (
+            "{q} {hint}",
+            {"q": "a"},
+            "there is no column 'hint'; the row has 'q'. In a prompt, write {{hint}} for braces",
+        ),
+        ("{q}", {}, "there is no column 'q'; the row has none"),
+        ("Hello", {"q": "a"}, "the prompt names no column, so all rows would ask the same; the row has 'q'"),
+        ("{q}", {"q": b"raw"}, "column 'q' has a value of type bytes: turn it into a text or a number"),
+    ],
+)
+def test_a_prompt_that_does_not_fit_its_row_is_an_error(prompt: str, row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidItemError) as caught:
+        Prompt(prompt).fill(row)
+    assert str(caught.value).startswith(reason)
+
+
+def test_each_row_needs_all_columns() -> None:
     prompt = Prompt("{q} {hint}")
-    assert prompt.fill({"q": "a"}) == "a {hint}"
-    with pytest.raises(InvalidItemError, match="column 'hint' of the prompt is not in the first row"):
-        prompt.fill({"q": "b", "hint": "c"})
-    with pytest.raises(InvalidItemError, match="column 'q' is missing"):
-        prompt.fill({"hint": "c"})
+    assert prompt.fill({"q": "a", "hint": "b"}) == "a b"
+    with pytest.raises(InvalidItemError, match="there is no column 'hint'"):
+        prompt.fill({"q": "b"})

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from siliconflow_provider.inputs.prompt import InvalidItemError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
+from siliconflow_provider.inputs.values import InvalidItemError
 
 USER = [{"role": "user", "content": "hi"}]
 SYSTEM = {"role": "system", "content": "s"}
@@ -67,16 +67,16 @@ def test_the_instruction_follows_an_own_system_message() -> None:
         ({"q": float("nan")}, {"prompt": "{q}"}, "column 'q' is nan, a missing value; set a value, or leave"),
         ({"q": NAType()}, {"prompt": "{q}"}, "column 'q' is <NA>, a missing value"),
         ({"q": "x", "id": Decimal("NaN")}, BY_ID, "column 'id' is NaN, a missing value"),
-        ({"q": "x"}, {"prompt": "{q}", "id_column": "id"}, "column 'id' is missing; the row has 'q'"),
-        ({"r": "x"}, {"prompt": "{q}"}, "the prompt names no column of the row: the prompt has {q}, the row has 'r'"),
-        ({"r": "x"}, {"prompt": "Hello"}, "the prompt names no column of the row: the prompt has none, the row"),
+        ({"q": "x"}, {"prompt": "{q}", "id_column": "id"}, "there is no column 'id'; the row has 'q'"),
+        ({"r": "x"}, {"prompt": "{q}"}, "there is no column 'q'; the row has 'r'"),
+        ({"r": "x"}, {"prompt": "Hello"}, "the prompt names no column, so all rows would ask the same"),
         ({"r": "x"}, {}, "not a request line (custom_id, body), and there is no prompt= to build one; give a prompt="),
         ("x", {"prompt": "{q}"}, "prompt= needs rows, but this is a text or a list; give rows"),
         (b'[{"q": "x"}]\n', {"prompt": "{q}"}, "prompt= needs rows, but this is a text or a list; give"),
-        (7, {}, "it is int; give a text, a list of messages, a row or a request line"),
+        (7, {}, "it is int; give a text, a list of messages, a row such as a dict, or a request line"),
         ([], {}, "body.messages is empty"),
         ([{"role": "tool", "content": ""}], {}, "body.messages has the role 'tool'"),
-        ((1, "row of a cursor"), {}, "Expected `object`, got `int`"),
+        ((1, "row of a cursor"), {}, "it is tuple; give a text, a list of messages, a row such as a dict, or a request"),
         (b"{broken\n", {}, "not JSON in UTF-8: "),
         (b'"\xff"\n', {}, "not JSON in UTF-8: "),
         ({"custom_id": "", "body": {"messages": USER}}, {}, "custom_id is empty"),

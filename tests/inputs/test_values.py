@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy
 from pydantic import BaseModel, ConfigDict, Field
 
-from siliconflow_provider.inputs.values import UnfitValueError, is_missing, plain_item, plain_row, plain_value
+from siliconflow_provider.inputs.values import InvalidItemError, is_missing, plain_item, plain_row, plain_value
 
 
 class Color(enum.Enum):
@@ -155,7 +155,7 @@ def test_values_keep_their_meaning(value: Any, plain: Any) -> None:
     ids=str,
 )
 def test_values_that_cannot_be_kept_are_errors(value: Any, problem: str) -> None:
-    with pytest.raises(UnfitValueError) as caught:
+    with pytest.raises(InvalidItemError) as caught:
         plain_row({"column": value})
     assert str(caught.value).removeprefix("column 'column' has ").startswith(problem)
 
