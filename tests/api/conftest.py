@@ -16,7 +16,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 
 KEY = "sk-very-secret-key-0123456789"
 SIGNATURE = "c2VjcmV0LXNpZ25hdHVyZQ"
-KEPT_BYTES = 1 << 16
+LONG_LINE_BYTES = 1 << 16
 
 
 @dataclass
@@ -142,7 +142,7 @@ class ScriptedServer:
         left, digest, kept = int(headers.get("content-length", 0)), hashlib.sha256(), b""
         size = left
         while left:
-            block = stream.read(min(left, KEPT_BYTES))
+            block = stream.read(min(left, LONG_LINE_BYTES))
             if not block:
                 raise ConnectionError
             left -= len(block)
