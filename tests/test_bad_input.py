@@ -70,7 +70,7 @@ def dumps(value: Any, ascii_only: bool = True) -> str:
     if isinstance(value, dict):
         return dumps(Pairs(value.items()), ascii_only)
     if isinstance(value, list):
-        return "[" + ", ".join(dumps(each, ascii_only) for each in value) + "]"
+        return "[" + ", ".join(dumps(item, ascii_only) for item in value) + "]"
     return json.dumps(value, ensure_ascii=ascii_only)
 
 
@@ -108,9 +108,9 @@ def fields(**known: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Return objects with these fields, which may be valid, of another type, missing or repeated; or other values."""
     one = st.one_of(*[st.tuples(st.just(name), value) for name, value in known.items()])
     wrong = st.tuples(st.sampled_from(list(known)), JSON)
-    right = st.fixed_dictionaries(known).map(lambda each: tuple(each.items()))
+    right = st.fixed_dictionaries(known).map(lambda pairs: tuple(pairs.items()))
     extra = st.lists(one | wrong | st.tuples(TEXTS, JSON), max_size=3).map(tuple)
-    partial = st.fixed_dictionaries({}, optional=known).map(lambda each: tuple(each.items()))
+    partial = st.fixed_dictionaries({}, optional=known).map(lambda pairs: tuple(pairs.items()))
     # The last of equal keys counts, so fields in front break less.
     whole = st.tuples(right | partial, extra).map(lambda two: Pairs(two[0] + two[1]))
     return st.one_of(right.map(Pairs), whole, st.tuples(extra, right).map(lambda two: Pairs(two[0] + two[1]))) | JSON
@@ -194,7 +194,7 @@ def test_each_request_line_is_accepted_or_named(content: bytes) -> None:
         # If lines lack a model or have different ones, the batch decides.
         read = check_input(good, ENDPOINT, "m")
         requests = [msgspec.json.decode(line) for line in good]
-        limited = [index for index, each in enumerate(requests) if {"n", "max_tokens"} & each["body"].keys()]
+        limited = [index for index, request in enumerate(requests) if {"n", "max_tokens"} & request["body"].keys()]
         assert (read.total, read.errors, set(read.bad) - set(limited)) == (len(good), (), set())
         if set(report.models) == {"m"}:
             assert check_input(good, ENDPOINT, None).errors == ()
@@ -283,10 +283,10 @@ def prepared(content: bytes, builder: RequestBuilder) -> tuple[list[bytes], list
 def test_a_job_sends_valid_requests_or_none(content: bytes, builder: RequestBuilder) -> None:
     lines, rows = prepared(content, builder)
     if lines:
-        assert len(lines) == sum(bool(each.removeprefix(BOM_UTF8).strip()) for each in lines_in(content))
+        assert len(lines) == sum(bool(line.removeprefix(BOM_UTF8).strip()) for line in lines_in(content))
         read = check_input(lines, ENDPOINT, None)
         requests = [msgspec.json.decode(line) for line in lines]
-        limited = [index for index, each in enumerate(requests) if {"n", "max_tokens"} & each["body"].keys()]
+        limited = [index for index, request in enumerate(requests) if {"n", "max_tokens"} & request["body"].keys()]
         assert (read.total, read.errors, set(read.bad) - set(limited), rows) == (len(lines), (), set(), [])
 
 
@@ -381,20 +381,20 @@ def test_each_answer_line_is_a_row_or_counted(output: bytes, errors: bytes) -> N
     found, counts = alone(output, errors)
     ids = list(dict.fromkeys(row.custom_id for row in found))
     store, written = collected(output, errors, {custom_id: index for index, custom_id in enumerate(ids)})
-    rows = [msgspec.json.decode(each, type=ResultRow) for each in written]
-    assert all(each.count(b"\n") == 1 and each.endswith(b"}\n") for each in written)
+    rows = [msgspec.json.decode(line, type=ResultRow) for line in written]
+    assert all(line.count(b"\n") == 1 and line.endswith(b"}\n") for line in written)
     filled = [line for content in (output, errors) for line in lines_in(content) if line.strip()]
-    assert [each.custom_id for each in rows] == ids
+    assert [row.custom_id for row in rows] == ids
     assert len(rows) + store.duplicates + store.unreadable_lines == len(filled)
     assert (store.unknown_requests, store.unreadable_lines) == (0, counts.unreadable_lines)
-    assert {each.status for each in rows} <= STATUSES
-    assert store.counts() == Counter(each.status for each in rows)
+    assert {row.status for row in rows} <= STATUSES
+    assert store.counts() == Counter(row.status for row in rows)
     for row in rows:
         assert (row.error is None) == (row.status == "succeeded")
         assert row.error is None or row.error.message
         for tokens in (row.prompt_tokens, row.completion_tokens):
             assert tokens is None or 0 <= tokens <= 2**53
-    named = [each for each in map(custom_id_of, filled) if each is not None]
+    named = [custom_id for custom_id in map(custom_id_of, filled) if custom_id is not None]
     assert set(named) <= set(ids)
     assert store.unreadable_lines <= len(filled) - len(named)
 
@@ -404,7 +404,7 @@ def test_each_request_has_exactly_one_row(output: bytes, errors: bytes) -> None:
     indexes = {"a": 0, "b": 1, "c": 2, "é": 3}
     store, written = collected(output, errors, indexes)
     rows = list(map(json.loads, written))
-    assert [(each["index"], each["custom_id"], each["input"]) for each in rows] == [
+    assert [(row["index"], row["custom_id"], row["input"]) for row in rows] == [
         (index, custom_id, {"row": 1}) for custom_id, index in indexes.items()
     ]
     found, counts = alone(output, errors)
@@ -414,7 +414,7 @@ def test_each_request_has_exactly_one_row(output: bytes, errors: bytes) -> None:
     for row in rows:
         assert (row["status"] == "missing") == (row["custom_id"] not in mentioned)
         assert (row["status"] == "succeeded") == (row["custom_id"] in good)
-    assert store.counts() == Counter(each["status"] for each in rows)
+    assert store.counts() == Counter(row["status"] for row in rows)
     assert store.unknown_requests == sum(row.custom_id not in indexes for row in found)
     assert store.unreadable_lines == counts.unreadable_lines
 
@@ -425,7 +425,7 @@ def test_answer_lines_are_alike_together_and_alone(content: bytes) -> None:
         counts = Counts()
         return msgspec.json.Encoder().encode_lines(rows_of_file(blocks, "b", "output", counts)), counts.unreadable_lines
 
-    assert outcome([content]) == outcome([each.removesuffix(b"\n") for each in lines_in(content)])
+    assert outcome([content]) == outcome([line.removesuffix(b"\n") for line in lines_in(content)])
 
 
 def custom_id_of(line: bytes) -> str | None:
@@ -656,7 +656,7 @@ def check_error(error: SiliconFlowError) -> None:
 
 def first_page(client: SiliconFlowClient) -> list[Batch]:
     batches = client.list_batches()
-    return [each for each, _ in zip(batches, range(5), strict=False)]
+    return [batch for batch, _ in zip(batches, range(5), strict=False)]
 
 
 CALLS: list[Callable[[SiliconFlowClient], Any]] = [
@@ -717,9 +717,9 @@ def test_a_call_returns_its_type_or_siliconflow_error(
     if isinstance(found, SiliconFlowError):
         check_error(found)
     else:
-        for each in found if isinstance(found, list) else [found]:
-            assert isinstance(each, (Batch, File))
-            assert each.id.strip()
+        for item in found if isinstance(found, list) else [found]:
+            assert isinstance(item, (Batch, File))
+            assert item.id.strip()
 
 
 @given(STATUS_CODES | st.just(302), HEADERS, st.binary(), st.booleans())

@@ -60,15 +60,17 @@ def test_the_wheel_holds_package_and_examples_only(wheel: zipfile.ZipFile) -> No
 
 def test_the_index_page_has_absolute_links_only(wheel: zipfile.ZipFile) -> None:
     """The repository's README has relative links to existing files."""
-    (name,) = [each for each in wheel.namelist() if each.endswith(".dist-info/METADATA")]
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     page = email.message_from_bytes(wheel.read(name)).get_payload()
     link = re.compile(r"(?<=\]\()[^)#]+")
-    relative = [each for each in link.findall((ROOT / "README.md").read_text()) if not each.startswith("https://")]
+    relative = [
+        target for target in link.findall((ROOT / "README.md").read_text()) if not target.startswith("https://")
+    ]
     assert relative
-    assert [each for each in relative if not (ROOT / each).exists()] == []
+    assert [target for target in relative if not (ROOT / target).exists()] == []
     absolute = link.findall(page)
-    assert [each for each in absolute if not each.startswith("https://")] == []
-    assert [each for each in relative if not any(there.endswith(f"/main/{each}") for there in absolute)] == []
+    assert [target for target in absolute if not target.startswith("https://")] == []
+    assert [target for target in relative if not any(there.endswith(f"/main/{target}") for there in absolute)] == []
 
 
 def test_the_source_distribution_includes_the_tests(unpacked: Path) -> None:

@@ -98,8 +98,8 @@ def test_on_block_sees_each_written_block(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(jsonl, "WRITTEN_BYTES", 4)
     file, seen = io.BytesIO(), []
     writer = BlockWriter(file, seen.append)
-    for each in (b"a\n", b"b\n", b"cdefg\n", b"h\n"):
-        writer.write(each)
+    for line in (b"a\n", b"b\n", b"cdefg\n", b"h\n"):
+        writer.write(line)
     assert file.getvalue() == b"a\nb\ncdefg\n"
     writer.flush()
     assert (seen, file.getvalue()) == ([b"a\nb\n", b"cdefg\n", b"h\n"], b"a\nb\ncdefg\nh\n")

@@ -97,9 +97,9 @@ def leaks():
         CreateBatchOperator(task_id="overdue", submission_key="slow", timeout=20, cancel_on_timeout=True, **file),
         *[
             DownloadResultsOperator(
-                task_id=each, batch_id="batch_1", output_path=DIRECTORY + "/" + each, siliconflow_conn_id=each
+                task_id=name, batch_id="batch_1", output_path=DIRECTORY + "/" + name, siliconflow_conn_id=name
             )
-            for each in {failures!r}
+            for name in {failures!r}
         ],
         *[
             BatchInferenceOperator(
@@ -239,7 +239,7 @@ class Search:
             tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             for table in tables:
                 cursor = database.execute(f'SELECT * FROM "{table}"')
-                columns = [each[0] for each in cursor.description]
+                columns = [column[0] for column in cursor.description]
                 for row in cursor:
                     for column, value in zip(columns, row, strict=True):
                         self.add(f"table {table}, column {column}", value)

@@ -84,7 +84,7 @@ def bucket(connection_to_s3: BreakingProxy, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     attach("s3", fs=s3fs.S3FileSystem())
-    name = "".join(each for each in tmp_path.name if each.isalnum()).lower()
+    name = "".join(character for character in tmp_path.name if character.isalnum()).lower()
     s3fs.S3FileSystem().mkdir(name)
     return f"s3://{name}"
 
@@ -92,7 +92,7 @@ def bucket(connection_to_s3: BreakingProxy, tmp_path: Path, monkeypatch: pytest.
 def names(url: str) -> set[str]:
     """Return the names of files and directories."""
     files = s3fs.S3FileSystem(use_listings_cache=False)
-    return {each.rpartition("/")[2] for each in files.ls(url)}
+    return {name.rpartition("/")[2] for name in files.ls(url)}
 
 
 def contents(url: str) -> bytes:
@@ -157,15 +157,17 @@ def test_a_missing_bucket_is_named(bucket: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(StorageError, match=r"write output_path s3://nowhere/a: the bucket does not exist: create it"):
         publish(tmp_path / "a", storage_path("s3://nowhere/a"))
-    with pytest.raises(MissingFileError, match=r"read input_path s3://nowhere/a: .* no such bucket: correct the path"):
+    with pytest.raises(
+        MissingFileError, match=r"read input_path s3://nowhere/a: .* bucket does not exist: correct the path"
+    ):
         open_for_reading(storage_path("s3://nowhere/a", "input_path"))
 
 
 def test_one_of_two_concurrent_writers_creates_the_file(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     target = storage_path(f"{bucket}/out/owner.json")
     monkeypatch.setattr(s3fs.S3FileSystem, "exists", lambda *_, **__: False)
-    for each in (b"first", b"second"):
-        create_once(target, each)
+    for content in (b"first", b"second"):
+        create_once(target, content)
     assert contents(str(target)) == b"first"
 
 

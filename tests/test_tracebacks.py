@@ -163,13 +163,13 @@ def shown(error: BaseException) -> Iterator[tuple[str, str]]:
     errors: list[BaseException | None] = [error]
     seen: set[int] = set()
     while errors:
-        each = errors.pop()
-        if each is None or id(each) in seen:
+        failure = errors.pop()
+        if failure is None or id(failure) in seen:
             continue
-        seen.add(id(each))
-        errors += [each.__cause__, each.__context__]
-        yield "error", f"{each} {each!r} {each.args!r} {vars(each)!r}"
-        traceback = each.__traceback__
+        seen.add(id(failure))
+        errors += [failure.__cause__, failure.__context__]
+        yield "error", f"{failure} {failure!r} {failure.args!r} {vars(failure)!r}"
+        traceback = failure.__traceback__
         while traceback is not None:
             frame = traceback.tb_frame
             for name, value in frame.f_locals.items():
@@ -200,7 +200,7 @@ def test_no_frame_shows_a_secret(kind: str, service: Failing, held_time: Any, mo
     assert any(where.startswith(("SiliconFlowClient.", "Transport.")) for where, _ in found), "no frame was looked at"
     secrets = (KEY.reveal(), SIGNATURE.reveal())
     assert [where for where, text in found if any(secret in text for secret in secrets)] == []
-    modules = {each.tb_frame.f_globals["__name__"].partition(".")[0] for each in frames_of(caught.value)}
+    modules = {frame.tb_frame.f_globals["__name__"].partition(".")[0] for frame in frames_of(caught.value)}
     assert not modules & {"requests", "urllib3", "http"}
 
 

@@ -61,8 +61,8 @@ def test_all_errors_of_a_batch_are_published(submitted: Any, control: Control, t
     assert (out / "results.jsonl").stat().st_size < 40 * 2_500
     assert split_lines(out / "results.jsonl")[0]["error"]["message"].endswith("; and 4,996 more")
     whole = split_lines(out / "_siliconflow" / "errors.jsonl")
-    assert [each["message"] for each in whole] == errors
-    assert {(each["batch_id"], each["round"]) for each in whole} == {(manifest["batches"][0]["id"], 1)}
+    assert [error["message"] for error in whole] == errors
+    assert {(error["batch_id"], error["round"]) for error in whole} == {(manifest["batches"][0]["id"], 1)}
 
 
 def test_short_errors_need_no_file(submitted: Any, control: Control, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_resent_request_has_only_its_last_error(
     clock.advance(200)
     attempt(3).finish(complete=True)
     whole = split_lines(tmp_path / "out" / "_siliconflow" / "errors.jsonl")
-    assert [(each["index"], each["round"], each["message"][:7]) for each in whole] == [(0, 2, "second ")]
+    assert [(error["index"], error["round"], error["message"][:7]) for error in whole] == [(0, 2, "second ")]
 
 
 def test_full_errors_of_deleted_batches_are_kept(

@@ -67,7 +67,7 @@ class TestSubmit:
     ) -> None:
         batches = JobBatches(client, wanted, MemoryRecords())
         batches.submit([round_], round_.parts, path)
-        assert sorted(batches.batches_of_round(round_)) == sorted(each.sha256 for each in round_.parts)
+        assert sorted(batches.batches_of_round(round_)) == sorted(part.sha256 for part in round_.parts)
         files = {file.id: file.filename for file in client.list_files()}
         for part in round_.parts:
             batch = batches.batch_of_part(round_, part)
@@ -90,7 +90,7 @@ class TestSubmit:
         batches = JobBatches(client, wanted, MemoryRecords())
         batches.submit([round_], round_.parts[:1], path)
         batches.submit([again], round_.parts[:1], path)
-        first, second = (batches.batch_of_part(each, round_.parts[0]) for each in (round_, again))
+        first, second = (batches.batch_of_part(either, round_.parts[0]) for either in (round_, again))
         assert first is not None
         assert second is not None
         assert (first.metadata["airflow_round"], second.metadata["airflow_round"]) == ("1", "2")
@@ -182,7 +182,7 @@ class TestLook:
         def look(*rounds: Round, ended: Any = ()) -> list[str | None]:
             batches = JobBatches(account, wanted, MemoryRecords(), ended)
             batches.find_and_cancel_duplicates(rounds or [round_])
-            found = [batches.batch_of_part(each, part) for each in rounds or [round_] for part in each.parts]
+            found = [batches.batch_of_part(one, part) for one in rounds or [round_] for part in one.parts]
             return [None if batch is None else batch.id for batch in found]
 
         return look
@@ -276,7 +276,7 @@ class TestLook:
             has(f"batch_{number}", number, status=status, created_at=CREATED + 100 * number)
         batches = JobBatches(account, wanted, MemoryRecords())
         batches.find_and_cancel_duplicates([round_])
-        assert [each.int_timestamp - CREATED for each in batches.created_at] == [0, 100]
+        assert [created_at.int_timestamp - CREATED for created_at in batches.created_at] == [0, 100]
 
     def test_cancelling_a_younger_duplicate_is_logged(self, has: Any, looked: Any, caplog: Any) -> None:
         has("batch_a")

@@ -374,6 +374,6 @@ def test_a_job_submitted_during_publishing_is_resumed(
     monkeypatch.setattr(Workspace, "publish", publish_slowly)
     job = opened(lambda: ("requests", ["What is 1 + 1?"], RequestBuilder(model="m")), definition={})
     (batch,) = client.list_batches()
-    assert [each.id for each in others[0].batches.values()] == [batch.id]
+    assert [found.id for found in others[0].batches.values()] == [batch.id]
     assert job.requests == 3
-    assert [each.id for each in attempt(3).batches.values()] == [batch.id]
+    assert [found.id for found in attempt(3).batches.values()] == [batch.id]

@@ -34,11 +34,11 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def landed(workspace: Files, tmp_path: Path, batch: Callable[..., Batch]) -> Callable[..., dict[str, Any]]:
+def published(workspace: Files, tmp_path: Path, batch: Callable[..., Batch]) -> Callable[..., dict[str, Any]]:
     """Publish two answers; each batch belongs to a round and a part."""
 
     def write(job: Job = JOB, *batches: tuple[Round, Part, str], before: Any = None, complete: bool = True) -> Any:
-        shown = [(each, part, batch("completed", id=name, completed_at=100)) for each, part, name in batches]
+        shown = [(round_, part, batch("completed", id=name, completed_at=100)) for round_, part, name in batches]
         with (tmp_path / "collected").open("w+b") as file:
             answers = ResultStore(2, file)
             for number in (1, 0):
@@ -56,8 +56,8 @@ def test_no_manifest_means_no_published_results(workspace: Files) -> None:
     assert (before.reports, before.has(FIRST, A), list(before.rows(workspace()))) == ({}, False, [])
 
 
-def test_the_next_attempt_reads_published_results(workspace: Files, landed: Any) -> None:
-    landed(JOB, (FIRST, A, "batch_1"), (SECOND, A, "batch_2"))
+def test_the_next_attempt_reads_published_results(workspace: Files, published: Any) -> None:
+    published(JOB, (FIRST, A, "batch_1"), (SECOND, A, "batch_2"))
     before = EarlierResults.read(workspace(), JOB)
     assert [(report, before.reports[report]["id"]) for report in before.reports] == [
         ((1, "a"), "batch_1"),
@@ -68,8 +68,8 @@ def test_the_next_attempt_reads_published_results(workspace: Files, landed: Any)
 
 
 @pytest.mark.parametrize("job_id", ["of another job", None, 7])
-def test_results_of_another_job_are_ignored(workspace: Files, landed: Any, out: Path, job_id: Any) -> None:
-    manifest = landed(JOB, (FIRST, A, "batch_1"))
+def test_results_of_another_job_are_ignored(workspace: Files, published: Any, out: Path, job_id: Any) -> None:
+    manifest = published(JOB, (FIRST, A, "batch_1"))
     (out / "manifest.json").write_text(json.dumps({**manifest, "job_id": job_id}))
     assert not EarlierResults.read(workspace(), JOB).reports
 
@@ -87,16 +87,16 @@ def test_an_unreadable_manifest_is_named(workspace: Files, out: Path, content: s
         EarlierResults.read(workspace(), JOB)
 
 
-def test_a_missing_results_file_has_no_rows(workspace: Files, landed: Any, out: Path) -> None:
-    landed(JOB, (FIRST, A, "batch_1"))
+def test_a_missing_results_file_has_no_rows(workspace: Files, published: Any, out: Path) -> None:
+    published(JOB, (FIRST, A, "batch_1"))
     (out / "results.jsonl").unlink()
     assert list(EarlierResults.read(workspace(), JOB).rows(workspace())) == []
 
 
-def test_the_manifest_keeps_deleted_and_updates_other_batches(workspace: Files, landed: Any, out: Path) -> None:
-    landed(JOB, (FIRST, A, "batch_1"), (FIRST, B, "batch_2"))
+def test_the_manifest_keeps_deleted_and_updates_other_batches(workspace: Files, published: Any, out: Path) -> None:
+    published(JOB, (FIRST, A, "batch_1"), (FIRST, B, "batch_2"))
     before = EarlierResults.read(workspace(), JOB)
-    manifest = landed(JOB, (FIRST, B, "batch_3"), (SECOND, A, "batch_4"), before=before)
+    manifest = published(JOB, (FIRST, B, "batch_3"), (SECOND, A, "batch_4"), before=before)
     reports = [(batch["round"], batch["part"], batch["id"]) for batch in manifest["batches"]]
     assert reports == [(1, "a", "batch_1"), (1, "b", "batch_3"), (2, "a", "batch_4")]
     assert manifest["rounds"] == 2
@@ -107,39 +107,39 @@ def test_the_manifest_keeps_deleted_and_updates_other_batches(workspace: Files, 
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_the_manifest_says_if_batches_still_run(landed: Any, complete: bool) -> None:
-    manifest = landed(JOB, complete=complete)
+def test_the_manifest_says_if_batches_still_run(published: Any, complete: bool) -> None:
+    manifest = published(JOB, complete=complete)
     assert (manifest["complete"], manifest["rounds"], manifest["rows"], manifest["job_id"]) == (complete, 0, 2, JOB.id)
 
 
-def test_results_include_their_input_rows(landed: Any, out: Path) -> None:
+def test_results_include_their_input_rows(published: Any, out: Path) -> None:
     (out / "_siliconflow" / "rows.jsonl").write_text('{"q":1}\n{"q":2}\n')
-    landed(WITH_ROWS)
+    published(WITH_ROWS)
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert [(row["content"], row["input"]) for row in rows] == [(0, {"q": 1}), (1, {"q": 2})]
-    landed(JOB)
+    published(JOB)
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert [row["input"] for row in rows] == [None, None]
 
 
-def test_missing_input_rows_leave_published_results(landed: Any, out: Path) -> None:
+def test_missing_input_rows_leave_published_results(published: Any, out: Path) -> None:
     (out / "_siliconflow" / "rows.jsonl").write_text('{"q":1}\n{"q":2}\n')
-    landed(WITH_ROWS)
+    published(WITH_ROWS)
     before = (out / "results.jsonl").read_bytes()
     for damage in (lambda path: path.write_text('{"q":1}\n'), Path.unlink):
         damage(out / "_siliconflow" / "rows.jsonl")
         with pytest.raises(
             RequestsLostError, match=r"out/_siliconflow/rows\.jsonl is missing or truncated; restore it"
         ):
-            landed(WITH_ROWS)
+            published(WITH_ROWS)
         assert (out / "results.jsonl").read_bytes() == before
 
 
-def test_the_manifest_is_published_last(landed: Any, out: Path) -> None:
+def test_the_manifest_is_published_last(published: Any, out: Path) -> None:
     """Once it exists, the results exist too."""
     (out / "results.jsonl").mkdir()
     with pytest.raises(OutputConflictError, match=r"results\.jsonl"):
-        landed()
+        published()
     assert not (out / "manifest.json").exists()
 
 

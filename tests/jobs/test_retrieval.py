@@ -106,14 +106,14 @@ def test_the_newest_round_decides_a_requests_outcome(
     submitted(2)
     attempt().plan_round([0])
     unsent = rows(attempt())
-    assert [(said(each), each["round"]) for each in unsent] == [
+    assert [(said(row), row["round"]) for row in unsent] == [
         (("failed", "server_error"), 1),
         (("succeeded", None), 1),
     ]
     control.plan(stuck="in_progress")
     submitted(2)
     running = rows(attempt())
-    assert [(said(each), each["round"]) for each in running] == [
+    assert [(said(row), row["round"]) for row in running] == [
         (("unfinished", "unfinished"), 2),
         (("succeeded", None), 1),
     ]
@@ -400,5 +400,5 @@ def test_fetched_answers_are_validated(attempt: Attempt, submitted: Any, rows: R
 
     submitted(2)
     runner = attempt(validate=refuse)
-    assert [each["status"] for each in rows(runner)] == ["invalid"] * 2
+    assert [row["status"] for row in rows(runner)] == ["invalid"] * 2
     assert runner.retryable == [0, 1]

@@ -152,8 +152,10 @@ class TestRounds:
         runner.plan_round(runner.retryable)
         assert runner.retryable is None
         lines = (out / "_siliconflow" / "requests.jsonl").read_bytes().splitlines()
-        assert (out / "_siliconflow" / "round-2.jsonl").read_bytes().splitlines() == [lines[each] for each in (1, 3, 4)]
-        (planned,) = (each.rounds[1] for each in (attempt(),))
+        assert (out / "_siliconflow" / "round-2.jsonl").read_bytes().splitlines() == [
+            lines[index] for index in (1, 3, 4)
+        ]
+        planned = attempt().rounds[1]
         assert (planned.number, planned.indexes, [part.lines for part in planned.parts]) == (2, [1, 3, 4], [2, 1])
         assert runner.rounds == attempt().rounds
 

@@ -61,9 +61,9 @@ def mentioned(client: SiliconFlowClient) -> Callable[[Batch], list[str]]:
 
     def read(batch: Batch) -> list[str]:
         content, shown = io.BytesIO(), client.get_batch(batch.id)
-        for each in (shown.output_file_id, shown.error_file_id):
-            if each is not None:
-                client.download(each, content)
+        for reference in (shown.output_file_id, shown.error_file_id):
+            if reference is not None:
+                client.download(reference, content)
         return [json.loads(line)["custom_id"] for line in content.getvalue().splitlines()]
 
     return read
@@ -104,7 +104,7 @@ class TestOrder:
     ) -> None:
         manifest = download(over(6, duplicated={"positions": [1, 2]}, unknown_ids=1, garbled={"positions": [4]}))
         assert [row["custom_id"] for row in rows()] == [f"r{i}" for i in range(6)]
-        assert [manifest[each] for each in ("duplicates", "unknown_requests", "unreadable_lines")] == [2, 1, 1]
+        assert [manifest[name] for name in ("duplicates", "unknown_requests", "unreadable_lines")] == [2, 1, 1]
         assert "ignored 2 duplicate lines and 1 line with unknown custom_ids" in warnings(caplog)
 
     def test_no_requests_are_no_rows(self, over: Make, download: Download, rows: Any) -> None:
@@ -223,7 +223,7 @@ class TestInputFile:
         download(batch)
         assert warnings(caplog) == ""
         answers = control.answers()
-        assert [answers[each].total() for each in (INPUT, RESULT)] == [1, 1]
+        assert [answers[endpoint].total() for endpoint in (INPUT, RESULT)] == [1, 1]
         assert answers["GET /batches/{id}"].total() - asked == 1
 
 
@@ -366,7 +366,7 @@ class TestPublished:
         assert list(one) == list(job)
         assert list(one["batches"][0]) == list(job["batches"][0])
         same = ("rows", "counts", "finish_reasons", "errors", "rounds", "complete", "kept")
-        assert {each: one[each] for each in same} == {each: job[each] for each in same}
+        assert {name: one[name] for name in same} == {name: job[name] for name in same}
         assert (one["rounds"], one["complete"], one["kept"]) == (1, True, 0)
 
     def test_the_batch_of_a_job_has_its_key(
@@ -400,8 +400,8 @@ class TestPublished:
         plan = {"end": "failed", "errors": [secret] * 20} if end == "failed" else {"gone_seconds": 700.0}
         batch = over(40, failing={"share": 0.5, "code": emulator.api_key, "message": secret}, **plan)
         signatures = [
-            part for each in (batch.output_file_id, batch.error_file_id) if each is not None
-            for part in each.partition("?")[2].split("&")
+            part for reference in (batch.output_file_id, batch.error_file_id) if reference is not None
+            for part in reference.partition("?")[2].split("&")
         ]  # fmt: skip
         assert bool(signatures) is (end == "completed")
         control.fault(INPUT, status=403, body={"code": 1, "message": secret}, every=1, times=1)

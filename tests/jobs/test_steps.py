@@ -56,13 +56,13 @@ def test_the_next_step_follows_from_parts_and_batches(
         deadline=at(100),
         now=at(now),
     )
-    shown = step.action, "".join(part.sha256 for part in step.parts), "".join(each.id for each in step.batches)
+    shown = step.action, "".join(part.sha256 for part in step.parts), "".join(batch.id for batch in step.batches)
     assert shown == (action, parts, batches)
 
 
 def test_a_job_without_requests_finishes(at: Callable[[float], Any]) -> None:
     steps = [
-        next_step([], {}, retryable=each, rounds_left=1, deadline=None, now=at(0)).action for each in (NOT_ASKED, 0)
+        next_step([], {}, retryable=count, rounds_left=1, deadline=None, now=at(0)).action for count in (NOT_ASKED, 0)
     ]
     assert steps == ["collect", "finish"]
 

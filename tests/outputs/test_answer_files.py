@@ -35,7 +35,7 @@ def rows_of(*blocks: bytes) -> list[ResultRow]:
 def test_lines_of_the_usual_form_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_files, "parse_answer", None)
     status = json.dumps({**LINE, "response": {"status_code": 200, "body": BODY}}).encode() + b"\n"
-    assert [each.custom_id for each in rows_of(line("a") + line("b") + status)] == ["a", "b", "a"]
+    assert [row.custom_id for row in rows_of(line("a") + line("b") + status)] == ["a", "b", "a"]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_manifest_describes_the_whole_job(results: ResultStore, batch: Make) -
 
 def test_a_job_without_batches_has_no_rounds() -> None:
     manifest = build_manifest({}, ResultStore(0, io.BytesIO()), [], paths={}, kept=0, complete=False)
-    assert [manifest[each] for each in ("rounds", "rows", "counts", "batches")] == [0, 0, {}, []]
+    assert [manifest[name] for name in ("rounds", "rows", "counts", "batches")] == [0, 0, {}, []]
     assert manifest["complete"] is False
 
 

@@ -71,19 +71,19 @@ class TestLines:
         answers = collecting(3)
         take_batch(answers, good(2, "c"), b"", b"  \r\n", good(0, "a"), bad(1))
         rows = written(answers)
-        assert [(each["index"], each["custom_id"], each["content"]) for each in rows] == [
+        assert [(row["index"], row["custom_id"], row["content"]) for row in rows] == [
             (0, "r0", "a"), (1, "r1", None), (2, "r2", "c"),
         ]  # fmt: skip
-        assert [each["status"] for each in rows] == ["succeeded", "failed", "succeeded"]
-        assert {(each["batch_id"], each["round"]) for each in rows} == {("b1", 1)}
+        assert [row["status"] for row in rows] == ["succeeded", "failed", "succeeded"]
+        assert {(row["batch_id"], row["round"]) for row in rows} == {("b1", 1)}
         assert (answers.counts(), answers.prompt_tokens) == ({"succeeded": 2, "failed": 1}, 20)
 
     def test_rows_include_their_input(self, collecting: Make, written: Rows) -> None:
         answers = collecting(2)
         take_batch(answers, good(1, 'a "null}" text'), good(0))
         inputs = [b'{"q":"null}"}\n', b"[1, null]\r\n"]
-        assert [each["input"] for each in written(answers, inputs)] == [{"q": "null}"}, [1, None]]
-        assert [each["input"] for each in written(answers)] == [None, None]
+        assert [row["input"] for row in written(answers, inputs)] == [{"q": "null}"}, [1, None]]
+        assert [row["input"] for row in written(answers)] == [None, None]
 
     def test_unreadable_and_unknown_lines_are_counted(self, collecting: Make, caplog: pytest.LogCaptureFixture) -> None:
         answers = collecting(1)
@@ -148,10 +148,10 @@ class TestLines:
         indexes = {f"r{i}": i for i in range(3)}
         answers.add_file([good(1), good(0), good(1, "other")], indexes, "b7", 1, "output")
         answers.add_file([bad(2), bad(0), bad(2)], indexes, "b7", 1, "error")
-        assert [(each["custom_id"], each["status"], each["content"]) for each in written(answers)] == [
+        assert [(row["custom_id"], row["status"], row["content"]) for row in written(answers)] == [
             ("r0", "succeeded", "yes"), ("r1", "succeeded", "yes"), ("r2", "failed", None),
         ]  # fmt: skip
-        assert {each["batch_id"] for each in written(answers)} == {"b7"}
+        assert {row["batch_id"] for row in written(answers)} == {"b7"}
         assert (answers.duplicates, answers.unreadable_lines) == (3, 0)
         assert (answers.prompt_tokens, answers.completion_tokens) == (20, 2)
 
@@ -272,7 +272,7 @@ class TestReport:
         for number, status in reversed(list(enumerate(STATUSES))):
             if status:
                 answers.set_outcome(number, row(number, status))
-        assert list(answers.counts().items()) == [(each, 1) for each in STATUSES]
+        assert list(answers.counts().items()) == [(status, 1) for status in STATUSES]
 
     @pytest.mark.parametrize("most", [1, 253])
     def test_finish_reasons_are_ordered_by_count(self, collecting: Make, most: int) -> None:
@@ -358,7 +358,7 @@ class TestReport:
 def test_rows_larger_than_a_block_are_complete(collecting: Make, written: Rows) -> None:
     answers = collecting(3)
     take_batch(answers, *[good(i, str(i) * 200_000) for i in (2, 0, 1)])
-    assert [each["content"] for each in written(answers)] == [str(i) * 200_000 for i in range(3)]
+    assert [row["content"] for row in written(answers)] == [str(i) * 200_000 for i in range(3)]
 
 
 def test_a_result_can_be_read_as_a_row(collecting: Make, tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def rows(answers: ResultStore, path: Path, inputs: list[bytes] | None = None) ->
     with path.open("w+b") as results:
         answers.write(results, None if inputs is None else iter(inputs))
         results.seek(0)
-        return [json.loads(each) for each in results]
+        return [json.loads(row) for row in results]
 
 
 def take(answers: ResultStore, *lines: bytes) -> None:
@@ -404,7 +404,7 @@ def test_rows_are_ordered_for_any_window_size(
     monkeypatch.setattr(result_store, "MAXIMUM_FILE_LINES", 7)
     names = [f"r{i}" for i in range(50)]
     answers = ResultStore(50, collected)
-    lines = [answer(each, "x" * (i * 7 % 40)) for i, each in enumerate(names)]
+    lines = [answer(name, "x" * (i * 7 % 40)) for i, name in enumerate(names)]
     random.Random(1).shuffle(lines)
     answers.add_file([b"".join(lines)], {each: i for i, each in enumerate(names)}, "batch_1", 1, "output")
     found = rows(answers, tmp_path / "rows", [b'{"i": %d}\n' % i for i in range(50)])
@@ -422,7 +422,7 @@ def test_the_first_good_answer_of_a_request_stays(collected: IO[bytes], tmp_path
     assert (answers.duplicates, answers.unknown_requests, answers.unreadable_lines) == (2, 1, 1)
     assert (answers.prompt_tokens, answers.completion_tokens) == (8, 12)
     assert answers.counts() == {"succeeded": 3, "missing": 1}
-    assert [each["content"] for each in rows(answers, tmp_path / "rows")] == ["1", "3", "4", None]
+    assert [row["content"] for row in rows(answers, tmp_path / "rows")] == ["1", "3", "4", None]
     assert answers.commonest_errors() == [{"code": "missing", "message": "gone", "count": 1, "first_custom_id": "d"}]
 
 
@@ -438,7 +438,7 @@ def test_invalid_answers_may_be_replaced(collected: IO[bytes], tmp_path: Path) -
     take(answers, answer("a"), answer("b", "5"), answer("c", status_code=500), answer("d", "6"))
     take(answers, answer("b"), answer("d", status_code=500))
     assert seen == ["a", "b", "d", "b"]
-    assert [each["status"] for each in rows(answers, tmp_path / "rows")] == [
+    assert [row["status"] for row in rows(answers, tmp_path / "rows")] == [
         "succeeded", "succeeded", "failed", "invalid"
     ]  # fmt: skip
     assert answers.retryable(is_cleared=False) == [2, 3]

@@ -58,8 +58,8 @@ def test_files_are_read_in_chunks_and_decompressed(tmp_path: Path, object_store:
     path.write_bytes(gzip.compress(content) if suffix else content)
     stored = ObjectStoragePath(f"{object_store}/{path.name}")
     publish(path, stored)
-    for each in (storage_path(path), stored):
-        pieces = list(read_chunks(each))
+    for source in (storage_path(path), stored):
+        pieces = list(read_chunks(source))
         assert b"".join(pieces) == content
         assert len(pieces) > 1
 
@@ -95,7 +95,7 @@ def test_a_damaged_gz_file_is_named(tmp_path: Path, damage: Callable[[bytes], by
 
 
 def test_fetch_copies_a_file_or_returns_false(tmp_path: Path, source: Path, object_store: str) -> None:
-    stored, missing = (ObjectStoragePath(f"{object_store}/{tmp_path.name}") / each for each in ("a", "b"))
+    stored, missing = (ObjectStoragePath(f"{object_store}/{tmp_path.name}") / name for name in ("a", "b"))
     publish(source, stored)
     for there, absent in ((stored, missing), (storage_path(source), storage_path(tmp_path / "nowhere" / "b"))):
         assert fetch(there, tmp_path / "copy")

@@ -33,12 +33,12 @@ def content(path: ObjectStoragePath) -> bytes:
 
 
 def names(directory: ObjectStoragePath) -> set[str]:
-    return {each.rpartition("/")[2] for each in directory.fs.ls(directory.path, detail=False)}
+    return {name.rpartition("/")[2] for name in directory.fs.ls(directory.path, detail=False)}
 
 
 def test_a_file_is_created_once(directory: ObjectStoragePath) -> None:
-    for each in (b"first", b"second"):
-        create_once(directory / "owner.json", each)
+    for text in (b"first", b"second"):
+        create_once(directory / "owner.json", text)
     assert content(directory / "owner.json") == b"first"
     assert names(directory) == {"owner.json"}
 
@@ -147,11 +147,11 @@ def test_a_failed_write_leaves_the_previous_file(directory: ObjectStoragePath, t
 
 
 def test_a_copy_stays_when_its_source_is_replaced(directory: ObjectStoragePath, tmp_path: Path) -> None:
-    for each in (b"one", b"two"):
+    for text in (b"one", b"two"):
         (tmp_path / "source").unlink(missing_ok=True)
-        (tmp_path / "source").write_bytes(each)
+        (tmp_path / "source").write_bytes(text)
         publish(tmp_path / "source", directory / "a")
-        if each == b"one":
+        if text == b"one":
             assert copy(directory / "a", directory / "b")
     assert (content(directory / "a"), content(directory / "b")) == (b"two", b"one")
     assert not copy(directory / "nowhere", directory / "c")
@@ -178,9 +178,9 @@ def test_files_of_killed_attempts_are_removed_later(tmp_path: Path) -> None:
     now = source.stat().st_mtime
     old, young = (out / f".a.{uuid.uuid4().hex}.part" for _ in range(2))
     others = [out / f".b.{uuid.uuid4().hex}.part", out / ".a.mine.part", out / "a.part"]
-    for each in (old, young, *others):
-        each.touch()
-    for each in (old, *others):
-        os.utime(each, (now - ABANDONED_AFTER - 60,) * 2)
+    for path in (old, young, *others):
+        path.touch()
+    for path in (old, *others):
+        os.utime(path, (now - ABANDONED_AFTER - 60,) * 2)
     publish(source, storage_path(out / "a"))
     assert set(out.iterdir()) == {out / "a", young, *others}

@@ -91,9 +91,9 @@ def test_only_its_user_can_read_it(tmp_path: Path, object_store: str) -> None:
         files.discard("_siliconflow/a/job.json")
         assert files.read_json("_siliconflow/a/job.json", dict) == {}
         files.create("collected").close()
-        modes = {each: stat.S_IMODE(each.stat().st_mode) for each in (path, *path.rglob("*"))}
+        modes = {entry: stat.S_IMODE(entry.stat().st_mode) for entry in (path, *path.rglob("*"))}
         assert len(modes) == 6
-        assert {each: mode for each, mode in modes.items() if mode != (0o700 if each.is_dir() else 0o600)} == {}
+        assert {entry: mode for entry, mode in modes.items() if mode != (0o700 if entry.is_dir() else 0o600)} == {}
 
 
 def test_published_files_are_readable_by_others(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_published_files_are_readable_by_others(tmp_path: Path) -> None:
             results.write(b"one\n")
     (tmp_path / "usual").touch()
     usual = (tmp_path / "usual").stat().st_mode
-    assert {each.stat().st_mode for each in (tmp_path / "out").iterdir()} == {usual}
+    assert {entry.stat().st_mode for entry in (tmp_path / "out").iterdir()} == {usual}
 
 
 def test_a_directory_removed_too_early_is_recreated(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
