@@ -353,8 +353,8 @@ def test_only_running_previous_batches_are_warned_of(
         account, workspace(), replace(wanted, max_tries=3, is_cleared_try=True, **change), definition, texts
     )
     said = [record.getMessage() for record in caplog.records if "is still running and billed" in record.getMessage()]
-    assert [message.split()[1] for message in said] == ["batch_in_progress", "batch_cancelling"]
-    assert "to cancel it: client.cancel_batch('batch_in_progress')" in said[0]
+    assert [message.split()[4] for message in said] == ["batch_in_progress", "batch_cancelling"]
+    assert "To cancel the batch: client.cancel_batch('batch_in_progress')" in said[0]
 
 
 def test_a_job_submitted_during_publishing_is_resumed(

@@ -308,12 +308,12 @@ class TestForgotten:
     def landed_rows(
         self, attempt: Attempt, submitted: Any, part_lines: Any, clock: Any, rows: Rows
     ) -> Callable[..., None]:
-        def both(landed: bool = True) -> None:
+        def both(published: bool = True) -> None:
             part_lines(2)
             submitted(4, 0)
             clock.advance(20 * DAY)
             submitted(4, 1)
-            if landed:
+            if published:
                 rows(attempt())
             clock.advance(11 * DAY)
 
@@ -336,10 +336,10 @@ class TestForgotten:
         self, attempt: Attempt, landed_rows: Any, rows: Rows, tmp_path: Path, put: Any
     ) -> None:
         landed_rows()
-        landed = (tmp_path / "out" / "results.jsonl").read_text()
+        published = (tmp_path / "out" / "results.jsonl").read_text()
         put(
             "results.jsonl",
-            landed.replace('"content":"1"', '"content":"one"').replace('"content":"3"', '"content":"x"'),
+            published.replace('"content":"1"', '"content":"one"').replace('"content":"3"', '"content":"x"'),
         )
         assert [row["content"] for row in rows(attempt())] == ["one", "2", "3", "4"]
 

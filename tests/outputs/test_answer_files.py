@@ -83,8 +83,8 @@ def test_lines_are_numbered_through_all_blocks(caplog: pytest.LogCaptureFixture)
     blocks = [line() + line(), line() + b"\n" + b"{broken\n", b"", b"{broken\n" + line()]
     assert len(list(rows_of_file(blocks, "batch_1", "error", counts))) == 4
     assert counts.unreadable_lines == 2
-    assert [message.partition(" is ")[0] for message in caplog.messages] == [
-        f"line {number} of the error file of batch_1" for number in (5, 6)
+    assert [message.partition(": ")[0] for message in caplog.messages] == [
+        f"ignored unreadable line {number} of the error file of batch_1" for number in (5, 6)
     ]
 
 

@@ -114,7 +114,7 @@ def test_without_the_requests_each_line_counts() -> None:
         (["a", "b"], over(), files(["a", "b", "x", "y", "z"]), None),
         (["long-1", "long-2", "long-3"], over(), files(["long"] * 3), "in 3 of 3 lines"),
         # Batches of one or two requests.
-        (["A"], over(), files(["a"]), "in 1 of 1 lines: sent 'A', received 'a'"),
+        (["A"], over(), files(["a"]), "in 1 of 1 line: sent 'A', received 'a'"),
         (["A", "b"], over(), files(["a", "b"]), "in 1 of 2 lines"),
         (["a", "b"], over(), files(["a"]), None),
         (["a", "b"], over(2), files([b"{\n"] * 2), "its files lack 2 of its 2 requests, such as 'a', 'b'"),
@@ -151,7 +151,7 @@ def test_answers_must_belong_to_the_requests(
 def test_examples_show_what_was_sent_and_received(sent: list[str], received: list[str], shown: str) -> None:
     said = mismatch_reason(over(), files(received), sent)
     assert said is not None
-    assert said.endswith(f" lines: {shown}")
+    assert said.endswith((f" line: {shown}", f" lines: {shown}"))
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ class TestAssumptions:
         assert answers.counts() == {status: 1}
 
     @pytest.mark.parametrize(
-        ("known", "landed", "status", "tokens"),
+        ("known", "earlier", "status", "tokens"),
         [
             (None, "succeeded", "succeeded", 3),
             (None, "failed", "failed", 3),
@@ -207,12 +207,12 @@ class TestAssumptions:
         ],
     )
     def test_an_earlier_row_is_used_if_better(
-        self, collecting: Make, known: str | None, landed: str, status: str | None, tokens: int
+        self, collecting: Make, known: str | None, earlier: str, status: str | None, tokens: int
     ) -> None:
         answers = collecting(1)
         if known is not None:
             answers.add_earlier_row(row(0, known, completion_tokens=2))
-        answers.add_earlier_row(row(0, landed, completion_tokens=3))
+        answers.add_earlier_row(row(0, earlier, completion_tokens=3))
         assert (answers.counts(), answers.has_row(0)) == ({status or "": 1}, status is not None)
         assert (answers.completion_tokens, answers.is_good(0)) == (tokens, status == "succeeded")
 

@@ -87,10 +87,10 @@ def test_only_cut_errors_are_stored_in_full() -> None:
 def test_a_damaged_line_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "errors.jsonl"
     with path.open("wb") as file:
-        assert write_full_errors(file, [FullError(batch_id="b", message="one", at=3)]) == 1
+        assert write_full_errors(file, [FullError(batch_id="b", message="one", row_offset=3)]) == 1
         file.write(b'{"batch_id"\n\xff\n')
         write_full_errors(file, [FullError(batch_id="b", message="two", custom_id="r")])
-    assert [(read_full_error.message, read_full_error.at) for read_full_error in read_full_errors(path)] == [
+    assert [(error.message, error.row_offset) for error in read_full_errors(path)] == [
         ("one", -1),
         ("two", -1),
     ]

@@ -51,7 +51,7 @@ def test_a_missing_input_file_is_named(tmp_path: Path) -> None:
         list(read_chunks(storage_path(tmp_path / "no.jsonl", "input_path")))
     assert str(caught.value) == (
         f"cannot read input_path file://{tmp_path}/no.jsonl: the file does not exist: "
-        "correct the path, or write the file first"
+        "correct the path, or create the file first"
     )
     assert isinstance(caught.value, FileNotFoundError)
 
@@ -71,7 +71,7 @@ def test_an_empty_path_is_named() -> None:
 @pytest.mark.parametrize(
     ("path", "remedy"),
     [
-        ("foo://a/b", "check the scheme, or install the Airflow provider that has it"),
+        ("foo://a/b", "correct the scheme, or install the Airflow provider for it"),
         ("s3a://a/b", "install apache-airflow-providers-amazon[s3fs]"),
         ("gs://a/b", "install apache-airflow-providers-google"),
         ("abfs://a/b", "install apache-airflow-providers-microsoft-azure"),
@@ -196,9 +196,9 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
 def test_refused_credentials_are_named(s3: Any, source: Path) -> None:
     target = ObjectStoragePath(s3(key="a", secret="b")) / "out.jsonl"
     refused = r"output_path s3://.*bucket/out\.jsonl: access was refused \(PermissionError: .*\): check the credentials"
-    with pytest.raises(StorageError, match=f"cannot write {refused} .* may write there$"):
+    with pytest.raises(StorageError, match=f"cannot write {refused} .* permission to write there$"):
         publish(source, target)
-    with pytest.raises(StorageError, match=f"cannot read {refused} .* may read there$"):
+    with pytest.raises(StorageError, match=f"cannot read {refused} .* permission to read there$"):
         fetch(target, source.with_name("copy"))
 
 
