@@ -25,7 +25,7 @@ os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.inputs.parts import PartWriter
@@ -281,8 +281,8 @@ def main() -> int:
         parts=PARTS,
         job_rounds=JOB_ROUNDS,
         side_by_side=SIDE_BY_SIDE,
-        settling=SETTLING_SECONDS,
-        lag_of_one_look=SETTLING_SECONDS - 1,
+        settling=LIST_LAG_SECONDS,
+        lag_of_one_look=LIST_LAG_SECONDS - 1,
         **of_batches,
         **{f"job_{name}": value for name, value in of_jobs.items()},
     )

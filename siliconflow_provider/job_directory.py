@@ -51,7 +51,7 @@ class UnreadableFileError(JobFilesError):
 
     @classmethod
     def of(cls, url: str, kind: type, error: Exception) -> Self:
-        """Return the error of a file.
+        """Return the error for a file.
 
         :param kind: the type that the file should hold
         :param error: the error of decoding it

@@ -1,4 +1,4 @@
-"""What the end of a wait and a kill mean for the task and for the bill, in sentences and as errors."""
+"""Errors and messages about the end of a wait, a kill and a job: what happened, what is billed, what to do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.api.service_texts import SHOWN_NAMES, are_whole, first_names
 from siliconflow_provider.exceptions import VERDICTS, BatchCancelledError, BatchTimeoutError, BatchWaitError
+from siliconflow_provider.wording import counted
 
 if TYPE_CHECKING:
     from siliconflow_provider.api.models import Batch
@@ -14,22 +15,22 @@ if TYPE_CHECKING:
 
 
 def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
-    """Raise unless every batch has completed.
+    """Raise an error unless every batch has completed.
 
-    :raises BatchVerdictError: when one failed, expired or was cancelled, also by us at the deadline
-    :raises BatchTimeoutError: when one was not over at the deadline
-    :raises BatchWaitError: when one could no longer be asked for, or cancelled at the deadline: a retry may
+    :raises BatchVerdictError: if a batch failed, expired or was cancelled (also by `cancel_on_timeout`)
+    :raises BatchTimeoutError: if a batch was still running at the deadline
+    :raises BatchWaitError: if a batch could not be polled, or not be cancelled at the deadline; a retry may succeed
     """
     from siliconflow_provider.waiting import describe_end
 
     for end in ends:
         if end.batch is not None and end.batch.final_status in VERDICTS:
             raise VERDICTS[end.batch.final_status](
-                f"{describe_end(end.batch)}{_where_all(end.batch, siliconflow_conn_id)}. {_consequences(end.batch)}"
+                f"{describe_end(end.batch)}{_errors_hint(end.batch, siliconflow_conn_id)}. {_consequences(end.batch)}"
             )
         if end.state == "cancelled":
             raise BatchCancelledError(
-                f"{describe_deadline(end)}, so cancel_on_timeout has cancelled it. {_delivered(end.batch_id)}. "
+                f"{describe_deadline(end)}; cancel_on_timeout cancelled it. {_answers_text(end.batch_id)}. "
                 f"{_NOT_RETRIED}"
             )
     for end in ends:
@@ -37,194 +38,201 @@ def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
             raise BatchWaitError(f"{describe_deadline(end)}. {describe_running([end.batch_id], siliconflow_conn_id)}")
         if end.state == "timeout":
             raise BatchTimeoutError(
-                f"{describe_deadline(end)}. It runs on, and what is answered is billed. {_how_to_go_on(end)}. "
-                f"To cancel: {_how_to_cancel([end.batch_id], siliconflow_conn_id)}"
+                f"{describe_deadline(end)}. It is still running, and answered requests are billed. "
+                f"{_how_to_continue(end)}. To cancel: {_how_to_cancel([end.batch_id], siliconflow_conn_id)}"
             )
         if end.state == "error":
             raise BatchWaitError(
-                f"gave up asking for batch {end.batch_id}: {end.error}. Whether it still runs and costs is not known"
+                f"gave up polling batch {end.batch_id}: {end.error}. It may still be running and billed"
             )
 
 
 def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
-    """Say what goes on, what that costs, and how to end it."""
+    """Return sentences that say which batches are still running, what is billed, and how to cancel them."""
+    is_single = len(batch_ids) == 1
     return (
-        f"The {batches_text(batch_ids)} {'runs' if len(batch_ids) == 1 else 'run'} on, and what is answered is billed; "
-        "the next attempt of this task takes over what runs or has completed. "
+        f"{_capitalized(batches_text(batch_ids))} {'is' if is_single else 'are'} still running; answered requests are "
+        f"billed. The next attempt will resume {'it' if is_single else 'them'}. "
         f"To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
     )
 
 
 def describe_kill(outcomes: Mapping[str, Batch | Exception], siliconflow_conn_id: str, *, cancel: bool) -> list[str]:
-    """Say what became of a killed task's batches, in a line for each outcome.
+    """Return one log line for each kind of outcome of a killed task's batches.
 
-    :param outcomes: by batch id, the batch as it is now, or the error for which that is not known
-    :param cancel: whether those that ran were to be cancelled
+    :param outcomes: by batch id, the batch as it is now, or the error that occurred
+    :param cancel: True if running batches were to be cancelled
     """
     groups: dict[str, dict[str, Batch | Exception]] = {}
     for batch_id, outcome in outcomes.items():
-        # Errors name their own batch each: those of a kind make one line.
+        # Not grouped by message: each error names its own batch.
         kind = type(outcome).__name__ if isinstance(outcome, Exception) else outcome.status
         groups.setdefault(kind, {})[batch_id] = outcome
-    return [f"killed: {_describe_outcome(each, siliconflow_conn_id, cancel=cancel)}" for each in groups.values()]
+    lines = (_describe_outcome(group, siliconflow_conn_id, cancel=cancel) for group in groups.values())
+    return [f"task was killed: {line}" for line in lines]
 
 
 def _describe_outcome(group: Mapping[str, Batch | Exception], siliconflow_conn_id: str, *, cancel: bool) -> str:
     batch_ids, first = list(group), next(iter(group.values()))
     if isinstance(first, Exception):
         return (
-            f"could not {'cancel' if cancel else 'ask for'} {batches_text(batch_ids)}: {first}. What still runs is "
+            f"could not {'cancel' if cancel else 'get'} {batches_text(batch_ids)}: {first}. Running batches are "
             f"billed. To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
         )
     if cancel or first.is_terminal:
         verb = "is" if len(batch_ids) == 1 else "are"
-        return f"{batches_text(batch_ids)} {verb} {first.status}; what has been answered is billed"
+        return f"{batches_text(batch_ids)} {verb} {first.status}; answered requests are billed"
     return describe_running(batch_ids, siliconflow_conn_id)
 
 
 def batches_text(batch_ids: Sequence[str]) -> str:
-    """Return ids for a sentence, many of them in short."""
+    """Return the ids of batches as part of a sentence, shortened if there are many."""
     if len(batch_ids) <= SHOWN_NAMES:
         return f"batch{'' if len(batch_ids) == 1 else 'es'} {first_names(batch_ids)}"
-    return f"{len(batch_ids):,} batches {first_names(batch_ids)}"
+    return f"{counted(len(batch_ids), 'batch')} {first_names(batch_ids)}"
+
+
+def _capitalized(text: str) -> str:
+    # `str.capitalize` would change the case of the ids.
+    return text[:1].upper() + text[1:]
 
 
 def _how_to_cancel(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
     if len(batch_ids) > SHOWN_NAMES:
         return "a CancelBatchOperator without batch_id, in this DAG run"
-    calls = "; ".join(f"client.cancel_batch({each!r})" for each in batch_ids)
+    calls = "; ".join(f"client.cancel_batch({batch_id!r})" for batch_id in batch_ids)
     return f"client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {calls}"
 
 
 def describe_job(
     manifest: Mapping[str, Any],
     unread: Sequence[Batch],
-    repeated: int | None,
+    resent_count: int | None,
     siliconflow_conn_id: str,
     *,
     cancelled: Collection[str] = (),
     elsewhere: Sequence[str] = (),
 ) -> str:
-    """Say of a job how many requests came to what and why, what still costs, and what clearing the task does.
+    """Return sentences about a job: its results, the errors, what is billed or running, what clearing would resend.
 
-    :param unread: its batches that were not over, whose answers are therefore in no file yet
-    :param repeated: how many requests are sent again when the task is cleared; None where it would begin another job
-    :param cancelled: ids of those of them that were cancelled
-    :param elsewhere: ids of batches of the same task that still run, and are no part of this job
+    :param unread: batches of the job that had not ended, so that their answers are in no file yet
+    :param resent_count: number of requests that clearing the task would resend; None if it would start another job
+    :param cancelled: ids of the unread batches that were cancelled
+    :param elsewhere: ids of running batches of the same task that do not belong to this job
     """
     counts, total = dict(manifest["counts"]), manifest["rows"]
     succeeded = counts.pop("succeeded", 0)
-    rounds = manifest["rounds"]
-    said = f"{succeeded:,} of {total:,} requests succeeded in {rounds} round{'' if rounds == 1 else 's'}"
+    text = f"{succeeded:,} of {counted(total, 'request')} succeeded in {counted(manifest['rounds'], 'round')}"
     if counts:
-        said += f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})"
+        text += f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})"
     if manifest.get("kept"):
-        said += f"; {manifest['kept']:,} answers were kept from the job before"
+        text += f"; {counted(manifest['kept'], 'answer')} of an earlier job kept"
     reasons = [
-        f"{each['count']:,} x {each['code'] or 'error'}: {each['message'].rstrip('.')}"
-        for each in manifest["errors"][:3]
+        f"{error['count']:,} x {error['code'] or 'error'}: {error['message'].rstrip('.')}"
+        for error in manifest["errors"][:3]
     ]
     if reasons:
-        said += f"; most often: {'; '.join(reasons)}"
+        text += f"; most frequent errors: {'; '.join(reasons)}"
     if "errors" in manifest.get("paths", {}):
-        said += f". Errors that are cut are whole in {manifest['paths']['errors']}"
+        text += f". Full texts of shortened errors: {manifest['paths']['errors']}"
     tokens = manifest["tokens"]
-    said += f". Billed in all: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
-    said += _also_billed(unread)
-    running = [each.id for each in unread if each.id not in cancelled]
+    text += f". Billed in total: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
+    text += _also_billed(unread)
+    running = [batch.id for batch in unread if batch.id not in cancelled]
     if running:
-        said += f". {describe_running(running, siliconflow_conn_id)}"
+        text += f". {describe_running(running, siliconflow_conn_id)}"
     if elsewhere:
-        said += f". {_describe_elsewhere(elsewhere, siliconflow_conn_id)}"
+        text += f". {_describe_elsewhere(elsewhere, siliconflow_conn_id)}"
     if not running and not elsewhere:
-        said += ". Nothing runs any more"
-    if repeated is None:
-        return said
-    if repeated:
-        return f"{said}. Clearing the task sends again what has no good answer ({repeated:,}) and keeps the rest"
-    return f"{said}. Clearing the task buys nothing"
+        text += ". No batch is running any more"
+    if resent_count is None:
+        return text
+    if resent_count:
+        return f"{text}. Clearing the task would resend {counted(resent_count, 'request')} without a good answer"
+    return f"{text}. Clearing the task would resend nothing"
 
 
 def _describe_elsewhere(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
-    verb = "runs" if len(batch_ids) == 1 else "run"
+    verb = "is" if len(batch_ids) == 1 else "are"
     return (
-        f"Beside this job, {batches_text(batch_ids)} {verb} on for an earlier one of this task, and what is answered "
-        f"is billed. To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
+        f"{_capitalized(batches_text(batch_ids))} of an earlier job of this task {verb} still running, and answered "
+        f"requests are billed. To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
     )
 
 
 def _also_billed(batches: Sequence[Batch]) -> str:
-    """Say what else is billed: what is answered in batches whose answers nobody has read."""
+    """Return the part of a sentence about answers that are billed and not read yet."""
     if not batches:
         return ""
-    counts = [each.request_counts for each in batches if each.request_counts is not None]
-    answered, total = sum(each.completed for each in counts), sum(each.total for each in counts)
-    known = f"{answered:,} of {total:,} requests" if len(counts) == len(batches) else "how many is unknown"
-    return f", and what is answered in {batches_text([each.id for each in batches])} ({known})"
+    counts = [batch.request_counts for batch in batches if batch.request_counts is not None]
+    answered, total = sum(count.completed for count in counts), sum(count.total for count in counts)
+    known = f"{answered:,} of {counted(total, 'request')}" if len(counts) == len(batches) else "number unknown"
+    return f", plus the answered requests of {batches_text([batch.id for batch in batches])} ({known})"
 
 
-def _where_all(batch: Batch, siliconflow_conn_id: str) -> str:
-    """Say where errors can be read of which not all are shown whole."""
+def _errors_hint(batch: Batch, siliconflow_conn_id: str) -> str:
+    """Return how to read all errors of a batch if the message does not show all of them."""
     if are_whole(batch.errors):
         return ""
     return f". All errors: SiliconFlowHook({siliconflow_conn_id!r}).get_conn().get_batch({batch.id!r}).errors"
 
 
-_NOT_RETRIED = "Airflow does not retry this; clearing the task submits and buys a new batch"
+_NOT_RETRIED = "Airflow does not retry this task; clearing it submits (and pays for) a new batch"
 
 
 def _consequences(batch: Batch) -> str:
-    """Say what a verdict leaves to do."""
+    """Return sentences about the answers of a batch that did not complete, and about retries."""
     counts = batch.request_counts
-    if counts is None or counts.completed:
-        delivered = _delivered(batch.id, f"The {counts.completed:,} answers are" if counts else "What was answered is")
-    else:
-        delivered = "Nothing was answered"
-    return f"{delivered}. {_NOT_RETRIED}"
+    answers = _answers_text(batch.id) if counts is None or counts.completed else "No request was answered"
+    return f"{answers}. {_NOT_RETRIED}"
 
 
-def _delivered(batch_id: str, answers: str = "What it has answered is") -> str:
-    return f"{answers} billed and kept for 30 days: DownloadResultsOperator with batch_id={batch_id!r} writes it"
+def _answers_text(batch_id: str) -> str:
+    return (
+        "Answered requests are billed, and their answers are kept for 30 days: to write them, use "
+        f"DownloadResultsOperator(batch_id={batch_id!r})"
+    )
 
 
 def describe_deadline(end: WaitEnd) -> str:
-    """Say that a batch was not over at the deadline, and how far it was."""
-    message = f"batch {end.batch_id} was not over at the deadline, {end.deadline} UTC: it {_describe_state(end)}"
+    """Return a clause that says that a batch was still running at the deadline, with its status and progress."""
+    message = f"batch {end.batch_id} was still running at the deadline, {end.deadline} UTC: {_describe_state(end)}"
     if end.error is not None:
-        message += f" as far as is known ({end.error})"
+        message += f" (last known status; {end.error})"
     return message
 
 
 def describe_unfinished(ends: Sequence[WaitEnd]) -> str:
-    """Say which batches are not over, and of a single one how far it is."""
-    which = batches_text([each.batch_id for each in ends])
-    return f"{which} was over: it {_describe_state(ends[0])}" if len(ends) == 1 else f"{which} were over"
+    """Return a clause that names the batches that have not ended; for a single batch with status and progress."""
+    batches = batches_text([end.batch_id for end in ends])
+    return f"{batches} ended: {_describe_state(ends[0])}" if len(ends) == 1 else f"{batches} ended"
 
 
 def _describe_state(end: WaitEnd) -> str:
     if end.batch is None:
-        return "was never seen"
+        return "status unknown"
     counts = end.batch.request_counts
-    done = f", {counts.completed + counts.failed:,} of {counts.total:,} requests done" if counts is not None else ""
-    return f"is {end.batch.status}{done}"
+    if counts is None:
+        return end.batch.status
+    return f"{end.batch.status}, {counts.completed + counts.failed:,} of {counted(counts.total, 'request')} done"
 
 
-def _how_to_go_on(end: WaitEnd) -> str:
-    """Say why a retry could not wait longer, and which timeout would."""
+def _how_to_continue(end: WaitEnd) -> str:
+    """Return a sentence that says why Airflow does not retry, and which timeout to set."""
     import pendulum
 
     from siliconflow_provider.api.durations import format_duration
     from siliconflow_provider.waiting import deadline_of
 
-    longer, last = "a larger timeout", None
+    remedy = "a larger timeout"
     deadline = pendulum.parse(end.deadline or "")
     if end.batch is not None and isinstance(deadline, pendulum.DateTime):
-        last = deadline_of([end.batch], None, deadline)
+        default_deadline = deadline_of([end.batch], None, deadline)
         if end.batch.timing.created_at is not None:
-            longer = f"a timeout of more than {format_duration(deadline - end.batch.timing.created_at)}"
-        if last > deadline:
-            longer += f", or none, which lasts until {last.to_datetime_string()} UTC"
+            remedy = f"a timeout of more than {format_duration(deadline - end.batch.timing.created_at)}"
+        if default_deadline > deadline:
+            remedy += f", or none (waits until {default_deadline.to_datetime_string()} UTC)"
     return (
-        "Airflow does not retry this, since timeout counts from the batch's creation. To go on with it, set "
-        f"{longer}, and clear the task"
+        "Airflow does not retry this task, since the timeout counts from the batch's creation. To continue waiting, "
+        f"set {remedy}, and clear the task"
     )

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.api.errors import CreateUncertainError
-from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import EmulatorOptions
 from siliconflow_provider.inputs.parts import PartWriter
@@ -186,7 +186,7 @@ SEEN: dict[Cell, Outcome] = {}
 @pytest.fixture
 def options(options: EmulatorOptions, cell: Cell) -> EmulatorOptions:
     """Where a younger batch is cancelled, the list hid the older one, and neither has begun to run."""
-    lag = SETTLING_SECONDS + 1 if cell.call.has_rival else 0.0
+    lag = LIST_LAG_SECONDS + 1 if cell.call.has_rival else 0.0
     return replace(
         options,
         url_seconds=3600,

@@ -20,7 +20,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.batches.creation import MOST_CREATES
+from siliconflow_provider.batches.creation import MAXIMUM_CREATES
 from siliconflow_provider.emulator import batches
 from siliconflow_provider.emulator.executions import BatchExecutions
 from siliconflow_provider.emulator.forms import Forms
@@ -214,7 +214,7 @@ class Witness:
                 ):
                     raise AssertionError(f"{create} although there was {other_create}: {batch} {other}")
         counts = Counter((same(batch), create.epoch) for create, batch in self.batches)
-        assert max(counts.values(), default=0) <= MOST_CREATES * (1 + len(self.lives.rivals))
+        assert max(counts.values(), default=0) <= MAXIMUM_CREATES * (1 + len(self.lives.rivals))
 
     def _is_excused(self, create: Create, other: Create, is_written_down: bool) -> bool:
         is_unseen = create.is_late and not (is_written_down and other.batch_id in create.known)

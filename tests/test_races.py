@@ -25,7 +25,7 @@ SETTLING = LAG + 1.2
 
 def test_attempts_at_once_agree_on_one_batch(sums, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = EmulatorOptions(tmp_path / "data", queue_seconds=3600, forms=Forms(list_lag_seconds=LAG))
-    monkeypatch.setattr("siliconflow_provider.batches.creation.SETTLING_SECONDS", SETTLING)
+    monkeypatch.setattr("siliconflow_provider.batches.creation.LIST_LAG_SECONDS", SETTLING)
     barrier = Barrier(ATTEMPTS)
 
     def attempt(number: int) -> tuple[str, str]:

@@ -232,7 +232,7 @@ class TestSizes:
         )
         file = File.from_json({"id": "f", "filename": long, "purpose": long})
         account = Account.from_json(dict.fromkeys(("status", "balance", "chargeBalance", "totalBalance"), long))
-        assert max(len(str(var)) for found in (batch, file, account) for var in vars(found).values()) < 1_000
+        assert max(len(str(value)) for found in (batch, file, account) for value in vars(found).values()) < 1_000
 
     def test_a_long_error_is_cut(self) -> None:
         for make in (SiliconFlowError, lambda text: SiliconFlowError("x").reworded(text)):

@@ -1,23 +1,23 @@
-"""Batches at the service: found again, created once, cancelled.
+"""Find, create and cancel batches at the service. Each submission gets one batch.
 
-In: a `Submission`, which says whose a batch is and what it asks for. Out: the one `Batch` of that submission.
-Start reading at `creation.py`; `finder.py` finds batches by the service's list and by written records.
+Input: a `Submission`, which identifies the submitter and the requests. Output: the `Batch` of that submission.
+Start reading at `creation.py`; `finder.py` finds batches in the service's list and in the create records.
 """
 
 from __future__ import annotations
 
 from siliconflow_provider.batches.cancellation import cancel, cancel_unless_over
-from siliconflow_provider.batches.content import content_in_name, content_of, file_name
+from siliconflow_provider.batches.content import file_name, sha256_in_name, sha256_of_file
 from siliconflow_provider.batches.creation import (
-    cancel_younger,
+    cancel_duplicates,
     create,
-    is_settled,
-    older_batch,
-    running_batches_of_runs,
+    find_and_cancel_duplicates,
+    find_running_by_dag_run,
+    has_list_caught_up,
     submit,
     wait_for_list,
 )
-from siliconflow_provider.batches.finder import BatchFinder, OwnBatches, UnsafeSubmitError
+from siliconflow_provider.batches.finder import BatchFinder, FoundBatches, UnsafeSubmitError
 from siliconflow_provider.batches.listing import RETENTION
 from siliconflow_provider.batches.metadata import AIRFLOW_INPUT, AIRFLOW_KEY, AIRFLOW_ROUND, RESERVED_PREFIX
 from siliconflow_provider.batches.records import CreateRecord, FileRecords, MemoryRecords, Records
@@ -33,23 +33,23 @@ __all__ = [
     "BatchFinder",
     "CreateRecord",
     "FileRecords",
+    "FoundBatches",
     "MemoryRecords",
-    "OwnBatches",
     "Records",
     "Submission",
     "UnsafeSubmitError",
     "batch_to_collect",
     "cancel",
+    "cancel_duplicates",
     "cancel_unless_over",
-    "cancel_younger",
-    "content_in_name",
-    "content_of",
     "create",
     "digest",
     "file_name",
-    "is_settled",
-    "older_batch",
-    "running_batches_of_runs",
+    "find_and_cancel_duplicates",
+    "find_running_by_dag_run",
+    "has_list_caught_up",
+    "sha256_in_name",
+    "sha256_of_file",
     "submit",
     "wait_for_list",
 ]

@@ -1,4 +1,4 @@
-"""Cancelling batches, whatever they have come to meanwhile."""
+"""Cancel batches that may have ended in the meantime."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from siliconflow_provider.api.models import Batch
 
 
 def cancel_unless_over(client: SiliconFlowClient, batch_id: str) -> Batch:
-    """Cancel a batch that still runs, and return it as it is then: being cancelled, or over however it ended.
+    """Cancel a batch unless it has ended. Return its new state: being cancelled, or ended with any status.
 
-    :raises SiliconFlowError: when the service refuses although the batch still runs
+    :raises SiliconFlowError: if the service rejects the request although the batch is still running
     """
     batch, _ = cancel(client, batch_id)
     return batch
 
 
 def cancel(client: SiliconFlowClient, batch_id: str) -> tuple[Batch, bool]:
-    """Do what `cancel_unless_over` does, and tell as well whether the batch still ran."""
+    """Cancel a batch unless it has ended. Return its new state, and True if it was still running or cancelling."""
     batch = client.get_batch(batch_id)
     if nothing_to_cancel(batch):
         return batch, batch.status == "cancelling"
     try:
         return client.cancel_batch(batch_id), True
     except BadRequestError:
-        # The batch may have ended in the moment between the two requests.
+        # The batch may have ended between the two requests.
         batch = client.get_batch(batch_id)
         if not nothing_to_cancel(batch):
             raise
@@ -32,5 +32,5 @@ def cancel(client: SiliconFlowClient, batch_id: str) -> tuple[Batch, bool]:
 
 
 def nothing_to_cancel(batch: Batch) -> bool:
-    """Whether there is nothing left to cancel."""
+    """Return True if a batch has ended or is already being cancelled."""
     return batch.is_terminal or batch.status == "cancelling"

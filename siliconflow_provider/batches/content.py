@@ -1,4 +1,4 @@
-"""What an uploaded file holds, whatever its id is: the same content can be uploaded again at any time."""
+"""Identify uploaded files by the SHA-256 of their content: the same content may be uploaded under several ids."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _NAMED_FOR_CONTENT = re.compile(r"([0-9a-f]{64})\.jsonl")
 
 
 def file_name(content: str) -> str:
-    """Return the name of the uploaded file with this content: its SHA-256 (hex)."""
+    """Return the name for uploading a file whose content has this SHA-256 (hex)."""
     return f"{content}.jsonl"
 
 
-def content_in_name(file_name: str | None) -> str | None:
-    """Return the SHA-256 (hex) that a file is named for; None where it has another name."""
+def sha256_in_name(file_name: str | None) -> str | None:
+    """Return the SHA-256 (hex) in the name of a file; None if the name has another form."""
     match = _NAMED_FOR_CONTENT.fullmatch(file_name or "")
     return None if match is None else match[1]
 
 
-def content_of(client: SiliconFlowClient, file_id: str) -> str | None:
-    """Return the SHA-256 (hex) of an uploaded file's bytes; None where nothing tells it but the id.
+def sha256_of_file(client: SiliconFlowClient, file_id: str) -> str | None:
+    """Return the SHA-256 (hex) of an uploaded file's content; None if it is unknown.
 
-    Told by the file's name in the list of files; one that the list does not show is read.
+    It is read from the file's name in the list of files. A file that is not listed is downloaded.
     """
     try:
         for file in client.list_files():
             if file.id == file_id:
-                return content_in_name(file.filename)
+                return sha256_in_name(file.filename)
         with TemporaryFile(prefix="siliconflow-") as content:
             client.download(file_id, content)
             content.seek(0)
             return hashlib.file_digest(content, "sha256").hexdigest()
     except SiliconFlowError as error:
-        log.warning("could not read file %s, so only its id tells what it holds: %s", word(file_id), error)
+        log.warning("could not read file %s, so only its id identifies its content: %s", word(file_id), error)
         return None

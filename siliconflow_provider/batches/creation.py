@@ -1,4 +1,4 @@
-"""Batches that are created once: looked for before, written down, and never sent again blindly."""
+"""Create each batch once: search for it first, record the create request, and never resend it blindly."""
 
 from __future__ import annotations
 
@@ -15,139 +15,148 @@ from siliconflow_provider.api.recovery import GIVE_UP_AFTER, retry_pauses
 from siliconflow_provider.api.retry import LONGEST_RETRY_AFTER
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.batches.cancellation import cancel_unless_over
-from siliconflow_provider.batches.finder import BatchFinder, OwnBatches, UnsafeSubmitError
+from siliconflow_provider.batches.finder import BatchFinder, FoundBatches, UnsafeSubmitError
 from siliconflow_provider.batches.listing import BatchLister
 from siliconflow_provider.batches.metadata import AIRFLOW_KEY, AIRFLOW_RUN
 from siliconflow_provider.batches.records import CreateRecord, Records, new_record, with_metadata, write_outcome
 from siliconflow_provider.batches.submission import (
     Submission,
     batch_to_resume,
-    in_order,
     is_digest,
     is_running,
-    runs_or_completed,
+    is_running_or_completed,
+    oldest_first,
 )
 
 log = logging.getLogger(__name__)
 
-# A list that lags longer than this can hide another attempt's batch. Not five: many servers close a connection then.
-SETTLING_SECONDS = 6.0
-# After the first lost answer, and after each later one: an outage of the create alone may take a while.
-LOOK_PAUSES = ((2.0, 4.0, 8.0), (30.0, 60.0, 120.0, 240.0, 600.0))
-LOOK_INTERVAL = 60.0
-# After a 429, unless the service names a longer pause. The first is as long as the looks after a lost answer.
-LIMIT_PAUSES = (15.0, 60.0)
-MOST_CREATES = 3
-# A create that was answered with a 429 counts for so long: no list is known to lag longer.
-LIMITED_SECONDS = sum(LOOK_PAUSES[1])
+# A list that lags longer than this can hide another attempt's batch. Not 5 s: many servers close idle connections then.
+LIST_LAG_SECONDS = 6.0
+# Pauses before each search: after the first lost response, and after later ones, since only creates may be failing.
+SEARCH_PAUSES = ((2.0, 4.0, 8.0), (30.0, 60.0, 120.0, 240.0, 600.0))
+SEARCH_INTERVAL = 60.0
+# Pauses after a 429, unless the service asks for a longer one. The first is as long as a search after a lost response.
+RATE_LIMIT_PAUSES = (15.0, 60.0)
+MAXIMUM_CREATES = 3
+# A create that got a 429 counts for this long as possibly executed: no list is known to lag longer.
+RATE_LIMITED_COUNTS_SECONDS = sum(SEARCH_PAUSES[1])
 
-FindBatches = Callable[[], OwnBatches]
+FindBatches = Callable[[], FoundBatches]
 
 
 def submit(
     client: SiliconFlowClient, submission: Submission, records: Records, announce: Callable[[Batch], None]
 ) -> Batch:
-    """Return the one batch of this submission: the one that there is, or a new one.
+    """Return the batch of this submission: an existing one, or a new one.
 
-    An automatic retry gets the batch that its task instance has, even where that is for another input.
+    An automatic retry gets the batch of its task instance, even if that batch is for another input.
 
-    :param announce: is told a batch as soon as it is known, and again when another one turns out to be the one
-    :raises InvalidRequestError: when the service would refuse it; nothing was sent
-    :raises CreateUncertainError: when answers stayed lost; the next attempt finds the batch if there is one
-    :raises UnsafeSubmitError: when there may be one that cannot be found
+    :param announce: called with the batch as soon as it is known, and again if an older duplicate replaces it
+    :raises InvalidRequestError: if the service would reject the submission; nothing was sent
+    :raises CreateUncertainError: if the responses to several creates were lost; the next attempt searches first
+    :raises UnsafeSubmitError: if a batch may exist that cannot be found
     """
     submission.check()
     finder = BatchFinder(client, submission, records)
     found = finder.find_and_record()
     batch = batch_to_resume(found.batches, submission) or _batch_of_other_input(found.batches, submission)
     if batch is not None:
-        log.info("found batch %s (%s), which an earlier attempt created", batch.id, batch.status)
+        log.info("resuming batch %s (%s) of an earlier attempt", batch.id, batch.status)
     else:
         found.check_creatable(submission)
         _warn_of_others(found.batches)
         batch = create(client, submission, records, finder.find_and_record, found.open_records)
     announce(batch)
-    # Also for one that was found: its own attempt may give it up for an older one.
+    # For an existing batch too: the attempt that created it may cancel it as a duplicate.
     wait_for_list()
-    older = older_batch(client, submission, records, batch)
+    older = find_and_cancel_duplicates(client, submission, records, batch)
     if older is not None:
         announce(older)
     return older or batch
 
 
 def wait_for_list() -> None:
-    """Wait until a list shows what others have created at the same time."""
-    clock.sleep(SETTLING_SECONDS)
+    """Wait until the list shows batches that concurrent attempts have just created."""
+    clock.sleep(LIST_LAG_SECONDS)
 
 
-def is_settled(moment: float) -> bool:
-    """Whether a list shows by now what was created at a moment, in Unix seconds."""
-    return clock.now().timestamp() - moment > SETTLING_SECONDS
+def has_list_caught_up(moment: float) -> bool:
+    """Return True if the list must show by now what was created at a moment.
+
+    :param moment: Unix time
+    """
+    return clock.now().timestamp() - moment > LIST_LAG_SECONDS
 
 
-def older_batch(client: SiliconFlowClient, submission: Submission, records: Records, batch: Batch) -> Batch | None:
-    """Cancel what runs of this submission beside its oldest batch, and return that one unless it is `batch`.
+def find_and_cancel_duplicates(
+    client: SiliconFlowClient, submission: Submission, records: Records, batch: Batch
+) -> Batch | None:
+    """Cancel all batches of this submission but the oldest. Return the oldest if it is not `batch`, else None.
 
-    Two attempts at once may both have found nothing and created a batch each. Both look again, and whoever sees both
-    batches cancels the younger one, so that they agree without a lock, and one whose attempt has died ends too. What
-    fails here is a warning: the batch is known.
+    Two concurrent attempts may both have found nothing, and have created a batch each. Both search again, and an
+    attempt that sees both batches cancels the younger one. So they agree without a lock, and the batch of a killed
+    attempt is cancelled too. Errors are only warnings here, since the caller has its batch.
 
-    :param batch: that the caller waits for; the list need not show it yet
+    :param batch: the caller's batch; the list need not show it yet
     """
     try:
         found = BatchFinder(client, submission, records, [batch]).find_and_record(since=batch.timing.created_at)
         if found.error is not None:
-            log.warning("could not list all batches, to look for one of another attempt: %s", found.error)
-        oldest = cancel_younger(client, filter(submission.matches, found.batches), batch.id)
+            log.warning(
+                "could not list all batches, so a duplicate of batch %s may be missed: %s", batch.id, found.error
+            )
+        oldest = cancel_duplicates(client, filter(submission.matches, found.batches), batch.id)
     except Exception as error:
-        # Also of Airflow, or of a storage, where creates are written down.
-        log.warning("could not look for the batch of another attempt: %s", error)
+        # Any exception: Airflow or the storage that holds the create records can fail too.
+        log.warning("could not check for duplicates of batch %s: %s", batch.id, error)
         return None
     return None if oldest is None or oldest.id == batch.id else oldest
 
 
-def cancel_younger(client: SiliconFlowClient, batches: Iterable[Batch], own_id: str | None = None) -> Batch | None:
-    """Cancel what runs of one submission beside its oldest batch, and return that one.
+def cancel_duplicates(client: SiliconFlowClient, batches: Iterable[Batch], own_id: str | None = None) -> Batch | None:
+    """Cancel all running batches of one submission but the oldest, and return the oldest.
 
-    :param own_id: the caller's batch, whose end is logged even when it has completed
-    :return: the oldest of these that runs or has completed; None when none does
+    :param own_id: id of the caller's batch; a warning is logged for it even if it has already completed
+    :return: the oldest batch that is running or has completed; None if there is none
     """
-    good = [each for each in in_order(batches) if runs_or_completed(each)]
+    good = [batch for batch in oldest_first(batches) if is_running_or_completed(batch)]
     for younger in good[1:]:
         if is_running(younger) or younger.id == own_id:
-            given_up = _cancel_until_healed(client, younger.id)
+            cancelled = _cancel_with_retries(client, younger.id)
             log.warning(
-                "another attempt of this task has created a batch too: %s is older and is kept, %s is %s",
-                good[0].id, younger.id, "not cancelled" if given_up is None else given_up.status,
+                "two attempts of this task have created a batch: keeping %s, which is older; %s is %s",
+                good[0].id, younger.id, "not cancelled" if cancelled is None else cancelled.status,
             )  # fmt: skip
     return good[0] if good else None
 
 
-def _cancel_until_healed(client: SiliconFlowClient, batch_id: str) -> Batch | None:
-    """Cancel a batch that is paid for beside another one, for up to an hour; None when that stays impossible."""
+def _cancel_with_retries(client: SiliconFlowClient, batch_id: str) -> Batch | None:
+    """Cancel a duplicate batch, with retries for up to an hour. Return its new state, or None if that failed."""
     for pause in retry_pauses():
         try:
             return cancel_unless_over(client, batch_id)
         except SiliconFlowError as error:
-            log.warning("could not cancel batch %s, which is billed beside another one: %s", batch_id, error)
+            log.warning("could not cancel batch %s, a duplicate that is billed: %s", batch_id, error)
         if pause is not None:
             clock.sleep(pause)
     return None
 
 
-def running_batches_of_runs(client: SiliconFlowClient, *runs: str) -> list[list[Batch]]:
-    """Return for each `Submission.run` the batches that were submitted with it and still run.
+def find_running_by_dag_run(client: SiliconFlowClient, *run_keys: str) -> list[list[Batch]]:
+    """Return the running batches of each DAG run.
 
-    :raises SiliconFlowError: when the list is not whole
+    :param run_keys: `Submission.run_key` of each DAG run
+    :return: one list of batches for each key
+    :raises SiliconFlowError: if the list is incomplete
     """
 
-    def is_of(batch: Batch, run: str) -> bool:
-        return is_digest(batch.metadata.get(AIRFLOW_RUN), run)
+    def is_of(batch: Batch, run_key: str) -> bool:
+        return is_digest(batch.metadata.get(AIRFLOW_RUN), run_key)
 
-    listing = BatchLister(client).search(lambda batch: any(is_of(batch, run) for run in runs), is_running)
-    listing.raise_unless_whole()
+    listing = BatchLister(client).search(lambda batch: any(is_of(batch, key) for key in run_keys), is_running)
+    listing.raise_if_incomplete()
     running = list(filter(is_running, listing.batches))
-    return [[batch for batch in running if is_of(batch, run)] for run in runs]
+    return [[batch for batch in running if is_of(batch, key)] for key in run_keys]
 
 
 def create(
@@ -157,25 +166,25 @@ def create(
     find: FindBatches,
     open_records: Iterable[CreateRecord] = (),
 ) -> Batch:
-    """Create the batch; after a lost answer only once it is known not to be there.
+    """Create the batch. After a lost response, resend the request only if the list does not show the batch.
 
     :param find: finds the submitter's batches
-    :param open_records: of creates by earlier attempts whose outcome is not known
-    :raises CreateUncertainError: after too many lost answers; a further attempt looks again, and creates nothing
-    :raises RateLimitError: after too many of 429; a further attempt looks for a while, and then creates
-    :raises UnsafeSubmitError: when an answer was lost, and the service does not show whose batches there are
+    :param open_records: records of earlier attempts' creates whose outcome is unknown
+    :raises CreateUncertainError: after too many lost responses; a later attempt searches again and creates nothing
+    :raises RateLimitError: after too many responses 429; a later attempt searches for a while before it creates
+    :raises UnsafeSubmitError: if a response was lost, and the service shows batches of the file without metadata
     """
     metadata = submission.batch_metadata()
-    lost = [each for each in open_records if each.is_of_same_create(metadata, submission.keys)]
+    lost = [record for record in open_records if record.is_of_same_create(metadata, submission.keys)]
     found = _batch_of_lost_create(find, submission, lost)
     if found is None:
         lost = list(filter(_counts, lost))
     while found is None:
-        if len(lost) >= MOST_CREATES:
+        if len(lost) >= MAXIMUM_CREATES:
             raise CreateUncertainError(
-                f"the answers to {len(lost)} creates of a batch of file {submission.input_file_id} were lost, and the "
-                "list shows none, so no further one is sent: a retry looks again. If the console does not show it "
-                "either, clear the task to create it"
+                f"the responses to {len(lost)} creates of a batch of file {submission.input_file_id} were lost, and "
+                "the list shows no such batch. No further create is sent; a retry will search again. If the console "
+                "does not show the batch either, clear the task to create it"
             )
         record = new_record(metadata)
         records.write(record)
@@ -195,10 +204,10 @@ def create(
             record = replace(record, is_limited=True)
             write_outcome(records, record, "sent")
             lost.append(record)
-            if len(lost) >= MOST_CREATES:
+            if len(lost) >= MAXIMUM_CREATES:
                 raise
-            pause = max(LIMIT_PAUSES[len(lost) - 1], min(error.retry_after or 0.0, LONGEST_RETRY_AFTER))
-            log.warning("%s; looking for the batch in %d s, before the create is sent again", error, pause)
+            pause = max(RATE_LIMIT_PAUSES[len(lost) - 1], min(error.retry_after or 0.0, LONGEST_RETRY_AFTER))
+            log.warning("%s; searching for the batch in %d s, before resending the create", error, pause)
             found = _batch_of_lost_create(find, submission, lost, (pause,))
         except SiliconFlowError:
             write_outcome(records, record, "refused")
@@ -213,60 +222,63 @@ def create(
 
 
 def _counts(record: CreateRecord) -> bool:
-    return not record.is_limited or clock.now().timestamp() - record.sent_at < LIMITED_SECONDS
+    return not record.is_limited or clock.now().timestamp() - record.sent_at < RATE_LIMITED_COUNTS_SECONDS
 
 
-def _look_pauses(lost: list[CreateRecord]) -> tuple[float, ...]:
-    is_long = sum(not each.is_limited for each in lost) > 1 or sum(map(_counts, lost)) >= MOST_CREATES
-    return LOOK_PAUSES[is_long]
+def _search_pauses(lost: list[CreateRecord]) -> tuple[float, ...]:
+    is_long = sum(not record.is_limited for record in lost) > 1 or sum(map(_counts, lost)) >= MAXIMUM_CREATES
+    return SEARCH_PAUSES[is_long]
 
 
 def _batch_of_lost_create(
     find: FindBatches, submission: Submission, lost: list[CreateRecord], pauses: Iterable[float] = ()
 ) -> Batch | None:
-    """Look some times for the batch of a create whose answer was lost, since the list may lag.
+    """Search several times for the batch of a create whose response was lost, since the list may lag.
 
-    :param pauses: before each look; by default by the number of such creates
-    :raises CreateUncertainError: when the list stays unreadable
-    :raises UnsafeSubmitError: when the service shows a batch of the file, and not whose it is
+    :param pauses: pauses before each search; by default they depend on the number of lost responses
+    :raises CreateUncertainError: if the list could not be read
+    :raises UnsafeSubmitError: if the service shows a batch of the file without metadata
     """
     if not lost:
         return None
-    found, started = OwnBatches(), clock.now()
-    waits = iter(pauses or _look_pauses(lost))
-    while (pause := next(waits, LOOK_INTERVAL if found.error is not None else None)) is not None:
+    found, started = FoundBatches(), clock.now()
+    waits = iter(pauses or _search_pauses(lost))
+    while (pause := next(waits, SEARCH_INTERVAL if found.error is not None else None)) is not None:
         clock.sleep(pause)
         found = find()
         batch = batch_to_resume(found.batches, submission)
         if batch is not None:
-            log.warning("the create was carried out: batch %s (%s) is there", batch.id, batch.status)
+            log.warning(
+                "the create was executed although its response was lost: using batch %s (%s)", batch.id, batch.status
+            )
             return batch
         if clock.now() - started >= GIVE_UP_AFTER:
             break
     if found.error is not None:
         raise CreateUncertainError(
-            f"the answer to the create of a batch of file {submission.input_file_id} was lost, and whether it was "
-            f"carried out is not known, since the list cannot be read ({found.error}): a retry looks for it first"
+            f"the response to the create of a batch of file {submission.input_file_id} was lost. The batch may exist: "
+            f"the list cannot be read ({found.error}). A retry will search for it first"
         )
-    unidentified = [each.id for each in found.unidentified if submission.is_of_same_file(each)]
+    unidentified = [batch.id for batch in found.unidentified if submission.is_of_same_file(batch)]
     if unidentified:
         raise UnsafeSubmitError(
-            f"the answer to the create of a batch of file {submission.input_file_id} was lost, and the service shows "
-            f"batches of this file without metadata ({first_names(unidentified)}): look at them in the console, and "
+            f"the response to the create of a batch of file {submission.input_file_id} was lost, and the service shows "
+            f"batches of this file without metadata ({first_names(unidentified)}). Check them in the console, and "
             "clear the task if none of them is this task's"
         )
     seconds = (clock.now() - started).total_seconds()
-    log.warning("the create was not carried out: no such batch in the list after %d s; creating it once more", seconds)
+    log.warning("the create was not executed: no such batch in the list after %d s; creating it again", seconds)
     return None
 
 
 def _batch_of_other_input(batches: Iterable[Batch], submission: Submission) -> Batch | None:
-    """Return a batch that the task instance has for another input, and that no person has cleared the task since."""
-    counted = in_order(filter(submission.created_since_last_clear, batches))
-    batch = next(filter(runs_or_completed, counted), None) or next(iter(counted), None)
+    """Return the task instance's batch for another input, unless the task was cleared since; None if there is none."""
+    counted = oldest_first(filter(submission.created_since_last_clear, batches))
+    batch = next(filter(is_running_or_completed, counted), None) or next(iter(counted), None)
     if batch is not None:
         log.warning(
-            "batch %s (%s) of this task instance is for another %s: a retry submits no second one, and goes on with it",
+            "resuming batch %s (%s) of this task instance, although the task's %s changed: a retry does not submit a "
+            "second batch",
             batch.id, batch.status, " and ".join(submission.changes_since(batch)),
         )  # fmt: skip
     return batch
@@ -275,16 +287,16 @@ def _batch_of_other_input(batches: Iterable[Batch], submission: Submission) -> B
 def _warn_of_others(batches: Iterable[Batch]) -> None:
     for other in filter(is_running, batches):
         log.warning(
-            "batch %s (%s) of the same task runs on with another file, model or window, and is billed; to cancel it: "
-            "client.cancel_batch(%r)",
+            "batch %s (%s) of this task, with another file, model or window, is still running and billed. "
+            "To cancel: client.cancel_batch(%r)",
             other.id, other.status, other.id,
         )  # fmt: skip
 
 
 def _warn_of_dropped_metadata(batch: Batch, metadata: dict[str, str], records: Records) -> None:
-    if not records.is_lasting and batch.metadata.get(AIRFLOW_KEY) != metadata[AIRFLOW_KEY]:
+    if not records.is_persistent and batch.metadata.get(AIRFLOW_KEY) != metadata[AIRFLOW_KEY]:
         log.warning(
-            "batch %s came back without the metadata by which a later attempt finds it: if this attempt is killed, "
-            "the next one stops rather than submit it again",
+            "the service returned batch %s without the metadata that later attempts need to find it: if this attempt "
+            "is killed, the next one will fail instead of submitting the batch again",
             batch.id,
         )

@@ -1,4 +1,4 @@
-"""The account's batches that may be a submitter's, as the list shows them and as single requests complete them."""
+"""Search the account's list for batches of a submitter, with single requests for items that lack metadata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches.metadata import AIRFLOW_KEY
 
 RETENTION = timedelta(days=30)
-# A clock of the worker may be hours off.
+# The worker's clock may be hours off.
 MARGIN = timedelta(days=1)
 ITEMS_BEYOND = 300
 
@@ -23,27 +23,27 @@ ITEMS_BEYOND = 300
 class Listing:
     """The result of one search in the account's list.
 
-    :param batches: those that were looked for
-    :param unidentified: those that may be, and show no metadata even when they are asked for singly
-    :param error: why others may be missing; None when the list is whole
+    :param batches: batches that were searched for
+    :param unidentified: batches that may belong to the search, but show no metadata even in a single request
+    :param error: why batches may be missing; None if the list is complete
     """
 
     batches: list[Batch] = field(default_factory=list)
     unidentified: list[Batch] = field(default_factory=list)
     error: SiliconFlowError | None = None
 
-    def raise_unless_whole(self) -> None:
-        """Raise what kept the list from being whole."""
+    def raise_if_incomplete(self) -> None:
+        """Raise the error that made the list incomplete, if any."""
         if self.error is not None:
             raise self.error
 
 
 class BatchLister:
-    """Lists an account's batches for one attempt, which asks for none of them singly more than once."""
+    """Search an account's batches, any number of times. Each foreign batch is requested singly only once."""
 
     def __init__(self, client: SiliconFlowClient) -> None:
         self._client = client
-        # Ids of others' batches, and our own that show no metadata, as they were when they were asked for.
+        # By id: None for foreign batches, the batch itself if it shows no metadata.
         self._asked: dict[str, Batch | None] = {}
 
     def search(
@@ -54,37 +54,37 @@ class BatchLister:
         *,
         may_be_empty: bool = False,
     ) -> Listing:
-        """Look through the list, which fails by no exception.
+        """Search the list. Errors of the service are returned in the result, not raised.
 
-        :param is_ours: whether a batch with its metadata is one of those looked for
-        :param may_be_ours: whether a batch without its metadata may be
-        :param since: nothing older is looked for that shows no metadata; by default the time for which the service
-            keeps batches
-        :param may_be_empty: take `null` in place of the list for an account without batches
+        :param is_ours: returns True if a batch with metadata is one of those searched for
+        :param may_be_ours: returns True if a batch without metadata may be one of them
+        :param since: ignore older batches that show no metadata; by default those older than 30 days, the time for
+            which the service keeps batches
+        :param may_be_empty: accept `null` instead of a list, which the service returns for an account without batches
         """
         found: list[Batch] = []
         candidates: list[Batch] = []
         error: SiliconFlowError | None = None
         try:
-            for item in self._counted(is_ours, since, may_be_empty):
+            for item in self._recent_or_ours(is_ours, since, may_be_empty):
                 if is_ours(item):
                     found.append(self._with_times(item, since))
-                # Also where others show metadata: the list may come to it later than to the batch.
+                # Even if other items show metadata: the list may get it later than the batch itself.
                 elif AIRFLOW_KEY not in item.metadata and may_be_ours(item):
                     candidates.append(item)
             found += self._ask_for(candidates, is_ours)
         except SiliconFlowError as failure:
             error = failure
-        asked = (self._asked.get(each.id) for each in candidates)
-        return Listing(found, [each for each in asked if each is not None], error)
+        asked = (self._asked.get(item.id) for item in candidates)
+        return Listing(found, [batch for batch in asked if batch is not None], error)
 
     def oldest(self, since: pendulum.DateTime | None = None) -> pendulum.DateTime:
-        """Return from which moment on `search` finds a batch that shows no metadata, by the service's clock."""
+        """Return the creation time, by the service's clock, before which `search` ignores batches without metadata."""
         oldest = self._client.now() - RETENTION
         return oldest if since is None else max(oldest, since - MARGIN)
 
     def _with_times(self, item: Batch, since: pendulum.DateTime | None) -> Batch:
-        # Which one is the oldest is told by its time. Some list items come without, or with one that cannot be.
+        # The oldest batch wins, so its time must be right. Some list items have no time, or an impossible one.
         created_at = item.timing.created_at
         if created_at is not None and created_at >= self.oldest(since):
             return item
@@ -104,22 +104,22 @@ class BatchLister:
                 shown = replace(batch, file_name=item.file_name or batch.file_name)
                 self._asked[item.id] = None if AIRFLOW_KEY in batch.metadata else shown
 
-    def _counted(
+    def _recent_or_ours(
         self, is_ours: Callable[[Batch], bool], since: pendulum.DateTime | None, may_be_empty: bool
     ) -> Iterator[Batch]:
-        """Yield the batches since a moment, whatever the order of the list, and those of ours whatever their time.
+        """Yield the recent batches, in any order of the list, and the submitter's batches of any age.
 
-        The list's times may be wrong, or the worker's clock.
+        The times in the list or the worker's clock may be wrong.
         """
         oldest: pendulum.DateTime | None = None
         previous: pendulum.DateTime | None = None
-        is_newest_first, has_gone_back, beyond = True, False, 0
+        is_newest_first, has_gone_back, old_in_a_row = True, False, 0
         for item in self._client.list_batches(may_be_empty=may_be_empty):
-            # Only an answer tells the service's clock.
+            # Computed here, since only a response shows the service's clock.
             oldest = oldest or self.oldest(since)
             created_at = item.timing.created_at
             is_recent = created_at is None or created_at >= oldest
-            beyond = 0 if is_recent else beyond + 1
+            old_in_a_row = 0 if is_recent else old_in_a_row + 1
             if is_recent or is_ours(item):
                 yield item
             if created_at is None:
@@ -128,6 +128,6 @@ class BatchLister:
                 is_newest_first &= created_at <= previous
                 has_gone_back |= created_at < previous
             previous = created_at
-            # So many in a row that are older, in a list that has been in order so far, are the end of what is recent.
-            if is_newest_first and has_gone_back and beyond >= ITEMS_BEYOND:
+            # In a list that is sorted so far, after so many old items no recent one will follow.
+            if is_newest_first and has_gone_back and old_in_a_row >= ITEMS_BEYOND:
                 return

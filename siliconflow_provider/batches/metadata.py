@@ -1,17 +1,17 @@
-"""The keys of a batch's metadata by which its task finds it again. Their prefix is reserved."""
+"""Keys in a batch's metadata that identify its task. Their prefix is reserved."""
 
 from __future__ import annotations
 
 RESERVED_PREFIX = "airflow_"
 # SHA-256 (hex) of the deployment, the task instance and its `submission_key`.
 AIRFLOW_KEY = "airflow_key"
-# SHA-256 (hex) of the deployment and the DAG run, for a teardown task.
+# SHA-256 (hex) of the deployment and the DAG run; a teardown task finds the run's batches by it.
 AIRFLOW_RUN = "airflow_run"
 # SHA-256 (hex) of the requests, the model, the endpoint and the window.
 AIRFLOW_INPUT = "airflow_input"
-# Of a job: 1 for all requests, 2 and more for those that are sent again.
+# Round of a job: 1 for all requests, 2 and more for resent ones.
 AIRFLOW_ROUND = "airflow_round"
-# Airflow's own retries leave the task instance's number unchanged; clearing the task changes it.
+# The task instance's `max_tries`: automatic retries do not change it, clearing the task does.
 AIRFLOW_MAX_TRIES = "airflow_max_tries"
-# The task instance for people.
+# Readable name of the task instance.
 AIRFLOW_TASK = "airflow_task"

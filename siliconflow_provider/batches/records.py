@@ -1,4 +1,4 @@
-"""What has been created, written down: the second witness, beside the batches' own metadata."""
+"""Records of create requests. With them an attempt finds its batches even if the list does not show them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from siliconflow_provider.job_directory import INTERNAL, JobDirectory
 log = logging.getLogger(__name__)
 
 CREATES = f"{INTERNAL}/creates"
-READ_AT_ONCE = 16
+CONCURRENT_READS = 16
 IDENTIFYING = (AIRFLOW_INPUT, AIRFLOW_ROUND, AIRFLOW_MAX_TRIES)
 
 State = Literal["sent", "created", "refused"]
 
 
 class CreateRecord(msgspec.Struct, frozen=True):
-    """One create: written before it is sent, and again once its answer is known.
+    """Record of one create request. It is written before the request is sent, and again after the response.
 
-    :param name: of this create, unique among all attempts
-    :param metadata: that it was sent with
-    :param sent_at: Unix seconds, by the worker's clock
-    :param state: `sent` while no answer has come that tells, `refused` when nothing was created
-    :param is_limited: whether the answer was a 429, after which hardly ever something was created
+    :param name: unique name of this request among all attempts
+    :param metadata: metadata of the batch in the request
+    :param sent_at: Unix time by the worker's clock
+    :param state: `sent` while the outcome is unknown, `created`, or `refused` if nothing was created
+    :param is_limited: True if the response was a 429; then a batch was very rarely created
     """
 
     name: str
@@ -43,9 +43,9 @@ class CreateRecord(msgspec.Struct, frozen=True):
     is_limited: bool = False
 
     def is_of_same_create(self, metadata: Mapping[str, str], keys: Collection[str]) -> bool:
-        """Whether a create with this metadata is the same one, unless a person has cleared the task in between.
+        """Return True if this record is of the same submission as the metadata, before any clearing of the task.
 
-        :param keys: of the submitter
+        :param keys: keys of the submitter
         """
         return self.metadata.get(AIRFLOW_KEY) in keys and all(
             self.metadata.get(name) == metadata.get(name) for name in IDENTIFYING
@@ -53,74 +53,74 @@ class CreateRecord(msgspec.Struct, frozen=True):
 
 
 class Records(Protocol):
-    """Where an attempt writes down what it creates.
+    """Store for create records.
 
-    `is_lasting` says whether a later attempt can read it.
+    `is_persistent` is True if later attempts can read the records.
     """
 
-    is_lasting: bool
+    is_persistent: bool
 
     def read(self) -> list[CreateRecord]: ...
     def write(self, record: CreateRecord) -> None: ...
 
 
 class MemoryRecords:
-    """Records of one attempt, for a task that has no place to write to."""
+    """Create records in memory, for a task without a persistent store."""
 
-    is_lasting = False
+    is_persistent = False
 
     def __init__(self) -> None:
         self._records: dict[str, CreateRecord] = {}
 
     def read(self) -> list[CreateRecord]:
-        """Return what this attempt has written."""
+        """Return the records of this attempt."""
         return list(self._records.values())
 
     def write(self, record: CreateRecord) -> None:
-        """Keep a record, in place of an earlier one with its name."""
+        """Keep a record. It replaces an earlier record of the same name."""
         self._records[record.name] = record
 
 
 class FileRecords:
-    """Records of a job: a small file for each create, which every attempt can read at once."""
+    """Create records of a job, one small file each, which concurrent attempts can read."""
 
-    is_lasting = True
+    is_persistent = True
 
     def __init__(self, files: JobDirectory) -> None:
         self._files = files
 
     def read(self) -> list[CreateRecord]:
-        """Return what all attempts have written."""
+        """Return the records of all attempts."""
 
         def read_one(name: str) -> CreateRecord | None:
-            # Another attempt may just have written it again.
+            # Drop the local copy: another attempt may just have rewritten the file.
             self._files.discard(f"{CREATES}/{name}")
             return self._files.read_json(f"{CREATES}/{name}", CreateRecord)
 
-        names = [each for each in self._files.names(CREATES) if each.endswith(".json")]
-        with ThreadPoolExecutor(READ_AT_ONCE) as pool:
-            return [each for each in pool.map(read_one, names) if each is not None]
+        names = [name for name in self._files.names(CREATES) if name.endswith(".json")]
+        with ThreadPoolExecutor(CONCURRENT_READS) as pool:
+            return [record for record in pool.map(read_one, names) if record is not None]
 
     def write(self, record: CreateRecord) -> None:
-        """Publish a record, in place of an earlier one with its name."""
+        """Write a record to its file. It replaces an earlier record of the same name."""
         self._files.publish_json(f"{CREATES}/{record.name}.json", record)
 
 
 def new_record(metadata: Mapping[str, str]) -> CreateRecord:
-    """Return the record of a create that is about to be sent."""
+    """Return the record of a create request that is about to be sent."""
     return CreateRecord(uuid.uuid4().hex, dict(metadata), clock.now().int_timestamp)
 
 
 def write_outcome(records: Records, record: CreateRecord, state: State, batch_id: str | None = None) -> None:
-    """Write down what a create has come to. A failure is a warning: what was created is known all the same."""
+    """Write the outcome of a create request. A failure is only a warning, since this attempt knows the outcome."""
     try:
         records.write(msgspec.structs.replace(record, state=state, batch_id=batch_id))
     except Exception as error:
-        log.warning("could not write down that batch %s was created: %s", batch_id or "(none)", error)
+        log.warning("could not record the outcome of a create (batch %s): %s", batch_id or "none", error)
 
 
 def with_metadata(batch: Batch, record: CreateRecord) -> Batch:
-    """Return a batch with the metadata it was created with, where the service does not show all of it."""
+    """Return a batch with the metadata of its create request added, in case the service does not show all of it."""
     if record.metadata.items() <= batch.metadata.items():
         return batch
     return replace(batch, metadata={**batch.metadata, **record.metadata})

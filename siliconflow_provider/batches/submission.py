@@ -1,4 +1,4 @@
-"""What identifies a batch: whose it is and what it asks for, which travels in its own metadata."""
+"""Identify a batch by its metadata: the task instance that submitted it, and the requests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from siliconflow_provider.batches.metadata import (
     RESERVED_PREFIX,
 )
 
-# Of a digest in hex: as much as a service must show of it.
+# Number of hex characters that a shortened digest must have to count as a match.
 SHORTEST_DIGEST = 16
 
 
@@ -43,7 +43,7 @@ def digest(*parts: str) -> str:
 
 
 def is_digest(shown: str | None, expected: str) -> bool:
-    """Whether metadata shows this digest, which the service may have cut."""
+    """Return True if a value from metadata is this digest. The service may have shortened it."""
     if shown is None or shown == expected:
         return shown is not None
     return len(shown) >= SHORTEST_DIGEST and expected.startswith(shown)
@@ -51,30 +51,30 @@ def is_digest(shown: str | None, expected: str) -> bool:
 
 @dataclass(frozen=True)
 class Submission:
-    """One batch that is wanted, and whose it is.
+    """A batch to submit, and its submitter. The submitter is a task instance.
 
-    :param key: what identifies the submitter, the same for every attempt
-    :param unnamed_key: what identified it before its Airflow was given a name; None where it has none
-    :param content: the SHA-256 (hex) of the file's bytes, where it is known
-    :param round: of a job that sends some requests again
-    :param run: identifies the run that the submitter is part of
-    :param label: the submitter for people, cut to the service's limit
-    :param max_tries: Airflow's number for the task instance: automatic retries leave it, clearing changes it
-    :param is_first_try: whether there was no attempt before this one
-    :param is_cleared_try: whether a person started this attempt, by clearing the task
-    :param run_started_at: of the DAG run; clearing a run that is over starts it again
+    :param key: identifies the submitter; the same for every attempt
+    :param key_without_deployment: the key before the connection had a `deployment`; None if it has none now
+    :param content_sha256: SHA-256 (hex) of the file's content, if known
+    :param round: number of the job's round; None if the batch belongs to no job
+    :param run_key: identifies the DAG run of the submitter
+    :param label: readable name of the submitter, shortened to the service's limit
+    :param max_tries: `max_tries` of the task instance: automatic retries do not change it, clearing does
+    :param is_first_try: True if there was no earlier attempt
+    :param is_cleared_try: True if a user started this attempt by clearing the task
+    :param run_started_at: start of the DAG run; clearing a run that has ended restarts it
     """
 
     key: str
     input_file_id: str
-    unnamed_key: str | None = None
+    key_without_deployment: str | None = None
     endpoint: str = "/v1/chat/completions"
     completion_window: str | timedelta = "24h"
     model: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    content: str | None = None
+    content_sha256: str | None = None
     round: int | None = None
-    run: str = ""
+    run_key: str = ""
     label: str = ""
     max_tries: int = 0
     is_first_try: bool = False
@@ -83,86 +83,86 @@ class Submission:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All that may stand for the submitter in the metadata of its batches."""
-        return (self.key,) if self.unnamed_key is None else (self.key, self.unnamed_key)
+        """Return all keys by which the submitter's batches may be marked."""
+        return (self.key,) if self.key_without_deployment is None else (self.key, self.key_without_deployment)
 
     @property
     def input_key(self) -> str:
-        """Identifies what is asked: the file, the model, the endpoint and the window."""
-        return self._input_key(self.content or self.input_file_id)
+        """Return the key that identifies the file, the model, the endpoint and the completion window."""
+        return self._input_key(self.content_sha256 or self.input_file_id)
 
     def _input_key(self, file: str) -> str:
         window = completion_window_text(self.completion_window)
         return digest(file, self.model or "", self.endpoint, window)
 
     def batch_metadata(self) -> dict[str, str]:
-        """Return the metadata that the batch is created with.
+        """Return the metadata of the batch: the user's pairs and the provider's.
 
-        :raises InvalidRequestError: when the user's own metadata leaves no room or uses our prefix
+        :raises InvalidRequestError: if the user's metadata has too many pairs or uses the reserved prefix
         """
-        ours = {
+        own_pairs = {
             AIRFLOW_KEY: self.key,
-            AIRFLOW_RUN: self.run,
+            AIRFLOW_RUN: self.run_key,
             AIRFLOW_INPUT: self.input_key,
             AIRFLOW_MAX_TRIES: str(self.max_tries),
             AIRFLOW_TASK: self.label.encode()[:MAXIMUM_METADATA_VALUE].decode(errors="ignore"),
         }
         if self.round is not None:
-            ours[AIRFLOW_ROUND] = str(self.round)
-        taken = [each for each in self.metadata if str(each).startswith(RESERVED_PREFIX)]
-        if taken:
+            own_pairs[AIRFLOW_ROUND] = str(self.round)
+        reserved = [name for name in self.metadata if str(name).startswith(RESERVED_PREFIX)]
+        if reserved:
             raise InvalidRequestError(
-                f"metadata has {first_names(map(repr, taken))}: keys that begin with {RESERVED_PREFIX!r} are kept "
-                "for finding batches again, choose others"
+                f"metadata has {first_names(map(repr, reserved))}: keys that begin with {RESERVED_PREFIX!r} are "
+                "reserved for this provider; choose other keys"
             )
-        room = MAXIMUM_METADATA_PAIRS - len(ours)
-        if len(self.metadata) > room:
+        available = MAXIMUM_METADATA_PAIRS - len(own_pairs)
+        if len(self.metadata) > available:
             raise InvalidRequestError(
-                f"metadata has {len(self.metadata)} pairs: of the service's {MAXIMUM_METADATA_PAIRS}, "
-                f"{len(ours)} are used for finding batches again, so give at most {room}"
+                f"metadata has {len(self.metadata):,} pairs: the service allows {MAXIMUM_METADATA_PAIRS}, and this "
+                f"provider needs {len(own_pairs)} of them; give at most {available}"
             )
-        metadata = {**self.metadata, **ours}
+        metadata = {**self.metadata, **own_pairs}
         check_metadata(metadata)
         return metadata
 
     def check(self) -> None:
-        """Raise InvalidRequestError for what the service would refuse."""
+        """Raise InvalidRequestError if the service would reject the submission."""
         self.check_arguments()
         check_id("input_file_id", self.input_file_id)
 
     def check_arguments(self) -> None:
-        """Raise InvalidRequestError for what it would refuse whatever the file is."""
+        """Raise InvalidRequestError if the service would reject the submission for a reason other than its file."""
         self.batch_metadata()
         check_endpoint(self.endpoint)
         if self.model is not None:
             check_id("model", self.model)
 
     def is_owner(self, batch: Batch) -> bool:
-        """Whether this submitter created the batch, for whatever input."""
-        return any(is_digest(batch.metadata.get(AIRFLOW_KEY), each) for each in self.keys)
+        """Return True if this submitter created the batch, with this or another input."""
+        return any(is_digest(batch.metadata.get(AIRFLOW_KEY), key) for key in self.keys)
 
     def matches(self, batch: Batch) -> bool:
-        """Whether this batch was created for this submission."""
+        """Return True if the batch was created for this submission."""
         if not self.is_owner(batch) or batch.metadata.get(AIRFLOW_ROUND) != (self.round and str(self.round)):
             return False
-        # The content may not have been known, then or now: another id may stand for the same file.
-        files = filter(None, (self.content, self.input_file_id))
-        return any(is_digest(batch.metadata.get(AIRFLOW_INPUT), self._input_key(each)) for each in files)
+        # The batch is marked with the file id if the content was unknown when it was created.
+        files = filter(None, (self.content_sha256, self.input_file_id))
+        return any(is_digest(batch.metadata.get(AIRFLOW_INPUT), self._input_key(file)) for file in files)
 
     def is_of_same_file(self, batch: Batch) -> bool:
-        """Whether the service shows that a batch has this submission's file."""
-        if self.content is not None and batch.file_name == file_name(self.content):
+        """Return True if the batch certainly has this submission's file."""
+        if self.content_sha256 is not None and batch.file_name == file_name(self.content_sha256):
             return True
         return batch.input_file_id is not None and batch.input_file_id == self.input_file_id
 
     def may_be_of_same_file(self, item: Batch) -> bool:
-        """Whether a listed batch may have this submission's file, as far as the list shows."""
+        """Return True if a listed batch may have this submission's file. A list item may lack the file."""
         if self.is_of_same_file(item) or item.input_file_id is None:
             return True
-        return self.content is not None and item.file_name is None
+        return self.content_sha256 is not None and item.file_name is None
 
     def changes_since(self, batch: Batch) -> list[str]:
-        """Return the names of the arguments that differ from those that a batch of this submitter has."""
+        """Return the names of the arguments that have changed since this submitter created a batch."""
         changes = []
         if not self.is_of_same_file(batch):
             changes.append("input_file_id")
@@ -171,28 +171,31 @@ class Submission:
         return changes or ["model"]
 
     def created_since_last_clear(self, batch: Batch) -> bool:
-        """Whether no person has cleared the task since this batch ended.
+        """Return True if the task was not cleared since this batch ended.
 
-        What was cleared while the batch ran is no decision about how it ended: an automatic retry after that does not
-        count as cleared.
+        Clearing the task while the batch was running is no decision about its end: an automatic retry after that does
+        not count as cleared.
         """
         return not (self.is_cleared_since_creation(batch) and self.may_start_over(batch.timing.ended_at))
 
     def is_cleared_since_creation(self, batch: Batch) -> bool:
-        """Whether a person has cleared the task since this batch was created."""
+        """Return True if the task was cleared since this batch was created."""
         tries = str(batch.metadata.get(AIRFLOW_MAX_TRIES))
         return self.is_cleared_since(int(tries) if tries.isdecimal() else self.max_tries, batch.timing.created_at)
 
     def is_cleared_since(self, max_tries: int, moment: pendulum.DateTime | None) -> bool:
-        """Whether a person has cleared the task since an attempt at a moment, with that `max_tries`.
+        """Return True if the task was cleared since an earlier attempt.
 
-        Clearing changes `max_tries`, or leaves it by chance where `retries` was changed too; then it shows by the
-        attempt's number, and by the start of the run.
+        Clearing changes `max_tries`, unless `retries` was changed so that the sum is the same. In that case the try
+        number and the start of the run reveal the clearing.
+
+        :param max_tries: `max_tries` of the earlier attempt
+        :param moment: time of the earlier attempt
         """
         return max_tries != self.max_tries or (self.is_cleared_try and self._run_started_after(moment))
 
     def may_start_over(self, ended_at: pendulum.DateTime | None) -> bool:
-        """Whether this attempt is one that a person has started, or one that follows a clear after this end."""
+        """Return True if a user started this attempt, or cleared the run after a batch ended at `ended_at`."""
         return self.is_cleared_try or self._run_started_after(ended_at)
 
     def _run_started_after(self, moment: pendulum.DateTime | None) -> bool:
@@ -200,33 +203,36 @@ class Submission:
 
 
 def batch_to_resume(batches: Iterable[Batch], submission: Submission) -> Batch | None:
-    """Return the batch that this submission has, or None when one is to be created.
+    """Return the batch of this submission, or None if one must be created.
 
-    That is the oldest one that runs or has completed. One that ended otherwise counts only until a person clears the
-    task: its verdict is to be repeated, not bought again.
+    This is the oldest batch that is running or has completed. A batch that ended with another status counts until the
+    task is cleared: a retry reports the same status again instead of paying for a new batch.
     """
-    matching = in_order(filter(submission.matches, batches))
-    # The oldest of the verdicts too: a younger one was cancelled in its favour.
+    matching = oldest_first(filter(submission.matches, batches))
+    # Here too the oldest counts: a younger one was cancelled as its duplicate.
     verdicts = filter(submission.created_since_last_clear, matching)
-    return next(chain(filter(runs_or_completed, matching), verdicts), None)
+    return next(chain(filter(is_running_or_completed, matching), verdicts), None)
 
 
 def batch_to_collect(batches: Iterable[Batch], submission: Submission) -> Batch | None:
-    """Return the batch of a submission that counts, however it ended: the oldest that runs or has completed first."""
-    matching = in_order(filter(submission.matches, batches))
-    return next(chain(filter(runs_or_completed, matching), matching), None)
+    """Return the batch of this submission whose results count, or None.
+
+    This is the oldest batch that is running or has completed; if there is none, the oldest of the others.
+    """
+    matching = oldest_first(filter(submission.matches, batches))
+    return next(chain(filter(is_running_or_completed, matching), matching), None)
 
 
-def in_order(batches: Iterable[Batch]) -> list[Batch]:
-    """Return batches, the oldest first, as every attempt orders them."""
-    return sorted(batches, key=lambda each: (str(each.timing.created_at), each.id))
+def oldest_first(batches: Iterable[Batch]) -> list[Batch]:
+    """Return batches sorted by age, the oldest first. The order is the same in every attempt."""
+    return sorted(batches, key=lambda batch: (str(batch.timing.created_at), batch.id))
 
 
 def is_running(batch: Batch) -> bool:
-    """Whether a batch can still be cancelled."""
+    """Return True if a batch can still be cancelled."""
     return not nothing_to_cancel(batch)
 
 
-def runs_or_completed(batch: Batch) -> bool:
-    """Whether a batch answers, or has answered, its requests."""
+def is_running_or_completed(batch: Batch) -> bool:
+    """Return True if a batch is running or has completed."""
     return is_running(batch) or batch.final_status == "completed"

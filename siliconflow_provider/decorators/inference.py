@@ -1,4 +1,4 @@
-"""`@task.siliconflow_batch`: a function whose requests run as batches."""
+"""Decorator `@task.siliconflow_batch`: run the requests that a function returns or yields as batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge, task_decorator_factory
 
 from siliconflow_provider.operators.inference import BatchInferenceOperator
-from siliconflow_provider.operators.requests import items_of
+from siliconflow_provider.operators.requests import check_items
 
 try:
     from airflow.sdk.bases.decorator import determine_kwargs
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 class BatchInferenceDecoratedOperator(DecoratedOperator, BatchInferenceOperator):
-    """Calls a function for the requests of a new job; a job that is there goes on without it.
+    """Run the requests that a function returns or yields.
 
-    What the function returns or yields is never rendered as templates. It gets Airflow's context.
+    The function is called only for a new job; an existing job is resumed without it. It can use Airflow's context. Its
+    requests are not rendered as templates.
     """
 
     template_fields: Sequence[str] = (
         *DecoratedOperator.template_fields,
-        *(each for each in BatchInferenceOperator.template_fields if each not in ("requests", "input_path")),
+        *(name for name in BatchInferenceOperator.template_fields if name not in ("requests", "input_path")),
     )
     custom_operator_name = "@task.siliconflow_batch"
 
@@ -38,20 +39,20 @@ class BatchInferenceDecoratedOperator(DecoratedOperator, BatchInferenceOperator)
             python_callable=python_callable,
             op_args=op_args or (),
             op_kwargs=op_kwargs or {},
-            # What the function gives is asked for by `source`.
+            # `source` calls the function instead.
             requests=(),
             **kwargs,
         )
 
     def execute(self, context: Context) -> Any:
-        """Run the job, without `DecoratedOperator.execute`: on Airflow 3.0 it reads a method that no operator has."""
+        """Run the job. `DecoratedOperator.execute` is skipped: on Airflow 3.0 it uses a method that does not exist."""
         return BatchInferenceOperator.execute(self, context)
 
     def source(self, context: Context) -> Iterable[Any]:
-        """Call the function."""
+        """Call the function and return its requests."""
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
-        return items_of(self.python_callable(*self.op_args, **kwargs))
+        return check_items(self.python_callable(*self.op_args, **kwargs))
 
 
 def siliconflow_batch_task(
@@ -59,7 +60,7 @@ def siliconflow_batch_task(
 ) -> Any:
     """Turn a function that returns or yields requests into a task.
 
-    :param kwargs: arguments of `BatchInferenceOperator`, but for `requests` and `input_path`
+    :param kwargs: arguments of `BatchInferenceOperator` except `requests` and `input_path`
     """
     return task_decorator_factory(
         python_callable=python_callable,

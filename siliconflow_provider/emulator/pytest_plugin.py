@@ -1,4 +1,4 @@
-"""The pytest fixture `siliconflow_emulator`. Every pytest run imports this, so it imports what it needs when used."""
+"""The pytest fixture `siliconflow_emulator`. Every pytest run loads this module, so its imports are in functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def siliconflow_emulator_options() -> dict[str, Any]:
-    """Override this to give the emulator of `siliconflow_emulator` other options: fields of EmulatorOptions."""
+    """Return options of `siliconflow_emulator`, fields of EmulatorOptions. Override this fixture to set them."""
     return {}
 
 
@@ -24,18 +24,18 @@ def siliconflow_emulator_options() -> dict[str, Any]:
 def siliconflow_emulator(
     siliconflow_emulator_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Emulator]:
-    """A running SiliconFlow emulator with its `control`; the Airflow connection `siliconflow_default` leads to it.
+    """Run a SiliconFlow emulator with its `control`. The Airflow connection `siliconflow_default` leads to it.
 
-    Its phases take no time: a batch is over when it is first asked for. Nor do the provider's pauses around a create,
-    which let a real service's list catch up. `dag.test()` takes a DAG from any file, also outside of the dags folder.
+    Its phases take no time: a batch has ended at the first poll. The provider's pauses around a create, which wait for
+    a real service's list, take no time either. `dag.test()` works for DAGs outside of the dags folder, too.
     """
     options = _options(tmp_path / "siliconflow-emulator", siliconflow_emulator_options)
     from siliconflow_provider.emulator.server import Emulator
 
     with Emulator(options) as emulator:
         monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(emulator.airflow_connection))
-        monkeypatch.setattr("siliconflow_provider.batches.creation.SETTLING_SECONDS", 0)
-        monkeypatch.setattr("siliconflow_provider.batches.creation.LOOK_PAUSES", ((0,), (0,)))
+        monkeypatch.setattr("siliconflow_provider.batches.creation.LIST_LAG_SECONDS", 0)
+        monkeypatch.setattr("siliconflow_provider.batches.creation.SEARCH_PAUSES", ((0,), (0,)))
         # By name, as above: the emulator imports nothing of the rest.
         import_module("siliconflow_provider.dag_testing").let_any_dag_be_tested(monkeypatch)
         yield emulator

@@ -21,14 +21,14 @@ from siliconflow_provider.batches import (
     AIRFLOW_ROUND,
     SHORTEST_DIGEST,
     BatchFinder,
-    OwnBatches,
+    FoundBatches,
     Records,
     Submission,
     batch_to_collect,
-    cancel_younger,
-    content_in_name,
+    cancel_duplicates,
     create,
     file_name,
+    sha256_in_name,
     wait_for_list,
 )
 from siliconflow_provider.inputs import FilePart, Part
@@ -42,7 +42,7 @@ SUBMITTED_AT_ONCE = 4
 
 def may_belong_to_job(batch: Batch) -> bool:
     """Return True if a listed batch without metadata may belong to a job: its file's name holds a SHA-256."""
-    return batch.file_name is None or content_in_name(batch.file_name) is not None
+    return batch.file_name is None or sha256_in_name(batch.file_name) is not None
 
 
 class JobBatches:
@@ -67,8 +67,10 @@ class JobBatches:
         self._records = records
         self._inherited = inherited or Inherited()
         self._ended = {batch.id: batch for batch in ended}
-        self._finder = BatchFinder(client, submission, records, self._ended.values(), may_belong_to_job, forgets=True)
-        self._seen = OwnBatches()
+        self._finder = BatchFinder(
+            client, submission, records, self._ended.values(), may_belong_to_job, ignore_deleted=True
+        )
+        self._seen = FoundBatches()
         self._found: dict[tuple[int, str], Batch] = {}
         self._others: list[Batch] = []
 
@@ -117,7 +119,7 @@ class JobBatches:
         # A stale list must not hide a batch that this attempt has created.
         if own is not None and all(batch.id != own.id for batch in group):
             group.append(own)
-        cancel_younger(self._client, group)
+        cancel_duplicates(self._client, group)
         best = batch_to_collect(group, submission)
         if best is not None:
             self._found[round_.number, part.sha256] = best
@@ -216,7 +218,7 @@ class JobBatches:
             if error is None or pause is None or not self._found:
                 break
             if isinstance(error, IncompleteListError) and not self._has_open_record(rounds[-1], parts):
-                self._seen.check_none_gone(self._submission, wanted)
+                self._seen.check_none_missing(self._submission, wanted)
                 return
             clock.sleep(pause)
             self.find_and_cancel_duplicates(rounds)
@@ -271,7 +273,7 @@ class JobBatches:
         return [created_at for created_at in times if created_at is not None]
 
     def _submission_of(self, round_: Round, part: Part) -> Submission:
-        return replace(self._submission, content=part.sha256, round=round_.number)
+        return replace(self._submission, content_sha256=part.sha256, round=round_.number)
 
 
 def may_be_billed(batch: Batch) -> bool:

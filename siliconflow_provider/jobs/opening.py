@@ -20,12 +20,12 @@ from siliconflow_provider.batches import (
     AIRFLOW_KEY,
     BatchFinder,
     FileRecords,
-    OwnBatches,
+    FoundBatches,
     Submission,
-    is_settled,
+    has_list_caught_up,
     wait_for_list,
 )
-from siliconflow_provider.inputs import Prepared, RequestBuilder, prepare
+from siliconflow_provider.inputs import PreparedSource, RequestBuilder, prepare
 from siliconflow_provider.job_directory import (
     JOB,
     KEPT,
@@ -100,7 +100,7 @@ def load_or_create_job(
 def _read_settled_job(files: JobDirectory) -> Job | None:
     """Return the existing job, after no concurrent attempt can replace it any more."""
     job = files.read_json(JOB, Job)
-    if job is None or is_settled(job.first_round.planned_at):
+    if job is None or has_list_caught_up(job.first_round.planned_at):
         return job
     wait_for_list()
     files.discard(JOB)
@@ -127,7 +127,7 @@ def _create(
     definition: Mapping[str, str],
     load_source: Callable[[], Source],
     replaced: ReplacedJob | None = None,
-    found: OwnBatches | None = None,
+    found: FoundBatches | None = None,
 ) -> Job:
     """Read the source, write and publish the files of a new job, and return it.
 
@@ -138,7 +138,7 @@ def _create(
     directory = "" if replaced is None else uuid.uuid4().hex
     prepared = _write_requests(files, directory, items, builder, source_name)
     if found is not None:
-        found.check_identified([replace(submission, content=part.sha256) for part in prepared.parts])
+        found.check_none_unidentified([replace(submission, content_sha256=part.sha256) for part in prepared.parts])
     job = _job(prepared, submission, definition, directory)
     if replaced is None:
         job = _with_recorded_batches(files, job, submission)
@@ -158,13 +158,13 @@ def _create(
 
 def _write_requests(
     files: JobDirectory, directory: str, items: Iterable[Any], builder: RequestBuilder, source_name: str
-) -> Prepared:
+) -> PreparedSource:
     requests_file, rows_file = job_file_name(REQUESTS, directory), job_file_name(ROWS, directory)
     with files.create(requests_file) as requests, files.create(rows_file) as rows:
         return prepare(items, builder, requests, rows, name=source_name)
 
 
-def _job(prepared: Prepared, submission: Submission, definition: Mapping[str, str], directory: str) -> Job:
+def _job(prepared: PreparedSource, submission: Submission, definition: Mapping[str, str], directory: str) -> Job:
     return Job(
         key=submission.key,
         task=submission.label,
@@ -249,7 +249,9 @@ def _log_resumed(job: Job) -> None:
     )  # fmt: skip
 
 
-def _check_nothing_was_submitted(client: SiliconFlowClient, files: JobDirectory, submission: Submission) -> OwnBatches:
+def _check_nothing_was_submitted(
+    client: SiliconFlowClient, files: JobDirectory, submission: Submission
+) -> FoundBatches:
     finder = BatchFinder(client, submission, FileRecords(files), may_be_ours=may_belong_to_job)
     found = finder.find_and_record()
     billed = [batch.id for batch in found.batches if may_be_billed(batch)]

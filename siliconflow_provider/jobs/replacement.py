@@ -93,7 +93,7 @@ def inherit(files: JobDirectory, job: Job, submission: Submission, replaced: Rep
         return structs.replace(job, inherited=replaced.handover.inherited)
 
     def is_running(part: Part) -> bool:
-        sent = replace(submission, content=part.sha256, round=1)
+        sent = replace(submission, content_sha256=part.sha256, round=1)
         return any(map(sent.matches, replaced.handover.running))
 
     with files.create(job_file_name(requests_name(1), job.directory)) as file:

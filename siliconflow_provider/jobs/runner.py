@@ -25,7 +25,7 @@ from siliconflow_provider.jobs.round_limits import RoundLimits
 from siliconflow_provider.jobs.round_plans import RoundPlans
 from siliconflow_provider.jobs.steps import Step, next_step
 from siliconflow_provider.outputs import ResultStore, Validate
-from siliconflow_provider.waiting import GRACE, deadline_of
+from siliconflow_provider.waiting import GRACE_AFTER_EXPIRY, deadline_of
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
@@ -297,7 +297,7 @@ class JobRunner:
 
         Publish them also if results are already lost: otherwise the next attempt tries to fetch these for an hour.
         """
-        over_at = clock.now() + parse_completion_window(self._submission.completion_window) + GRACE
+        over_at = clock.now() + parse_completion_window(self._submission.completion_window) + GRACE_AFTER_EXPIRY
         is_any_old = any(created_at + RETENTION <= over_at for created_at in self.job_batches.created_at)
         if self.results.is_any_lost or is_any_old:
             self.finish(complete=False)

@@ -1,1 +1,1 @@
-"""Airflow operators for SiliconFlow batches."""
+"""Airflow operators for SiliconFlow batch inference."""

@@ -1,4 +1,4 @@
-"""The arguments of the operators that submit batches and wait for them."""
+"""Base class of the operators that submit batches and wait for them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 class BatchOperator(BatchWaitingMixin, BaseOperator):
     """Submit batches and wait for them.
 
-    :param model: of the requests
-    :param completion_window: of each batch: `"24h"` to `"336h"`, or a `timedelta`
-    :param metadata: up to 10 pairs of your own, attached to the batches
-    :param deferrable: wait in the triggerer (the default, since a window is at least 24 hours) or on the worker
+    :param model: model of the requests
+    :param completion_window: time in which the service completes a batch: `"24h"` to `"336h"`, or a `timedelta`
+    :param metadata: up to 10 key-value pairs of your own, attached to each batch
+    :param deferrable: True (the default) waits in the triggerer, False on the worker. A window is at least 24 hours
     :param poll_interval: seconds between polls, at least 1; by default 5% of the batch's age, from 10 s to 300 s
-    :param timeout: seconds or `timedelta` from the first batch's creation until waiting ends; by default an hour after
-        its window
-    :param cancel_on_kill: cancel running batches when the task is killed while it waits. Clearing the task and
-        restarting its worker are kills too; a waiting trigger cancels only when a person has marked the task
-    :param cancel_on_timeout: cancel running batches when waiting ends; the task is then not retried
-    :param submission_key: another value submits everything again for the same task instance
-    :param siliconflow_conn_id: the Airflow connection
+    :param timeout: seconds or `timedelta` from the creation of the first batch until waiting ends; by default waiting
+        ends one hour after the completion window
+    :param cancel_on_kill: cancel running batches if the task is killed while it waits. On the worker, clearing the
+        task or restarting the worker is a kill too. The triggerer cancels only if a user has marked the task
+    :param cancel_on_timeout: cancel running batches at the timeout; Airflow then does not retry the task
+    :param submission_key: set another value to submit everything again for the same task instance
+    :param siliconflow_conn_id: id of the Airflow connection
     """
 
     template_fields: Sequence[str] = (
@@ -74,9 +74,9 @@ class BatchOperator(BatchWaitingMixin, BaseOperator):
         self.siliconflow_conn_id = siliconflow_conn_id
 
     def submission(self, context: Context, **fields: Any) -> Submission:
-        """Return the submission of this task instance's attempt.
+        """Return the submission of this attempt of the task instance.
 
-        :param fields: of the batch, such as its file and its round
+        :param fields: fields of the `Submission` that depend on the batch, such as its file and its round
         """
         from siliconflow_provider.batches import Submission, digest
         from siliconflow_provider.operators.identity import (
@@ -90,7 +90,7 @@ class BatchOperator(BatchWaitingMixin, BaseOperator):
         return Submission(
             completion_window=self.completion_window,
             metadata=self.metadata or {},
-            run=digest(*run_parts(context, deployment)),
+            run_key=digest(*run_parts(context, deployment)),
             label=identity_label(context),
             **identity_keys(context, deployment, self.submission_key),
             **attempt_fields(context, int(self.retries or 0)),

@@ -1,4 +1,4 @@
-"""Operators for single batches: submit one and wait for it, cancel it, and fetch what it answered."""
+"""Operators for a single batch: submit it and wait for it, cancel it, download its results."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.connection import ConnectionMixin
 from siliconflow_provider.verdicts import raise_for_ends
+from siliconflow_provider.wording import counted
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -29,16 +30,16 @@ if TYPE_CHECKING:
 
 
 class CreateBatchOperator(BatchOperator):
-    """Submit an uploaded request file as a batch, and wait for its end.
+    """Submit an uploaded request file as a batch, and wait until the batch has ended.
 
-    Returns the batch id. XCom `batch_id` is there from the moment the service has accepted the batch, XCom
-    `timing` once it is over. A retried or cleared task resumes its running or completed batch.
+    Returns the batch id. The task pushes XCom `batch_id` as soon as the service has accepted the batch, and XCom
+    `timing` when the batch has ended. A retried or cleared task resumes its running or completed batch.
 
-    :param input_file_id: the uploaded file, such as `UploadFileOperator(...).output`
-    :param endpoint: of each request; the service runs `/v1/chat/completions`
-    :param model: takes the place of the model on every line
-    :param wait_for_completion: False returns as soon as the batch is accepted
-    :param kwargs: see `BatchOperator`; `metadata` may have 11 pairs
+    :param input_file_id: id of the uploaded file, such as `UploadFileOperator(...).output`
+    :param endpoint: endpoint of all requests; the service supports `/v1/chat/completions`
+    :param model: model for all requests; it replaces the model on each line of the file
+    :param wait_for_completion: False returns as soon as the service has accepted the batch
+    :param kwargs: see `BatchOperator`; `metadata` may have up to 11 pairs
     """
 
     template_fields: Sequence[str] = ("input_file_id", *BatchOperator.template_fields)
@@ -52,13 +53,13 @@ class CreateBatchOperator(BatchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._content: str | None = None
+        self._content_sha256: str | None = None
         self.input_file_id = input_file_id
         self.endpoint = endpoint
         self.wait_for_completion = wait_for_completion
 
     def execute(self, context: Context) -> str:
-        """Submit or take over the batch, and wait unless told not to."""
+        """Submit or resume the batch, and wait for it if `wait_for_completion` is set."""
         client = self.hook.get_conn()
         BatchesLink.persist(context, client.base_url)
         batch = self._submit(context, client)
@@ -70,20 +71,20 @@ class CreateBatchOperator(BatchOperator):
 
     def _submit(self, context: Context, client: SiliconFlowClient) -> Batch:
         from siliconflow_provider.batches import UnsafeSubmitError, submit
-        from siliconflow_provider.operators.state_store import records_of
+        from siliconflow_provider.operators.state_store import create_records_of
 
         submission = self._submission(context)
         try:
-            return submit(client, submission, records_of(context), lambda each: self._announce(context, each))
+            return submit(client, submission, create_records_of(context), lambda batch: self._announce(context, batch))
         except UnsafeSubmitError as error:
             raise SubmissionStoppedError(str(error)) from None
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> str:
-        """Return the id of the completed batch, or raise what its end stands for."""
+        """Return the id of the completed batch, or raise the error for its status."""
         from siliconflow_provider.waiting import describe_end
 
         end = ends[0]
-        older = self._older_batch(context, end.batch_id)
+        older = self._find_older_batch(context, end.batch_id)
         if older is not None:
             self._announce(context, older)
             result: str = self.wait_for_batches(context, [older])
@@ -97,57 +98,61 @@ class CreateBatchOperator(BatchOperator):
         return end.batch_id
 
     def _raise_if_changed(self, context: Context, batch: Batch) -> None:
-        """Raise SubmissionStoppedError when the batch was taken over although the task asks for something else."""
+        """Raise SubmissionStoppedError if the batch was resumed although the task's arguments have changed."""
         submission = self._submission(context)
         if submission.is_owner(batch) and not submission.matches(batch):
             raise SubmissionStoppedError(
                 f"the task's {' and '.join(submission.changes_since(batch))} changed since batch {batch.id} "
-                f"({batch.status}) was created, and a retry submits no second one. Clear the task to submit what it "
-                "asks for now, or undo the change"
+                f"({batch.status}) was created, and a retry does not submit a second batch. Undo the change, or clear "
+                "the task to submit a batch with the new value"
             )
 
     def _announce(self, context: Context, batch: Batch) -> None:
         context["ti"].xcom_push(key="batch_id", value=batch.id)
 
-    def _older_batch(self, context: Context, batch_id: str) -> Batch | None:
-        """Look once more for the batch of an attempt that ran at the same time."""
+    def _find_older_batch(self, context: Context, batch_id: str) -> Batch | None:
+        """Return an older batch of a concurrent attempt, after cancelling the duplicates; None if there is none."""
         from siliconflow_provider.api.errors import SiliconFlowError
-        from siliconflow_provider.batches import older_batch
-        from siliconflow_provider.operators.state_store import records_of
+        from siliconflow_provider.batches import find_and_cancel_duplicates
+        from siliconflow_provider.operators.state_store import create_records_of
 
         client = self.hook.get_conn()
         try:
             batch = client.get_batch(batch_id)
         except SiliconFlowError as error:
-            self.log.warning("could not look for an older batch of this task: %s", error)
+            self.log.warning("could not check for a duplicate batch of this task: %s", error)
             return None
-        older: Batch | None = older_batch(client, self._submission(context), records_of(context), batch)
+        older: Batch | None = find_and_cancel_duplicates(
+            client, self._submission(context), create_records_of(context), batch
+        )
         return older
 
     def _submission(self, context: Context) -> Submission:
-        from siliconflow_provider.batches import content_of
+        from siliconflow_provider.batches import sha256_of_file
 
-        if self._content is None:
-            self._content = content_of(self.hook.get_conn(), self.input_file_id)
+        if self._content_sha256 is None:
+            self._content_sha256 = sha256_of_file(self.hook.get_conn(), self.input_file_id)
         return self.submission(
             context,
             input_file_id=self.input_file_id,
             endpoint=self.endpoint,
             model=self.model,
-            content=self._content,
+            content_sha256=self._content_sha256,
         )
 
 
 class CancelBatchOperator(ConnectionMixin, BaseOperator):
-    """Cancel a batch, or whatever of this DAG run still runs; returns the ids of what was cancelled.
+    """Cancel one batch, or all running batches of this DAG run.
 
-    What a batch has answered is billed and kept for 30 days. A batch that is over is left as it is. Without a
-    `batch_id` it fits a teardown task: what the run's tasks have submitted is found by what the batches say of
-    themselves, also when the task that submitted them has died. That needs a connection with a `deployment`, which
-    tells this Airflow from others on the same account: their scheduled runs have equal ids.
+    Returns the ids of the cancelled batches. Requests that are already answered are billed; the service keeps their
+    answers for 30 days. Batches that have ended are not changed.
 
-    :param batch_id: the batch; leave it out for whatever of this DAG run still runs
-    :param siliconflow_conn_id: the Airflow connection
+    Without `batch_id`, use it as a teardown task. It finds the run's batches by their metadata, even if the task that
+    submitted them was killed. The connection must then have a `deployment`: it distinguishes this Airflow from others
+    on the same account, whose DAG runs may have the same ids.
+
+    :param batch_id: id of the batch; without it, all running batches of this DAG run are cancelled
+    :param siliconflow_conn_id: id of the Airflow connection
     """
 
     template_fields: Sequence[str] = ("batch_id", "siliconflow_conn_id")
@@ -157,24 +162,24 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
         self, *, batch_id: str | None = None, siliconflow_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        # A value that is rendered to None later must not turn into the whole run.
+        # A template that renders to None must not cancel the batches of the whole run.
         self._is_whole_run = batch_id is None
         self.batch_id = batch_id
         self.siliconflow_conn_id = siliconflow_conn_id
 
     def execute(self, context: Context) -> list[str]:
-        """Cancel, and say what became of each batch."""
+        """Cancel the batches, and log the outcome of each."""
         from siliconflow_provider.batches import cancel
 
         client = self.hook.get_conn()
         BatchesLink.persist(context, client.base_url)
         cancelled = []
         for batch_id in self._batch_ids(context):
-            batch, still_ran = cancel(client, batch_id)
-            if not still_ran:
-                self.log.info("batch %s is over already: it is %s", batch.id, batch.final_status)
+            batch, was_running = cancel(client, batch_id)
+            if not was_running:
+                self.log.info("batch %s has already ended: %s", batch.id, batch.final_status)
             else:
-                self.log.info("batch %s is %s; what it has answered is billed", batch.id, batch.status)
+                self.log.info("batch %s is %s; its answered requests are billed", batch.id, batch.status)
                 cancelled.append(batch.id)
         return cancelled
 
@@ -185,66 +190,65 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
             return [self.batch_id]
         if not self._is_whole_run or context["ti"].map_index not in (None, -1):
             raise InvalidRequestError(
-                f"batch_id is {self.batch_id!r}: the task that should name a batch has named none. Cancelling whatever "
-                "of the DAG run still runs is for a task without batch_id that is not mapped"
+                f"batch_id is {self.batch_id!r}: give the id of a batch. To cancel all running batches of the DAG run, "
+                "use an unmapped task without batch_id"
             )
-        return [each.id for each in self._batches_of_run(context)]
+        return [batch.id for batch in self._batches_of_run(context)]
 
     def _batches_of_run(self, context: Context) -> list[Batch]:
-        """Return the batches of this DAG run that still run.
+        """Return the running batches of this DAG run.
 
-        :raises InvalidConnectionError: when they cannot be told from those of another Airflow
+        :raises InvalidConnectionError: if the connection has no `deployment`, so they could be another Airflow's
         """
         from siliconflow_provider.api.service_texts import first_names
-        from siliconflow_provider.batches import digest, running_batches_of_runs
+        from siliconflow_provider.batches import digest, find_running_by_dag_run
         from siliconflow_provider.operators.identity import run_parts
 
-        runs = [digest(*run_parts(context, each)) for each in (self.hook.deployment, "")]
-        found, unnamed = running_batches_of_runs(self.hook.get_conn(), *runs)
-        said = first_names(each.id for each in unnamed) or "none"
+        run_keys = [digest(*run_parts(context, deployment)) for deployment in (self.hook.deployment, "")]
+        found, without_deployment = find_running_by_dag_run(self.hook.get_conn(), *run_keys)
+        unclear_ids = first_names(batch.id for batch in without_deployment) or "none"
         if not self.hook.deployment:
             raise InvalidConnectionError(
-                f"connection {self.siliconflow_conn_id!r} has no deployment, so the batches of this DAG run cannot be "
-                "told from those of another Airflow on the same account that has a run of this id: nothing was "
-                'cancelled. Set a deployment in the connection\'s form, or as {"deployment": "production"} in its '
-                "extra, another one in each Airflow; or give batch_id. Running batches of a run of this id: "
-                f"{said}"
+                f"connection {self.siliconflow_conn_id!r} has no deployment, so nothing was cancelled: another Airflow "
+                "on the same account may have a DAG run with the same id. Set a deployment in the connection's form, "
+                'or as {"deployment": "production"} in its extra, with a different value in each Airflow; or give '
+                f"batch_id. Running batches of a DAG run with this id: {unclear_ids}"
             )
-        self.log.info("batches of this DAG run that still run: %s", first_names(each.id for each in found) or "none")
+        self.log.info("running batches of this DAG run: %s", first_names(batch.id for batch in found) or "none")
         self._warn_of_earlier(context, found)
-        if unnamed:
+        if without_deployment:
             self.log.warning(
-                "not cancelled: %s of a run of this id, submitted over a connection without deployment, by this "
-                "Airflow or another one. Where they are this run's, give CancelBatchOperator their batch_id",
-                said,
+                "not cancelled: %s. They belong to a DAG run with this id, but were submitted without a deployment, "
+                "maybe by another Airflow. If they are yours, give their ids to CancelBatchOperator as batch_id",
+                unclear_ids,
             )
         return found
 
     def _warn_of_earlier(self, context: Context, batches: Sequence[Batch]) -> None:
-        """Warn of batches that were created before the DAG run began."""
+        """Warn of batches that were created before the DAG run started."""
         started_at = getattr(context.get("dag_run"), "start_date", None)
-        for each in batches:
-            created_at = each.timing.created_at
-            # The service's times are of whole seconds.
+        for batch in batches:
+            created_at = batch.timing.created_at
+            # The service's times are whole seconds.
             if started_at and created_at and created_at.timestamp() < int(started_at.timestamp()):
                 self.log.warning(
-                    "batch %s was created at %s, before this DAG run began at %s: either the run was cleared since, or "
-                    "another Airflow on this account has deployment %r too and the batch is its own. It is cancelled",
-                    each.id, created_at, started_at, self.hook.deployment,
+                    "cancelling batch %s, created at %s, before this DAG run started at %s: either the run was cleared "
+                    "since, or the batch belongs to another Airflow on this account with the same deployment %r",
+                    batch.id, created_at, started_at, self.hook.deployment,
                 )  # fmt: skip
 
 
 class DownloadResultsOperator(ConnectionMixin, BaseOperator):
-    """Fetch what a batch answered, as `results.jsonl` and `manifest.json`.
+    """Write the results of a batch as `results.jsonl` and `manifest.json`.
 
     `results.jsonl` has one row for each request that the batch's output or error file mentions, in the order of
-    those files. Both files appear whole or not at all, and never in place of files that this task instance has not
-    written. Results that are not complete yet are asked for again for ten minutes. Returns a small summary.
+    those files. Each file is written completely or not at all, and never replaces a file that this task instance has
+    not written. Incomplete results are downloaded again for up to ten minutes. Returns a small summary.
 
-    :param batch_id: a batch that is over, however it ended
-    :param output_path: a directory of this task instance: local, or anything Airflow's object storage takes, such as
-        `s3://bucket/key`
-    :param siliconflow_conn_id: the Airflow connection
+    :param batch_id: id of a batch that has ended, whether it completed or not
+    :param output_path: a directory for this task instance alone: a local path, or any URL of Airflow's object
+        storage, such as `s3://bucket/key`
+    :param siliconflow_conn_id: id of the Airflow connection
     """
 
     template_fields: Sequence[str] = ("batch_id", "output_path", "siliconflow_conn_id")
@@ -294,21 +298,21 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
     def _log_outcome(self, batch: Batch, manifest: dict[str, Any]) -> None:
         counts = ", ".join(f"{count:,} {status}" for status, count in manifest["counts"].items())
         self.log.info(
-            "wrote %d rows (%s) of batch %s to %s",
-            manifest["rows"], counts or "none", batch.id, manifest["paths"]["results"],
+            "wrote %s (%s) of batch %s to %s",
+            counted(manifest["rows"], "row"), counts or "none", batch.id, manifest["paths"]["results"],
         )  # fmt: skip
         total = batch.request_counts.total if batch.request_counts is not None else 0
         if total > manifest["rows"]:
             self.log.warning(
-                "%d of %d requests of batch %s (%s) are in neither of its files",
-                total - manifest["rows"], total, batch.id, batch.final_status,
+                "results lack %s of %s of batch %s (%s): neither of its files mentions them",
+                f"{total - manifest['rows']:,}", counted(total, "request"), batch.id, batch.final_status,
             )  # fmt: skip
 
 
 def _check_over(batch: Batch) -> None:
-    """Raise BatchWaitError while the batch runs."""
+    """Raise BatchWaitError if the batch has not ended."""
     if not batch.is_terminal:
         raise BatchWaitError(
-            f"batch {batch.id} is still {batch.status}, so its results are not complete: run this task after "
-            "one that waits for the batch, such as CreateBatchOperator"
+            f"batch {batch.id} is still {batch.status}, so its results are incomplete: run this task after a task "
+            "that waits for the batch, such as CreateBatchOperator"
         )

@@ -1,4 +1,4 @@
-"""What all operators and sensors of this provider share: a connection."""
+"""Give operators and sensors their hook."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 
 
 class ConnectionMixin:
-    """For tasks that speak to the service over an Airflow connection."""
+    """Mixin for operators and sensors that use an Airflow connection."""
 
     siliconflow_conn_id: str
 
     @cached_property
     def hook(self) -> SiliconFlowHook:
-        """The hook of this task's connection."""
+        """Return the hook of this task's connection."""
         return SiliconFlowHook(self.siliconflow_conn_id)

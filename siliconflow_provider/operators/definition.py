@@ -1,4 +1,4 @@
-"""What an inference task asks for, in the words of a job: its submission, its builder and what defines it."""
+"""Turn the arguments of an inference task into what its job needs: request builder, output schema, definition."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ class InferenceTask(Protocol):
 
 
 def check_input(input_path: ObjectStoragePath, output_path: ObjectStoragePath) -> None:
-    """Raise OutputPathError where a task would read what it writes."""
+    """Raise OutputPathError if the input file is one of the files that the task writes."""
     for name in (RESULTS, MANIFEST):
         if is_same(input_path, output_path / name):
             raise OutputPathError(
-                f"input_path {input_path} is the {name} that this task writes to output_path: it would be overwritten. "
+                f"input_path {input_path} would be overwritten: it is the {name} that this task writes to output_path. "
                 "Give another output_path; nothing was submitted"
             )
     if is_below(input_path, output_path / INTERNAL):
         raise OutputPathError(
-            f"input_path {input_path} is in {INTERNAL}/ below output_path, where the task keeps files of its own: move "
-            "it, or give another output_path; nothing was submitted"
+            f"input_path {input_path} is in {INTERNAL}/ below output_path, where the task keeps its own files: move "
+            "the input file, or give another output_path; nothing was submitted"
         )
 
 
 def schema_of(task: InferenceTask) -> OutputSchema | None:
-    """Return what its answers shall look like, if it says so."""
+    """Return the schema of the task's `output_type`, or None if it has none."""
     return None if task.output_type is None else OutputSchema(task.output_type)
 
 
 def request_builder_of(task: InferenceTask, schema: OutputSchema | None) -> RequestBuilder:
-    """Return what it fills in where a request lacks it."""
+    """Return the request builder with the task's prompt and its defaults for requests."""
     params = dict(task.request_params or {})
     if schema is not None:
         params.setdefault("response_format", RESPONSE_FORMAT)
@@ -76,11 +76,11 @@ def request_builder_of(task: InferenceTask, schema: OutputSchema | None) -> Requ
 
 
 def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str, str]:
-    """Return hashes of what its job is made by; items that are given or returned are not looked at.
+    """Return the hash of each argument that defines the task's job, by name. The items of `requests` are not hashed.
 
-    :raises StorageError: when the input cannot be asked for
+    :raises StorageError: if the size or time of the input file cannot be read
     """
-    asked = {
+    values = {
         "input_path": task.input_path,
         INPUT_FILE: None
         if task.input_path is None
@@ -94,13 +94,13 @@ def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str,
         "completion_window": completion_window_text(task.completion_window),
         "connection": _service_of(task.hook.get_conn().base_url),
     }
-    hashes = {name: fingerprint(value) for name, value in asked.items()}
-    # A file that is gone is no other one: its job goes on without it.
-    return hashes if asked[INPUT_FILE] is not None else {**hashes, INPUT_FILE: ""}
+    hashes = {name: fingerprint(value) for name, value in values.items()}
+    # A deleted input file is not a change: the job continues without it.
+    return hashes if values[INPUT_FILE] is not None else {**hashes, INPUT_FILE: ""}
 
 
 def _service_of(base_url: str) -> str:
-    """Return a base URL in the one spelling that all of the same service share."""
+    """Return a base URL in normalized form: lower-case host, no default port, no trailing slash."""
     parts = urlsplit(base_url)
     host = parts.netloc.rpartition("@")[2].lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ":"))
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"

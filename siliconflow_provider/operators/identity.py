@@ -1,4 +1,4 @@
-"""Which task instance this is, in words that every attempt of it shares."""
+"""Identify a task instance. The identity is the same for every attempt."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ if TYPE_CHECKING:
 
 
 def identity_parts(context: Context, deployment: str, submission_key: str | None) -> list[str]:
-    """Return what identifies a task instance to the service: never its try number.
+    """Return the texts that identify a task instance. The try number is not one of them.
 
-    :param deployment: the name of this Airflow where several share one account
-    :param submission_key: the user's own word, for buying anew on purpose
+    :param deployment: name of this Airflow installation, if several share one account
+    :param submission_key: the task's `submission_key`; a new value resubmits everything
     """
     ti = context["ti"]
     return [deployment, ti.dag_id, ti.task_id, ti.run_id, str(ti.map_index), submission_key or ""]
 
 
 def identity_keys(context: Context, deployment: str, submission_key: str | None) -> dict[str, Any]:
-    """Return the keys of a `Submission`.
+    """Return the fields `key` and `key_without_deployment` of a `Submission`.
 
-    What was submitted before the connection got a `deployment` stays the task's: to name it buys nothing again.
+    With the second key, the task still finds batches that it submitted before its connection had a `deployment`.
     """
     from siliconflow_provider.batches import digest
 
     unnamed = digest(*identity_parts(context, "", submission_key)) if deployment else None
-    return {"key": digest(*identity_parts(context, deployment, submission_key)), "unnamed_key": unnamed}
+    return {"key": digest(*identity_parts(context, deployment, submission_key)), "key_without_deployment": unnamed}
 
 
 def run_parts(context: Context, deployment: str) -> list[str]:
-    """Return what identifies the task instance's DAG run to the service."""
+    """Return the texts that identify the DAG run of the task instance."""
     ti = context["ti"]
     return [deployment, ti.dag_id, ti.run_id]
 
 
 def identity_label(context: Context) -> str:
-    """Return the task instance for people, as `dag/task/run/index`."""
+    """Return a readable name of the task instance: `dag/task/run/index`."""
     ti = context["ti"]
     return f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/{ti.map_index}"
 
 
 def attempt_fields(context: Context, retries: int) -> dict[str, Any]:
-    """Return what a `Submission` has to know of the attempt: whether a person has started it, or Airflow.
+    """Return the fields of a `Submission` that tell a cleared task from an automatic retry.
 
-    Clearing a task that does not run sets `max_tries` to the number of its last try plus `retries`; an automatic retry
-    leaves it. Clearing one of a run that is over also starts the run again.
+    Clearing a task that is not running sets `max_tries` to its last try number plus `retries`; an automatic retry does
+    not change it. If the DAG run has ended, clearing also restarts the run.
 
-    :param retries: of the task
+    :param retries: the task's `retries`
     """
     import pendulum
 

@@ -1,4 +1,4 @@
-"""The operator that runs a whole job: rows in, one result row each, in order."""
+"""Operator that runs a whole job: it reads rows and writes one result row for each, in the same order."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from siliconflow_provider.exceptions import (
 )
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.base import BatchOperator
-from siliconflow_provider.operators.requests import as_requests, items_of
-from siliconflow_provider.operators.waiting import length_of
+from siliconflow_provider.operators.requests import check_items, wrap_requests
+from siliconflow_provider.operators.waiting import as_timedelta
 from siliconflow_provider.verdicts import batches_text, describe_job, raise_for_ends
 
 if TYPE_CHECKING:
@@ -31,25 +31,27 @@ if TYPE_CHECKING:
 
 
 class BatchInferenceOperator(BatchOperator):
-    """Run any number of requests as batches, wait once, and write one result row for each, in order.
+    """Run any number of requests as batches, wait for all of them, and write one result row for each, in order.
 
-    Requests without a good answer are sent again, the others never. Returns a small summary of what is in
-    `manifest.json`. A retried or cleared task goes on where it was.
+    Only requests without a good answer are resent. Returns a small summary of `manifest.json`. A retried or cleared
+    task resumes its job.
 
-    :param output_path: a directory of this task instance: local, or anything Airflow's object storage takes
-    :param input_path: JSONL of rows, prompts, message lists or request lines, also as `.gz`; or `requests`
-    :param requests: an iterable of them, consumed once and streaming, or an XComArg
-    :param prompt: makes a request of a row: `{column}` is replaced, every other brace stands
-    :param id_column: of a row, for its `custom_id`; `request-000001`, ... without it
-    :param system_prompt: for requests without a system message
-    :param request_params: of requests that lack them, such as `{"max_tokens": 100}`
-    :param model: of requests that name none
-    :param output_type: a Pydantic model, or any type that its `TypeAdapter` takes: answers are asked for and
-        validated as such
-    :param max_rounds: how often a request is sent at most, until a person clears the task
-    :param min_success_rate: the share of requests with a good answer below which the task fails, once what was
-        answered is written; None never fails it
-    :param kwargs: see `BatchOperator`; `timeout` is for all rounds together
+    :param output_path: a directory for this task instance alone: a local path, or any URL of Airflow's object storage
+    :param input_path: a JSONL file of rows, prompts, message lists or request lines; it may be compressed (`.gz`).
+        Give either `input_path` or `requests`
+    :param requests: an iterable of rows, prompts, message lists or request lines, read once and item by item; or an
+        XComArg
+    :param prompt: template of the request's text: each `{column}` is replaced by the row's value, other braces stay
+    :param id_column: column with the `custom_id` of each row; by default `request-000001`, `request-000002`, ...
+    :param system_prompt: system message for requests that have none
+    :param request_params: default parameters of requests, such as `{"max_tokens": 100}`
+    :param model: default model of requests
+    :param output_type: a Pydantic model, or any type that Pydantic's `TypeAdapter` accepts. The model is instructed
+        to answer in this form, and answers are validated
+    :param max_rounds: how often a request is sent at most; clearing the task allows as many again
+    :param min_success_rate: the task fails if a smaller share of requests has a good answer. Results are written
+        first. None never fails the task
+    :param kwargs: see `BatchOperator`; `timeout` limits all rounds together
     """
 
     template_fields: Sequence[str] = (
@@ -90,37 +92,38 @@ class BatchInferenceOperator(BatchOperator):
 
     @property
     def requests(self) -> Any:
-        """What was given, in a form that Airflow neither renders nor shows whole."""
+        """Return the given requests, wrapped so that Airflow neither renders nor prints all of them."""
         return self._requests
 
     @requests.setter
     def requests(self, requests: Any) -> None:
-        self._requests = as_requests(requests)
+        self._requests = wrap_requests(requests)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Prepare the job or go on with it, and wait unless it is over."""
+        """Create or resume the job, and wait for its batches unless it is finished."""
         BatchesLink.persist(context, self.hook.get_conn().base_url)
-        return self._go_on(context)
+        return self._advance(context)
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> dict[str, Any]:
-        """Go on with the job; what its batches have come to is asked of the service."""
-        raise_for_ends([each for each in ends if each.state == "error"], self.siliconflow_conn_id)
-        return self._go_on(context, [each.batch for each in ends if each.batch is not None and each.batch.is_terminal])
+        """Continue the job after its batches have ended."""
+        raise_for_ends([end for end in ends if end.state == "error"], self.siliconflow_conn_id)
+        ended = [end.batch for end in ends if end.batch is not None and end.batch.is_terminal]
+        return self._advance(context, ended)
 
     def source(self, context: Context) -> Iterable[Any]:
-        """Yield the items of a new job."""
+        """Return the items of a new job."""
         if self.input_path is None:
-            return items_of(self.requests)
+            return check_items(self.requests)
         from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks
         from siliconflow_provider.storage import read_chunks, storage_path
 
         return line_blocks(read_chunks(storage_path(self.input_path, "input_path")), LONGEST_LINE)
 
-    def _go_on(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
+    def _advance(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
         from siliconflow_provider.jobs import Finished
 
         with self._attempt(context, ended) as runner:
-            state = runner.advance(length_of(self.timeout), lambda: self._stop_if_killed(runner))
+            state = runner.advance(as_timedelta(self.timeout), lambda: self._stop_if_killed(runner))
             if isinstance(state, Finished):
                 return self._finish(runner, state)
         summary: dict[str, Any] = self.wait_until(context, state.batch_ids, state.deadline)
@@ -173,37 +176,39 @@ class BatchInferenceOperator(BatchOperator):
                 raise SubmissionStoppedError(str(error)) from None
 
     def _stop_if_killed(self, runner: JobRunner) -> None:
-        running = [each.id for each in runner.running]
+        running = [batch.id for batch in runner.running]
         if self._is_killed:
             if running:
-                self._end_killed(self.hook.get_conn(), running)
-            raise BatchWaitError("killed while the job went on: the next attempt continues it")
+                self._handle_kill(self.hook.get_conn(), running)
+            raise BatchWaitError("task was killed; the next attempt will resume the job")
 
     def _finish(self, runner: JobRunner, job: Finished) -> dict[str, Any]:
-        """Say what the job has come to, and fail if that is asked for."""
+        """Log the outcome of the job and return its summary, or raise the error for it."""
         manifest, deadline = job.manifest, job.deadline
         cancelled, failures = self._cancel_overdue(job.running) if self.cancel_on_timeout else ([], [])
         rate = manifest["counts"].get("succeeded", 0) / manifest["rows"] if manifest["rows"] else 1.0
         running = [each.id for each in job.running if each.id not in cancelled]
         elsewhere = [each.id for each in runner.find_other_running_batches()]
-        repeated = None if runner.changes else runner.count_resent_when_cleared()
+        resent_count = None if runner.changes else runner.count_resent_when_cleared()
         conn_id = self.siliconflow_conn_id
-        said = describe_job(manifest, job.running, repeated, conn_id, cancelled=cancelled, elsewhere=elsewhere)
-        over = f"the job's timeout was over at {deadline.to_datetime_string()} UTC" if deadline else ""
+        summary = describe_job(manifest, job.running, resent_count, conn_id, cancelled=cancelled, elsewhere=elsewhere)
+        timed_out = f"the job timed out at {deadline.to_datetime_string()} UTC" if deadline else ""
         if failures:
-            raise BatchWaitError(f"{over}, and cancel_on_timeout could not cancel all: {failures[0]}. {said}")
+            raise BatchWaitError(f"{timed_out}, and cancel_on_timeout could not cancel all: {failures[0]}. {summary}")
         if cancelled:
-            raise BatchCancelledError(f"{over}, so cancel_on_timeout has cancelled {batches_text(cancelled)}: {said}")
+            raise BatchCancelledError(f"{timed_out}; cancel_on_timeout cancelled {batches_text(cancelled)}: {summary}")
         if runner.changes and not running:
-            raise JobDefinitionError(f"{runner.describe_changes()}. In {manifest['paths']['results']}: {said}")
+            raise JobDefinitionError(f"{runner.describe_changes()}. In {manifest['paths']['results']}: {summary}")
         if not manifest["complete"]:
             raise BatchTimeoutError(
-                f"{over}: {said}. Airflow does not retry this, since timeout counts from the creation of the job's "
-                "first batch. To go on, set a larger timeout, or none, and clear the task"
+                f"{timed_out}: {summary}. Airflow does not retry this task, since the timeout counts from the creation "
+                "of the job's first batch. To continue the job, set a larger timeout, or none, and clear the task"
             )
         if self.min_success_rate is not None and rate < self.min_success_rate:
-            raise MissedSuccessRateError(f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {said}")
-        self.log.info("%s", said)
+            raise MissedSuccessRateError(
+                f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {summary}"
+            )
+        self.log.info("%s", summary)
         return {
             "results_path": manifest["paths"]["results"],
             "manifest_path": manifest["paths"]["manifest"],
@@ -212,19 +217,19 @@ class BatchInferenceOperator(BatchOperator):
         }
 
     def _cancel_overdue(self, batches: Sequence[Batch]) -> tuple[list[str], list[str]]:
-        """Return the ids of what was cancelled, and why others were not: then a retry is worth it."""
+        """Cancel batches. Return the ids of those that were cancelled, and the reasons why others were not."""
         from siliconflow_provider.api.errors import SiliconFlowError
         from siliconflow_provider.batches import cancel_unless_over
 
         client, cancelled, failures = self.hook.get_conn(), [], []
-        for each in batches:
+        for overdue in batches:
             try:
-                batch = cancel_unless_over(client, each.id)
+                batch = cancel_unless_over(client, overdue.id)
             except SiliconFlowError as error:
                 failures.append(str(error))
             else:
                 if batch.final_status == "completed":
-                    failures.append(f"batch {batch.id} has completed in that moment")
+                    failures.append(f"batch {batch.id} completed just before it could be cancelled")
                 else:
                     cancelled.append(batch.id)
         return cancelled, failures
@@ -232,7 +237,7 @@ class BatchInferenceOperator(BatchOperator):
 
 def _check_arguments(input_path: Any, requests: Any, max_rounds: int, min_success_rate: float | None) -> None:
     if (input_path is None) == (requests is None):
-        raise ValueError("give one of input_path and requests: where the rows are, or an iterable of them")
+        raise ValueError("give either input_path (a file of rows) or requests (an iterable of them)")
     if max_rounds < 1:
         raise ValueError(f"max_rounds is {max_rounds}: give at least 1")
     if min_success_rate is not None and not 0 <= min_success_rate <= 1:

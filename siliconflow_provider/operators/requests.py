@@ -1,4 +1,4 @@
-"""Requests that are given in a DAG file, kept from being rendered as templates and from being shown whole."""
+"""Wrap `requests=` so that Airflow neither renders it as a template nor prints all of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Requests:
-    """An iterable that Airflow passes on as it is: its texts may hold braces that are no templates."""
+    """Iterable that Airflow does not render: texts of requests may contain braces that are not templates."""
 
     def __init__(self, items: Iterable[Any]) -> None:
         self._items = items
@@ -20,10 +20,10 @@ class Requests:
         return f"<{type(self._items).__name__}{count}>"
 
 
-def as_requests(value: Any) -> Any:
-    """Wrap a value that is no XComArg, which Airflow has to see; what it is resolved to is wrapped in its turn.
+def wrap_requests(value: Any) -> Any:
+    """Return the value of `requests=`, wrapped. An XComArg is returned unchanged, since Airflow must resolve it.
 
-    :raises ValueError: when it cannot be the requests of a job
+    :raises ValueError: if the value is not an iterable of requests
     """
     from airflow.providers.common.compat.sdk import XComArg
 
@@ -31,20 +31,20 @@ def as_requests(value: Any) -> Any:
         return value
     if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
         raise ValueError(
-            f"requests is {type(value).__name__}: give an iterable of texts, message lists or rows; one row is [row]"
+            f"requests is {type(value).__name__}: give an iterable of texts, message lists or rows, such as [row]"
         )
-    # It is an iterable of the names of its columns.
+    # Iterating a data frame would yield its column names.
     if hasattr(value, "__dataframe__"):
-        raise ValueError(f"requests is {type(value).__name__}: give its rows, in pandas df.to_dict('records')")
+        raise ValueError(f"requests is {type(value).__name__}: give its rows; in pandas, df.to_dict('records')")
     return Requests(value)
 
 
-def items_of(given: Any) -> Iterable[Any]:
-    """Return what was given or returned, once it is known to be items.
+def check_items(given: Any) -> Iterable[Any]:
+    """Return the given or returned requests after checking their type.
 
-    :raises ValueError: when it is not
+    :raises ValueError: if the value is not an iterable of requests
     """
     if given is None:
-        raise ValueError("there are no requests: give or return an iterable of them, which may be empty, not None")
-    items: Iterable[Any] = as_requests(given)
+        raise ValueError("requests is None: give or return an iterable of requests; it may be empty")
+    items: Iterable[Any] = wrap_requests(given)
     return items

@@ -1,4 +1,4 @@
-"""What a task has created, in Airflow's task state store: there from Airflow 3.3 on, and kept over tries."""
+"""Keep a task's create records in Airflow's task state store (Airflow 3.3 and later), which outlives retries."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ log = logging.getLogger(__name__)
 STATE_KEY = "siliconflow_creates"
 
 
-def records_of(context: Context) -> Records:
-    """Return where a task without a directory writes down what it creates.
+def create_records_of(context: Context) -> Records:
+    """Return the create records of a task that has no output directory.
 
-    Below Airflow 3.3 nothing that a task writes survives its retry but what the service keeps.
+    Before Airflow 3.3 there is no store that outlives a retry, so the records are kept in memory only.
     """
     store = context.get("task_state_store")
     return MemoryRecords() if store is None else StateStoreRecords(store)
 
 
 class StateStoreRecords:
-    """Records of one task instance, one value of its state store."""
+    """Create records of one task instance, stored as one value in its state store."""
 
-    is_lasting = True
+    is_persistent = True
 
     def __init__(self, store: Any) -> None:
         self._store = store
 
     def read(self) -> list[CreateRecord]:
-        """Return what all attempts have written."""
+        """Return the records of all attempts."""
         import msgspec
 
         return msgspec.convert(self._store.get(STATE_KEY, default=[]), list[CreateRecord])
 
     def write(self, record: CreateRecord) -> None:
-        """Write a record, in place of an earlier one with its name."""
+        """Write a record. It replaces an earlier record of the same name."""
         import msgspec
 
-        others = [each for each in self.read() if each.name != record.name]
+        others = [other for other in self.read() if other.name != record.name]
         self._store.set(STATE_KEY, msgspec.to_builtins([*others, record]), retention=RETENTION)

@@ -1,4 +1,4 @@
-"""Waiting for batches, deferred or on the worker, with one meaning of every end."""
+"""Wait for batches, in the triggerer or on the worker. Both ways end with the same errors."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from siliconflow_provider.api.models import Batch
     from siliconflow_provider.waiting import WaitEnd
 
-# The scheduler ends a deferral this much later than the trigger does, so it acts only when no triggerer lives.
-TRIGGER_GRACE = timedelta(minutes=10)
+# The scheduler ends a deferral this much later than the trigger, so it acts only if no triggerer is running.
+DEFERRAL_MARGIN = timedelta(minutes=10)
 SHORTEST_POLL_INTERVAL = 1.0
 
 
 class BatchWaitingMixin(ConnectionMixin):
-    """For operators and sensors that wait: they call `wait_for_batches` and implement `waiting_ended`."""
+    """Mixin for operators and sensors that wait: call `wait_for_batches` and implement `waiting_ended`."""
 
     deferrable: bool
     poll_interval: float | None
@@ -44,95 +44,96 @@ class BatchWaitingMixin(ConnectionMixin):
         defer: Callable[..., Any]
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> Any:
-        """Return the task's result, or raise what the ends stand for."""
+        """Return the task's result after the wait, or raise the error for the batches' statuses."""
         raise NotImplementedError
 
     def wait_for_batches(self, context: Context, batches: Sequence[Batch]) -> Any:
-        """Wait until all batches are over or the deadline has come, and return what `waiting_ended` does.
+        """Wait until all batches have ended or the deadline has passed, and return the result of `waiting_ended`.
 
-        :raises TaskDeferred: to wait in the triggerer; the task goes on in `execute_complete`
+        :raises TaskDeferred: to wait in the triggerer; the task continues in `execute_complete`
         """
         from siliconflow_provider.waiting import deadline_of
 
-        deadline = deadline_of(batches, length_of(self.timeout), self.hook.get_conn().now())
-        return self.wait_until(context, [each.id for each in batches], deadline)
+        deadline = deadline_of(batches, as_timedelta(self.timeout), self.hook.get_conn().now())
+        return self.wait_until(context, [batch.id for batch in batches], deadline)
 
     def wait_until(self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> Any:
-        """Wait like `wait_for_batches`, until a moment that is given, by the service's clock."""
+        """Wait like `wait_for_batches`, until a given deadline by the service's clock."""
         if self.deferrable:
             return self.defer_until(context, batch_ids, deadline)
-        return self._end_wait(context, self._wait_on_worker(batch_ids, deadline))
+        return self._finish_wait(context, self._wait_on_worker(batch_ids, deadline))
 
     def defer_until(self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> Any:
         """Wait in the triggerer.
 
-        :raises TaskDeferred: always, unless the task was killed before
+        :raises TaskDeferred: always, unless the task was already killed
         """
         from siliconflow_provider.triggers.batches import BatchTrigger
 
         client = self.hook.get_conn()
         if self._is_killed:
-            self._end_killed(client, batch_ids)
+            self._handle_kill(client, batch_ids)
             raise BatchWaitError(f"killed before waiting for {batches_text(batch_ids)}")
         now = client.now()
         stop_at = self._stop_at(context, now)
         ends_at = deadline if stop_at is None else min(deadline, stop_at)
         by = f" (execution_timeout={self.execution_timeout})" if ends_at is stop_at else ""
-        self.log.info("waiting in the triggerer, at most until %s UTC%s", ends_at.to_datetime_string(), by)
+        self.log.info("waiting in the triggerer until %s UTC at most%s", ends_at.to_datetime_string(), by)
         if self.cancel_on_kill:
-            self.log.info(
-                "cancel_on_kill needs a running triggerer: if this task is marked while none runs, the batches run on"
-            )
+            self.log.info("cancel_on_kill needs a running triggerer: without one, marking this task cancels no batches")
         return self.defer(
             trigger=BatchTrigger(
                 batch_ids, self.siliconflow_conn_id, deadline, self.poll_interval, self.cancel_on_kill, stop_at
             ),
             method_name="execute_complete",
-            # A plain timedelta: Airflow 3 cannot send pendulum's kinds to its supervisor.
-            timeout=timedelta(seconds=max((ends_at - now).total_seconds(), 0.0)) + TRIGGER_GRACE,
+            # A plain timedelta: Airflow 3 cannot send pendulum's types to its supervisor.
+            timeout=timedelta(seconds=max((ends_at - now).total_seconds(), 0.0)) + DEFERRAL_MARGIN,
         )
 
     def _stop_at(self, context: Context, now: pendulum.DateTime) -> pendulum.DateTime | None:
-        """Return when `execution_timeout` is over. Airflow 2 ends a deferral then, Airflow 3 does not."""
+        """Return the moment at which `execution_timeout` ends, or None if Airflow itself ends the deferral then.
+
+        Airflow 2 does, Airflow 3 does not.
+        """
         from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
         from siliconflow_provider.api import clock
 
         if self.execution_timeout is None or not AIRFLOW_V_3_0_PLUS:
             return None
-        # Both moments are of this machine's clock.
+        # Both times are by this machine's clock.
         started_at = getattr(context["ti"], "start_date", None)
         elapsed = 0.0 if started_at is None else clock.now().timestamp() - started_at.timestamp()
         return now.add(seconds=max(self.execution_timeout.total_seconds() - max(elapsed, 0.0), 0.0))
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
-        """Go on after the trigger has reported.
+        """Continue after the trigger's event.
 
-        :raises BatchWaitError: when the report cannot be read
+        :raises BatchWaitError: if the event is not valid
         """
         from siliconflow_provider.waiting import from_event
 
         try:
             ends = from_event(event)
         except ValueError as error:
-            raise BatchWaitError(f"{error}: the batches run on, a retry of this task takes them over") from None
-        stopped = [each for each in ends if each.state == "execution_timeout"]
+            raise BatchWaitError(f"{error}. The batches are still running; a retry will resume them") from None
+        stopped = [end for end in ends if end.state == "execution_timeout"]
         if stopped:
             self._end_at_execution_timeout(stopped)
-        overdue = [each for each in ends if each.state == "timeout"]
+        overdue = [end for end in ends if end.state == "timeout"]
         if overdue and (deadline := self._later_deadline(overdue[0])):
-            self.log.warning("the triggerer's clock is ahead of the service's: waiting goes on")
-            return self.wait_until(context, [each.batch_id for each in overdue], deadline)
-        return self._end_wait(context, ends)
+            self.log.warning("the triggerer's clock is ahead of the service's: continuing to wait until the deadline")
+            return self.wait_until(context, [end.batch_id for end in overdue], deadline)
+        return self._finish_wait(context, ends)
 
     def on_kill(self) -> None:
-        """Wake the wait on the worker; what a kill means is decided there, outside of the signal handler."""
+        """Wake up the wait on the worker, which handles the kill outside of the signal handler."""
         self._is_killed = True
         self._wake.put(None)
 
     @cached_property
     def _wake(self) -> SimpleQueue[None]:
-        # Unlike an Event, it can be used by a signal handler that interrupts the very wait for it.
+        # Unlike an Event, it can be used by a signal handler that interrupts the wait for it.
         return SimpleQueue()
 
     def _wait_on_worker(self, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> list[WaitEnd]:
@@ -142,35 +143,35 @@ class BatchWaitingMixin(ConnectionMixin):
         from siliconflow_provider.waiting import BatchWait, next_pause, poll, wait_ends
 
         client = self.hook.get_conn()
-        waits = [BatchWait(each, deadline, self.poll_interval) for each in batch_ids]
-        self.log.info("waiting on the worker, at most until %s UTC", deadline.to_datetime_string())
+        waits = [BatchWait(batch_id, deadline, self.poll_interval) for batch_id in batch_ids]
+        self.log.info("waiting on the worker until %s UTC at most", deadline.to_datetime_string())
         try:
             while True:
                 poll(waits, client.get_batch, client.now)
                 now = client.now()
-                for news in filter(None, (wait.news(now) for wait in waits)):
-                    self.log.info(news)
+                for line in filter(None, (wait.next_log_line(now) for wait in waits)):
+                    self.log.info(line)
                 ends = wait_ends(waits, now)
                 if ends is not None:
                     return ends
                 if clock.wait_for(self._wake, next_pause(waits, now)):
                     raise BatchWaitError(f"killed while waiting for {batches_text(batch_ids)}")
         except AirflowTaskTimeout:
-            # Airflow calls on_kill for this too, but only after it has left the wait.
+            # Airflow calls on_kill for this too, but only after the wait has ended.
             self._is_killed = True
             raise
         finally:
-            # Airflow 2 raises in its signal handler, Airflow 3 lets the loop go on.
+            # Airflow 2 raises in its signal handler, Airflow 3 lets the loop continue.
             if self._is_killed:
-                self._end_killed(client, batch_ids)
+                self._handle_kill(client, batch_ids)
 
-    def _end_killed(self, client: SiliconFlowClient, batch_ids: Sequence[str]) -> None:
-        """Cancel what a killed task waited for if that is asked for, and say what becomes of it."""
+    def _handle_kill(self, client: SiliconFlowClient, batch_ids: Sequence[str]) -> None:
+        """Cancel the batches of a killed task if `cancel_on_kill` is set, and log their status."""
         from siliconflow_provider.api.errors import SiliconFlowError
         from siliconflow_provider.batches import cancel_unless_over
 
         if not self.cancel_on_kill:
-            self.log.warning("killed: %s", describe_running(batch_ids, self.siliconflow_conn_id))
+            self.log.warning("task was killed. %s", describe_running(batch_ids, self.siliconflow_conn_id))
             return
         outcomes: dict[str, Batch | Exception] = {}
         for batch_id in batch_ids:
@@ -181,25 +182,28 @@ class BatchWaitingMixin(ConnectionMixin):
         for line in describe_kill(outcomes, self.siliconflow_conn_id, cancel=True):
             self.log.warning("%s", line)
 
-    def _end_wait(self, context: Context, ends: list[WaitEnd]) -> Any:
-        """Cancel what was not over at the deadline if that is asked for, and go on."""
+    def _finish_wait(self, context: Context, ends: list[WaitEnd]) -> Any:
+        """Cancel overdue batches if `cancel_on_timeout` is set, and return the result of `waiting_ended`."""
         if self.cancel_on_timeout:
-            ends = [self._cancelled_when_overdue(each) for each in ends]
+            ends = [self._cancel_if_overdue(end) for end in ends]
         return self.waiting_ended(context, ends)
 
     def _end_at_execution_timeout(self, ends: Sequence[WaitEnd]) -> None:
-        """Do what Airflow does with a task that takes too long: kill it."""
+        """Handle `execution_timeout` as Airflow does: kill the task."""
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-        batch_ids = [each.batch_id for each in ends]
-        self._end_killed(self.hook.get_conn(), batch_ids)
+        batch_ids = [end.batch_id for end in ends]
+        self._handle_kill(self.hook.get_conn(), batch_ids)
         raise AirflowTaskTimeout(
-            f"execution_timeout={self.execution_timeout} was over at {ends[0].deadline} UTC, before "
+            f"execution_timeout={self.execution_timeout} ended at {ends[0].deadline} UTC, before "
             f"{describe_unfinished(ends)}"
         )
 
     def _later_deadline(self, end: WaitEnd) -> pendulum.DateTime | None:
-        """Return the deadline if it has not come yet by the service's clock, which an answer tells."""
+        """Return the deadline if the service's clock has not reached it, else None.
+
+        The service's clock is read from a response.
+        """
         import pendulum
 
         from siliconflow_provider.api.errors import SiliconFlowError
@@ -212,7 +216,7 @@ class BatchWaitingMixin(ConnectionMixin):
         deadline = pendulum.parse(end.deadline or "")
         return deadline if isinstance(deadline, pendulum.DateTime) and client.now() < deadline else None
 
-    def _cancelled_when_overdue(self, end: WaitEnd) -> WaitEnd:
+    def _cancel_if_overdue(self, end: WaitEnd) -> WaitEnd:
         if end.state != "timeout":
             return end
         from siliconflow_provider.api.errors import SiliconFlowError
@@ -226,21 +230,21 @@ class BatchWaitingMixin(ConnectionMixin):
 
 
 def check_poll_interval(poll_interval: float | None) -> None:
-    """Raise ValueError for an interval that would flood the service."""
+    """Raise ValueError if the interval is too short for the service."""
     if poll_interval is not None and poll_interval < SHORTEST_POLL_INTERVAL:
         raise ValueError(
-            f"poll_interval is {poll_interval!r}: give at least {SHORTEST_POLL_INTERVAL:g} second, or None for a "
-            "schedule that follows the batch's age"
+            f"poll_interval is {poll_interval!r}: give at least {SHORTEST_POLL_INTERVAL:g} second, or None to poll at "
+            "intervals that grow with the batch's age"
         )
 
 
 def check_timeout(timeout: float | timedelta | None) -> None:
-    """Raise ValueError for a length that would end a wait before it begins."""
-    length = length_of(timeout)
+    """Raise ValueError if the timeout is not positive."""
+    length = as_timedelta(timeout)
     if length is not None and length <= timedelta():
-        raise ValueError(f"timeout is {timeout!r}: give a positive length of time, or None for the batch's window")
+        raise ValueError(f"timeout is {timeout!r}: give a positive duration, or None for the batch's window")
 
 
-def length_of(timeout: float | timedelta | None) -> timedelta | None:
-    """Return a length of time that may be given in seconds."""
+def as_timedelta(timeout: float | timedelta | None) -> timedelta | None:
+    """Return a timeout as a `timedelta`; a number means seconds."""
     return timedelta(seconds=timeout) if isinstance(timeout, (int, float)) else timeout

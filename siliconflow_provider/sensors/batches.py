@@ -1,4 +1,4 @@
-"""The sensor that waits for a batch that another task, or somebody else, has submitted."""
+"""Sensor that waits for a batch of another task or of another program."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
     from siliconflow_provider.waiting import BatchWait, WaitEnd
 
-# A window reaches 14 days, and Airflow's default for sensors is 7.
+# A completion window may be 14 days long, but Airflow's default timeout for sensors is 7 days.
 DEFAULT_TIMEOUT = timedelta(days=15)
 
 
 class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
-    """Wait until a batch is over; returns its id when it has completed, and fails when it ended otherwise.
+    """Wait until a batch has ended. Returns its id if it has completed, and fails if it ended with another status.
 
-    :param batch_id: the batch, such as `CreateBatchOperator(...).output`
-    :param deferrable: wait in the triggerer (the default), or as `mode` says: `poke` or `reschedule`
-    :param poll_interval: seconds between polls of the triggerer, at least 1; by default 5% of the batch's age, from
-        10 s to 300 s. In the other modes Airflow's `poke_interval` counts
-    :param timeout: seconds or `timedelta` from the sensor's start until it fails; 15 days by default. Whatever it
-        is, waiting ends an hour after the batch's window
-    :param siliconflow_conn_id: the Airflow connection
+    :param batch_id: id of the batch, such as `CreateBatchOperator(...).output`
+    :param deferrable: True (the default) waits in the triggerer, False as `mode` says: `poke` or `reschedule`
+    :param poll_interval: seconds between polls in the triggerer, at least 1; by default 5% of the batch's age, from
+        10 s to 300 s. If `deferrable` is False, Airflow's `poke_interval` is used
+    :param timeout: seconds or `timedelta` from the sensor's start until it fails; 15 days by default. In any case
+        waiting ends one hour after the batch's completion window
+    :param siliconflow_conn_id: id of the Airflow connection
     """
 
     template_fields: Sequence[str] = ("batch_id", "siliconflow_conn_id")
@@ -57,7 +57,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         self.siliconflow_conn_id = siliconflow_conn_id
 
     def execute(self, context: Context) -> Any:
-        """Look once and defer, or poke as Airflow's sensors do."""
+        """Poll once and defer; if `deferrable` is False, poke like any Airflow sensor."""
         from siliconflow_provider.api.limits import check_id
         from siliconflow_provider.waiting import to_event
 
@@ -65,37 +65,37 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         BatchesLink.persist(context, self.hook.get_conn().base_url)
         if not self.deferrable:
             return super().execute(context)
-        ends = self._look()
+        ends = self._poll()
         deadline = self.hook.get_conn().now() + timedelta(seconds=self.timeout)
         if ends is not None:
-            # As after a deferral, so that soft_fail means the same.
+            # The same path as after a deferral, so that soft_fail works the same way.
             return self.resume_execution("execute_complete", {"event": to_event(ends)}, context)
         own = self._wait.deadline
         return self.defer_until(context, [self.batch_id], deadline if own is None else min(deadline, own))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Look once; true once the batch has completed."""
-        ends = self._look()
+        """Poll once. The result is true if the batch has completed."""
+        ends = self._poll()
         if ends is not None:
             return PokeReturnValue(is_done=True, xcom_value=self.waiting_ended(context, ends))
         if self.reschedule and self._wait.error is not None and self._wait.refused_since is not None:
-            # The next look is another process, which cannot know for how long this has lasted.
+            # The next poll runs in another process, which cannot know how long the error has lasted.
             raise self._wait.error
         return False
 
-    def _look(self) -> list[WaitEnd] | None:
+    def _poll(self) -> list[WaitEnd] | None:
         from siliconflow_provider.waiting import poll, wait_ends
 
         client = self.hook.get_conn()
         poll([self._wait], client.get_batch, client.now)
         now = client.now()
-        news = self._wait.news(now)
-        if news is not None:
-            self.log.info(news)
+        line = self._wait.next_log_line(now)
+        if line is not None:
+            self.log.info(line)
         return wait_ends([self._wait], now)
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> str:
-        """Return the id of the completed batch, or raise what its end stands for."""
+        """Return the id of the completed batch, or raise the error for its status."""
         from siliconflow_provider.waiting import describe_end
 
         end = ends[0]
@@ -104,7 +104,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         try:
             raise_for_ends(ends, self.siliconflow_conn_id)
         except BatchTimeoutError:
-            # Of Airflow's own kind. Unlike an operator's, a sensor's timeout begins anew when it is cleared.
+            # Airflow's own error for sensors. Clearing a sensor restarts its timeout, unlike an operator's.
             raise AirflowSensorTimeout(
                 f"{describe_deadline(end)}. {describe_running([end.batch_id], self.siliconflow_conn_id)}"
             ) from None

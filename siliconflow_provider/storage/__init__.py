@@ -5,7 +5,7 @@ In: paths of the user. Out: a `Workspace` with the files of one job. Start readi
 
 from __future__ import annotations
 
-from siliconflow_provider.storage.errors import temporary_disk
+from siliconflow_provider.storage.errors import MissingFileError, StorageError, temporary_disk
 from siliconflow_provider.storage.object_storage import (
     is_below,
     is_same,
@@ -18,6 +18,8 @@ from siliconflow_provider.storage.temporary import temporary_directory
 from siliconflow_provider.storage.workspace import Workspace
 
 __all__ = [
+    "MissingFileError",
+    "StorageError",
     "Workspace",
     "is_below",
     "is_same",

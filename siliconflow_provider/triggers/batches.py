@@ -1,4 +1,4 @@
-"""The trigger that waits for batches."""
+"""Trigger that waits for batches."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import pendulum
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
-from siliconflow_provider.triggers.kill import Kill
+from siliconflow_provider.triggers.kill import KillHandler
 from siliconflow_provider.triggers.watcher import LONGEST_ANSWER_SECONDS, watching
-from siliconflow_provider.waiting import BatchWait, Progress, WaitEnd, seconds_to_the_end, to_event, wait_ends
+from siliconflow_provider.waiting import BatchWait, ProgressLog, WaitEnd, seconds_until_all_end, to_event, wait_ends
 
 AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")
-# A clock that is set meanwhile is noticed within the hour.
+# A clock that is set while the trigger waits is noticed within an hour.
 LONGEST_SILENCE_SECONDS = 3600.0
 
 
 class BatchTrigger(BaseTrigger):
-    """Waits until batches are over and reports once, with what `jobs.events.to_event` returns.
+    """Wait until batches have ended, and fire one event, with the payload of `waiting.to_event`.
 
-    It asks nothing itself: the triggers of a connection share one watcher, which asks off the event loop.
+    All triggers of a connection share one watcher, which polls the service outside of the event loop.
 
-    :param batch_ids: the batches to wait for
-    :param siliconflow_conn_id: the Airflow connection
-    :param deadline: the moment (UTC) at which waiting ends; None stands for each batch's expiry and an hour.
-        A moment and not a length, so that it survives a restart of the triggerer
-    :param poll_interval: seconds between polls; None for a schedule that follows the batch's age
-    :param stop_at: the moment (UTC) at which the task's `execution_timeout` is over, where Airflow leaves it to us
-    :param cancel_on_kill: cancel the batches when a person marks the waiting task as failed, succeeded or skipped
+    :param batch_ids: ids of the batches to wait for
+    :param siliconflow_conn_id: id of the Airflow connection
+    :param deadline: the moment (UTC) at which waiting ends; None means one hour after each batch's expiry. It is a
+        moment and not a duration, so that it survives a restart of the triggerer
+    :param poll_interval: seconds between polls; None for intervals that grow with the batch's age
+    :param stop_at: the moment (UTC) at which the task's `execution_timeout` ends, if Airflow does not end the deferral
+    :param cancel_on_kill: cancel the batches if a user marks the waiting task as failed, success or skipped
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class BatchTrigger(BaseTrigger):
         self.stop_at = stop_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and all that a triggerer needs to build this trigger anew."""
+        """Return the class path and the arguments of this trigger."""
         return (
             "siliconflow_provider.triggers.batches.BatchTrigger",
             {
@@ -65,33 +65,33 @@ class BatchTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll until no wait is running any more, then yield the one event."""
+        """Wait until all waits have ended, then yield one event."""
         try:
             ends = await self._wait()
         except asyncio.CancelledError:
             if not AIRFLOW_CALLS_ON_KILL:
                 await self.on_kill()
             raise
-        # Outside of the `try`: who closes this generator once it has the event has killed nothing.
+        # Outside of the `try`: closing this generator after its event is not a kill.
         yield TriggerEvent(to_event(ends))
 
     async def on_kill(self) -> None:
-        """Cancel the batches, or say that they run on, once Airflow confirms that a person has ended the task."""
+        """Cancel the batches, or log that they are still running, if Airflow confirms that a user ended the task."""
         task_instance, cancel = self.task_instance, self.cancel_on_kill
-        await Kill(task_instance, self.batch_ids, self.siliconflow_conn_id, cancel=cancel, log=self.log).run()
+        await KillHandler(task_instance, self.batch_ids, self.siliconflow_conn_id, cancel=cancel, log=self.log).run()
 
     async def _wait(self) -> list[WaitEnd]:
-        waits = [BatchWait(each, self.deadline, self.poll_interval, self.stop_at) for each in self.batch_ids]
-        progress = Progress()
+        waits = [BatchWait(batch_id, self.deadline, self.poll_interval, self.stop_at) for batch_id in self.batch_ids]
+        progress_log = ProgressLog()
         with watching(self.siliconflow_conn_id, waits) as watch:
             while True:
-                left = seconds_to_the_end(waits, watch.now())
-                # The last poll, at the very end, is waited for: a batch that is over has not timed out.
-                is_told = await watch.news(min(left + LONGEST_ANSWER_SECONDS, LONGEST_SILENCE_SECONDS))
+                seconds = seconds_until_all_end(waits, watch.now())
+                # Wait for the last poll, at the deadline: a batch that has ended has not timed out.
+                has_update = await watch.wait_for_update(min(seconds + LONGEST_ANSWER_SECONDS, LONGEST_SILENCE_SECONDS))
                 now = watch.now()
-                news = progress.news(waits, now)
-                if news is not None:
-                    self.log.info(news)
-                ends = wait_ends(waits, now) if watch.is_over or not is_told else None
+                line = progress_log.next_log_line(waits, now)
+                if line is not None:
+                    self.log.info(line)
+                ends = wait_ends(waits, now) if watch.is_over or not has_update else None
                 if ends is not None:
                     return ends

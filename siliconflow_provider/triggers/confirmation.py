@@ -1,4 +1,4 @@
-"""Why a trigger was stopped: only Airflow knows whether a person ended its task."""
+"""Ask Airflow why a trigger was stopped: only Airflow knows if a user ended the task."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 ENDED = ("failed", "success", "skipped")
 
 
-def nothing_to_cancel(task_instance: Any) -> bool:
-    """Whether the task instance is over for Airflow; asks Airflow and therefore blocks.
+def has_task_ended(task_instance: Any) -> bool:
+    """Return True if the task instance has ended. Asks Airflow, so it blocks.
 
-    A trigger that has not fired is stopped when a person marks its task, but also when the task is cleared, its run is
-    deleted, or another triggerer has taken the trigger over because this one stalled. In the other cases the task
-    goes on elsewhere, or nobody can tell.
+    Airflow stops a trigger that has not fired if a user marks its task, but also if the task is cleared, its run is
+    deleted, or another triggerer takes the trigger over because this one stalled. In all cases but the first, the task
+    continues elsewhere, or its state is unknown.
     """
     return _state_of(task_instance) in ENDED
 

@@ -1,4 +1,4 @@
-"""Reading an Airflow connection while batches are awaited: what can heal, and what cannot."""
+"""Read an Airflow connection in the triggerer, and tell temporary errors from permanent ones."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LONGEST_REASON = 300
 
 
 def read_client(siliconflow_conn_id: str) -> SiliconFlowClient:
-    """Read the connection and return its client. Blocks, and asks Airflow.
+    """Read the connection and return its client. Asks Airflow, so it blocks.
 
-    :raises InvalidRequestError: when there is no such connection, or it cannot be used as it is
-    :raises SiliconFlowError: when the connection could not be read, which may heal
+    :raises InvalidRequestError: if the connection does not exist or is invalid
+    :raises SiliconFlowError: if the connection could not be read; a later attempt may succeed
     """
     try:
         return SiliconFlowHook(siliconflow_conn_id).get_conn()
@@ -30,24 +30,27 @@ def read_client(siliconflow_conn_id: str) -> SiliconFlowClient:
         failure = InvalidRequestError(str(error))
     except Exception as error:
         failure = _unread(siliconflow_conn_id, _reason(error))
-    # Raised outside of the handlers: a backend's error, as context, could show a secret.
+    # Raised outside of the handlers: the original exception of a backend could show a secret.
     raise failure
 
 
 def _hidden_failure(conn_id: str) -> SiliconFlowError | None:
-    """Return why a secrets backend failed. Airflow skips such a backend and says that the connection does not exist."""
+    """Return the error of a failing secrets backend, or None.
+
+    Airflow skips a failing backend and reports that the connection does not exist.
+    """
     for backend in secrets_backends():
         try:
             found = backend.get_connection(conn_id=conn_id)
         except Exception as error:
             return _unread(conn_id, f"{type(backend).__name__}: {_reason(error)}")
         if found:
-            return _unread(conn_id, f"{type(backend).__name__} had failed")
+            return _unread(conn_id, f"{type(backend).__name__} failed at first")
     return None
 
 
 def secrets_backends() -> list[Any]:
-    """Return the secrets backends in the order in which Airflow asks them."""
+    """Return the secrets backends in the order in which Airflow uses them."""
     if AIRFLOW_V_3_0_PLUS:
         from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
 
@@ -62,7 +65,7 @@ def _unread(conn_id: str, reason: str) -> SiliconFlowError:
 
 
 def _reason(error: Exception) -> str:
-    # A value that cannot be parsed is quoted by such an error, and may hold the key.
+    # The text of a ValueError may quote an invalid value, and the value may contain the key.
     if isinstance(error, ValueError):
         return type(error).__name__
     first_line, *_ = str(error).splitlines() or [""]

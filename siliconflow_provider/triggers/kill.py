@@ -1,4 +1,4 @@
-"""What becomes of a trigger's batches when a person has ended its task."""
+"""Cancel the batches of a trigger whose task was ended by a user."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from siliconflow_provider.api.errors import AnswerLostError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import cancel_unless_over
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
-from siliconflow_provider.triggers.confirmation import nothing_to_cancel
+from siliconflow_provider.triggers.confirmation import has_task_ended
 from siliconflow_provider.triggers.threads import run_in_thread
 from siliconflow_provider.verdicts import describe_kill, describe_running
 
-# Airflow 3.3 gives a trigger 30 s, unless `[triggerer] on_kill_timeout` says otherwise.
+# Airflow 3.3 gives a trigger 30 s by default (`[triggerer] on_kill_timeout`).
 KILL_SECONDS = 20.0
 ANSWER_SECONDS = 5.0
 MOST_REQUESTS = 16
@@ -25,12 +25,12 @@ MOST_REQUESTS = 16
 _pool = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix="kill-siliconflow")
 
 
-class Kill:
-    """One trigger that was stopped. Its batches are cancelled only once Airflow confirms that a person ended the task.
+class KillHandler:
+    """Handle the stop of one trigger. Batches are cancelled only if Airflow confirms that a user ended the task.
 
-    :param task_instance: of the trigger
-    :param cancel: False leaves the batches running, and says so
-    :param log: the trigger's
+    :param task_instance: the trigger's task instance
+    :param cancel: False only logs that the batches are still running
+    :param log: the trigger's logger
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Kill:
         self._is_late = False
 
     async def run(self) -> None:
-        """Do what is to be done within 20 seconds, and log what was done and what was not.
+        """Cancel the batches within 20 seconds, and log the outcome of each.
 
-        Being cancelled does not interrupt it: Airflow cancels a stopped trigger again each second, until it has ended.
+        This coroutine continues when it is cancelled: Airflow cancels a stopped trigger every second until it ends.
         """
         killing = asyncio.create_task(self._run())
         while not killing.done():
@@ -55,18 +55,18 @@ class Kill:
                 await asyncio.wait([killing])
 
     async def _run(self) -> None:
-        failure: Exception = TimeoutError(f"no answer within {KILL_SECONDS:g} s")
+        failure: Exception = TimeoutError(f"no response within {KILL_SECONDS:g} s")
         try:
             async with asyncio.timeout(KILL_SECONDS):
-                if not await run_in_thread(_pool, lambda: nothing_to_cancel(self._task_instance)):
-                    self._log.info("stopped waiting here; the task has not ended, its batches are left alone")
+                if not await run_in_thread(_pool, lambda: has_task_ended(self._task_instance)):
+                    self._log.info("trigger stopped, but the task has not ended: its batches were not cancelled")
                     return
                 hook = SiliconFlowHook(self._conn_id)
                 client = await run_in_thread(_pool, lambda: hook.get_quick_conn(ANSWER_SECONDS))
                 await asyncio.gather(*(self._end(client, batch_id) for batch_id in self._batch_ids))
         except TimeoutError:
             self._is_late = True
-        # An error that left here could fail a task that has gone on elsewhere.
+        # Not raised: it could fail a task that continues elsewhere.
         except Exception as error:
             failure = error
         if self._outcomes:
@@ -74,10 +74,10 @@ class Kill:
                 self._log.warning("%s", line)
         else:
             running = describe_running(self._batch_ids, self._conn_id)
-            self._log.warning("stopped, and cancelled nothing (%s). %s", failure, running)
+            self._log.warning("trigger stopped; no batch was cancelled (%s). %s", failure, running)
 
     async def _end(self, client: SiliconFlowClient, batch_id: str) -> None:
-        self._outcomes[batch_id] = TimeoutError(f"its turn did not come within {KILL_SECONDS:g} s")
+        self._outcomes[batch_id] = TimeoutError(f"the request was not sent within {KILL_SECONDS:g} s")
         try:
             outcome: Batch | Exception = await run_in_thread(_pool, lambda: self._ask(client, batch_id))
         except Exception as error:
@@ -87,5 +87,5 @@ class Kill:
     def _ask(self, client: SiliconFlowClient, batch_id: str) -> Batch:
         if self._is_late:
             raise TimeoutError
-        self._outcomes[batch_id] = AnswerLostError(f"no answer within {KILL_SECONDS:g} s; it may be cancelled later")
+        self._outcomes[batch_id] = AnswerLostError(f"no response within {KILL_SECONDS:g} s; it may still be cancelled")
         return (cancel_unless_over if self._cancel else SiliconFlowClient.get_batch)(client, batch_id)

@@ -1,4 +1,4 @@
-"""One client for all requests of a watcher, which outlives the key that it was built with."""
+"""Share one client among all requests of a watcher, and replace it when its key is rejected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ T = TypeVar("T")
 
 
 class SharedClient:
-    """A connection's client for several threads; a key that is refused is read anew, once a minute at most."""
+    """Client of a connection for several threads.
+
+    If the service rejects the key, the connection is read again, at most once a minute.
+    """
 
     def __init__(self, siliconflow_conn_id: str) -> None:
         self._conn_id = siliconflow_conn_id
@@ -32,9 +35,9 @@ class SharedClient:
         self._read_at: pendulum.DateTime | None = None
 
     def get(self) -> SiliconFlowClient:
-        """Return the client; reads the connection while there is none yet.
+        """Return the client. Reads the connection if there is no client yet.
 
-        :raises SiliconFlowError: when that fails, as `read_client` says
+        :raises SiliconFlowError: if reading fails, as `read_client` describes
         """
         with self._lock:
             if self._client is None:
@@ -42,22 +45,22 @@ class SharedClient:
             return self._client
 
     def now(self) -> pendulum.DateTime:
-        """Return the present moment (UTC) by the service's clock, by ours while there is no client. Does not block."""
+        """Return the current time (UTC) by the service's clock, or by ours if there is no client. Does not block."""
         client = self._client
         return clock.now() if client is None else client.now()
 
     def ask(self, request: Callable[[SiliconFlowClient], T]) -> T:
-        """Return what the request does, with a key that is not out of date."""
+        """Return the result of a request. If its key is rejected, read the connection again and resend the request."""
         client = self.get()
         try:
             return request(client)
         except AuthenticationError:
-            renewed = self._renewed(client)
+            renewed = self._client_with_new_key(client)
             if renewed is client:
                 raise
         return request(renewed)
 
-    def _renewed(self, refused: SiliconFlowClient) -> SiliconFlowClient:
+    def _client_with_new_key(self, refused: SiliconFlowClient) -> SiliconFlowClient:
         with self._lock:
             now = clock.now()
             if refused is self._client and self._read_at is not None and now - self._read_at >= SHORTEST_AGE:
@@ -65,5 +68,5 @@ class SharedClient:
                 try:
                     self._client = read_client(self._conn_id)
                 except SiliconFlowError as error:
-                    log.warning("the key is refused, and reading it again failed: %s", error)
+                    log.warning("the service rejected the key, and reading the connection again failed: %s", error)
             return self._client or refused

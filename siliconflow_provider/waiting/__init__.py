@@ -1,40 +1,46 @@
-"""When to poll a batch, when a wait is over, and how it ended. Functions of batches and `now`: nothing here acts.
+"""Decide when to poll a batch, when a wait ends, and with which outcome. No I/O: functions of batches and `now`.
 
-In: batches as they were last seen. Out: pauses, log lines and `WaitEnd`s, which travel in trigger events.
+Input: batches as last polled. Output: pauses, log lines, and `WaitEnd`s, which trigger events contain.
 Start reading at `batch_wait.py`.
 """
 
 from __future__ import annotations
 
 from siliconflow_provider.waiting.batch_wait import (
-    GRACE,
+    GRACE_AFTER_EXPIRY,
     BatchWait,
     WaitEnd,
     deadline_of,
     describe_end,
     next_pause,
     poll,
-    seconds_to_the_end,
+    seconds_until_all_end,
     wait_ends,
 )
 from siliconflow_provider.waiting.events import from_event, to_event
-from siliconflow_provider.waiting.list_polling import Progress, due_batches, is_worth_a_page, read_item, still_listed
+from siliconflow_provider.waiting.list_polling import (
+    ProgressLog,
+    batch_from_list_item,
+    count_on_later_pages,
+    due_batches,
+    is_page_worthwhile,
+)
 
 __all__ = [
-    "GRACE",
+    "GRACE_AFTER_EXPIRY",
     "BatchWait",
-    "Progress",
+    "ProgressLog",
     "WaitEnd",
+    "batch_from_list_item",
+    "count_on_later_pages",
     "deadline_of",
     "describe_end",
     "due_batches",
     "from_event",
-    "is_worth_a_page",
+    "is_page_worthwhile",
     "next_pause",
     "poll",
-    "read_item",
-    "seconds_to_the_end",
-    "still_listed",
+    "seconds_until_all_end",
     "to_event",
     "wait_ends",
 ]

@@ -1,4 +1,4 @@
-"""When to ask again, when a wait is over, and what it ended as: functions of a batch and `now`."""
+"""Decide when to poll a batch again, when the wait for it ends, and with which outcome."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ from siliconflow_provider.api.errors import (
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.recovery import GIVE_UP_AFTER
 from siliconflow_provider.api.service_texts import first_errors
+from siliconflow_provider.wording import counted
 
 AGE_SHARE = 0.05
 SHORTEST_PAUSE = 10.0
 LONGEST_PAUSE = 300.0
-GRACE = timedelta(hours=1)
+GRACE_AFTER_EXPIRY = timedelta(hours=1)
 JITTER = 0.1
-COMING_ALONG = 0.25
+EARLY_POLL_SHARE = 0.25
 PROGRESS_LOG_INTERVAL = timedelta(hours=1)
 
 
 def deadline_of(batches: Sequence[Batch], timeout: timedelta | None, now: pendulum.DateTime) -> pendulum.DateTime:
-    """Return the moment at which waiting for batches ends.
+    """Return the moment at which the wait for batches ends.
 
-    :param timeout: from the creation of the earliest; None stands for an hour after the last one's expiry
+    :param timeout: time from the creation of the first batch; None means one hour after the expiry of the last batch
     """
     if timeout is not None:
-        return min(each.timing.created_at or now for each in batches) + timeout
-    return max(each.timing.expires_at or (each.timing.created_at or now) + _window(each) for each in batches) + GRACE
+        return min(batch.timing.created_at or now for batch in batches) + timeout
+    expiries = (batch.timing.expires_at or (batch.timing.created_at or now) + _window(batch) for batch in batches)
+    return max(expiries) + GRACE_AFTER_EXPIRY
 
 
 def _window(batch: Batch) -> timedelta:
@@ -49,13 +51,13 @@ def _window(batch: Batch) -> timedelta:
 
 
 def pause_before_poll(batch: Batch | None, now: pendulum.DateTime, poll_interval: float | None) -> float:
-    """Return the seconds until a batch is worth another look.
+    """Return the seconds until a batch should be polled again.
 
-    5% of its age so far, 10 s at least and 300 s at most; 10 s once it is finalizing or being cancelled, and not
-    beyond its expiry.
+    By default 5% of its age, from 10 s to 300 s; 10 s while it is finalizing or being cancelled. The pause never
+    extends past the batch's expiry.
 
-    :param batch: as it was last seen; None when it was not seen yet
-    :param poll_interval: seconds that take the place of this schedule
+    :param batch: the batch as last polled; None before the first successful poll
+    :param poll_interval: a fixed pause in seconds instead of this schedule
     """
     if poll_interval is not None:
         return poll_interval
@@ -67,39 +69,39 @@ def pause_before_poll(batch: Batch | None, now: pendulum.DateTime, poll_interval
     pause = min(max(age * AGE_SHARE, SHORTEST_PAUSE), LONGEST_PAUSE)
     if timing.expires_at is not None:
         to_expiry = timing.expires_at.timestamp() - now.timestamp()
-        # One second more, since the service's times are whole seconds.
+        # One second longer, since the service's times are whole seconds.
         pause = SHORTEST_PAUSE if to_expiry <= 0 else min(pause, to_expiry + 1)
     return pause
 
 
 def describe_progress(batch: Batch, now: pendulum.DateTime) -> str:
-    """Return a line for the log: status, counts, age and, where it can be told, what is left."""
+    """Return a log line with the batch's status, counts, age and, if possible, the estimated remaining time."""
     parts = [f"batch {batch.id} is {batch.status}"]
     counts, started = batch.request_counts, batch.timing.in_progress_at
     if counts is not None and counts.total:
-        parts.append(f"{counts.completed + counts.failed:,} of {counts.total:,} requests done")
+        parts.append(f"{counts.completed + counts.failed:,} of {counted(counts.total, 'request')} done")
         if counts.failed:
             parts.append(f"{counts.failed:,} of them failed")
     if batch.timing.created_at is not None:
         parts.append(f"{format_duration(now - batch.timing.created_at)} since its creation")
     is_running = not (batch.is_terminal or batch.timing.cancelling_at)
     if counts is not None and counts.completed and started is not None and is_running:
-        left = counts.total - counts.completed - counts.failed
-        if left > 0:
-            estimate = (now - started).total_seconds() * left / (counts.completed + counts.failed)
+        remaining = counts.total - counts.completed - counts.failed
+        if remaining > 0:
+            estimate = (now - started).total_seconds() * remaining / (counts.completed + counts.failed)
             parts.append(f"about {format_duration(estimate)} left")
     return ", ".join(parts)
 
 
 @dataclass(slots=True)
 class BatchWait:
-    """The wait for one batch: told what each poll brought, it says what to do next. Does nothing itself.
+    """State of the wait for one batch. Record the outcome of each poll here, and ask for the next step. Does no I/O.
 
-    :param deadline: None stands for the batch's expiry and an hour, once it has been seen
-    :param stop_at: the moment at which the task's `execution_timeout` is over
+    :param deadline: None means one hour after the batch's expiry, set after the first successful poll
+    :param stop_at: the moment at which the task's `execution_timeout` ends
     :param poll_interval: seconds between polls; None for the schedule of `pause_before_poll`
-    :param asked_at: Unix seconds of the last poll, where one schedules them
-    :param due_at: Unix seconds of the next one; None when there is none
+    :param asked_at: Unix time of the last poll, set by `schedule`
+    :param due_at: Unix time of the next poll, set by `schedule`; None if there is no next poll
     """
 
     batch_id: str
@@ -115,21 +117,21 @@ class BatchWait:
     _logged: tuple[object, ...] = field(default=(), repr=False)
     _logged_at: pendulum.DateTime | None = field(default=None, repr=False)
 
-    def saw(self, batch: Batch) -> None:
-        """Take in an answer."""
+    def record_batch(self, batch: Batch) -> None:
+        """Record a successful poll."""
         self.batch, self.error, self.failing_since, self.refused_since = batch, None, None, None
 
-    def failed(self, error: SiliconFlowError, now: pendulum.DateTime) -> None:
-        """Take in a failed poll."""
+    def record_error(self, error: SiliconFlowError, now: pendulum.DateTime) -> None:
+        """Record a failed poll."""
         self.error = error
         self.failing_since = self.failing_since or now
-        # What an outage before it took is no part of how long a refusal has lasted.
-        self.refused_since = None if may_heal(error) else self.refused_since or now
+        # An outage before a refusal does not count as part of its duration.
+        self.refused_since = None if is_temporary(error) else self.refused_since or now
 
     def state(self, now: pendulum.DateTime) -> str:
-        """Return `running`, `over`, `timeout`, `execution_timeout`, or `error` when asking has become pointless.
+        """Return `running`, `over`, `timeout`, `execution_timeout`, or `error` if polling has failed permanently.
 
-        :param now: by the clock of the service, as are the wait's own moments
+        :param now: the current time by the service's clock, like all times of the wait
         """
         if self.batch is not None and self.batch.is_terminal:
             return "over"
@@ -143,13 +145,13 @@ class BatchWait:
 
     @property
     def ends_at(self) -> pendulum.DateTime | None:
-        """The moment at which the wait ends whatever the batch does, None while nothing says when."""
-        return min((each for each in (self.deadline, self.stop_at) if each is not None), default=None)
+        """Return the latest moment at which the wait ends; None while there is no deadline."""
+        return min((moment for moment in (self.deadline, self.stop_at) if moment is not None), default=None)
 
     def pause(self, now: pendulum.DateTime, jitter: float = 0.0) -> float:
-        """Return the seconds until the next poll, which is never later than the end of the wait.
+        """Return the seconds until the next poll. It is never after the end of the wait.
 
-        :param jitter: a number from 0 to 1, which shortens the pause by up to a tenth
+        :param jitter: a number from 0 to 1 that shortens the pause by up to 10%
         """
         pause = pause_before_poll(self.batch, now, self.poll_interval)
         if self.failing_since is not None:
@@ -161,26 +163,26 @@ class BatchWait:
         return pause
 
     def schedule(self, now: pendulum.DateTime, since: float, jitter: float = 0.0) -> None:
-        """Set when the next poll is due, after this one; none is once the wait has ended.
+        """Set the time of the next poll after a poll. There is none if the wait has ended.
 
-        :param since: Unix seconds at which this poll began
+        :param since: Unix time at which this poll began
         """
         self.asked_at = since
         self.due_at = since + self.pause(now, jitter) if self.state(now) == "running" else None
 
     def seconds_until_due(self, now: float, early: float = 0.0) -> float:
-        """Return the seconds until the next poll, 0 when it is due.
+        """Return the seconds until the next poll; 0 if it is due.
 
-        :param now: Unix seconds
-        :param early: the share of the pause that may be left out
+        :param now: Unix time
+        :param early: share of the pause that may be skipped
         """
         if self.due_at is None:
             return inf
-        # A clock that went back must not hold up the next poll.
+        # A clock that was set back must not delay the next poll.
         return 0.0 if now < self.asked_at else max(0.0, self.due_at - early * (self.due_at - self.asked_at) - now)
 
-    def news(self, now: pendulum.DateTime) -> str | None:
-        """Return a line for the log when something changed or an hour has passed, else None."""
+    def next_log_line(self, now: pendulum.DateTime) -> str | None:
+        """Return a log line if something has changed or an hour has passed, else None."""
         if self.error is not None:
             seen: tuple[object, ...] = (type(self.error),)
         elif self.batch is not None:
@@ -191,36 +193,36 @@ class BatchWait:
             return None
         self._logged, self._logged_at = seen, now
         if self.error is not None:
-            return f"asking for batch {self.batch_id} failed, will go on asking: {self.error}"
+            return f"polling batch {self.batch_id} failed, will keep trying: {self.error}"
         return None if self.batch is None else describe_progress(self.batch, now)
 
 
-def may_heal(error: SiliconFlowError) -> bool:
-    """Whether an error can go away by itself; a refused key or an unknown id hardly does."""
+def is_temporary(error: SiliconFlowError) -> bool:
+    """Return True if an error may go away without a change. A refused key or an unknown id rarely does."""
     if isinstance(error, ServiceError):
         return isinstance(error, (ServerError, RateLimitError))
     return not isinstance(error, (InvalidRequestError, CertificateError))
 
 
 def poll(waits: Sequence[BatchWait], get_batch: Callable[[str], Batch], now: Callable[[], pendulum.DateTime]) -> None:
-    """Ask once for each batch that is not known to be over, and let its wait take in what comes."""
+    """Poll each batch that is not known to have ended, and record the outcome in its wait."""
     for wait in waits:
-        # Asked even past the deadline: a batch that ended while nobody looked has not timed out.
+        # Polled even past the deadline: a batch that ended before the deadline has not timed out.
         if wait.batch is not None and wait.batch.is_terminal:
             continue
         try:
-            wait.saw(get_batch(wait.batch_id))
+            wait.record_batch(get_batch(wait.batch_id))
         except SiliconFlowError as error:
-            wait.failed(error, now())
+            wait.record_error(error, now())
 
 
 def next_pause(waits: Sequence[BatchWait], now: pendulum.DateTime) -> float:
-    """Return the seconds until the first of the running waits is due."""
+    """Return the seconds until the next poll of any running wait."""
     return min(wait.pause(now) for wait in waits if wait.state(now) == "running")
 
 
-def seconds_to_the_end(waits: Sequence[BatchWait], now: pendulum.DateTime) -> float:
-    """Return the seconds until all waits have ended, whatever their batches do; infinite when nothing says when."""
+def seconds_until_all_end(waits: Sequence[BatchWait], now: pendulum.DateTime) -> float:
+    """Return the seconds until all waits have reached their ends; infinite if one has no deadline yet."""
     open_waits = [wait for wait in waits if wait.state(now) == "running"]
     if any(wait.ends_at is None for wait in open_waits):
         return inf
@@ -229,12 +231,12 @@ def seconds_to_the_end(waits: Sequence[BatchWait], now: pendulum.DateTime) -> fl
 
 @dataclass(frozen=True)
 class WaitEnd:
-    """How the wait for one batch ended.
+    """The outcome of the wait for one batch.
 
-    :param state: as `BatchWait.state` says, or `cancelled` by us at the deadline
-    :param batch: as it was last seen, without references to results: those may be signed URLs
-    :param error: of the last poll, if that failed
-    :param deadline: the moment (UTC) at which the wait ends whatever the batch does
+    :param state: the state of the `BatchWait`, or `cancelled` if `cancel_on_timeout` cancelled the batch
+    :param batch: the batch as last polled, without references to results, which may be signed URLs
+    :param error: error of the last poll, if it failed
+    :param deadline: the latest moment (UTC) at which the wait ends
     """
 
     batch_id: str
@@ -245,7 +247,7 @@ class WaitEnd:
 
 
 def wait_ends(waits: Sequence[BatchWait], now: pendulum.DateTime) -> list[WaitEnd] | None:
-    """Return how the waits ended once none is running any more, else None."""
+    """Return the outcomes of all waits, or None while any of them is running."""
     if any(wait.state(now) == "running" for wait in waits):
         return None
     return [
@@ -261,14 +263,14 @@ def wait_ends(waits: Sequence[BatchWait], now: pendulum.DateTime) -> list[WaitEn
 
 
 def describe_end(batch: Batch) -> str:
-    """Return a sentence about a batch that is over: how it ended, why, and what it delivered and costs."""
+    """Return a sentence about a batch that has ended: status, duration, counts and errors."""
     total = batch.timing.total
     sentence = f"batch {batch.id} {batch.final_status}" + (f" after {format_duration(total)}" if total else "")
     counts = batch.request_counts
     if counts is not None and counts.total:
-        open_count = counts.total - counts.completed - counts.failed
-        sentence += f": {counts.completed:,} of {counts.total:,} requests answered, {counts.failed:,} failed"
-        sentence += f", {open_count:,} not run" if open_count > 0 else ""
+        not_run = counts.total - counts.completed - counts.failed
+        sentence += f": {counts.completed:,} of {counted(counts.total, 'request')} answered, {counts.failed:,} failed"
+        sentence += f", {not_run:,} not run" if not_run > 0 else ""
     if batch.errors:
-        sentence += f"; the service says: {'; '.join(first_errors(batch.errors))}"
+        sentence += f"; errors of the service: {'; '.join(first_errors(batch.errors))}"
     return sentence

@@ -1,4 +1,4 @@
-"""What to ask when several batches are awaited at once: pure functions of the waits and of what the list shows."""
+"""Decide how to poll several batches at once: by the account's list, or one by one. No I/O."""
 
 from __future__ import annotations
 
@@ -9,73 +9,75 @@ from dataclasses import dataclass, replace
 import pendulum
 
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.waiting.batch_wait import COMING_ALONG, PROGRESS_LOG_INTERVAL, BatchWait
+from siliconflow_provider.waiting.batch_wait import EARLY_POLL_SHARE, PROGRESS_LOG_INTERVAL, BatchWait
+from siliconflow_provider.wording import counted
 
 SINGLE_REQUESTS = 2
 
 
 def due_batches(waits: Iterable[BatchWait], now: float) -> list[str]:
-    """Return the ids to ask for now, the longest overdue first; what is nearly due comes along.
+    """Return the ids of the batches to poll now, the longest overdue first. Batches that are almost due are included.
 
-    :param now: Unix seconds
+    :param now: Unix time
     """
-    due = [(wait.due_at or 0.0, wait.batch_id) for wait in waits if not wait.seconds_until_due(now, COMING_ALONG)]
+    due = [(wait.due_at or 0.0, wait.batch_id) for wait in waits if not wait.seconds_until_due(now, EARLY_POLL_SHARE)]
     return list(dict.fromkeys(batch_id for _, batch_id in sorted(due)))
 
 
-def is_worth_a_page(missing: int, pages: int) -> bool:
-    """Whether to ask for another page of the list, or for each missing batch by itself.
+def is_page_worthwhile(missing: int, pages: int) -> bool:
+    """Return True if requesting another page of the list is better than polling the missing batches one by one.
 
-    A page must be able to answer for more than has been spent on pages so far, so that looking through the list never
-    costs much more than asking singly.
+    The next page must be able to replace more requests than all pages so far have cost, so that reading the list never
+    costs much more than polling one by one.
     """
     return missing > SINGLE_REQUESTS + pages
 
 
-def still_listed(missing: Mapping[str, BatchWait], page: Sequence[Batch]) -> int:
-    """Return how many of the missing batches the pages after this one, which are older, may show."""
+def count_on_later_pages(missing: Mapping[str, BatchWait], page: Sequence[Batch]) -> int:
+    """Return how many missing batches may be on the pages after this one, which hold older batches."""
     oldest = page[-1].timing.created_at if page else None
     moments = (wait.batch.timing.created_at if wait.batch else None for wait in missing.values())
-    return sum(oldest is None or each is None or each <= oldest for each in moments)
+    return sum(oldest is None or moment is None or moment <= oldest for moment in moments)
 
 
-def read_item(item: Batch, known: Batch | None) -> Batch | None:
-    """Return the batch as a list item shows it, or None where it lacks what a wait needs.
+def batch_from_list_item(item: Batch, known: Batch | None) -> Batch | None:
+    """Return a list item as a batch, or None if the item lacks fields that a wait needs.
 
-    :param known: the batch as it was last seen
+    :param known: the batch as last polled
     """
     if item.is_terminal:
-        # Why a batch ended otherwise than completed is told by the batch itself.
+        # Only a single request returns the errors of a batch that did not complete.
         is_whole = item.timing.ended_at is not None and item.request_counts is not None
         return item if item.final_status == "completed" and is_whole else None
     if item.timing.created_at is not None:
         return item if item.timing.expires_at is not None or item.completion_window is not None else None
-    # Without times an item says only whether something has changed.
+    # An item without times shows only if the status has changed.
     if known is None or known.status != item.status:
         return None
     return replace(known, request_counts=item.request_counts or known.request_counts)
 
 
 @dataclass
-class Progress:
-    """What the log is told of several waits: one line for all of them when something changed, and once an hour."""
+class ProgressLog:
+    """Log lines about several waits: one line for all of them when something has changed, and once an hour."""
 
     _logged: tuple[object, ...] = ()
     _logged_at: pendulum.DateTime | None = None
 
-    def news(self, waits: Sequence[BatchWait], now: pendulum.DateTime) -> str | None:
-        """Return a line for the log, else None."""
+    def next_log_line(self, waits: Sequence[BatchWait], now: pendulum.DateTime) -> str | None:
+        """Return the next log line, or None if there is nothing new."""
         if len(waits) == 1:
-            return waits[0].news(now)
+            return waits[0].next_log_line(now)
         statuses = Counter(wait.batch.status if wait.batch else "not seen yet" for wait in waits)
         counts = [wait.batch.request_counts for wait in waits if wait.batch and wait.batch.request_counts]
-        done, total = sum(each.completed + each.failed for each in counts), sum(each.total for each in counts)
+        done, total = sum(count.completed + count.failed for count in counts), sum(count.total for count in counts)
         errors = [wait.error for wait in waits if wait.error is not None]
-        seen = (tuple(statuses.items()), done, {type(each) for each in errors})
+        seen = (tuple(statuses.items()), done, {type(error) for error in errors})
         if seen == self._logged and self._logged_at is not None and now - self._logged_at < PROGRESS_LOG_INTERVAL:
             return None
         self._logged, self._logged_at = seen, now
-        line = f"{len(waits)} batches: " + ", ".join(f"{number} {status}" for status, number in statuses.items())
+        line = f"{counted(len(waits), 'batch')}: "
+        line += ", ".join(f"{number:,} {status}" for status, number in statuses.items())
         if total:
-            line += f"; {done:,} of {total:,} requests done"
-        return f"{line}; asking for {len(errors)} of them failed, will go on: {errors[0]}" if errors else line
+            line += f"; {done:,} of {counted(total, 'request')} done"
+        return f"{line}; polling {len(errors):,} of them failed, will keep trying: {errors[0]}" if errors else line

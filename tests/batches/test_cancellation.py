@@ -28,12 +28,12 @@ def test_cancelling_again_changes_nothing(client: SiliconFlowClient, batch_id: s
     assert cancel_unless_over(client, batch_id) == client.get_batch(batch_id)
 
 
-def test_a_batch_that_is_over_is_left_as_it_is(client: SiliconFlowClient, batch_id: str, clock: Any) -> None:
+def test_an_ended_batch_is_not_cancelled(client: SiliconFlowClient, batch_id: str, clock: Any) -> None:
     clock.advance(300)
     assert cancel_unless_over(client, batch_id).status == "completed"
 
 
-def test_a_batch_that_ends_in_between_is_no_error(
+def test_a_batch_ending_during_cancellation_is_no_error(
     client: SiliconFlowClient, batch_id: str, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cancel = client.cancel_batch
@@ -41,7 +41,7 @@ def test_a_batch_that_ends_in_between_is_no_error(
     assert cancel_unless_over(client, batch_id).status == "completed"
 
 
-def test_a_refusal_while_the_batch_runs_is_an_error(
+def test_a_rejected_cancel_of_a_running_batch_raises(
     client: SiliconFlowClient, batch_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: str) -> None:

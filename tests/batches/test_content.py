@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.batches.content import content_in_name, content_of, file_name
+from siliconflow_provider.batches.content import file_name, sha256_in_name, sha256_of_file
 from siliconflow_provider.emulator.forms import Forms
 
 SHA = "a1" * 32
@@ -18,17 +18,17 @@ SHA = "a1" * 32
     [(f"{SHA}.jsonl", SHA), (None, None), ("requests.jsonl", None), (f"{SHA}.json", None), (f"x{SHA}.jsonl", None)],
 )
 def test_a_name_may_tell_the_content(name: str | None, content: str | None) -> None:
-    assert content_in_name(name) == content
+    assert sha256_in_name(name) == content
 
 
 def test_the_listed_name_tells_the_content(client: SiliconFlowClient, control: Any) -> None:
     file = client.upload_file(io.BytesIO(b"{}\n"), filename=file_name(SHA))
-    assert content_of(client, file.id) == SHA
+    assert sha256_of_file(client, file.id) == SHA
     assert control.answers()["GET /files/{id}/content"].total() == 0
 
 
-def test_a_file_of_another_name_is_known_by_its_id(client: SiliconFlowClient) -> None:
-    assert content_of(client, client.upload_file(io.BytesIO(b"{}\n"), filename="mine.jsonl").id) is None
+def test_a_file_with_another_name_has_no_digest(client: SiliconFlowClient) -> None:
+    assert sha256_of_file(client, client.upload_file(io.BytesIO(b"{}\n"), filename="mine.jsonl").id) is None
 
 
 @pytest.mark.parametrize("forms", [Forms(files_query_ignored=True)])
@@ -37,18 +37,18 @@ def test_a_file_that_is_not_listed_is_read(client: SiliconFlowClient, forms: For
     file = client.upload_file(io.BytesIO(b"{}\n"), filename=file_name(sha))
     for _ in range(12):
         client.upload_file(io.BytesIO(b"{}\n"))
-    assert content_of(client, file.id) == sha
+    assert sha256_of_file(client, file.id) == sha
 
 
-def test_a_file_that_cannot_be_read_is_known_by_its_id(
+def test_an_unreadable_file_has_no_digest(
     client: SiliconFlowClient, control: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     control.fault("GET /files", status=403)
-    assert content_of(client, "file-x") is None
+    assert sha256_of_file(client, "file-x") is None
     assert "could not read file file-x, so only its id tells what it holds: GET /files" in caplog.text
 
 
 def test_an_id_forges_no_line(client: SiliconFlowClient, control: Any, caplog: pytest.LogCaptureFixture) -> None:
     control.fault("GET /files", status=403)
-    assert content_of(client, "file-x\nERROR forged \x1b[2J") is None
+    assert sha256_of_file(client, "file-x\nERROR forged \x1b[2J") is None
     assert "could not read file file-x\\nERROR forged \\x1b[2J, so only its id" in caplog.text

@@ -21,10 +21,10 @@ from siliconflow_provider.api.errors import (
 )
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches.creation import (
-    LOOK_PAUSES,
-    SETTLING_SECONDS,
-    older_batch,
-    running_batches_of_runs,
+    LIST_LAG_SECONDS,
+    SEARCH_PAUSES,
+    find_and_cancel_duplicates,
+    find_running_by_dag_run,
     submit,
 )
 from siliconflow_provider.batches.finder import BatchFinder, UnsafeSubmitError
@@ -35,7 +35,7 @@ from siliconflow_provider.emulator.forms import Forms
 Sums = Callable[[int], bytes]
 DAY = 24 * 3600
 CREATED = 1_800_000_000
-WANTED = Submission(key="key-1", run="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
+WANTED = Submission(key="key-1", run_key="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
 OURS = ["airflow_key", "airflow_run", "airflow_input", "airflow_max_tries", "airflow_task"]
 
 
@@ -60,7 +60,7 @@ def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | Non
 
 def older(client: SiliconFlowClient, batch_id: str) -> str | None:
     """Return the id of the older batch that is kept beside this one."""
-    found = older_batch(client, WANTED, MemoryRecords(), client.get_batch(batch_id))
+    found = find_and_cancel_duplicates(client, WANTED, MemoryRecords(), client.get_batch(batch_id))
     return None if found is None else found.id
 
 
@@ -92,11 +92,11 @@ def test_a_second_attempt_takes_the_batch_over(
     assert (second.id, second.status, creates(emulator)) == (first.id, "in_progress", 1)
     assert caplog.messages == [
         f"created batch {first.id} of file {file_id} (in_queue)",
-        f"found batch {first.id} (in_progress), which an earlier attempt created",
+        f"resuming batch {first.id} (in_progress) of an earlier attempt",
     ]
 
 
-def test_own_metadata_label_and_tries_make_no_other_submission(
+def test_metadata_label_and_tries_do_not_change_identity(
     client: SiliconFlowClient, emulator: Any, file_id: str
 ) -> None:
     first = submitted(client, Submission(key="key-1", input_file_id=file_id))
@@ -111,7 +111,7 @@ def test_a_completed_batch_is_taken_over(client: SiliconFlowClient, clock: Any, 
     assert (submitted(client, submission).id, client.get_batch(first.id).status) == (first.id, "completed")
 
 
-def test_a_batch_of_another_key_is_not_taken_over(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
+def test_a_batch_of_another_key_is_not_resumed(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
     first = submitted(client, Submission(key="key-1", input_file_id=file_id))
     second = submitted(client, Submission(key="key-2", input_file_id=file_id))
     assert (first.id == second.id, creates(emulator)) == (False, 2)
@@ -122,7 +122,7 @@ CHANGES = [{"model": "m"}, {"completion_window": "48h"}, {"input_file_id": "file
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 @pytest.mark.parametrize("end", [None, "completed", "expired"])
-def test_a_retry_submits_no_second_batch_whatever_has_changed(
+def test_a_retry_with_changed_arguments_submits_nothing(
     client: SiliconFlowClient, emulator: Any, file_id: str, change: dict[str, Any], end: str | None, caplog: Any
 ) -> None:
     submission = Submission(key="key-1", input_file_id=file_id)
@@ -132,7 +132,7 @@ def test_a_retry_submits_no_second_batch_whatever_has_changed(
     changed = replace(submission, **change)
     assert (submitted(client, changed).id, creates(emulator)) == (first.id, 1)
     assert changed.changes_since(client.get_batch(first.id)) == list(change)
-    assert f"is for another {next(iter(change))}: a retry submits no second one" in caplog.text
+    assert f"although the task's {next(iter(change))} changed: a retry does not submit a second" in caplog.text
 
 
 @pytest.mark.parametrize("change", CHANGES[:2], ids=lambda change: next(iter(change)))
@@ -144,7 +144,7 @@ def test_a_cleared_task_submits_what_has_changed(
     assert submitted(client, cleared(replace(submission, **change))).id != first.id
 
 
-def test_a_batch_that_is_being_or_was_cancelled_is_not_bought_again_until_a_person_says_so(
+def test_a_cancelled_batch_is_resubmitted_only_when_cleared(
     client: SiliconFlowClient, clock: Any, file_id: str
 ) -> None:
     submission = Submission(key="key-1", input_file_id=file_id, max_tries=3)
@@ -156,7 +156,7 @@ def test_a_batch_that_is_being_or_was_cancelled_is_not_bought_again_until_a_pers
     assert submitted(client, cleared(submission)).id != first.id
 
 
-def test_a_failed_batch_is_not_bought_again_until_a_person_says_so(client: SiliconFlowClient, clock: Any) -> None:
+def test_a_failed_batch_is_resubmitted_only_when_cleared(client: SiliconFlowClient, clock: Any) -> None:
     submission = Submission(key="key-1", input_file_id=client.upload_file(io.BytesIO(b"not json\n")).id)
     first = submitted(client, submission)
     clock.advance(30)
@@ -179,7 +179,7 @@ def test_of_several_verdicts_the_oldest_is_repeated(service: Any, account: Silic
     ("tries", "is_repeated"),
     [(None, True), ("", True), ("-1", True), ("many", True), (2, True), ("1", False), (9, False)],
 )
-def test_a_verdict_is_repeated_unless_the_task_was_cleared_since(
+def test_a_final_status_counts_until_cleared(
     service: Any, account: SiliconFlowClient, tries: Any, is_repeated: bool
 ) -> None:
     """Clearing can lower `max_tries` too, where `retries` was lowered; an unknown number is no clear."""
@@ -236,7 +236,7 @@ def test_what_counts_as_cleared(
         ({"status": "pondering", "expired_at": CREATED}, False),
     ],
 )
-def test_what_runs_or_has_completed_is_taken_over_even_when_cleared(
+def test_running_and_completed_batches_are_resumed_when_cleared(
     service: Any, account: SiliconFlowClient, fields: dict[str, Any], is_found: bool
 ) -> None:
     service.has(id="batch_1", metadata=WANTED.batch_metadata(), **fields)
@@ -244,7 +244,7 @@ def test_what_runs_or_has_completed_is_taken_over_even_when_cleared(
     assert (find_batch(account, cleared(WANTED)) is not None) == is_found
 
 
-def test_of_several_the_oldest_by_creation_and_id_is_taken_over(service: Any, account: SiliconFlowClient) -> None:
+def test_the_oldest_of_several_batches_is_resumed(service: Any, account: SiliconFlowClient) -> None:
     mine = WANTED.batch_metadata()
     service.has(id="batch_a", created_at=CREATED - 10, metadata=mine)
     service.has(id="batch_c", created_at=CREATED - 20, metadata=mine)
@@ -268,7 +268,7 @@ def test_items_without_metadata_are_asked_for_singly(service: Any, account: Sili
     assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches/batch_3"]
 
 
-def test_items_without_metadata_and_input_are_asked_for_singly_too(service: Any, account: SiliconFlowClient) -> None:
+def test_items_without_metadata_and_input_are_requested_singly(service: Any, account: SiliconFlowClient) -> None:
     service.hidden = ("metadata", "input_file_id", "created_at")
     service.has(id="batch_1", input_file_id="file-1", metadata=WANTED.batch_metadata())
     found = find_batch(account, WANTED)
@@ -276,9 +276,7 @@ def test_items_without_metadata_and_input_are_asked_for_singly_too(service: Any,
     assert found.id == "batch_1"
 
 
-def test_items_without_times_are_asked_for_before_one_is_called_the_oldest(
-    service: Any, account: SiliconFlowClient
-) -> None:
+def test_items_without_times_are_requested_singly(service: Any, account: SiliconFlowClient) -> None:
     service.hidden = ("created_at",)
     service.has(id="batch_a", created_at=CREATED - 10, metadata=WANTED.batch_metadata())
     service.has(id="batch_b", created_at=CREATED - 20, metadata=WANTED.batch_metadata())
@@ -372,21 +370,23 @@ def test_a_create_whose_answer_was_lost_is_found(
     batch = submitted(client, Submission(key="key-1", input_file_id=file_id))
     assert (emulator.control.batches_created(), creates(emulator)) == (1, 1)
     assert "whether a batch of file" in warnings(caplog)[0]
-    assert warnings(caplog)[1:] == [f"the create was carried out: batch {batch.id} (in_queue) is there"]
+    assert warnings(caplog)[1:] == [
+        f"the create was executed, its response was lost: using batch {batch.id} (in_queue)"
+    ]
 
 
 @pytest.mark.parametrize("forms", LAGS, ids=lambda forms: f"lag {forms.list_lag_seconds:g}")
 @pytest.mark.parametrize("fault", NOT_CARRIED_OUT, ids=str)
-def test_a_create_that_was_not_carried_out_is_sent_again_once_that_is_known(
+def test_a_create_that_was_not_executed_is_resent(
     client: SiliconFlowClient, emulator: Any, file_id: str, fault: dict[str, Any], caplog: Any, clock: Any
 ) -> None:
     started = clock.now
     emulator.control.fault("POST /batches", **fault)
     submitted(client, Submission(key="key-1", input_file_id=file_id))
     assert (emulator.control.batches_created(), creates(emulator)) == (1, 2)
-    assert clock.now - started == sum(LOOK_PAUSES[0]) + SETTLING_SECONDS
+    assert clock.now - started == sum(SEARCH_PAUSES[0]) + LIST_LAG_SECONDS
     assert warnings(caplog)[1:] == [
-        "the create was not carried out: no such batch in the list after 14 s; creating it once more"
+        "the create was not executed: no such batch in the list after 14 s; creating it again"
     ]
 
 
@@ -397,7 +397,7 @@ def test_three_lost_creates_are_an_error(
     """A retry that knows of them creates no more, and one that does not is the next of a bounded number."""
     submission = Submission(key="key-1", input_file_id=file_id)
     emulator.control.fault("POST /batches", status=504, times=3)
-    with pytest.raises(CreateUncertainError, match=r"the answers to 3 creates .* clear the task to create it"):
+    with pytest.raises(CreateUncertainError, match=r"the responses to 3 creates .* clear the task to create it"):
         submit(client, submission, records or MemoryRecords(), lambda batch: None)
     assert (creates(emulator), emulator.control.batches_created()) == (3, 0)
     if records is not None:
@@ -410,7 +410,7 @@ def test_three_lost_creates_are_an_error(
 
 @pytest.mark.parametrize("forms", LAGS, ids=lambda forms: f"lag {forms.list_lag_seconds:g}")
 @pytest.mark.parametrize("after_work", [True, False])
-def test_after_a_429_one_looks_before_the_create_is_sent_again(
+def test_after_a_429_a_search_precedes_resending(
     client: SiliconFlowClient, emulator: Any, file_id: str, after_work: bool
 ) -> None:
     emulator.control.fault("POST /batches", status=429, after_work=after_work, times=1 if after_work else 2)
@@ -419,17 +419,17 @@ def test_after_a_429_one_looks_before_the_create_is_sent_again(
 
 
 @pytest.mark.parametrize(("asked", "waited"), [(7, 15 + 60), (70, 70 + 70), (86_400, 120 + 120)])
-def test_after_a_429_the_service_s_pause_is_kept_within_bounds(
+def test_after_a_429_retry_after_is_limited(
     client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any, asked: int, waited: int
 ) -> None:
     started = clock.now
     emulator.control.fault("POST /batches", status=429, retry_after=asked, times=2)
     submitted(client, Submission(key="key-1", input_file_id=file_id))
-    assert clock.now - started == waited + SETTLING_SECONDS
+    assert clock.now - started == waited + LIST_LAG_SECONDS
 
 
 @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=600)])
-def test_creates_answered_with_429_are_bounded_over_all_attempts_though_each_is_carried_out(
+def test_executed_creates_with_429_are_limited_across_attempts(
     client: SiliconFlowClient, emulator: Any, file_id: str
 ) -> None:
     submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
@@ -441,9 +441,7 @@ def test_creates_answered_with_429_are_bounded_over_all_attempts_though_each_is_
     assert creates(emulator) == 3
 
 
-def test_an_account_that_is_limited_for_hours_does_not_stick(
-    client: SiliconFlowClient, emulator: Any, file_id: str
-) -> None:
+def test_hours_of_429_do_not_block_an_account(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
     submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
     emulator.control.fault("POST /batches", status=429, times=7)
     for _ in range(2):
@@ -453,22 +451,18 @@ def test_an_account_that_is_limited_for_hours_does_not_stick(
     assert (creates(emulator), emulator.control.batches_created()) == (8, 1)
 
 
-def test_a_create_that_a_killed_attempt_has_sent_is_looked_for_first(
+def test_a_killed_attempts_create_is_searched_first(
     client: SiliconFlowClient, emulator: Any, file_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
     records.write(new_record(submission.batch_metadata()))
     submit(client, submission, records, lambda batch: None)
-    assert warnings(caplog) == [
-        "the create was not carried out: no such batch in the list after 14 s; creating it once more"
-    ]
+    assert warnings(caplog) == ["the create was not executed: no such batch in the list after 14 s; creating it again"]
     assert [each.state for each in records.read()] == ["sent", "created"]
 
 
 @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=10)])
-def test_what_a_killed_attempt_has_created_is_found_once_the_list_shows_it(
-    client: SiliconFlowClient, emulator: Any, file_id: str
-) -> None:
+def test_a_killed_attempts_batch_is_found_once_listed(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
     submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
     records.write(new_record(submission.batch_metadata()))
     batch = client.create_batch(file_id, metadata=submission.batch_metadata())
@@ -476,9 +470,7 @@ def test_what_a_killed_attempt_has_created_is_found_once_the_list_shows_it(
     assert (creates(emulator), records.read()[0].batch_id) == (1, batch.id)
 
 
-def test_a_look_that_shows_what_a_killed_attempt_has_created_writes_it_down(
-    client: SiliconFlowClient, emulator: Any, file_id: str
-) -> None:
+def test_finding_a_killed_attempts_batch_records_it(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
     """A later list may hide it again."""
     submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
     records.write(new_record(submission.batch_metadata()))
@@ -491,7 +483,7 @@ def test_a_look_that_shows_what_a_killed_attempt_has_created_writes_it_down(
 
 @pytest.mark.parametrize("is_first_try", [True, False])
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 403}, {"status": 200, "body": {"data": None}}], ids=str)
-def test_while_the_list_fails_a_lost_create_is_not_repeated(
+def test_a_lost_create_waits_for_a_readable_list(
     client: SiliconFlowClient, emulator: Any, file_id: str, fault: dict[str, Any], is_first_try: bool
 ) -> None:
     submission = Submission(key="key-1", input_file_id=file_id, is_first_try=is_first_try)
@@ -501,13 +493,13 @@ def test_while_the_list_fails_a_lost_create_is_not_repeated(
     assert (emulator.control.batches_created(), creates(emulator)) == (1, 1)
 
 
-def test_a_list_that_fails_for_an_hour_leaves_a_lost_create_uncertain(
+def test_an_unreadable_list_leaves_a_create_uncertain(
     client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any
 ) -> None:
     submission, started = Submission(key="key-1", input_file_id=file_id), clock.now
     emulator.control.fault("POST /batches", kind="lost_answer")
     emulator.control.fault("GET /batches", nth=2, every=1, status=403)
-    with pytest.raises(CreateUncertainError, match="is not known, since the list cannot be read"):
+    with pytest.raises(CreateUncertainError, match="The batch may exist: the list cannot be read"):
         submitted(client, submission)
     assert clock.now - started > 3600
     emulator.control.reset()
@@ -533,7 +525,7 @@ EVERY_LIST = [
 
 
 @pytest.mark.parametrize("forms", EVERY_LIST, ids=repr)
-def test_what_is_written_down_is_found_whatever_the_list_shows(
+def test_recorded_batches_are_found_without_the_list(
     client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any
 ) -> None:
     submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
@@ -550,9 +542,7 @@ def test_what_is_written_down_is_found_whatever_the_list_shows(
 @pytest.mark.parametrize(
     "forms", [each for each in EVERY_LIST if not (each.list_lag_seconds or each.after_ignored)], ids=repr
 )
-def test_a_list_that_can_be_read_is_enough_or_stops_the_retry(
-    client: SiliconFlowClient, emulator: Any, sums: Sums
-) -> None:
+def test_a_partly_unreadable_list_may_stop_a_retry(client: SiliconFlowClient, emulator: Any, sums: Sums) -> None:
     """Where nothing is written down."""
     other = client.upload_file(io.BytesIO(sums(1))).id
     file_id = client.upload_file(io.BytesIO(sums(2))).id
@@ -572,9 +562,7 @@ def test_a_list_that_can_be_read_is_enough_or_stops_the_retry(
 
 
 @pytest.mark.parametrize("forms", [Forms(pages_of_twenty=True, after_ignored=True)])
-def test_a_list_that_says_there_are_more_and_shows_none_is_no_empty_one(
-    client: SiliconFlowClient, emulator: Any, file_id: str
-) -> None:
+def test_an_empty_page_with_more_is_an_error(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
     for _ in range(21):
         client.create_batch(file_id)
     with pytest.raises(IncompleteListError, match="more batches than the 20 that it shows"):
@@ -583,7 +571,7 @@ def test_a_list_that_says_there_are_more_and_shows_none_is_no_empty_one(
 
 
 @pytest.mark.parametrize("is_first_try", [True, False])
-def test_null_is_an_empty_list_for_a_first_try_only(
+def test_a_null_list_is_empty_on_first_tries(
     client: SiliconFlowClient, emulator: Any, file_id: str, is_first_try: bool
 ) -> None:
     emulator.control.fault("GET /batches", status=200, body={"object": "list", "data": None}, every=1)
@@ -598,7 +586,7 @@ def test_null_is_an_empty_list_for_a_first_try_only(
 
 @pytest.mark.parametrize("is_listed", [True, False])
 @pytest.mark.parametrize("months", [1, -1])
-def test_a_clock_that_is_a_month_off_buys_nothing(
+def test_a_clock_one_month_off_submits_nothing(
     service: Any, account: SiliconFlowClient, clock: Any, is_listed: bool, months: int
 ) -> None:
     records = MemoryRecords()
@@ -613,7 +601,7 @@ def test_a_clock_that_is_a_month_off_buys_nothing(
 
 
 @pytest.mark.parametrize("is_written_down", [True, False])
-def test_what_is_over_for_a_month_is_bought_again_once_cleared(
+def test_month_old_batches_are_resubmitted_when_cleared(
     service: Any, account: SiliconFlowClient, clock: Any, is_written_down: bool
 ) -> None:
     """Its results are deleted."""
@@ -627,7 +615,7 @@ def test_what_is_over_for_a_month_is_bought_again_once_cleared(
     assert submit(account, cleared(WANTED), records, lambda batch: None).id == "batch_new"
 
 
-def test_a_batch_that_is_gone_from_the_account_stops_a_retry(
+def test_a_missing_recorded_batch_stops_a_retry(
     client: SiliconFlowClient, emulator: Any, file_id: str, tmp_path: Any
 ) -> None:
     """As with a key of another account: only a person can tell that it is to be bought again."""
@@ -640,7 +628,7 @@ def test_a_batch_that_is_gone_from_the_account_stops_a_retry(
     assert creates(emulator) == 1
 
 
-def test_a_look_that_fails_after_the_create_is_a_warning(
+def test_a_failing_search_after_the_create_only_warns(
     client: SiliconFlowClient, emulator: Any, file_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     emulator.control.fault("GET /batches", nth=2, every=1, status=503)
@@ -652,7 +640,7 @@ def test_a_look_that_fails_after_the_create_is_a_warning(
 # --- attempts at once
 
 
-def test_an_older_batch_that_appears_while_an_attempt_settles_is_taken(
+def test_an_older_batch_found_after_creating_wins(
     client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The attempt that created it was slower to be answered, and its batch has the same second and a smaller id."""
@@ -673,9 +661,7 @@ def test_an_older_batch_that_appears_while_an_attempt_settles_is_taken(
     assert f"{batch.id} is older and is kept, {announced[0]} is cancelling" in caplog.text
 
 
-def test_a_younger_batch_whose_attempt_has_died_is_cancelled(
-    client: SiliconFlowClient, file_id: str, clock: Any
-) -> None:
+def test_the_duplicate_of_a_killed_attempt_is_cancelled(client: SiliconFlowClient, file_id: str, clock: Any) -> None:
     submission = Submission(key="key-1", input_file_id=file_id)
     older = client.create_batch(file_id, metadata=submission.batch_metadata()).id
     clock.advance(1)
@@ -684,32 +670,26 @@ def test_a_younger_batch_whose_attempt_has_died_is_cancelled(
     assert client.get_batch(younger).status == "cancelling"
 
 
-def test_a_batch_that_was_found_is_left_for_an_older_one_that_appears(
-    service: Any, account: SiliconFlowClient, clock: Any
-) -> None:
+def test_an_older_batch_replaces_a_resumed_one(service: Any, account: SiliconFlowClient, clock: Any) -> None:
     """Its own attempt leaves it too: who found it in the meantime must not wait for what is cancelled."""
     mine = WANTED.batch_metadata()
     service.has(id="batch_b", metadata=mine)
-    clock.after(SETTLING_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
+    clock.after(LIST_LAG_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
     announced: list[str] = []
     assert submit(account, WANTED, MemoryRecords(), lambda each: announced.append(each.id)).id == "batch_a"
     assert announced == ["batch_b", "batch_a"]
     assert service.batches["batch_b"]["status"] == "cancelling"
 
 
-def test_a_cancelled_batch_that_was_found_is_left_for_the_older_one_that_appears(
-    service: Any, account: SiliconFlowClient, clock: Any
-) -> None:
+def test_an_older_batch_replaces_a_cancelled_one(service: Any, account: SiliconFlowClient, clock: Any) -> None:
     """It was cancelled in favour of that one, which is no verdict."""
     mine = WANTED.batch_metadata()
     service.has(id="batch_b", metadata=mine, status="cancelled")
-    clock.after(SETTLING_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
+    clock.after(LIST_LAG_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
     assert submitted(account, WANTED).id == "batch_a"
 
 
-def test_an_own_batch_that_is_not_listed_yet_is_not_given_up_for_a_younger_one(
-    service: Any, account: SiliconFlowClient
-) -> None:
+def test_an_unlisted_own_batch_wins_over_younger_ones(service: Any, account: SiliconFlowClient) -> None:
     """Two attempts that each see only the other's batch would cancel both."""
     service.has(id="batch_a", metadata=WANTED.batch_metadata(), created_at=CREATED - 1)
     service.has(id="batch_b", metadata=WANTED.batch_metadata(), created_at=CREATED)
@@ -718,7 +698,7 @@ def test_an_own_batch_that_is_not_listed_yet_is_not_given_up_for_a_younger_one(
     assert (service.batches["batch_a"]["status"], service.batches["batch_b"]["status"]) == ("in_progress", "cancelling")
 
 
-def test_what_completed_meanwhile_is_not_cancelled_and_the_log_says_so(
+def test_a_completed_duplicate_is_only_logged(
     service: Any, account: SiliconFlowClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     mine = WANTED.batch_metadata()
@@ -729,7 +709,7 @@ def test_what_completed_meanwhile_is_not_cancelled_and_the_log_says_so(
     assert "batch_a is older and is kept, batch_b is completed" in caplog.text
 
 
-def test_a_batch_with_another_input_is_named_and_runs_on(
+def test_a_batch_with_another_input_is_only_named(
     client: SiliconFlowClient, file_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = submitted(client, Submission(key="key-1", input_file_id=file_id, model="m"))
@@ -738,8 +718,8 @@ def test_a_batch_with_another_input_is_named_and_runs_on(
     caplog.clear()
     submitted(client, cleared(cleared(Submission(key="key-1", input_file_id=file_id))))
     assert warnings(caplog) == [
-        f"batch {other.id} (in_progress) of the same task runs on with another file, model or window, and is billed; "
-        f"to cancel it: client.cancel_batch('{other.id}')"
+        f"batch {other.id} (in_progress) of this task, with another file, model or window, is still running and billed. "
+        f"To cancel: client.cancel_batch('{other.id}')"
     ]
     assert client.get_batch(other.id).status == "in_progress"
 
@@ -763,13 +743,13 @@ def test_a_cancel_that_fails_is_tried_again(
 # --- all of a run
 
 
-def test_what_runs_of_a_run_is_found_whichever_task_submitted_it(
+def test_running_batches_of_a_dag_run_are_found(
     client: SiliconFlowClient, clock: Any, sums: Callable[[int], bytes]
 ) -> None:
     file_id = client.upload_file(io.BytesIO(sums(2))).id
 
     def create(key: str, run: str) -> str:
-        return submitted(client, Submission(key=key, run=run, input_file_id=file_id)).id
+        return submitted(client, Submission(key=key, run_key=run, input_file_id=file_id)).id
 
     create("over", "run-1")
     clock.advance(300)
@@ -777,13 +757,13 @@ def test_what_runs_of_a_run_is_found_whichever_task_submitted_it(
     client.cancel_batch(create("cancelled", "run-1"))
     create("c", "run-2")
     client.create_batch(file_id)
-    assert {each.id for each in running_batches_of_runs(client, "run-1")[0]} == ours
+    assert {each.id for each in find_running_by_dag_run(client, "run-1")[0]} == ours
 
 
-def test_items_without_metadata_are_asked_for_singly_here_too(service: Any, account: SiliconFlowClient) -> None:
+def test_dag_run_search_requests_items_without_metadata(service: Any, account: SiliconFlowClient) -> None:
     service.hidden = ("metadata",)
     service.has(id="batch_1", metadata={"airflow_run": "run-1"}, created_at=CREATED)
     service.has(id="batch_2", metadata={"airflow_run": "run-1"}, status="completed", created_at=CREATED - 1)
     service.has(id="batch_3", metadata={"airflow_run": "run-2"}, created_at=CREATED - 2)
-    assert [each.id for each in running_batches_of_runs(account, "run-1")[0]] == ["batch_1"]
+    assert [each.id for each in find_running_by_dag_run(account, "run-1")[0]] == ["batch_1"]
     assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches/batch_3"]

@@ -27,7 +27,7 @@ def others(service: Any, count: int, **fields: Any) -> None:
 
 
 class TestOrder:
-    def test_a_list_that_is_newest_first_ends_where_it_is_old(self, service: Any, account: SiliconFlowClient) -> None:
+    def test_a_sorted_list_is_read_to_old_items(self, service: Any, account: SiliconFlowClient) -> None:
         """Twenty thousand batches cost no more requests than those of the time that is looked at."""
         service.page_size = 100
         others(service, 20_000, metadata={"airflow_key": "other"})
@@ -36,7 +36,7 @@ class TestOrder:
         assert len(service.requests) == (DAY // 60 + ITEMS_BEYOND) // 100 + 1
 
     @pytest.mark.parametrize("forms", [Forms(list_oldest_first=True), Forms(list_unordered=True)], ids=repr)
-    def test_in_any_other_order_it_is_read_to_its_end(
+    def test_an_unsorted_list_is_read_to_its_end(
         self, client: SiliconFlowClient, sums: Any, clock: Any, forms: Forms
     ) -> None:
         file_id = client.upload_file(io.BytesIO(sums(1))).id
@@ -57,9 +57,7 @@ class TestOrder:
 
 
 class TestMetadata:
-    def test_each_item_is_asked_for_singly_once_however_often_one_looks(
-        self, service: Any, account: SiliconFlowClient
-    ) -> None:
+    def test_repeated_searches_request_each_item_once(self, service: Any, account: SiliconFlowClient) -> None:
         service.hidden = ("metadata",)
         others(service, 50, metadata={"airflow_key": "other"})
         lister = BatchLister(account)
@@ -67,9 +65,7 @@ class TestMetadata:
             assert lister.search(is_ours).batches == []
         assert len(service.requests) == 2 * 3 + 50
 
-    def test_none_is_asked_for_that_shows_metadata_or_cannot_be_ours(
-        self, service: Any, account: SiliconFlowClient
-    ) -> None:
+    def test_foreign_items_are_not_requested_singly(self, service: Any, account: SiliconFlowClient) -> None:
         others(service, 5, file_name="other")
         service.has(id="batch_other", metadata={"airflow_key": "other"}, file_name="mine")
         service.has(id="batch_ours", created_at=CREATED - 5 * DAY, metadata={"airflow_key": "ours"})
@@ -77,9 +73,7 @@ class TestMetadata:
         assert [each.id for each in listing.batches] == ["batch_ours"]
         assert service.requests == ["GET /batches"]
 
-    def test_what_may_be_ours_is_asked_for_once_also_where_others_show_metadata(
-        self, service: Any, account: SiliconFlowClient
-    ) -> None:
+    def test_items_without_metadata_are_requested_among_others(self, service: Any, account: SiliconFlowClient) -> None:
         """A list may come to the metadata of a new batch later than to the batch."""
         service.has(id="batch_new", metadata={"airflow_key": "ours"}, file_name="mine")
         service.has(id="batch_bare", created_at=CREATED - 1, file_name="mine")
@@ -100,12 +94,12 @@ class TestMetadata:
         listing = BatchLister(account).search(is_ours)
         assert [each.timing.created_at.int_timestamp for each in listing.batches] == [CREATED]
 
-    def test_ours_counts_by_a_clock_that_is_a_month_ahead(self, service: Any, account: Any, clock: Any) -> None:
+    def test_own_batches_count_despite_a_fast_clock(self, service: Any, account: Any, clock: Any) -> None:
         service.has(id="batch_ours", metadata={"airflow_key": "ours"})
         clock.advance(31 * DAY)
         assert [each.id for each in BatchLister(account).search(is_ours).batches] == ["batch_ours"]
 
-    def test_what_shows_no_metadata_at_all_is_not_identified(self, service: Any, account: SiliconFlowClient) -> None:
+    def test_batches_without_any_metadata_are_unidentified(self, service: Any, account: SiliconFlowClient) -> None:
         service.has(id="batch_1", file_name="mine")
         service.has(id="batch_2", file_name="other")
         lister = BatchLister(account)
@@ -125,7 +119,7 @@ class TestFailures:
         assert len(listing.batches) == 1
         assert isinstance(listing.error, PermissionDeniedError)
         with pytest.raises(PermissionDeniedError):
-            listing.raise_unless_whole()
+            listing.raise_if_incomplete()
 
     @pytest.mark.parametrize("forms", [Forms(pages_of_twenty=True, after_ignored=True)])
     def test_a_list_that_is_not_whole_says_so(self, client: SiliconFlowClient, sums: Any, forms: Forms) -> None:

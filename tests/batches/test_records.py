@@ -17,7 +17,7 @@ from siliconflow_provider.batches.records import (
     with_metadata,
     write_outcome,
 )
-from siliconflow_provider.operators.state_store import StateStoreRecords, records_of
+from siliconflow_provider.operators.state_store import StateStoreRecords, create_records_of
 from siliconflow_provider.storage.workspace import Workspace
 
 
@@ -64,17 +64,17 @@ def test_what_one_attempt_writes_another_reads(another: Callable[[], Records]) -
     assert by_name(records) == by_name(another())
 
 
-def test_an_outcome_that_cannot_be_written_is_a_warning(
+def test_failing_to_write_an_outcome_only_warns(
     workspace: Callable[[], Workspace], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The batch is known and paid for: its task must go on."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "_siliconflow").write_text("a file in the way")
     write_outcome(FileRecords(workspace()), new_record({}), "created", "batch_1")
-    assert "could not write down that batch batch_1 was created" in caplog.text
+    assert "could not record the outcome of a create (batch batch_1)" in caplog.text
 
 
-def test_a_record_of_each_create_is_a_file_of_its_own(workspace: Callable[[], Workspace], tmp_path: Path) -> None:
+def test_each_create_has_its_own_record_file(workspace: Callable[[], Workspace], tmp_path: Path) -> None:
     records = FileRecords(workspace())
     for _ in range(3):
         records.write(new_record({}))
@@ -82,12 +82,12 @@ def test_a_record_of_each_create_is_a_file_of_its_own(workspace: Callable[[], Wo
 
 
 def test_without_a_state_store_nothing_lasts() -> None:
-    assert not records_of({}).is_lasting  # type: ignore[typeddict-item]
-    assert records_of({"task_state_store": Store()}).is_lasting  # type: ignore[typeddict-item]
+    assert not create_records_of({}).is_persistent  # type: ignore[typeddict-item]
+    assert create_records_of({"task_state_store": Store()}).is_persistent  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize("shown", [{}, {"team": "nlp"}, {"airflow_key": "k" * 16}, {"airflow_key": "k" * 64}])
-def test_metadata_that_the_service_does_not_show_is_taken_from_the_record(shown: dict[str, str]) -> None:
+def test_hidden_metadata_is_taken_from_the_record(shown: dict[str, str]) -> None:
     record = new_record({"airflow_key": "k" * 64})
     assert with_metadata(Batch("batch_1", "in_queue", metadata=shown), record).metadata == {
         **shown,

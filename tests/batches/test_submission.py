@@ -23,7 +23,7 @@ from siliconflow_provider.batches.submission import Submission, digest
 Sums = Callable[[int], bytes]
 DAY = 24 * 3600
 CREATED = 1_800_000_000
-WANTED = Submission(key="key-1", run="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
+WANTED = Submission(key="key-1", run_key="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
 OURS = ["airflow_key", "airflow_run", "airflow_input", "airflow_max_tries", "airflow_task"]
 
 
@@ -53,14 +53,14 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 # --- what a batch says of itself
 
 
-def test_a_digest_is_that_of_the_texts_joined_by_nul() -> None:
+def test_a_digest_joins_texts_with_nul() -> None:
     assert digest("a", "b") == hashlib.sha256(b"a\0b").hexdigest()
     assert len({digest("a", "b"), digest("ab"), digest("a", "", "b"), digest("b", "a")}) == 4
 
 
-def test_a_batch_says_whose_it_is_and_what_is_in_it() -> None:
+def test_metadata_identifies_submitter_and_input() -> None:
     submission = Submission(
-        key="key-1", run="run-1", input_file_id="file-1", metadata={"team": "nlp"}, label="d/t/r/-1", max_tries=3
+        key="key-1", run_key="run-1", input_file_id="file-1", metadata={"team": "nlp"}, label="d/t/r/-1", max_tries=3
     )
     assert submission.batch_metadata() == {
         "team": "nlp",
@@ -81,7 +81,7 @@ def test_another_input_has_another_key(other: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("window", ["24h", timedelta(days=1), pendulum.duration(hours=24)])
-def test_the_same_input_has_the_same_key_however_it_is_written(window: Any) -> None:
+def test_equal_inputs_have_equal_keys(window: Any) -> None:
     same = Submission(
         key="other", input_file_id="file-1", completion_window=window, metadata={"a": "b"}, label="l", max_tries=9
     )
@@ -89,7 +89,7 @@ def test_the_same_input_has_the_same_key_however_it_is_written(window: Any) -> N
 
 
 @pytest.mark.parametrize("label", ["d" * 600, "é" * 600, "任务" * 300, "🙂" * 200, "a" + "🙂" * 200])
-def test_a_long_label_is_cut_to_the_services_limit(label: str) -> None:
+def test_a_long_label_is_shortened(label: str) -> None:
     cut = Submission(key="k", input_file_id="f", label=label).batch_metadata()["airflow_task"]
     assert label.startswith(cut)
     assert "\ufffd" not in cut
@@ -106,17 +106,17 @@ def test_our_keys_are_ours(key: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         Submission(key="k", input_file_id="f", metadata={"mine": "", key: ""}).batch_metadata()
     assert str(caught.value) == (
-        f"metadata has '{key}': keys that begin with 'airflow_' are kept for finding batches again, choose others"
+        f"metadata has '{key}': keys that begin with 'airflow_' are reserved for this provider; choose other keys"
     )
 
 
-def test_a_users_own_metadata_has_room_for_eleven_pairs() -> None:
+def test_user_metadata_may_have_eleven_pairs() -> None:
     pairs = {f"k{number}": "v" for number in range(11)}
     assert len(Submission(key="k", input_file_id="f", metadata=pairs).batch_metadata()) == 16
     with pytest.raises(InvalidRequestError) as caught:
         Submission(key="k", input_file_id="f", metadata={**pairs, "k11": "v"}).batch_metadata()
     assert str(caught.value) == (
-        "metadata has 12 pairs: of the service's 16, 5 are used for finding batches again, so give at most 11"
+        "metadata has 12 pairs: the service allows 16, and this provider needs 5 of them; give at most 11"
     )
 
 
@@ -135,7 +135,7 @@ def test_a_users_own_metadata_has_room_for_eleven_pairs() -> None:
     ],
     ids=repr,
 )
-def test_what_the_service_would_refuse_is_refused_before_anything_is_sent(
+def test_invalid_submissions_are_rejected_before_sending(
     service: Any, account: SiliconFlowClient, fields: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidRequestError):

@@ -74,7 +74,7 @@ def test_a_function_yields_requests_with_airflow_s_context(
     assert len(list(client.list_batches())) == 1
 
 
-def test_an_xcom_of_requests_is_resolved_and_never_rendered(
+def test_requests_from_xcom_are_not_rendered(
     run_dag: Callable[[str, str], ModuleType], tmp_path: Path, client: SiliconFlowClient
 ) -> None:
     run_dag(
@@ -133,5 +133,5 @@ def test_a_function_is_the_only_source(connection: str, run: Callable[..., Any],
             task_id="ask", python_callable=no_requests, model="m", output_path=str(tmp_path)
         )
 
-    with pytest.raises(ValueError, match="there are no requests: give or return an iterable"):
+    with pytest.raises(ValueError, match="requests is None: give or return an iterable"):
         run(make)

@@ -17,7 +17,7 @@ from siliconflow_provider.storage.workspace import Workspace
 @pytest.fixture
 def wanted() -> Submission:
     """The submission of the job."""
-    return Submission(key="key-1", input_file_id="", run="run-1", label="dag/task/run/-1", round=1, max_tries=2)
+    return Submission(key="key-1", input_file_id="", run_key="run-1", label="dag/task/run/-1", round=1, max_tries=2)
 
 
 @pytest.fixture

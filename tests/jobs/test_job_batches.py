@@ -15,7 +15,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import PermissionDeniedError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import creation
-from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS
 from siliconflow_provider.batches.finder import UnsafeSubmitError
 from siliconflow_provider.batches.records import MemoryRecords
 from siliconflow_provider.batches.submission import Submission
@@ -73,7 +73,7 @@ class TestSubmit:
             batch = batches.batch_of_part(round_, part)
             assert batch is not None
             assert files[batch.input_file_id or ""] == f"{part.sha256}.jsonl"
-            assert replace(wanted, content=part.sha256).matches(batch)
+            assert replace(wanted, content_sha256=part.sha256).matches(batch)
             assert batch.metadata["airflow_max_tries"] == "2"
             with (path.parent / "back").open("w+b") as back:
                 client.download(batch.input_file_id or "", back)
@@ -139,7 +139,7 @@ class TestSubmit:
             JobBatches(client, wanted, MemoryRecords()).submit([round_], round_.parts, path)
         assert clock.now == started
 
-    @pytest.mark.parametrize("seconds", [SETTLING_SECONDS, 0.0])
+    @pytest.mark.parametrize("seconds", [LIST_LAG_SECONDS, 0.0])
     def test_concurrent_batches_are_awaited_once_for_all_parts(
         self,
         client: SiliconFlowClient,
@@ -151,7 +151,7 @@ class TestSubmit:
         seconds: float,
     ) -> None:
         """Set the usual waiting time: the fixture for users' tests sets it to zero."""
-        monkeypatch.setattr(creation, "SETTLING_SECONDS", seconds)
+        monkeypatch.setattr(creation, "LIST_LAG_SECONDS", seconds)
         started = clock.now
         JobBatches(client, wanted, MemoryRecords()).submit([round_], round_.parts, path)
         assert clock.now - started == seconds
@@ -170,7 +170,7 @@ class TestLook:
 
         def add(name: str, number: int = 0, round_number: int = 1, tries: int = 2, **fields: Any) -> None:
             part = round_.parts[number]
-            submission = replace(wanted, content=part.sha256, round=round_number, max_tries=tries)
+            submission = replace(wanted, content_sha256=part.sha256, round=round_number, max_tries=tries)
             service.has(id=name, metadata=submission.batch_metadata(), **fields)
 
         return add
@@ -235,8 +235,8 @@ class TestLook:
         has("older", status=older)
         assert looked() == [kept, None]
         sent = [request for request in service.requests if request.startswith("POST")]
-        assert sent == [f"POST /batches/{cancel}/cancel" for cancel in cancels]
-        assert caplog.text.count("another attempt of this task has created a batch too") == len(cancels)
+        assert sent == [f"POST /batches/{batch_id}/cancel" for batch_id in cancels]
+        assert caplog.text.count("two attempts of this task have created a batch") == len(cancels)
 
     def test_an_ended_batch_is_over_despite_stale_lists(
         self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any
@@ -284,5 +284,5 @@ class TestLook:
         looked()
         said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert said == [
-            "another attempt of this task has created a batch too: batch_a is older and is kept, batch_b is cancelling"
+            "two attempts of this task have created a batch: keeping batch_a, which is older; batch_b is cancelling"
         ]

@@ -12,8 +12,8 @@ import pytest
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.batches.finder import UnsafeSubmitError
 from siliconflow_provider.batches.submission import Submission
+from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
-from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
 from siliconflow_provider.job_directory import JobFilesError
 from siliconflow_provider.jobs.job import Job
 from siliconflow_provider.jobs.opening import load_or_create_job
@@ -90,7 +90,7 @@ def test_an_existing_job_resumes_without_reading_its_source(opened: Open, clock:
 @pytest.mark.parametrize("is_cleared", [False, True])
 def test_a_job_created_without_deployment_is_resumed(opened: Open, is_cleared: bool) -> None:
     job = opened()
-    named = {"key": "key-named", "unnamed_key": "key-1"}
+    named = {"key": "key-named", "key_without_deployment": "key-1"}
     assert opened(nothing, **named, max_tries=3, is_cleared_try=is_cleared) == job
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS
 from siliconflow_provider.batches.submission import Submission
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
@@ -197,7 +197,7 @@ class TestSubmit:
     ) -> None:
         attempt()
         # The round is planned at a full second.
-        clock.advance(age - SETTLING_SECONDS - 0.25)
+        clock.advance(age - LIST_LAG_SECONDS - 0.25)
         runner = attempt(submission=cleared if is_cleared else wanted)
         if stops:
             with pytest.raises(JobFilesError, match=r"round 1 of .*job\.json is 30 days old, and the service deletes"):
@@ -289,7 +289,7 @@ class TestFinish:
         started = clock.now
         answered(submission=submission)
         # The first round was created after the job had settled.
-        clock.advance(started + SETTLING_SECONDS + age - clock.now)
+        clock.advance(started + LIST_LAG_SECONDS + age - clock.now)
         runner = attempt(submission=submission)
         runner.plan_round([0])
         assert (out / "manifest.json").exists() == lands

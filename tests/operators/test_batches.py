@@ -20,7 +20,7 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
     UnreadableAnswerError,
 )
-from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import EmulatorOptions
 from siliconflow_provider.exceptions import (
@@ -79,7 +79,7 @@ class TestCreateBatch:
         assert batch.metadata["team"] == "evals"
         assert batch.metadata["airflow_task"] == "nightly/create/manual__2026-11-23T00:00:00+00:00/-1"
 
-    def test_batch_id_and_link_are_pushed_before_the_wait(self, create, context, deferrable, monkeypatch) -> None:
+    def test_batch_id_and_link_precede_the_wait(self, create, context, deferrable, monkeypatch) -> None:
         def stop(*_: Any) -> None:
             raise KeyboardInterrupt
 
@@ -93,20 +93,20 @@ class TestCreateBatch:
         started = clock.now
         batch_id = run(lambda: create(wait_for_completion=False))
         assert client.get_batch(batch_id).status == "in_queue"
-        assert clock.now - started == SETTLING_SECONDS
+        assert clock.now - started == LIST_LAG_SECONDS
 
-    def test_an_attempt_takes_over_what_an_earlier_one_created(self, create, run, client) -> None:
+    def test_an_attempt_resumes_an_earlier_attempts_batch(self, create, run, client) -> None:
         first = run(lambda: create(wait_for_completion=False))
         assert run(create) == first
         assert run(create) == first
         assert batches(client) == [first]
 
-    def test_another_submission_key_is_a_batch_of_its_own(self, create, run, client) -> None:
+    def test_another_submission_key_creates_another_batch(self, create, run, client) -> None:
         first = run(lambda: create(wait_for_completion=False))
         assert run(lambda: create(submission_key="again")) != first
         assert len(batches(client)) == 2
 
-    def test_another_map_index_is_a_batch_of_its_own(self, create, run, context, client) -> None:
+    def test_another_map_index_creates_another_batch(self, create, run, context, client) -> None:
         first = run(lambda: create(wait_for_completion=False))
         context["ti"].map_index = 1
         assert run(lambda: create(wait_for_completion=False)) != first
@@ -117,24 +117,20 @@ class TestCreateBatch:
         batch = client.get_batch(run(lambda: create(input_file_id=file_id)))
         assert (batch.request_counts.completed, batch.request_counts.failed) == (1, 1)
 
-    def test_a_failed_batch_is_a_verdict_with_the_services_reasons(
-        self, create, run, client, upload, jsonl, line
-    ) -> None:
+    def test_a_failed_batch_raises_the_services_errors(self, create, run, client, upload, jsonl, line) -> None:
         lines = [line("a", "1 + 1"), line("b", "1 + 1", model="Qwen/QwQ-32B")]
         file_id = upload(jsonl(lines))
-        with pytest.raises(BatchFailedError, match=r"batch_\w+ failed.*the service says: .*line 2") as failure:
+        with pytest.raises(BatchFailedError, match=r"batch_\w+ failed.*errors of the service: .*line 2") as failure:
             run(lambda: create(input_file_id=file_id))
         assert isinstance(failure.value, AirflowFailException)
 
-    def test_a_cancelled_batch_is_a_verdict_that_counts_what_was_delivered(
-        self, create, run, context, client, clock
-    ) -> None:
+    def test_a_cancelled_batch_raises_with_answer_counts(self, create, run, context, client, clock) -> None:
         clock.after(60, lambda: client.cancel_batch(batches(client)[0]))
         with pytest.raises(BatchCancelledError, match=r"\d of 12 requests answered, 0 failed, \d not run.*\d answers"):
             run(create)
         assert context["ti"].xcoms["timing"]["cancelled_at"] is not None
 
-    def test_a_verdict_is_repeated_until_a_person_clears_the_task(self, create, run, context, client) -> None:
+    def test_a_final_status_is_repeated_until_cleared(self, create, run, context, client) -> None:
         """A worker that died between the verdict and its error must not buy again on its retry; a clear may."""
         first = run(lambda: create(wait_for_completion=False))
         client.cancel_batch(first)
@@ -145,19 +141,19 @@ class TestCreateBatch:
         context["ti"].clear()
         assert run(create) != first
 
-    def test_at_the_deadline_the_error_says_that_the_batch_runs_on(self, create, run, client) -> None:
+    def test_the_deadline_error_names_the_running_batch(self, create, run, client) -> None:
         with pytest.raises(
             BatchTimeoutError,
-            match=r"was not over at the deadline, 2027-01-15 08:01:00 UTC: it is in_progress, 5 of 12 requests done. "
-            r"It runs on, and what is answered is billed. Airflow does not retry this, since timeout counts from the "
-            r"batch's creation. To go on with it, set a timeout of more than 1m 0s, or none, which lasts until "
+            match=r"was still running at the deadline, 2027-01-15 08:01:00 UTC: in_progress, 5 of 12 requests done. "
+            r"It is still running, and answered requests are billed. Airflow does not retry this task, since the timeout counts "
+            r"from the batch's creation. To continue waiting, set a timeout of more than 1m 0s, or none \(waits until "
             r"2027-01-16 09:00:00 UTC, and clear the task. To cancel: .*cancel_batch",
         ) as failure:
             run(lambda: create(timeout=60))
         assert isinstance(failure.value, AirflowFailException)
         assert not client.get_batch(batches(client)[0]).is_terminal
 
-    def test_a_deadline_that_passed_unseen_costs_no_finished_batch(self, create, run, clock) -> None:
+    def test_an_ended_batch_counts_after_the_deadline(self, create, run, clock) -> None:
         """The attempt before died; when this one looks, the timeout is over, and the batch is too."""
         first = run(lambda: create(wait_for_completion=False))
         clock.advance(7200)
@@ -170,9 +166,7 @@ class TestCreateBatch:
         assert run(create) == first
         assert clock.alarms == []
 
-    def test_a_key_that_stays_refused_ends_the_wait_after_an_hour(
-        self, create, run, connection, monkeypatch, clock
-    ) -> None:
+    def test_a_rejected_key_ends_the_wait(self, create, run, connection, monkeypatch, clock) -> None:
         first = run(lambda: create(wait_for_completion=False))
         operator = create()
         monkeypatch.setattr(type(operator), "execute", lambda self, context: self.wait_for_batches(context, [batch]))
@@ -181,7 +175,7 @@ class TestCreateBatch:
         monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))
         started = clock.now
         with pytest.raises(
-            BatchWaitError, match=r"gave up asking.*Invalid token.*check the API key.*not known"
+            BatchWaitError, match=r"gave up polling.*Invalid token.*check the API key.*may still be running"
         ) as failure:
             run(create)
         assert clock.now - started >= 3600
@@ -189,7 +183,7 @@ class TestCreateBatch:
 
     @pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"waits": [{}]}])
     def test_an_event_that_says_nothing_is_no_success(self, create, context, event) -> None:
-        with pytest.raises(BatchWaitError, match="says nothing of batches: the batches run on, a retry"):
+        with pytest.raises(BatchWaitError, match="unexpected trigger event: .*The batches are still running; a retry"):
             create().execute_complete(context, event=event)
 
     def test_a_deferral_ends_a_little_after_the_deadline(self, create, context) -> None:
@@ -201,7 +195,7 @@ class TestCreateBatch:
         assert timedelta(hours=1) < deferral.value.timeout < timedelta(hours=2)
 
     @pytest.mark.parametrize("arguments", [{"poll_interval": 0}, {"timeout": 0}, {"timeout": timedelta(-1)}])
-    def test_what_cannot_be_waited_with_is_refused_when_the_dag_is_parsed(self, arguments) -> None:
+    def test_invalid_wait_arguments_fail_at_parse_time(self, arguments) -> None:
         with pytest.raises(ValueError, match=f"{next(iter(arguments))} is .*: give "):
             CreateBatchOperator(task_id="create", input_file_id="file-1", **arguments)
 
@@ -232,7 +226,7 @@ class TestAttemptsAtOnce:
         assert batches(client) == [batch_id]
         assert emulator.control.executions().most == 1
 
-    def test_a_batch_is_found_again_whatever_its_task_is_called(self, create, run, context, client) -> None:
+    def test_batches_are_found_whatever_the_task_name(self, create, run, context, client) -> None:
         ti = context["ti"]
         ti.dag_id, ti.task_id, ti.run_id = "日" * 83, "Ü" * 125, "r" * 250
         first = run(lambda: create(wait_for_completion=False))
@@ -243,7 +237,7 @@ class TestAttemptsAtOnce:
         ti.run_id = "r" * 249 + "s"
         assert run(lambda: create(wait_for_completion=False)) != first
 
-    def test_two_deployments_on_one_account_have_a_batch_each(self, create, run, emulator, client, monkeypatch) -> None:
+    def test_two_deployments_have_their_own_batches(self, create, run, emulator, client, monkeypatch) -> None:
         def run_in(deployment: str) -> str:
             value = emulator.airflow_connection | {"extra": {"deployment": deployment}}
             monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))
@@ -254,14 +248,14 @@ class TestAttemptsAtOnce:
         assert len({production, staging}) == len(batches(client)) == 2
 
     @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=8)])
-    def test_an_older_batch_that_is_seen_before_the_wait_is_the_one(self, create, run, context, client, clock) -> None:
+    def test_an_older_batch_found_before_waiting_wins(self, create, run, context, client, clock) -> None:
         older = run(lambda: create(wait_for_completion=False))
         context["ti"].xcoms.clear()
         assert run(create) == context["ti"].xcoms["batch_id"] == older
         assert statuses(client) == ["cancelled", "completed"]
 
     @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=40)])
-    def test_an_older_batch_that_is_seen_after_the_wait_is_the_one(self, create, run, context, client) -> None:
+    def test_an_older_batch_found_after_waiting_wins(self, create, run, context, client) -> None:
         """Then both have been paid for, and every attempt hands on the same one."""
         older = run(lambda: create(wait_for_completion=False))
         context["ti"].xcoms.clear()
@@ -270,7 +264,7 @@ class TestAttemptsAtOnce:
         assert context["ti"].xcoms["timing"]["created_at"] == "2027-01-15T08:00:00Z"
 
     @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=40)])
-    def test_an_own_batch_that_still_runs_after_the_wait_is_cancelled(self, create, run, client, emulator) -> None:
+    def test_a_running_duplicate_is_cancelled_after_waiting(self, create, run, client, emulator) -> None:
         emulator.control.plan(run_seconds=10)
         emulator.control.plan(run_seconds=3600)
         older = run(lambda: create(wait_for_completion=False))
@@ -278,15 +272,13 @@ class TestAttemptsAtOnce:
         assert statuses(client) == ["cancelling", "completed"]
 
     @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=40)])
-    def test_after_the_wait_an_older_batch_that_still_runs_is_waited_for(self, create, run, client, emulator) -> None:
+    def test_a_running_older_batch_is_awaited_too(self, create, run, client, emulator) -> None:
         emulator.control.plan(run_seconds=3600)
         older = run(lambda: create(wait_for_completion=False))
         assert run(create) == older
         assert statuses(client) == ["completed", "completed"]
 
-    def test_who_waits_for_a_batch_that_another_attempt_cancels_goes_on_with_the_older_one(
-        self, create, run, context, client, clock, file_id
-    ) -> None:
+    def test_a_wait_for_a_cancelled_duplicate_changes_batch(self, create, run, context, client, clock, file_id) -> None:
         mine = run(lambda: create(wait_for_completion=False))
         made = [mine]
 
@@ -301,7 +293,7 @@ class TestAttemptsAtOnce:
         assert run(create) == made[-1] == context["ti"].xcoms["batch_id"]
         assert client.get_batch(mine).status == "cancelled"
 
-    def test_a_look_that_fails_after_the_wait_only_warns(self, create, run, emulator, caplog) -> None:
+    def test_a_failing_search_after_waiting_only_warns(self, create, run, emulator, caplog) -> None:
         emulator.control.fault("GET /batches", status=403, nth=3)
         run(create)
         assert (
@@ -346,9 +338,7 @@ class TestDownloadResults:
         assert manifest["batches"][0]["timing"]["total_seconds"] == 115
         assert manifest["paths"]["results"] == summary["results_path"]
 
-    def test_errors_that_are_cut_are_whole_in_a_file_that_the_manifest_names(
-        self, download, client, file_id, context, clock, control
-    ) -> None:
+    def test_shortened_errors_are_complete_in_a_file(self, download, client, file_id, context, clock, control) -> None:
         control.plan(failing={"positions": [1, 2], "message": "m" * 100_000}, times=1)
         batch = client.create_batch(file_id)
         clock.advance(200)
@@ -360,7 +350,7 @@ class TestDownloadResults:
 
     def test_a_running_batch_is_refused(self, download, client, file_id, context, tmp_path) -> None:
         batch = client.create_batch(file_id)
-        with pytest.raises(BatchWaitError, match=f"{batch.id} is still in_queue.*after one that waits"):
+        with pytest.raises(BatchWaitError, match=f"{batch.id} is still in_queue.*after a task that waits"):
             download(batch.id).execute(context)
         assert not (tmp_path / "out").exists()
 
@@ -430,7 +420,7 @@ class TestDownloadResults:
                 download(batches[0], path).execute(context)
             assert {row.batch_id for row in read_results(done[1])} == {batches[1]}
 
-    def test_of_two_whose_storage_cannot_tell_them_the_first_fails_in_the_end(
+    def test_of_two_unnoticed_writers_the_first_fails(
         self, download, client, file_id, context, clock, tmp_path, monkeypatch
     ) -> None:
         """Both have found the directory free; the later one's name stands in it."""
@@ -472,7 +462,7 @@ class TestDownloadResults:
             download(batch.id).execute(context)
         assert path.read_text() == "scored"
 
-    def test_what_an_earlier_version_has_written_of_this_batch_is_replaced(
+    def test_files_of_an_earlier_version_are_replaced(
         self, download, client, file_id, context, clock, tmp_path
     ) -> None:
         batches = [client.create_batch(file_id).id for _ in range(2)]
@@ -578,7 +568,7 @@ class TestExpiredBatch:
         """A batch would run for two days, and its window is one."""
         return EmulatorOptions(data_dir=tmp_path / "data", queue_seconds=10, run_seconds=172_800)
 
-    def test_it_is_a_verdict_and_what_it_answered_can_be_had(self, create, run, context, connection, tmp_path) -> None:
+    def test_it_fails_and_its_answers_are_available(self, create, run, context, connection, tmp_path) -> None:
         with pytest.raises(
             BatchExpiredError,
             match=r"expired after 1d 0h 0m: 5 of 12 requests answered, 7 failed.*5 answers are billed.*clearing",

@@ -45,14 +45,14 @@ def test_one_batch_is_cancelled(submit, context, client) -> None:
     assert client.get_batch(second).status == "in_queue"
 
 
-def test_a_batch_that_is_over_is_a_success_that_cancels_nothing(submit, context, clock, logged) -> None:
+def test_cancelling_an_ended_batch_succeeds(submit, context, clock, logged) -> None:
     batch_id = submit()
     clock.advance(300)
     assert CancelBatchOperator(task_id="cancel", batch_id=batch_id).execute(context) == []
-    assert f"batch {batch_id} is over already: it is completed" in logged()
+    assert f"batch {batch_id} has already ended: completed" in logged()
 
 
-def test_a_batch_that_the_cancel_has_ended_at_once_is_one_that_was_cancelled(submit, context, emulator, logged) -> None:
+def test_an_immediately_cancelled_batch_is_returned(submit, context, emulator, logged) -> None:
     emulator.control.plan(cancel_seconds=0)
     batch_id = submit()
     assert CancelBatchOperator(task_id="cancel", batch_id=batch_id).execute(context) == [batch_id]
@@ -64,7 +64,7 @@ def test_an_unknown_batch_is_an_error(connection, context) -> None:
         CancelBatchOperator(task_id="cancel", batch_id="batch_unknown").execute(context)
 
 
-def test_without_a_batch_whatever_of_this_run_still_runs_is_cancelled(
+def test_without_batch_id_the_runs_batches_are_cancelled(
     submit, context, client: SiliconFlowClient, file_id, clock
 ) -> None:
     over = submit("early")
@@ -87,7 +87,7 @@ def test_again_there_is_nothing_left_to_cancel(submit, context, logged) -> None:
 
 
 @pytest.mark.parametrize("rendered", [None, ""])
-def test_a_batch_that_was_not_named_is_not_the_whole_run(submit, context, client, rendered) -> None:
+def test_an_empty_batch_id_cancels_nothing(submit, context, client, rendered) -> None:
     """The XCom of a task that never submitted is None; that must not cancel what other tasks of the run wait for."""
     batch_id = submit()
     operator = CancelBatchOperator(task_id="cancel", batch_id="{{ ti.xcom_pull('create') }}")
@@ -128,7 +128,7 @@ def test_without_a_deployment_the_whole_run_is_refused(submit, context, client, 
     assert CancelBatchOperator(task_id="cancel", batch_id=batch_id).execute(context) == [batch_id]
 
 
-def test_what_was_submitted_without_a_deployment_is_named_and_left(submit, context, client, deploy, logged) -> None:
+def test_batches_without_deployment_are_named_not_cancelled(submit, context, client, deploy, logged) -> None:
     deploy("")
     unnamed = submit("a")
     deploy("production")
@@ -139,7 +139,7 @@ def test_what_was_submitted_without_a_deployment_is_named_and_left(submit, conte
 
 
 @pytest.mark.parametrize(("seconds", "warns"), [(-1, False), (0, False), (60, True)])
-def test_a_batch_from_before_the_run_is_warned_of(submit, context, clock, logged, seconds: int, warns: bool) -> None:
+def test_a_batch_older_than_the_run_warns(submit, context, clock, logged, seconds: int, warns: bool) -> None:
     """Another Airflow has the same deployment, or the run was cleared."""
     batch_id = submit()
     context["dag_run"] = SimpleNamespace(start_date=pendulum.from_timestamp(int(clock.now) - 6 + seconds))
@@ -147,7 +147,7 @@ def test_a_batch_from_before_the_run_is_warned_of(submit, context, clock, logged
     assert (f"batch {batch_id} was created at" in logged()) is warns
 
 
-def test_a_connection_that_gets_a_deployment_buys_nothing_again(submit, context, client, deploy) -> None:
+def test_adding_a_deployment_resubmits_nothing(submit, context, client, deploy) -> None:
     deploy("")
     batch_id = submit()
     deploy("production")

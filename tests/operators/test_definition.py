@@ -100,7 +100,7 @@ def test_what_makes_another_job_has_its_own_hash(
         {"siliconflow_conn_id": "same"},
     ],
 )
-def test_what_does_not_change_the_requests_makes_no_other_job(
+def test_arguments_outside_requests_keep_the_job(
     task: Task, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     """Nor does another connection, or key, of the same service."""
@@ -155,7 +155,7 @@ class TestInputFile:
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
         assert len({before, longer, hashed()}) == 3
 
-    def test_one_in_an_object_store_has_a_version_too(self, task: Task, object_store: str, tmp_path: Path) -> None:
+    def test_an_object_store_input_has_a_version(self, task: Task, object_store: str, tmp_path: Path) -> None:
         path = storage_path(f"{object_store}/{tmp_path.name}/in.jsonl")
 
         def hashed() -> str:
@@ -171,7 +171,7 @@ class TestInputFile:
         monkeypatch.setattr(LocalFileSystem, "info", lambda self, path: {"name": path, "size": 7})
         assert size_and_version_of(storage_path(path)) == ["7", ""]
 
-    def test_one_that_is_gone_or_not_asked_for_cannot_be_told(self, task: Task, path: Path) -> None:
+    def test_a_missing_input_has_no_version(self, task: Task, path: Path) -> None:
         path.unlink()
         assert defined(task(input_path=str(path)))[INPUT_FILE] == ""
         assert defined(task(input_path=None, requests=["a"]))[INPUT_FILE] == ""
@@ -183,7 +183,7 @@ def test_items_that_are_given_are_not_looked_at(task: Task) -> None:
     assert list(one.source({})) == ["a"]  # type: ignore[arg-type]
 
 
-def test_the_order_of_parameters_does_not_matter_and_that_of_a_list_does(task: Task) -> None:
+def test_parameter_order_is_ignored_list_order_counts(task: Task) -> None:
     def hashed(**params: Any) -> str:
         return defined(task(request_params=params))["request_params"]
 
@@ -191,7 +191,7 @@ def test_the_order_of_parameters_does_not_matter_and_that_of_a_list_does(task: T
     assert hashed(stop=["a", "b"]) != hashed(stop=["b", "a"])
 
 
-def test_another_schema_is_told_from_another_by_what_it_asks_for(task: Task) -> None:
+def test_schemas_differ_by_their_content(task: Task) -> None:
     assert defined(task(output_type=Answer)) != defined(task(output_type=Other))
     assert defined(task(output_type=list[int])) == defined(task(output_type=list[int]))
 
@@ -201,7 +201,7 @@ def test_a_definition_has_no_secret(task: Task, monkeypatch: pytest.MonkeyPatch)
     assert "sk-secret" not in json.dumps(defined(task()))
 
 
-def test_what_is_filled_in_is_what_the_task_says(task: Task) -> None:
+def test_request_defaults_come_from_the_task(task: Task) -> None:
     made = task(id_column="id", system_prompt="s", request_params={"n": 1}, model="m")
     builder = request_builder_of(made, None)
     assert (builder.prompt, builder.id_column, builder.system_prompt, builder.model) == ("{q}", "id", "s", "m")
@@ -216,7 +216,7 @@ def test_what_is_filled_in_is_what_the_task_says(task: Task) -> None:
         ({"response_format": {"type": "text"}}, {"response_format": {"type": "text"}}),
     ],
 )
-def test_a_schema_asks_for_json_unless_the_task_asks_for_something_else(task: Task, given: Any, sent: Any) -> None:
+def test_a_schema_sets_a_default_response_format(task: Task, given: Any, sent: Any) -> None:
     before = dict(given or {})
     made = task(request_params=given, output_type=Answer)
     schema = schema_of(made)
@@ -238,7 +238,7 @@ def test_a_schema_asks_for_json_unless_the_task_asks_for_something_else(task: Ta
         ({"max_tries": 9}, True),
     ],
 )
-def test_a_submission_is_that_of_the_task_instance_in_all_its_tries(
+def test_all_tries_have_the_same_submission(
     task: Task, context: dict[str, Any], change: dict[str, Any], is_same: bool
 ) -> None:
     one = task().submission(context, input_file_id="", round=1)

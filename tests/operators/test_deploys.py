@@ -106,7 +106,7 @@ class TestRetries:
         with pytest.raises(JobDefinitionError, match=rf"^{named} changed since .*job\.json was created") as caught:
             run(lambda: infer(requests=sums(3), deferrable=deferrable, **change))
         assert f"In file://{os.sep}" in str(caught.value)
-        assert "out/results.jsonl: 3 of 3 requests succeeded in 1 round. Billed in all: " in str(caught.value)
+        assert "out/results.jsonl: 3 of 3 requests succeeded in 1 round. Billed in total: " in str(caught.value)
         assert ("submits everything again" in str(caught.value)) is (named == "submission_key")
         assert contents(rows()) == ["1", "2", "3"]
         assert (manifest()["complete"], control.batches_created()) == (True, 1)
@@ -148,7 +148,7 @@ class TestRetries:
         assert {each["error"]["code"] for each in rows() if each["error"]} == {"not_sent"}
         assert control.batches_created() == 1
 
-    def test_a_job_that_has_bought_nothing_stops_at_once(
+    def test_a_job_without_batches_stops_immediately(
         self, infer: Infer, run: Run, control: Control, kill: Any, retry: Any, tmp_path: Path
     ) -> None:
         kill(JobRunner, "submit")
@@ -178,7 +178,7 @@ class TestRetries:
             run(lambda: infer(requests=sums(3), model="m"))
         assert contents(rows()) == ["1", "2", "3"]
 
-    def test_a_deadline_leaves_its_batches_to_the_next_try(
+    def test_a_deadline_leaves_batches_to_retries(
         self, infer: Infer, run: Run, control: Control, kill: Any, retry: Any
     ) -> None:
         control.plan(run_seconds=5000.0)
@@ -186,7 +186,7 @@ class TestRetries:
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(3)))
         retry()
-        with pytest.raises(BatchTimeoutError, match=r"batch_\w+ runs on"):
+        with pytest.raises(BatchTimeoutError, match=r"batch_\w+ is still running"):
             run(lambda: infer(requests=sums(3), model="m", timeout=1000))
         retry()
         with pytest.raises(JobDefinitionError, match="3 of 3 requests succeeded"):
@@ -302,7 +302,7 @@ class TestClears:
         assert [each["round"] for each in rows()] == [0, 0, 0, 1]
         assert contents(rows()) == ["2", "3", "2", "2"]
 
-    def test_an_answer_is_validated_by_the_type_of_now(
+    def test_answers_are_validated_by_the_current_type(
         self, infer: Infer, run: Run, rows: Rows, clear: Any, control: Control
     ) -> None:
         """Types of one schema may check more than it says."""
@@ -357,8 +357,8 @@ class TestClears:
         said = logged()
         assert f"the previous job's batch {running.id} (in_progress) is still running" in said
         assert f"client.cancel_batch({running.id!r})" in said
-        assert f"Beside this job, batch {running.id} runs on for an earlier one of this task" in said
-        assert "Nothing runs any more" not in said
+        assert f"Batch {running.id} of an earlier job of this task is still running" in said
+        assert "No batch is running any more" not in said
         assert client.get_batch(running.id).status == "in_progress"
 
     def test_one_of_another_submission_key_is_still_told(
@@ -370,12 +370,12 @@ class TestClears:
             run(lambda: infer(requests=sums(3)))
         clear()
         run(lambda: infer(requests=sums(3), submission_key="again"))
-        assert "Nothing runs any more" not in logged()
+        assert "No batch is running any more" not in logged()
         clock.advance(5000)
         run(lambda: infer(requests=sums(3), submission_key="again"))
-        assert "Nothing runs any more" in logged()
+        assert "No batch is running any more" in logged()
 
-    def test_one_of_a_job_whose_files_are_gone_too(
+    def test_running_batches_of_a_lost_job_are_named(
         self, infer: Infer, run: Run, control: Control, kill: Any, clear: Any, logged: Any, tmp_path: Path
     ) -> None:
         control.plan(run_seconds=5000.0)
@@ -385,7 +385,7 @@ class TestClears:
         (tmp_path / "out" / JOB).unlink()
         clear()
         run(lambda: infer(requests=sums(3), submission_key="again"))
-        assert "Nothing runs any more" not in logged()
+        assert "No batch is running any more" not in logged()
 
     def test_a_part_that_runs_is_taken_over(
         self, infer: Infer, run: Run, rows: Rows, control: Control, kill: Any, clear: Any, clock: Any, part_lines: Any
@@ -404,7 +404,7 @@ class TestClears:
         # What was run and is missing, and what is new.
         assert (control.batches_created(), control.executions().total) == (3, 6 + 2)
 
-    def test_a_part_whose_batch_failed_is_sent_at_once(
+    def test_a_failed_part_is_resent_immediately(
         self, infer: Infer, run: Run, control: Control, clear: Any, part_lines: Any
     ) -> None:
         """It is the verdict of the job before."""
@@ -524,13 +524,13 @@ class TestClears:
         cancelled()
         before, job = rows(), (tmp_path / "out" / JOB).read_bytes()
         clear()
-        with pytest.raises(ValueError, match="items are bad"):
+        with pytest.raises(ValueError, match="1 of 1 item is invalid"):
             run(lambda: infer(requests=[7], completion_window="48h"))
         assert (rows(), (tmp_path / "out" / JOB).read_bytes()) == (before, job)
 
 
 class TestReplacedResults:
-    def test_they_are_kept_under_the_id_of_their_job(
+    def test_answers_are_kept_by_job_id(
         self, infer: Infer, run: Run, rows: Rows, manifest: Any, clear: Any, tmp_path: Path, logged: Any
     ) -> None:
         kept: dict[str, list[Any]] = {}
@@ -701,7 +701,7 @@ class TestClearsAreSeen:
         assert context["ti"].max_tries == 5
         assert run(lambda: infer(requests=sums(3), completion_window="48h"))["counts"] == {"succeeded": 3}
 
-    def test_one_while_the_task_waited_is_none_for_its_retry(
+    def test_a_clear_during_the_wait_does_not_count(
         self, infer: Infer, run: Run, control: Control, kill: Any, clear: Any, retry: Any, clock: Any
     ) -> None:
         """Its batch ended after the clear, and nobody has decided about that."""

@@ -54,7 +54,7 @@ def custom_ids(path: Path) -> set[str]:
     return {json.loads(each)["custom_id"] for each in path.read_text().splitlines()}
 
 
-def test_mapped_tasks_have_a_batch_each_even_where_their_input_is_equal(
+def test_mapped_tasks_with_equal_input_have_own_batches(
     run_dag: Callable[..., Path], client: SiliconFlowClient
 ) -> None:
     directory = run_dag(
@@ -114,7 +114,7 @@ def test_templates_groups_and_default_arguments_reach_the_service(
     assert {each["model"] for each in rows} == {"Qwen/QwQ-32B"}
 
 
-def test_without_a_return_value_the_batch_id_is_still_there(run_dag: Callable[..., Path], client: Any) -> None:
+def test_batch_id_exists_without_a_return_value(run_dag: Callable[..., Path], client: Any) -> None:
     directory = run_dag(
         "no_xcoms",
         """
@@ -130,7 +130,7 @@ def test_without_a_return_value_the_batch_id_is_still_there(run_dag: Callable[..
     assert len(custom_ids(directory / "out" / "results.jsonl")) == 5
 
 
-def test_a_teardown_cancels_what_the_run_has_left_running(
+def test_a_teardown_cancels_running_batches_of_its_run(
     run_dag: Callable[..., Path], client: SiliconFlowClient, file_id: str
 ) -> None:
     other_batch = client.create_batch(file_id).id

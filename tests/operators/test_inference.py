@@ -19,7 +19,7 @@ from pydantic import BaseModel, model_validator
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import InvalidRequestError, SiliconFlowError
 from siliconflow_provider.api.models import BatchTiming
-from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import EmulatorOptions
@@ -32,7 +32,7 @@ from siliconflow_provider.exceptions import (
     OutputPathError,
     SubmissionStoppedError,
 )
-from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
+from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.results import read_results
@@ -67,7 +67,7 @@ def assert_nothing_was_bought_twice(control: Control, answered: int) -> None:
 class TestIn:
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
     @pytest.mark.parametrize("suffix", ["", ".gz"])
-    def test_rows_of_a_file_come_back_with_their_answers_in_order(
+    def test_input_rows_keep_order_in_results(
         self,
         infer: Infer,
         run: Run,
@@ -134,7 +134,7 @@ class TestIn:
             ({"output_path": " "}, "output_path is empty: give a path"),
         ],
     )
-    def test_a_path_at_fault_is_named_before_anything_is_bought(
+    def test_invalid_paths_are_named_before_submitting(
         self, infer: Infer, run: Run, client: SiliconFlowClient, paths: dict[str, str], named: str
     ) -> None:
         requests = None if "input_path" in paths else ["1 + 1"]
@@ -142,7 +142,7 @@ class TestIn:
             run(lambda: infer(requests=requests, prompt=None, **paths))
         assert (batches(client), client.list_files()) == ([], [])
 
-    def test_a_file_of_request_lines_is_sent_as_it_is(
+    def test_request_lines_are_sent_unchanged(
         self, infer: Infer, run: Run, tmp_path: Path, sums: Callable[[int], bytes]
     ) -> None:
         """Also with a byte order mark, blank lines and other ends of line."""
@@ -159,8 +159,8 @@ class TestIn:
         with pytest.raises(InvalidRequestFileError) as caught:
             run(lambda: infer(requests=items, prompt="{q}", id_column="id"))
         first, *shown, last = str(caught.value).split("\n")
-        assert first.startswith("requests: 15 of 30 items are bad and nothing was submitted")
-        assert shown[0] == "  item 2 (q2): column 'q' is missing, the row has 'id'"
+        assert first.startswith("requests: 15 of 30 items are invalid and nothing was submitted")
+        assert shown[0] == "  item 2 (q2): column 'q' is missing; the row has 'id'"
         assert (len(shown), last) == (10, "  and 5 more")
         assert not client.list_files()
         assert not (tmp_path / "out").exists()
@@ -175,15 +175,13 @@ class TestIn:
         with pytest.raises(InvalidRequestFileError) as caught:
             run(lambda: infer(input_path=str(path), prompt="{q}", id_column="id"))
         shown = str(caught.value).split("\n")[1:]
-        assert shown[0] == "  item 2 (b ): custom_id 'b ' begins or ends with a blank: remove it"
+        assert shown[0] == "  line 2 (b ): custom_id 'b ' begins or ends with whitespace; remove it"
         assert re.fullmatch(
-            r"  item 3 \(c+\.\.\.\): custom_id 'c+\.\.\. has 65 characters: give at most 64, .*", shown[1]
+            r"  line 3 \(c+\.\.\.\): custom_id 'c+\.\.\. has 65 characters; use at most 64, .*", shown[1]
         )
         assert client.list_files() == []
 
-    def test_metadata_that_the_service_would_refuse_is_refused_before_the_source_is_read(
-        self, infer: Infer, run: Run, tmp_path: Path
-    ) -> None:
+    def test_invalid_metadata_fails_before_the_source_is_read(self, infer: Infer, run: Run, tmp_path: Path) -> None:
         unread = (pytest.fail("the source is read") for _ in range(1))
         with pytest.raises(InvalidRequestError, match="keys that begin with 'airflow_'"):
             run(lambda: infer(requests=unread, metadata={"airflow_team": "a"}))
@@ -215,7 +213,7 @@ class TestIn:
 
 
 class TestContinue:
-    def test_a_job_that_is_there_is_continued_without_its_source(
+    def test_an_existing_job_resumes_without_its_source(
         self, infer: Infer, run: Run, kill: Any, control: Control, logged: Any, tmp_path: Path
     ) -> None:
         """A cursor without an order cannot buy anything twice."""
@@ -229,9 +227,7 @@ class TestContinue:
         assert "resuming the job of 2027-01-15 08:00:00 UTC (2 requests, 1 part);" in logged()
         assert_nothing_was_bought_twice(control, 2)
 
-    def test_another_definition_stops_a_retry_and_names_what_changed(
-        self, infer: Infer, run: Run, control: Control
-    ) -> None:
+    def test_a_changed_definition_stops_a_retry(self, infer: Infer, run: Run, control: Control) -> None:
         run(lambda: infer(requests=sums(3)))
         with pytest.raises(
             JobDefinitionError,
@@ -241,7 +237,7 @@ class TestContinue:
         assert control.batches_created() == 1
 
     @pytest.mark.parametrize("change", [{"request_params": {"max_tokens": 9}}, {"submission_key": "again"}])
-    def test_another_definition_of_a_cleared_task_is_a_new_job(
+    def test_a_changed_cleared_task_starts_another_job(
         self, infer: Infer, run: Run, control: Control, context: Any, logged: Any, change: dict[str, Any], kill: Any
     ) -> None:
         kill(JobRunner, "submit", after=True)
@@ -252,7 +248,7 @@ class TestContinue:
         assert control.batches_created() == 2
         assert f"is still running and billed; a new job was started because {next(iter(change))} changed" in logged()
 
-    def test_an_equal_part_of_a_new_job_is_not_bought_again(
+    def test_an_equal_part_is_not_resubmitted(
         self, infer: Infer, run: Run, control: Control, context: Any, part_lines: Any
     ) -> None:
         part_lines(3)
@@ -262,7 +258,7 @@ class TestContinue:
         assert (control.batches_created(), control.executions().total) == (3, 6 + 1)
 
     @pytest.mark.parametrize("is_over", [True, False])
-    def test_lost_files_stop_the_job_while_its_batches_run_or_have_answered(
+    def test_missing_files_stop_a_submitted_job(
         self, infer: Infer, run: Run, tmp_path: Path, kill: Any, is_over: bool, clock: Any, context: Any
     ) -> None:
         kill(JobRunner, "submit", after=True)
@@ -276,7 +272,7 @@ class TestContinue:
         ):
             run(lambda: infer(requests=sums(3)))
 
-    def test_lost_files_of_a_job_that_has_answered_nothing_do_no_harm(
+    def test_missing_files_of_an_unanswered_job_are_harmless(
         self, infer: Infer, run: Run, tmp_path: Path, control: Control
     ) -> None:
         control.plan(end="failed", times=2)
@@ -285,7 +281,7 @@ class TestContinue:
         (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
         assert run(lambda: infer(requests=sums(2)))["rows"] == 2
 
-    def test_the_directory_of_another_task_names_the_template_to_add(
+    def test_another_tasks_directory_error_suggests_a_template(
         self, infer: Infer, run: Run, context: Any, control: Control
     ) -> None:
         run(lambda: infer(requests=sums(3)))
@@ -301,7 +297,7 @@ class TestContinue:
         ("name", "nth", "after"),
         [("publish", 1, False), ("publish", 1, True), ("publish_json", 1, False), ("publish_json", 1, True)],
     )
-    def test_a_worker_that_dies_while_the_job_is_written(
+    def test_a_kill_while_the_job_is_written(
         self, infer: Infer, run: Run, rows: Rows, kill: Any, control: Control, name: str, nth: int, after: bool
     ) -> None:
         kill(Workspace, name, nth=nth, after=after)
@@ -311,7 +307,7 @@ class TestContinue:
         assert [each["content"] for each in rows()] == ["1", "2", "3"]
         assert_nothing_was_bought_twice(control, 3)
 
-    def test_an_attempt_at_the_same_time_that_was_first_has_the_job(
+    def test_the_first_concurrent_attempt_creates_the_job(
         self, infer: Infer, run: Run, rows: Rows, control: Control, logged: Any
     ) -> None:
         def slow() -> Iterator[str]:
@@ -323,7 +319,7 @@ class TestContinue:
         assert "another attempt of this task has prepared the job at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
-    def test_of_two_attempts_that_write_the_job_at_once_both_run_what_was_written_last(
+    def test_two_concurrent_writers_run_the_last_job(
         self, infer: Infer, run: Run, rows: Rows, control: Control, clock: Any, logged: Any, tmp_path: Path
     ) -> None:
         """A source may give each of them something else."""
@@ -333,25 +329,25 @@ class TestContinue:
             (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
             run(lambda: infer(requests=sums(3)))
 
-        clock.after(SETTLING_SECONDS - 1, other_attempt)
+        clock.after(LIST_LAG_SECONDS - 1, other_attempt)
         run(lambda: infer(requests=sums(2)))
         assert [each["content"] for each in rows()] == ["1", "2", "3"]
         assert "another attempt of this task has prepared the job at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
-    def test_the_requests_of_the_job_that_stands_are_put_back_where_another_attempt_wrote_its_own(
+    def test_overwritten_requests_of_the_job_are_restored(
         self, infer: Infer, run: Run, rows: Rows, clock: Any, tmp_path: Path
     ) -> None:
         items = [{"q": each} for each in sums(3)]
         for name in ("requests.jsonl", "rows.jsonl"):
             clock.after(
-                SETTLING_SECONDS - 1,
+                LIST_LAG_SECONDS - 1,
                 lambda name=name: replace_file(tmp_path / "out" / "_siliconflow" / name),
             )
         run(lambda: infer(requests=items, prompt="{q}", deferrable=True))
         assert [each["input"] for each in rows()] == items
 
-    def test_an_attempt_that_is_late_buys_nothing_beside_what_another_has_submitted(
+    def test_a_late_attempt_submits_nothing(
         self, infer: Infer, run: Run, control: Control, monkeypatch: pytest.MonkeyPatch, kill: Any
     ) -> None:
         """It writes its own job when the other's is submitted, since it was held up after it had looked."""
@@ -371,17 +367,17 @@ class TestContinue:
             run(lambda: infer(requests=sums(2)))
         assert control.batches_created() == 1
 
-    def test_an_attempt_that_has_submitted_puts_its_job_back(
+    def test_a_submitted_job_is_restored(
         self, infer: Infer, run: Run, rows: Rows, clock: Any, tmp_path: Path, control: Control
     ) -> None:
         for name in ("requests.jsonl", "job.json"):
             path = tmp_path / "out" / "_siliconflow" / name
-            clock.after(2 * SETTLING_SECONDS - 1, lambda path=path: replace_file(path))
+            clock.after(2 * LIST_LAG_SECONDS - 1, lambda path=path: replace_file(path))
         run(lambda: infer(requests=sums(3), deferrable=True))
         assert [each["content"] for each in rows()] == ["1", "2", "3"]
         assert_nothing_was_bought_twice(control, 3)
 
-    def test_requests_that_are_not_those_of_the_job_are_never_sent_nor_taken_for_its_own(
+    def test_requests_of_another_job_are_never_sent(
         self, infer: Infer, run: Run, control: Control, tmp_path: Path, kill: Any, clock: Any
     ) -> None:
         kill(JobRunner, "submit", after=True)
@@ -408,7 +404,7 @@ def replace_file(path: Path) -> None:
 
 
 class TestForgotten:
-    def test_after_30_days_landed_rows_stay_answers_and_the_rest_is_sent_when_cleared(
+    def test_after_30_days_only_unwritten_rows_are_resent(
         self,
         infer: Infer,
         run: Run,
@@ -438,7 +434,7 @@ class TestForgotten:
         assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
         assert control.batches_created() == 4
 
-    def test_answers_that_were_not_landed_are_an_error_unless_cleared(
+    def test_unwritten_answers_are_an_error_unless_cleared(
         self, infer: Infer, run: Run, control: Control, clock: Any, context: Any, kill: Any
     ) -> None:
         kill(JobRunner, "submit", after=True)
@@ -453,7 +449,7 @@ class TestForgotten:
         context["ti"].clear()
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
 
-    def test_what_was_unfinished_when_it_landed_is_an_error_unless_cleared(
+    def test_unfinished_rows_are_an_error_unless_cleared(
         self, infer: Infer, run: Run, control: Control, clock: Any, context: Any, part_lines: Any
     ) -> None:
         part_lines(3)
@@ -468,7 +464,7 @@ class TestForgotten:
         assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
         assert control.batches_created() == 3
 
-    def test_answers_of_early_rounds_are_landed_before_they_can_be_forgotten(
+    def test_early_rounds_are_written_before_service_deletes_them(
         self, infer: Infer, run: Run, rows: Rows, control: Control, part_lines: Any
     ) -> None:
         part_lines(3)
@@ -489,7 +485,7 @@ class TestForgotten:
 
 
 class TestParts:
-    def test_only_parts_that_are_missing_are_submitted_after_a_crash(
+    def test_only_missing_parts_are_submitted_after_crashes(
         self, infer: Infer, run: Run, rows: Rows, control: Control, kill: Any, part_lines: Any
     ) -> None:
         part_lines(4)
@@ -503,7 +499,7 @@ class TestParts:
         assert [each["content"] for each in rows()] == [str(i + 1) for i in range(18)]
         assert_nothing_was_bought_twice(control, 18)
 
-    def test_an_attempt_at_the_same_time_has_its_younger_batches_cancelled(
+    def test_a_concurrent_attempts_younger_batches_are_cancelled(
         self, infer: Infer, run: Run, rows: Rows, client: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         create, is_twin = SiliconFlowClient.create_batch, []
@@ -521,7 +517,7 @@ class TestParts:
         assert statuses(rows()) == ["succeeded"] * 3
 
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
-    def test_a_list_that_lags_does_not_have_the_task_wait_again(
+    def test_a_lagging_list_causes_no_second_wait(
         self, infer: Infer, run: Run, rows: Rows, monkeypatch: pytest.MonkeyPatch, deferrable: bool
     ) -> None:
         """For a batch that its wait has seen end."""
@@ -537,7 +533,7 @@ class TestParts:
         run(lambda: infer(requests=sums(3), deferrable=deferrable))
         assert statuses(rows()) == ["succeeded"] * 3
 
-    def test_a_lost_answer_to_a_create_buys_nothing_twice(
+    def test_a_lost_create_response_submits_nothing_twice(
         self, infer: Infer, run: Run, control: Control, part_lines: Any
     ) -> None:
         part_lines(4)
@@ -609,12 +605,12 @@ class TestRounds:
         assert manifest()["counts"] == {"succeeded": 10}
         assert control.executions().total == 16
 
-    def test_what_cannot_heal_is_not_sent_again_even_when_cleared(
+    def test_permanent_errors_are_not_resent_when_cleared(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any
     ) -> None:
         control.plan(failing={"positions": [1], "code": "invalid_request", "message": "too long"})
         with pytest.raises(
-            MissedSuccessRateError, match=r"1 x invalid_request: too long.*Clearing the task buys nothing"
+            MissedSuccessRateError, match=r"1 x invalid_request: too long.*Clearing the task would resend nothing"
         ):
             run(lambda: infer(requests=sums(3)))
         context["ti"].clear()
@@ -631,7 +627,7 @@ class TestRounds:
             ("cancelled", 1, {"succeeded": 4, "cancelled": 4}),
         ],
     )
-    def test_what_a_batch_did_answer_is_kept_however_it_ended(
+    def test_answers_are_kept_whatever_the_final_status(
         self, infer: Infer, run: Run, control: Control, end: str, rounds: int, counts: dict[str, int]
     ) -> None:
         """What somebody has cancelled is not sent again until somebody clears the task."""
@@ -640,7 +636,7 @@ class TestRounds:
         assert (summary["rounds"], summary["counts"]) == (rounds, counts)
         assert control.executions().most == 1
 
-    def test_a_retry_repeats_a_verdict_and_clearing_grants_new_rounds(
+    def test_clearing_allows_new_rounds_retrying_does_not(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, clock: Any
     ) -> None:
         control.plan(failing={"positions": [1]}, times=1)
@@ -665,13 +661,13 @@ class TestRounds:
 
     def test_clearing_sends_what_was_cancelled(self, infer: Infer, run: Run, control: Control, context: Any) -> None:
         control.plan(end="cancelled", run_share=0.5)
-        with pytest.raises(MissedSuccessRateError, match=r"Clearing the task sends again .* \(3\)"):
+        with pytest.raises(MissedSuccessRateError, match=r"Clearing the task would resend 3 requests"):
             run(lambda: infer(requests=sums(6)))
         context["ti"].clear()
         assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
         assert_nothing_was_bought_twice(control, 6)
 
-    def test_parts_that_a_crash_left_out_are_sent_days_later(
+    def test_unsent_parts_are_submitted_days_later(
         self, infer: Infer, run: Run, control: Control, kill: Any, part_lines: Any, clock: Any
     ) -> None:
         """The first parts' window is over by then, but they have answered."""
@@ -719,7 +715,7 @@ class TestRounds:
 
 
 class TestMerge:
-    def test_duplicates_and_strangers_are_counted_and_broken_lines_are_missing(
+    def test_duplicate_unknown_and_broken_lines_are_reported(
         self, infer: Infer, run: Run, rows: Rows, control: Control, manifest: Any, logged: Any
     ) -> None:
         control.plan(duplicated={"positions": [0, 1]}, unknown_ids=3, garbled={"positions": [4]})
@@ -732,7 +728,7 @@ class TestMerge:
 
 
 class TestLongLines:
-    def test_an_answer_that_is_too_long_costs_no_other_row(
+    def test_a_too_long_answer_loses_one_row(
         self, infer: Infer, run: Run, rows: Rows, longest_line: Any, control: Control
     ) -> None:
         """It is billed, and would come again."""
@@ -752,7 +748,7 @@ class TestLongLines:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps({"a": "x" * size}) + "\n" for size in (9, 5_000, 9)))
         with pytest.raises(
-            InvalidRequestFileError, match=r"1 of 3 items .*\n  item 2: it has more than 33,554,432 bytes"
+            InvalidRequestFileError, match=r"1 of 3 lines is invalid.*\n  line 2: it has more than 33,554,432 bytes"
         ):
             run(lambda: infer(input_path=str(path), prompt="{a}"))
         assert batches(client) == []
@@ -1030,7 +1026,7 @@ class TestStructuredOutput:
         assert request["response_format"] == {"type": "json_object"}
         assert request["messages"][0]["content"].startswith("Be brief.\n\nAnswer with one JSON object")
 
-    def test_what_does_not_validate_keeps_its_text_and_is_asked_for_again(
+    def test_invalid_answers_keep_text_and_are_resent(
         self, infer: Infer, run: Run, rows: Rows, control: Control, manifest: Any
     ) -> None:
         control.plan(nth=2, failing={"positions": [0]})
@@ -1057,7 +1053,7 @@ class TestOut:
         assert [each.content for each in read_results(summary)] == ["1", "2", "3"]
         assert run(lambda: infer(requests=sums(3), output_path=f"{object_store}/{tmp_path.name}")) == summary
 
-    def test_at_a_timeout_what_is_answered_lands_and_the_next_attempt_goes_on(
+    def test_a_timeout_writes_answers_and_can_resume(
         self, infer: Infer, run: Run, rows: Rows, control: Control, part_lines: Any, manifest: Any, deferrable: bool
     ) -> None:
         part_lines(3)
@@ -1068,9 +1064,9 @@ class TestOut:
 
         with pytest.raises(
             BatchTimeoutError,
-            match=r"timeout was over at [\d: -]+ UTC: 3 of 6 requests succeeded in 1 round \(3 unfinished\).*"
-            r"Billed in all: 12 prompt and 3 completion tokens, and what is answered in batch (batch_\w+) "
-            r"\(\d of 3 requests\). The batch \1 runs on.*To go on, set a larger timeout, or none, and clear the task",
+            match=r"timed out at [\d: -]+ UTC: 3 of 6 requests succeeded in 1 round \(3 unfinished\).*"
+            r"Billed in total: 12 prompt and 3 completion tokens, plus the answered requests of batch (batch_\w+) "
+            r"\(\d of 3 requests\). Batch \1 is still running.*To continue the job, set a larger timeout, or none, and clear the task",
         ) as caught:
             run(lambda: make(1000.0))
         assert isinstance(caught.value, AirflowFailException)
@@ -1108,7 +1104,7 @@ class TestOut:
         clock.advance(100)
         with pytest.raises(
             MissedSuccessRateError,
-            match=r"1 of 6 .*5 cancelled.*Clearing the task sends again what has no good answer \(5\)",
+            match=r"1 of 6 .*5 cancelled.*Clearing the task would resend 5 requests without",
         ):
             run(make)
         context["ti"].clear()
@@ -1127,7 +1123,7 @@ class TestOut:
             run(lambda: infer(requests=sums(6), timeout=1000, cancel_on_timeout=True))
         assert batches(client)[0].status == "cancelling"
 
-    def test_parts_that_were_not_sent_in_time_are_unfinished(
+    def test_parts_not_sent_in_time_are_unfinished(
         self, infer: Infer, run: Run, rows: Rows, kill: Any, part_lines: Any, clock: Any, manifest: Any
     ) -> None:
         part_lines(3)
@@ -1145,11 +1141,11 @@ class TestOut:
         assert run(lambda: infer(requests=sums(6), timeout=6000))["counts"] == {"succeeded": 6}
 
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
-    def test_a_batch_that_cannot_be_asked_for_ends_the_wait_and_the_next_attempt_goes_on(
+    def test_an_unreadable_batch_ends_one_attempt_only(
         self, infer: Infer, run: Run, control: Control, deferrable: bool
     ) -> None:
         control.fault("GET /batches/{id}", status=404, times=200)
-        with pytest.raises(BatchWaitError, match=r"gave up asking for batch batch_\w+: "):
+        with pytest.raises(BatchWaitError, match=r"gave up polling batch batch_\w+: "):
             run(lambda: infer(requests=sums(3), deferrable=deferrable))
         control.reset()
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
@@ -1170,9 +1166,9 @@ class TestOut:
         else:
             assert run(make)["success_rate"] == 0.75
             assert (
-                "3 of 4 requests succeeded in 1 round (1 failed); most often: 1 x server_error: The request failed, as "
-                "planned. Billed in all: 12 prompt and 3 completion tokens. Nothing runs any more. Clearing the task "
-                "sends again what has no good answer (1) and keeps the rest"
+                "3 of 4 requests succeeded in 1 round (1 failed); most frequent errors: 1 x server_error: The request failed, as "
+                "planned. Billed in total: 12 prompt and 3 completion tokens. No batch is running any more. Clearing the "
+                "task would resend 1 request without a good answer"
             ) in logged()
         assert statuses(rows()) == ["succeeded", "failed", "succeeded", "succeeded"]
 
@@ -1182,14 +1178,14 @@ class TestOut:
         assert [each.custom_id for each in read_results(summary, status="failed")] == ["request-000002"]
         assert len(list(read_results(tmp_path / "out", status={"succeeded", "failed"}))) == 3
 
-    def test_a_killed_task_leaves_its_batches_to_the_next_attempt(
+    def test_a_killed_tasks_batches_are_resumed(
         self, infer: Infer, run: Run, client: SiliconFlowClient, clock: Any, logged: Any
     ) -> None:
         task = infer(requests=sums(3))
         clock.after(50, task.on_kill)
         with pytest.raises(BatchWaitError, match="killed while waiting"):
             run(lambda: task)
-        assert "killed: The batch" in logged()
+        assert "task was killed. Batch" in logged()
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
         assert len(batches(client)) == 1
 
@@ -1199,7 +1195,7 @@ class TestKilled:
 
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
     @pytest.mark.parametrize(("cancel_on_kill", "status"), [(True, "cancelling"), (False, "in_queue")])
-    def test_while_it_submits_it_ends_as_if_it_had_waited(
+    def test_a_kill_while_submitting_ends_like_waiting(
         self,
         infer: Infer,
         run: Run,
@@ -1212,11 +1208,11 @@ class TestKilled:
     ) -> None:
         task = infer(requests=sums(3), cancel_on_kill=cancel_on_kill, deferrable=deferrable)
         # Some seconds after the batch was created, which was some after the job was prepared.
-        clock.after(2 * SETTLING_SECONDS - 1, task.on_kill)
-        with pytest.raises(BatchWaitError, match="killed while the job went on: the next attempt continues it"):
+        clock.after(2 * LIST_LAG_SECONDS - 1, task.on_kill)
+        with pytest.raises(BatchWaitError, match="task was killed; the next attempt will resume the job"):
             run(lambda: task)
         assert [each.status for each in batches(client)] == [status]
-        assert "killed: " in logged()
+        assert "task was killed: " in logged()
 
     def test_before_it_submits_it_buys_nothing(
         self, infer: Infer, run: Run, client: SiliconFlowClient, clock: Any
@@ -1226,7 +1222,7 @@ class TestKilled:
             task.on_kill()
 
         task = infer(requests=slow())
-        with pytest.raises(BatchWaitError, match="killed while the job went on"):
+        with pytest.raises(BatchWaitError, match="task was killed; the next attempt"):
             run(lambda: task)
         assert batches(client) == []
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
@@ -1240,12 +1236,12 @@ class TestKilled:
                 raise ValueError("bad")
 
         task = infer(requests=sums(3), output_type=Killing)
-        with pytest.raises(BatchWaitError, match="killed while the job went on"):
+        with pytest.raises(BatchWaitError, match="task was killed; the next attempt"):
             run(lambda: task)
         assert control.batches_created() == 1
 
 
-def test_nine_parts_with_everything_that_goes_wrong_end_in_one_row_each(
+def test_nine_failing_parts_have_one_row_each(
     infer: Infer, run: Run, rows: Rows, control: Control, part_lines: Any, kill: Any, manifest: Any
 ) -> None:
     """One part expires, one fails, lines fail, are missing, are repeated, and the worker is killed twice."""
@@ -1279,7 +1275,7 @@ def test_nine_parts_with_everything_that_goes_wrong_end_in_one_row_each(
     assert manifest()["duplicates"] > 0
 
 
-def test_what_an_event_cuts_is_whole_beside_the_results(
+def test_shortened_event_errors_are_complete_on_disk(
     infer: Any, run: Any, control: Control, manifest: Any, tmp_path: Path
 ) -> None:
     errors = [f"line {number}: not JSON" for number in range(1, 5_001)]
@@ -1289,5 +1285,5 @@ def test_what_an_event_cuts_is_whole_beside_the_results(
     path = f"{tmp_path}/out/_siliconflow/errors.jsonl"
     assert manifest()["paths"]["errors"] == f"file://{path}"
     assert [json.loads(each)["message"] for each in Path(path).read_text().splitlines()] == errors
-    assert f"line 4: not JSON; and 4,996 more. Errors that are cut are whole in file://{path}" in str(caught.value)
+    assert f"line 4: not JSON; and 4,996 more. Full texts of shortened errors: file://{path}" in str(caught.value)
     assert len(str(caught.value)) < 2_000

@@ -35,7 +35,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_a_file_of_the_user_is_named_before_anything_is_sent(infer: Infer, run, client, out: Path, name: str) -> None:
+def test_a_users_file_stops_before_sending(infer: Infer, run, client, out: Path, name: str) -> None:
     (out / name).write_text("mine")
     with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} is there, and .*Move it away"):
         run(lambda: infer(requests=TEXTS))
@@ -43,7 +43,7 @@ def test_a_file_of_the_user_is_named_before_anything_is_sent(infer: Infer, run, 
     assert [(each.name, each.read_text()) for each in out.iterdir()] == [(name, "mine")]
 
 
-def test_a_link_of_the_user_that_leads_nowhere_is_a_file(infer: Infer, run, client, out: Path, name: str) -> None:
+def test_a_users_broken_link_is_a_file(infer: Infer, run, client, out: Path, name: str) -> None:
     (out / name).symlink_to(out / "nowhere")
     with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} is there, and .*Move it away"):
         run(lambda: infer(requests=TEXTS))
@@ -61,7 +61,7 @@ def test_the_same_in_object_storage(infer: Infer, run, client, object_store: str
     assert run(lambda: infer(requests=TEXTS, output_path=str(directory)))["rows"] == 1
 
 
-def test_a_file_that_comes_while_the_job_runs_is_kept(infer: Infer, run, client, clock, out: Path, name: str) -> None:
+def test_a_file_created_during_the_job_survives(infer: Infer, run, client, clock, out: Path, name: str) -> None:
     clock.after(60, lambda: (out / name).write_text("mine"))
     with pytest.raises(OutputPathError, match=f"{name} is there"):
         run(lambda: infer(requests=TEXTS))
@@ -104,7 +104,7 @@ def test_a_correction_that_leaves_the_size_is_kept(
     assert len(list(client.list_batches())) == 1
 
 
-def test_one_that_comes_while_the_results_are_replaced_is_kept(out: Path, tmp_path: Path) -> None:
+def test_a_file_created_during_replacement_survives(out: Path, tmp_path: Path) -> None:
     output = Output(Workspace(storage_path(out), tmp_path), "task")
     output.claim(is_ours=False)
     output.write_manifest({"counts": "succeeded"})
@@ -116,9 +116,7 @@ def test_one_that_comes_while_the_results_are_replaced_is_kept(out: Path, tmp_pa
 
 
 @pytest.mark.parametrize("content", [b"mine", b"", b"x" * 10], ids=str)
-def test_without_the_owner_a_file_of_the_user_is_still_told(
-    infer: Infer, run, out: Path, name: str, content: bytes
-) -> None:
+def test_users_files_are_detected_without_owner_record(infer: Infer, run, out: Path, name: str, content: bytes) -> None:
     """The notes of what the task has written are still there."""
     run(lambda: infer(requests=TEXTS))
     (out / name).write_bytes(content.ljust((out / name).stat().st_size, b" ") if content else b"")
@@ -146,7 +144,7 @@ def test_an_input_that_would_be_overwritten_is_refused(
     assert (out / name).read_text() == '{"q": "1 + 1"}\n'
 
 
-def test_an_input_in_the_directory_of_private_files_is_refused(infer: Infer, run, client, out: Path) -> None:
+def test_an_input_among_private_files_is_rejected(infer: Infer, run, client, out: Path) -> None:
     path = out / "_siliconflow" / "a" / "requests.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text('{"q": "1 + 1"}\n')
@@ -166,7 +164,7 @@ def test_an_input_in_object_storage_is_compared_too(infer: Infer, run, client, o
 
 
 @pytest.mark.parametrize("name", ["requests.jsonl", "rows.jsonl", "job.json", "collected", "other/results.jsonl"])
-def test_any_other_input_in_the_directory_stays_as_it_is(infer: Infer, run, out: Path, name: str) -> None:
+def test_other_inputs_in_the_directory_are_unchanged(infer: Infer, run, out: Path, name: str) -> None:
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_text('{"q": "1 + 1"}\n')
     assert run(lambda: infer(input_path=str(out / name), prompt="{q}"))["counts"] == {"succeeded": 1}
@@ -190,7 +188,7 @@ def test_the_results_of_a_download_are_no_jobs(infer: Infer, run, client, contex
         run(lambda: infer(requests=TEXTS))
 
 
-def test_a_job_that_an_earlier_version_began_goes_on(infer: Infer, run, client, out: Path) -> None:
+def test_a_job_of_an_earlier_version_resumes(infer: Infer, run, client, out: Path) -> None:
     """It has written down neither whose the directory is nor what it has written there."""
     summary = run(lambda: infer(requests=TEXTS))
     (out / "_siliconflow" / "owner.json").unlink()
@@ -200,9 +198,7 @@ def test_a_job_that_an_earlier_version_began_goes_on(infer: Infer, run, client, 
 
 
 @pytest.mark.parametrize("damaged", ["owner.json", "job.json", "creates/*.json"])
-def test_a_damaged_file_of_the_task_is_named_with_what_to_do(
-    infer: Infer, run, client, context, out: Path, damaged: str
-) -> None:
+def test_a_damaged_file_is_named_with_a_remedy(infer: Infer, run, client, context, out: Path, damaged: str) -> None:
     summary = run(lambda: infer(requests=TEXTS, max_rounds=2))
     (path,) = (out / "_siliconflow").glob(damaged)
     content = path.read_bytes()

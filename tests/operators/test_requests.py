@@ -4,31 +4,31 @@ from typing import Any
 
 import pytest
 
-from siliconflow_provider.operators.requests import as_requests, items_of
+from siliconflow_provider.operators.requests import check_items, wrap_requests
 
 
-def test_what_is_given_is_neither_rendered_nor_shown_whole() -> None:
-    given = as_requests(["{{ a }}"] * 5000)
+def test_requests_are_neither_rendered_nor_fully_shown() -> None:
+    given = wrap_requests(["{{ a }}"] * 5000)
     assert not isinstance(given, list)
-    assert (repr(given), repr(as_requests(iter([1])))) == ("<list of 5,000>", "<list_iterator>")
+    assert (repr(given), repr(wrap_requests(iter([1])))) == ("<list of 5,000>", "<list_iterator>")
     assert list(given) == ["{{ a }}"] * 5000
-    assert as_requests(given) is given
+    assert wrap_requests(given) is given
 
 
 @pytest.mark.parametrize("value", ["a text", b"bytes", {"a": "row"}, 7])
 def test_what_is_no_iterable_of_requests_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="give an iterable of texts, message lists or rows"):
-        as_requests(value)
+        wrap_requests(value)
 
 
-def test_a_data_frame_is_no_iterable_of_its_rows() -> None:
+def test_a_data_frame_is_rejected() -> None:
     class DataFrame(list[str]):
         def __dataframe__(self) -> None: ...
 
     with pytest.raises(ValueError, match=r"requests is DataFrame: give its rows, in pandas df.to_dict\('records'\)"):
-        items_of(DataFrame(["question", "note"]))
+        check_items(DataFrame(["question", "note"]))
 
 
 def test_a_function_that_returns_nothing_is_told_so() -> None:
     with pytest.raises(ValueError, match="give or return an iterable of them, which may be empty, not None"):
-        items_of(None)
+        check_items(None)

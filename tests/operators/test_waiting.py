@@ -13,7 +13,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from siliconflow_provider.api import clock as provider_clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServerError
-from siliconflow_provider.batches.creation import SETTLING_SECONDS
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS
 from siliconflow_provider.emulator.server import Emulator
 from siliconflow_provider.exceptions import BatchCancelledError, BatchTimeoutError, BatchWaitError
 from siliconflow_provider.operators.batches import CreateBatchOperator
@@ -69,14 +69,12 @@ class TestKillOnTheWorker:
 
         return {"goes on": goes_on, "raises": raises, "times out": times_out}[request.param]
 
-    def test_the_batch_runs_on_and_the_log_says_how_to_cancel_it(
-        self, create, kill, context, clock, emulator, statuses, logged
-    ) -> None:
+    def test_the_log_says_how_to_cancel(self, create, kill, context, clock, emulator, statuses, logged) -> None:
         operator = create()
         clock.after(20, lambda: kill(operator))
         with pytest.raises((BatchWaitError, Terminated, AirflowTaskTimeout)):
             operator.execute(context)
-        assert "runs on, and what is answered is billed; the next attempt of this task takes over" in logged()
+        assert "is still running; answered requests are billed. The next attempt will resume it" in logged()
         assert (statuses(), cancels(emulator)) == (["in_progress"], 0)
 
     def test_with_cancel_on_kill_the_batch_is_cancelled(
@@ -86,12 +84,10 @@ class TestKillOnTheWorker:
         clock.after(20, lambda: kill(operator))
         with pytest.raises((BatchWaitError, Terminated, AirflowTaskTimeout)):
             operator.execute(context)
-        assert "is cancelling; what has been answered is billed" in logged()
+        assert "is cancelling; answered requests are billed" in logged()
         assert (statuses(), cancels(emulator)) == (["cancelling"], 1)
 
-    def test_after_such_a_cancel_a_retry_buys_nothing_and_a_clear_does(
-        self, create, kill, context, clock, statuses, run
-    ) -> None:
+    def test_only_clearing_resubmits_a_cancelled_batch(self, create, kill, context, clock, statuses, run) -> None:
         operator = create(cancel_on_kill=True)
         clock.after(20, lambda: kill(operator))
         with pytest.raises((BatchWaitError, Terminated, AirflowTaskTimeout)):
@@ -104,16 +100,16 @@ class TestKillOnTheWorker:
         assert statuses() == ["completed", "cancelled"]
 
 
-def test_a_kill_before_the_wait_ends_it_at_once(create, context, clock, statuses) -> None:
+def test_a_kill_before_waiting_ends_it_immediately(create, context, clock, statuses) -> None:
     started = clock.now
     operator = create(cancel_on_kill=True)
     operator.on_kill()
     with pytest.raises(BatchWaitError, match="killed while waiting"):
         operator.execute(context)
-    assert (statuses(), clock.now - started) == (["cancelling"], SETTLING_SECONDS + 10)
+    assert (statuses(), clock.now - started) == (["cancelling"], LIST_LAG_SECONDS + 10)
 
 
-def test_a_kill_before_the_deferral_leaves_nothing_to_a_trigger(create, context, statuses) -> None:
+def test_a_kill_before_deferring_creates_no_trigger(create, context, statuses) -> None:
     operator = create(deferrable=True, cancel_on_kill=True)
     operator.on_kill()
     with pytest.raises(BatchWaitError, match="killed before waiting for batch batch_"):
@@ -121,15 +117,15 @@ def test_a_kill_before_the_deferral_leaves_nothing_to_a_trigger(create, context,
     assert statuses() == ["cancelling"]
 
 
-def test_a_cancel_that_fails_says_that_the_batch_runs_on(create, context, clock, emulator, logged) -> None:
+def test_a_failed_cancel_names_the_running_batch(create, context, clock, emulator, logged) -> None:
     operator = create(cancel_on_kill=True)
     clock.after(20, lambda: (operator.on_kill(), emulator.stop()))
     with pytest.raises(BatchWaitError):
         operator.execute(context)
     lines = logged()
-    assert "killed: could not cancel batch batch_" in lines
+    assert "task was killed: could not cancel batch batch_" in lines
     assert "no connection (ConnectionRefusedError" in lines
-    assert "What still runs is billed. To cancel: " in lines
+    assert "Running batches are billed. To cancel: " in lines
 
 
 def test_a_batch_that_ended_meanwhile_is_not_cancelled(create, context, clock, emulator, logged, client) -> None:
@@ -137,7 +133,7 @@ def test_a_batch_that_ended_meanwhile_is_not_cancelled(create, context, clock, e
     clock.after(200, operator.on_kill)
     with pytest.raises(BatchWaitError):
         operator.execute(context)
-    assert "is completed; what has been answered is billed" in logged()
+    assert "is completed; answered requests are billed" in logged()
     assert cancels(emulator) == 0
 
 
@@ -149,10 +145,10 @@ class TestCancelOnTimeout:
             **{"deferrable": request.param, "timeout": 60, "cancel_on_timeout": True, **arguments}
         )
 
-    def test_the_batch_is_cancelled_and_the_task_not_retried(self, overdue, run, statuses) -> None:
+    def test_the_batch_is_cancelled_without_a_retry(self, overdue, run, statuses) -> None:
         with pytest.raises(
             BatchCancelledError,
-            match=r"batch \w+ was not over at the deadline, .* UTC: it is cancelling, 5 of 12 requests done, so "
+            match=r"batch \w+ was still running at the deadline, .* UTC: cancelling, 5 of 12 requests done; "
             r"cancel_on_timeout has cancelled it. What it has answered is billed and kept for 30 days: "
             r"DownloadResultsOperator with batch_id='\w+' writes it. Airflow does not retry this; clearing",
         ) as failure:
@@ -167,7 +163,7 @@ class TestCancelOnTimeout:
             run(overdue)
         assert len(statuses()) == 1
 
-    def test_a_batch_that_completes_in_that_moment_is_a_success(self, overdue, run, client, monkeypatch, clock) -> None:
+    def test_a_batch_completing_at_cancellation_succeeds(self, overdue, run, client, monkeypatch, clock) -> None:
         """Between the last poll and the cancel."""
         cancel = SiliconFlowClient.cancel_batch
 
@@ -186,15 +182,15 @@ class TestCancelOnTimeout:
             patch.setattr(SiliconFlowClient, "cancel_batch", lost)
             with pytest.raises(
                 BatchWaitError,
-                match=r"was not over at the deadline.*\(cancel_on_timeout could not cancel: POST was refused: bad "
-                r"gateway.*runs on",
+                match=r"was still running at the deadline.*\(last known status; cancel_on_timeout could not cancel: POST was refused: bad "
+                r"gateway.*still running",
             ) as failure:
                 run(overdue)
         assert not isinstance(failure.value, AirflowFailException)
         with pytest.raises(BatchCancelledError):
             run(overdue)
 
-    def test_a_batch_that_is_over_in_time_is_not_touched(self, overdue, run, statuses) -> None:
+    def test_a_batch_ending_in_time_is_unchanged(self, overdue, run, statuses) -> None:
         run(lambda: overdue(timeout=timedelta(hours=1)))
         assert statuses() == ["completed"]
 
@@ -206,7 +202,7 @@ def timed(request: pytest.FixtureRequest, create) -> Callable[..., CreateBatchOp
 
 
 class TestTimeout:
-    def test_a_retry_that_waits_no_longer_is_not_made(self, timed, run, statuses) -> None:
+    def test_no_retry_with_the_same_deadline(self, timed, run, statuses) -> None:
         with pytest.raises(BatchTimeoutError, match="set a timeout of more than 1m 0s, or none") as failure:
             run(lambda: timed(timeout=60))
         assert isinstance(failure.value, AirflowFailException)
@@ -219,10 +215,10 @@ class TestTimeout:
         run(lambda: timed(timeout=600))
         assert statuses() == ["completed"]
 
-    def test_a_batch_that_cannot_be_asked_for_then_may_be_over(self, timed, run, clock, emulator, restarted) -> None:
+    def test_an_unreadable_batch_at_the_deadline_may_retry(self, timed, run, clock, emulator, restarted) -> None:
         """So a retry is worth it."""
         clock.after(30, emulator.stop)
-        with pytest.raises(BatchWaitError, match=r"as far as is known \(") as failure:
+        with pytest.raises(BatchWaitError, match=r"\(last known status; ") as failure:
             run(lambda: timed(timeout=7200))
         assert not isinstance(failure.value, AirflowFailException)
         with restarted:
@@ -288,10 +284,10 @@ class TestExecutionTimeout:
         if not AIRFLOW_V_3_0_PLUS:
             assert (said, statuses()) == ("success", ["completed"])
             return
-        assert "execution_timeout=0:01:00 was over at 2027-01-15 08:01:" in said
+        assert "execution_timeout=0:01:00 ended at 2027-01-15 08:01:" in said
         assert "UTC, before batch batch_" in said
         assert statuses() == [status]
-        assert "killed: " in logged()
+        assert "task was killed: " in logged()
 
     def test_a_retry_goes_on_with_the_batch(self, limited, end, statuses) -> None:
         assert (end(limited) == "success") is not AIRFLOW_V_3_0_PLUS

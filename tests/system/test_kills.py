@@ -74,7 +74,7 @@ def test_marked_without_cancel_on_kill_leaves_the_batch(
     run = run_of_one_batch(120, poll_interval=1, deferrable=deferrable)
     create = deferred_task(run) if deferrable else waiting_task(run, "is in_progress")
     create.set_state("failed")
-    wait_for_log(run, create, "runs on, and what is answered is billed")
+    wait_for_log(run, create, "is still running; answered requests are billed")
     run.wait_for("failed")
     assert cancelled(run) == 0
     assert ".cancel_batch(" in create.log()

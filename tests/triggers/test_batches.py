@@ -63,7 +63,7 @@ def test_it_reports_once_when_all_batches_are_over(connection, batch_ids) -> Non
     assert [each.batch.request_counts.completed for each in ends if each.batch] == [12, 12]
 
 
-def test_the_event_holds_no_key_and_no_reference_to_results(connection, batch_ids, emulator) -> None:
+def test_the_event_contains_no_secrets(connection, batch_ids, emulator) -> None:
     text = json.dumps(events(BatchTrigger(batch_ids, connection)))
     assert emulator.api_key not in text
     assert emulator.storage_url not in text
@@ -125,7 +125,7 @@ def test_the_connection_is_read_off_the_event_loop(connection, batch_ids, monkey
     assert threading.main_thread() not in threads
 
 
-def test_one_who_takes_the_event_and_goes_kills_nothing(connection, batch_ids, logged) -> None:
+def test_closing_after_the_event_cancels_nothing(connection, batch_ids, logged) -> None:
     """`dag.test()` before Airflow 3.3 drops the trigger there, and the loop's end cancels what is left of it."""
 
     async def first_event() -> Any:
@@ -145,14 +145,14 @@ class TestKill:
         """Stops a waiting trigger as Airflow does; `ended` is what Airflow answers when it is asked for the task."""
 
         def stop_trigger(*, ended: Any, cancel_on_kill: bool, seconds: float = 0) -> None:
-            def nothing_to_cancel(task_instance: Any) -> Any:
+            def has_task_ended(task_instance: Any) -> Any:
                 assert task_instance.task_id == "create"
                 clock.advance(seconds)
                 if isinstance(ended, Exception):
                     raise ended
                 return ended
 
-            monkeypatch.setattr("siliconflow_provider.triggers.kill.nothing_to_cancel", nothing_to_cancel)
+            monkeypatch.setattr("siliconflow_provider.triggers.kill.has_task_ended", has_task_ended)
             asyncio.run(self.start_and_stop(BatchTrigger(batch_ids, connection, cancel_on_kill=cancel_on_kill)))
 
         return stop_trigger
@@ -175,29 +175,31 @@ class TestKill:
         if AIRFLOW_CALLS_ON_KILL:
             await trigger.on_kill()
 
-    def test_a_task_that_a_person_ended_has_its_batches_cancelled(self, stop, client, logged) -> None:
+    def test_batches_of_a_marked_task_are_cancelled(self, stop, client, logged) -> None:
         stop(ended=True, cancel_on_kill=True)
         assert {each.status for each in client.list_batches()} == {"cancelling"}
-        assert "are cancelling; what has been answered is billed" in logged()
+        assert "are cancelling; answered requests are billed" in logged()
 
-    def test_unless_asked_to_it_cancels_nothing_and_says_what_runs_on(self, stop, client, batch_ids, logged) -> None:
+    def test_by_default_running_batches_are_only_logged(self, stop, client, batch_ids, logged) -> None:
         stop(ended=True, cancel_on_kill=False)
         assert {each.status for each in client.list_batches()} == {"in_queue"}
         lines = logged()
-        assert f"killed: The batches {', '.join(batch_ids)} run on, and what is answered is billed" in lines
+        assert (
+            f"task was killed: Batches {', '.join(batch_ids)} are still running; answered requests are billed" in lines
+        )
 
-    def test_what_is_over_is_not_said_to_run_on(self, stop, logged) -> None:
+    def test_ended_batches_are_not_called_running(self, stop, logged) -> None:
         """Another triggerer has seen it to its end, while this one was stalled."""
         stop(ended=True, cancel_on_kill=False, seconds=300)
         lines = logged()
         assert "are completed; what has been answered is billed" in lines
-        assert "run on" not in lines
+        assert "still running" not in lines
 
     def test_a_trigger_that_only_moved_cancels_nothing(self, stop, client, logged) -> None:
         """Another triggerer has taken it over because this one stalled, or the next attempt has its batch."""
         stop(ended=False, cancel_on_kill=True)
         assert {each.status for each in client.list_batches()} == {"in_queue"}
-        assert "the task has not ended, its batches are left alone" in logged()
+        assert "the task has not ended: its batches were not cancelled" in logged()
 
     def test_when_airflow_does_not_answer_it_cancels_nothing(self, stop, client, logged) -> None:
         stop(ended=RuntimeError("no api-server"), cancel_on_kill=True)
@@ -218,17 +220,18 @@ class TestKill:
         assert [client.get_batch(each).status for each in batch_ids] == ["in_queue", "cancelling"]
         lines = logged()
         assert (
-            f"killed: could not cancel batch {batch_ids[0]}: POST was refused: bad gateway. What still runs is" in lines
+            f"task was killed: could not cancel batch {batch_ids[0]}: POST was refused: bad gateway. Running batches are"
+            in lines
         )
-        assert f"killed: batch {batch_ids[1]} is cancelling; what has been answered is billed" in lines
+        assert f"task was killed: batch {batch_ids[1]} is cancelling; answered requests are billed" in lines
 
-    def test_a_service_that_is_away_is_said_and_breaks_nothing(self, stop, emulator, monkeypatch, logged) -> None:
+    def test_an_unreachable_service_is_only_logged(self, stop, emulator, monkeypatch, logged) -> None:
         get_quick_conn = SiliconFlowHook.get_quick_conn
         monkeypatch.setattr(
             SiliconFlowHook, "get_quick_conn", lambda *each: (get_quick_conn(*each), emulator.stop())[0]
         )
         stop(ended=True, cancel_on_kill=True)
-        assert "killed: could not cancel batches batch_" in logged()
+        assert "task was killed: could not cancel batches batch_" in logged()
 
     def test_what_gets_no_answer_in_time_is_said(self, stop, batch_ids, client, monkeypatch, logged) -> None:
         """Airflow gives a trigger 30 s, and nothing is cancelled later without a word."""
@@ -245,14 +248,14 @@ class TestKill:
         may_answer.set()
         lines = logged()
         assert (
-            f"killed: could not cancel batch {batch_ids[0]}: no answer within 0.5 s; it may be cancelled later."
+            f"task was killed: could not cancel batch {batch_ids[0]}: no response within 0.5 s; it may still be cancelled."
             in lines
         )
-        assert f"killed: batch {batch_ids[1]} is cancelling" in lines
+        assert f"task was killed: batch {batch_ids[1]} is cancelling" in lines
 
-    def test_a_dead_service_is_asked_once_and_not_for_long(self, connection, batch_ids, monkeypatch) -> None:
+    def test_an_unreachable_service_is_requested_once(self, connection, batch_ids, monkeypatch) -> None:
         """Neither retries nor long timeouts: others wait for their turn."""
-        monkeypatch.setattr(kill, "nothing_to_cancel", lambda task_instance: True)
+        monkeypatch.setattr(kill, "has_task_ended", lambda task_instance: True)
         timeouts = []
 
         def no_answer(self: Session, *each: Any, timeout: Any, **other: Any) -> Any:
@@ -265,14 +268,14 @@ class TestKill:
         asyncio.run(trigger.on_kill())
         assert timeouts == [(kill.ANSWER_SECONDS, kill.ANSWER_SECONDS)] * 2
 
-    def test_kills_leave_the_pool_of_the_loop_to_others(self, connection, batch_ids, monkeypatch) -> None:
+    def test_kills_do_not_use_the_loops_pool(self, connection, batch_ids, monkeypatch) -> None:
         threads = set()
 
-        def nothing_to_cancel(task_instance: Any) -> bool:
+        def has_task_ended(task_instance: Any) -> bool:
             threads.add(threading.current_thread().name.rpartition("_")[0])
             return False
 
-        monkeypatch.setattr(kill, "nothing_to_cancel", nothing_to_cancel)
+        monkeypatch.setattr(kill, "has_task_ended", has_task_ended)
         trigger = BatchTrigger(batch_ids, connection)
         trigger.task_instance = None
         asyncio.run(trigger.on_kill())
@@ -285,7 +288,7 @@ class TestKill:
         async def request_to_airflow() -> None:
             loops.append(asyncio.get_running_loop())
 
-        def nothing_to_cancel(task_instance: Any) -> bool:
+        def has_task_ended(task_instance: Any) -> bool:
             async_to_sync(request_to_airflow)()
             return True
 
@@ -293,7 +296,7 @@ class TestKill:
             async_to_sync(request_to_airflow)()
             return get_quick_conn(self, timeout)
 
-        monkeypatch.setattr("siliconflow_provider.triggers.kill.nothing_to_cancel", nothing_to_cancel)
+        monkeypatch.setattr("siliconflow_provider.triggers.kill.has_task_ended", has_task_ended)
         trigger = BatchTrigger(batch_ids, connection, cancel_on_kill=True)
 
         monkeypatch.setattr(SiliconFlowHook, "get_quick_conn", asking_get_quick_conn)
@@ -310,11 +313,11 @@ class TestKill:
         """Airflow cancels a trigger once a second until it has ended."""
         is_asked, may_answer = threading.Event(), threading.Event()
 
-        def nothing_to_cancel(task_instance: Any) -> bool:
+        def has_task_ended(task_instance: Any) -> bool:
             is_asked.set()
             return may_answer.wait(10)
 
-        monkeypatch.setattr("siliconflow_provider.triggers.kill.nothing_to_cancel", nothing_to_cancel)
+        monkeypatch.setattr("siliconflow_provider.triggers.kill.has_task_ended", has_task_ended)
         trigger = BatchTrigger(batch_ids, connection, cancel_on_kill=True)
         trigger.task_instance = None
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from siliconflow_provider.triggers.confirmation import nothing_to_cancel
+from siliconflow_provider.triggers.confirmation import has_task_ended
 
 TASK = SimpleNamespace(dag_id="dag", task_id="group.create", run_id="run", map_index=-1)
 MAPPED = SimpleNamespace(dag_id="dag", task_id="group.create", run_id="run", map_index=2)
@@ -55,4 +55,4 @@ def test_only_a_task_that_is_over_has_ended(
     task_instance: Any, state: str | None, ended: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     airflow_says(state, monkeypatch)
-    assert nothing_to_cancel(task_instance) is ended
+    assert has_task_ended(task_instance) is ended

@@ -107,19 +107,17 @@ class TestSharing:
         assert 10 <= requests()[LIST] <= 20
 
     @pytest.mark.parametrize(("number", "lists"), [(1, False), (2, False), (3, True)])
-    def test_more_than_two_are_asked_for_by_the_list(self, connection, batches, requests, number, lists) -> None:
+    def test_more_than_two_batches_use_the_list(self, connection, batches, requests, number, lists) -> None:
         ends(*(BatchTrigger([each], connection) for each in batches(number)))
         assert (requests()[LIST] > 0, requests()[SINGLE] > 0) == (lists, not lists)
 
-    def test_a_batch_that_two_wait_for_is_asked_for_once(self, connection, batches, requests) -> None:
+    def test_a_batch_of_two_triggers_is_polled_once(self, connection, batches, requests) -> None:
         (batch_id,) = batches(1)
         assert len(ends(*(BatchTrigger([batch_id], connection) for _ in range(9)))) == 9
         assert requests()[LIST] == 0
         assert requests()[SINGLE] <= 20
 
-    def test_the_connection_is_read_once_in_a_thread_of_the_watchers_own(
-        self, connection, batches, monkeypatch
-    ) -> None:
+    def test_the_connection_is_read_once_in_a_thread(self, connection, batches, monkeypatch) -> None:
         readers, get_conn = [], SiliconFlowHook.get_conn
 
         def noting_get_conn(self: SiliconFlowHook) -> Any:
@@ -148,9 +146,7 @@ class TestSharing:
         assert states(ends(*(BatchTrigger([each], connection) for each in batches(30)))) == {("over", "completed")}
         assert max(most) <= 4
 
-    def test_a_job_of_two_hundred_batches_is_one_wait_that_tells_its_progress_in_few_lines(
-        self, connection, batches, requests, logged
-    ) -> None:
+    def test_two_hundred_batches_log_few_lines(self, connection, batches, requests, logged) -> None:
         found = ends(BatchTrigger(batches(200), connection))
         assert len(found) == 200
         assert states(found) == {("over", "completed")}
@@ -160,14 +156,14 @@ class TestSharing:
         assert lines[-1].startswith("200 completed; 2,400 of 2,400 requests done")
         assert 5 <= len(lines) <= 20
 
-    def test_only_what_the_end_needs_is_kept_until_then(self, connection, batches) -> None:
+    def test_waits_keep_only_needed_fields(self, connection, batches) -> None:
         (batch_id,) = batches(1)
 
         async def watch() -> list[dict[str, str]]:
             wait, seen = BatchWait(batch_id), []
             with watching(connection, [wait]) as watch:
                 while not watch.is_over:
-                    await watch.news()
+                    await watch.wait_for_update()
                     seen.append(wait.batch.metadata)
             return seen
 
@@ -180,7 +176,7 @@ class TestSharing:
         # At 0, 36 to 40, 72 to 80, 108 to 120 and possibly 144 s.
         assert 8 <= requests()[SINGLE] <= 10
 
-    def test_a_trigger_without_batches_does_not_wait_for_ever(self, connection) -> None:
+    def test_a_trigger_without_batches_ends(self, connection) -> None:
         async def run() -> Any:
             return [each.payload async for each in BatchTrigger([], connection).run()]
 
@@ -188,17 +184,17 @@ class TestSharing:
 
 
 class TestJoiningAndLeaving:
-    def test_one_that_leaves_is_no_longer_asked_for_and_the_other_goes_on(self, connection, batches) -> None:
+    def test_leaving_stops_only_its_own_polls(self, connection, batches) -> None:
         first, second = map(BatchWait, batches(2))
 
         async def run() -> None:
             with watching(connection, [first]) as watch:
-                await watch.news()
+                await watch.wait_for_update()
                 with watching(connection, [second]) as other:
-                    await other.news()
+                    await other.wait_for_update()
                 left_at = second.asked_at
                 for _ in range(3):
-                    await watch.news()
+                    await watch.wait_for_update()
                 assert second.asked_at == left_at < first.asked_at
 
         asyncio.run(run())
@@ -236,7 +232,7 @@ class TestJoiningAndLeaving:
 
         asyncio.run(run())
 
-    def test_one_that_comes_after_the_last_one_out_gets_a_watcher_anew(self, connection, batches) -> None:
+    def test_a_late_trigger_gets_a_new_watcher(self, connection, batches) -> None:
         async def run() -> list[WaitEnd]:
             await end_of(BatchTrigger(batches(1), connection))
             return await end_of(BatchTrigger(batches(1), connection))
@@ -248,7 +244,7 @@ class TestJoiningAndLeaving:
 
         async def wait_for_news(wait: BatchWait) -> None:
             with watching(connection, [wait]) as watch:
-                await watch.news()
+                await watch.wait_for_update()
                 await asyncio.Event().wait()
 
         loop = asyncio.new_event_loop()
@@ -282,7 +278,7 @@ class TestList:
         assert requests()[SINGLE] == 0
 
     @pytest.mark.parametrize("forms", [Forms(list_without_times=True)])
-    def test_without_times_it_says_when_to_ask_for_the_batch_itself(self, connection, batches, requests) -> None:
+    def test_items_without_times_lead_to_single_polls(self, connection, batches, requests) -> None:
         found = ends(*(BatchTrigger([each], connection) for each in batches(10)))
         assert {each.batch and each.batch.timing.total.in_seconds() for each in found} == {115}
         # Once at first and once for each of the statuses in_progress, finalizing and completed.
@@ -290,12 +286,12 @@ class TestList:
         assert requests()[LIST] >= 10
 
     @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=50)])
-    def test_what_it_does_not_show_yet_is_asked_for_singly(self, connection, batches, requests, clock) -> None:
+    def test_unlisted_batches_are_polled_singly(self, connection, batches, requests, clock) -> None:
         assert states(ends(*(BatchTrigger([each], connection) for each in batches(4)))) == {("over", "completed")}
         assert 4 * 5 <= requests()[SINGLE] <= 4 * 8
         assert requests()[LIST] >= 10
 
-    def test_a_batch_that_failed_is_asked_for_its_reasons(self, connection, client, emulator, requests, sums) -> None:
+    def test_a_failed_batch_is_polled_for_its_errors(self, connection, client, emulator, requests, sums) -> None:
         emulator.control.plan(end="failed", errors=["no such model"], times=3)
         file_id = client.upload_file(io.BytesIO(sums(2))).id
         found = ends(*(BatchTrigger([client.create_batch(file_id).id], connection) for _ in range(3)))
@@ -322,9 +318,7 @@ class TestList:
         # The first sweep knows of no age: it may look through all pages.
         assert requests()[LIST] <= 5 + 20
 
-    def test_a_few_that_are_deep_in_it_are_asked_for_singly(
-        self, connection, batches, requests, clock, monkeypatch
-    ) -> None:
+    def test_few_old_batches_are_polled_singly(self, connection, batches, requests, clock, monkeypatch) -> None:
         monkeypatch.setattr(client_module, "PAGE_SIZE", 10)
         oldest = batches(3)
         clock.advance(5)
@@ -354,11 +348,11 @@ class TestFailing:
         # Growing pauses, and after four failures in a row the rest is not asked for; each by itself would take some 7.
         assert during[0] <= 60
 
-    def test_an_unknown_batch_does_not_hold_up_the_others(self, connection, batches, requests) -> None:
+    def test_an_unknown_batch_does_not_delay_others(self, connection, batches, requests) -> None:
         found = ends(*(BatchTrigger([each], connection) for each in ["batch_unknown", *batches(4)]))
         assert (found[0].state, states(found[1:])) == ("error", {("over", "completed")})
 
-    def test_a_refused_key_ends_the_waits_of_its_own_connection_only(self, connection, batches, connect) -> None:
+    def test_a_rejected_key_affects_only_its_connection(self, connection, batches, connect) -> None:
         refused = connect("refused", "sk-wrong")
         ids = batches(8)
         triggers = [BatchTrigger([each], conn_id) for each in ids for conn_id in (connection, refused)]
@@ -394,7 +388,7 @@ class TestFailing:
             clock.after(changed_after, lambda: connect("late", emulator.api_key))
         start = clock.now
         found = ends(*(BatchTrigger([each], "late") for each in batches(3)))
-        assert f"failed, will go on asking: {reason}" in logged()
+        assert f"failed, will keep trying: {reason}" in logged()
         if changed_after is not None:
             assert states(found) == {("over", "completed")}
         else:
@@ -422,7 +416,7 @@ class TestFailing:
         assert "connection 'kept' could not be read: EnvironmentVariablesBackend: OSError: no route" in lines[0]
         assert "sk-in-a-query" not in "".join(lines)
 
-    def test_a_value_that_cannot_be_parsed_is_not_shown(
+    def test_invalid_connection_values_are_not_shown(
         self, batches, connect, emulator, clock, monkeypatch, logged
     ) -> None:
         monkeypatch.setenv("AIRFLOW_CONN_GARBLED", '{"password": "sk-garbled", "port": ')
@@ -451,9 +445,7 @@ class TestFailing:
 
         asyncio.run(run())
 
-    def test_an_answer_that_breaks_the_client_fails_only_who_waits_for_it(
-        self, connection, batches, monkeypatch
-    ) -> None:
+    def test_an_unexpected_error_fails_only_its_trigger(self, connection, batches, monkeypatch) -> None:
         broken, *others = batches(5)
         get_batch = SiliconFlowClient.get_batch
 
@@ -474,7 +466,7 @@ class TestFailing:
         assert isinstance(first, ZeroDivisionError)
         assert states([end for each in rest for end in each]) == {("over", "completed")}
 
-    def test_a_slow_answer_holds_up_neither_the_loop_nor_another_connection(
+    def test_slow_responses_block_neither_loop_nor_connections(
         self, connection, batches, connect, emulator, monkeypatch
     ) -> None:
         slow, quick = batches(2)
@@ -527,11 +519,9 @@ class TestNoAnswer:
         late = BatchTrigger([hung], connection, pendulum.from_timestamp(clock.now + 300))
         found = ends(BatchTrigger([other], connection), late)
         assert [each.state for each in found] == ["over", "timeout"]
-        assert "no answer within 0.2 s" in str(found[1].error)
+        assert "no response within 0.2 s" in str(found[1].error)
 
-    def test_a_connection_that_cannot_be_read_in_time_is_tried_again(
-        self, connection, batches, clock, monkeypatch, logged
-    ) -> None:
+    def test_a_slow_connection_lookup_is_retried(self, connection, batches, clock, monkeypatch, logged) -> None:
         may_read, get_conn = threading.Event(), SiliconFlowHook.get_conn
 
         def slow_get_conn(self: SiliconFlowHook) -> Any:
@@ -542,10 +532,10 @@ class TestNoAnswer:
         monkeypatch.setattr(watcher, "LONGEST_ANSWER_SECONDS", 0.2)
         clock.after(25, may_read.set)
         assert states(ends(BatchTrigger(batches(1), connection))) == {("over", "completed")}
-        assert "no answer within 0.2 s" in logged()
+        assert "no response within 0.2 s" in logged()
 
 
-def test_in_real_time_those_that_join_at_any_moment_all_fire(tmp_path, sums, monkeypatch) -> None:
+def test_all_triggers_fire_in_real_time(tmp_path, sums, monkeypatch) -> None:
     options = EmulatorOptions(data_dir=tmp_path, control=True, queue_seconds=0, run_seconds=0.5, finalize_seconds=0)
     with Emulator(options) as emulator:
         monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(emulator.airflow_connection))

@@ -16,11 +16,11 @@ from siliconflow_provider.waiting.batch_wait import (
     deadline_of,
     describe_end,
     describe_progress,
-    may_heal,
+    is_temporary,
     next_pause,
     pause_before_poll,
     poll,
-    seconds_to_the_end,
+    seconds_until_all_end,
     wait_ends,
 )
 
@@ -53,18 +53,16 @@ URL = "https://bucket.example/out.jsonl?Signature=s3cret"
         (DAY + 1800, 10),
     ],
 )
-def test_a_poll_is_due_after_a_twentieth_of_the_age_and_at_the_expiry(
-    batch: Make, at: At, age: float, pause: float
-) -> None:
+def test_polls_follow_age_and_expiry(batch: Make, at: At, age: float, pause: float) -> None:
     assert pause_before_poll(batch(), at(age), None) == pytest.approx(pause)
 
 
 @pytest.mark.parametrize("fields", [{"finalizing_at": HOUR}, {"cancelling_at": HOUR}])
-def test_a_batch_that_is_about_to_end_is_asked_for_often(batch: Make, at: At, fields: dict[str, int]) -> None:
+def test_a_batch_about_to_end_is_polled_often(batch: Make, at: At, fields: dict[str, int]) -> None:
     assert pause_before_poll(batch(**fields), at(2 * HOUR), None) == 10
 
 
-def test_a_batch_of_which_nothing_is_known_is_asked_for_often(at: At) -> None:
+def test_an_unknown_batch_is_polled_often(at: At) -> None:
     assert pause_before_poll(None, at(HOUR), None) == 10
     assert pause_before_poll(Batch("batch_1", "in_queue"), at(HOUR), None) == 10
 
@@ -74,12 +72,12 @@ def test_a_batch_without_an_expiry_follows_its_age(batch: Make, at: At) -> None:
 
 
 @pytest.mark.parametrize("age", [0, HOUR, DAY, 2 * DAY])
-def test_a_poll_interval_takes_the_place_of_the_schedule(batch: Make, at: At, age: int) -> None:
+def test_a_poll_interval_replaces_the_schedule(batch: Make, at: At, age: int) -> None:
     assert pause_before_poll(batch(finalizing_at=HOUR), at(age), 42.5) == 42.5
     assert pause_before_poll(None, at(age), 42.5) == 42.5
 
 
-def test_a_day_costs_about_360_polls_and_its_end_is_seen_within_five_minutes(batch: Make, at: At) -> None:
+def test_a_day_costs_about_360_polls(batch: Make, at: At) -> None:
     age, polls = 0.0, 0
     while age < DAY:
         pause = pause_before_poll(batch(), at(age), None)
@@ -92,7 +90,7 @@ def test_a_day_costs_about_360_polls_and_its_end_is_seen_within_five_minutes(bat
 # --- the deadline
 
 
-def test_the_deadline_is_an_hour_after_the_last_expiry(batch: Make, at: At) -> None:
+def test_the_deadline_is_one_hour_after_expiry(batch: Make, at: At) -> None:
     assert deadline_of([batch()], None, at(5)) == at(DAY + HOUR)
     assert deadline_of([batch(), batch(expires_at=3 * DAY), batch()], None, at(5)) == at(3 * DAY + HOUR)
 
@@ -122,19 +120,19 @@ def test_a_timeout_runs_from_the_earliest_creation(batch: Make, at: At) -> None:
 # --- the state of a wait
 
 
-def test_a_wait_goes_on_until_its_batch_is_over(batch: Make, at: At) -> None:
+def test_a_wait_continues_until_its_batch_ends(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
     assert wait.state(at(0)) == "running"
-    wait.saw(batch("in_queue"))
+    wait.record_batch(batch("in_queue"))
     assert wait.state(at(10)) == "running"
-    wait.saw(batch("pondering"))
+    wait.record_batch(batch("pondering"))
     assert wait.state(at(20)) == "running"
-    wait.saw(batch("completed"))
+    wait.record_batch(batch("completed"))
     assert wait.state(at(30)) == "over"
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled"])
-def test_a_batch_that_is_over_is_over_even_past_the_deadline(batch: Make, at: At, status: str) -> None:
+def test_an_ended_batch_is_over_after_the_deadline(batch: Make, at: At, status: str) -> None:
     wait = BatchWait("batch_1", at(10), batch=batch(status))
     assert wait.state(at(999)) == "over"
 
@@ -157,14 +155,14 @@ def test_an_execution_timeout_ends_a_wait_too(batch: Make, at: At) -> None:
 
 def test_waits_end_by_themselves_at_their_last_moment(at: At) -> None:
     waits = [BatchWait("a", at(100)), BatchWait("b", at(300), stop_at=at(200))]
-    assert [seconds_to_the_end(waits, at(seconds)) for seconds in (0, 150, 200)] == [200, 50, 0]
-    assert seconds_to_the_end([*waits, BatchWait("c")], at(0)) == inf
+    assert [seconds_until_all_end(waits, at(seconds)) for seconds in (0, 150, 200)] == [200, 50, 0]
+    assert seconds_until_all_end([*waits, BatchWait("c")], at(0)) == inf
 
 
-def test_a_wait_without_a_deadline_gets_one_when_it_has_seen_its_batch(batch: Make, at: At) -> None:
+def test_the_first_poll_sets_a_missing_deadline(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
     assert wait.state(at(9 * DAY)) == "running"
-    wait.saw(batch())
+    wait.record_batch(batch())
     assert wait.state(at(DAY + HOUR - 1)) == "running"
     assert wait.deadline == at(DAY + HOUR)
     assert wait.state(at(DAY + HOUR)) == "timeout"
@@ -190,56 +188,56 @@ HOPELESS: list[SiliconFlowError] = [
 
 @pytest.mark.parametrize("error", HEALING, ids=repr)
 def test_an_outage_ends_no_wait_before_the_deadline(batch: Make, at: At, error: SiliconFlowError) -> None:
-    assert may_heal(error)
+    assert is_temporary(error)
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for seconds in range(0, DAY, 300):
-        wait.failed(error, at(seconds))
+        wait.record_error(error, at(seconds))
         assert wait.state(at(seconds)) == "running"
     assert wait.state(at(DAY)) == "timeout"
 
 
 @pytest.mark.parametrize("error", HOPELESS, ids=repr)
-def test_what_cannot_heal_ends_a_wait_after_an_hour(batch: Make, at: At, error: SiliconFlowError) -> None:
-    assert not may_heal(error)
+def test_permanent_errors_end_a_wait_after_one_hour(batch: Make, at: At, error: SiliconFlowError) -> None:
+    assert not is_temporary(error)
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for seconds, state in [(0, "running"), (300, "running"), (3599, "running"), (3600, "error")]:
-        wait.failed(error, at(seconds))
+        wait.record_error(error, at(seconds))
         assert wait.state(at(seconds)) == state
 
 
 def test_an_answer_ends_the_hour(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
-    wait.failed(REFUSED, at(0))
-    wait.saw(batch())
-    wait.failed(REFUSED, at(3599))
+    wait.record_error(REFUSED, at(0))
+    wait.record_batch(batch())
+    wait.record_error(REFUSED, at(3599))
     assert wait.state(at(3650)) == "running"
     assert wait.state(at(7199)) == "error"
 
 
-def test_the_hour_begins_with_the_refusal_and_not_with_an_outage_before_it(batch: Make, at: At) -> None:
+def test_the_hour_starts_with_the_permanent_error(batch: Make, at: At) -> None:
     """A service that comes back from an outage may refuse a key for a moment."""
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for seconds in range(0, HOUR, 300):
-        wait.failed(BUSY, at(seconds))
-    wait.failed(REFUSED, at(HOUR))
+        wait.record_error(BUSY, at(seconds))
+    wait.record_error(REFUSED, at(HOUR))
     assert wait.state(at(HOUR)) == "running"
-    wait.failed(REFUSED, at(2 * HOUR))
+    wait.record_error(REFUSED, at(2 * HOUR))
     assert wait.state(at(2 * HOUR)) == "error"
 
 
 def test_an_outage_within_the_hour_begins_it_again(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for error, seconds in [(REFUSED, 0), (BUSY, 300), (REFUSED, 700)]:
-        wait.failed(error, at(seconds))
+        wait.record_error(error, at(seconds))
     assert wait.state(at(HOUR)) == "running"
     assert wait.state(at(HOUR + 700)) == "error"
 
 
-def test_pauses_grow_while_asking_fails_and_return_when_it_succeeds(batch: Make, at: At) -> None:
+def test_pauses_grow_while_polling_fails(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
-    wait.failed(BUSY, at(0))
+    wait.record_error(BUSY, at(0))
     assert [wait.pause(at(seconds)) for seconds in (0, 30, 60, 240, 3000)] == [10, 30, 60, 240, 300]
-    wait.saw(batch())
+    wait.record_batch(batch())
     assert wait.pause(at(100)) == 10
 
 
@@ -252,7 +250,7 @@ def test_no_pause_is_longer_than_what_is_left(batch: Make, at: At) -> None:
 
 
 @pytest.mark.parametrize(("jitter", "pause"), [(0.0, 180), (0.5, 171), (1.0, 162)])
-def test_jitter_shortens_a_pause_by_a_tenth_at_most(batch: Make, at: At, jitter: float, pause: float) -> None:
+def test_jitter_shortens_pauses_by_ten_percent(batch: Make, at: At, jitter: float, pause: float) -> None:
     assert BatchWait("batch_1", batch=batch()).pause(at(HOUR), jitter) == pytest.approx(pause)
     assert BatchWait("batch_1", batch=batch(), poll_interval=180).pause(at(0), jitter) == pytest.approx(pause)
 
@@ -261,7 +259,7 @@ def test_jitter_does_not_move_the_deadline(batch: Make, at: At) -> None:
     assert BatchWait("batch_1", at(100), batch=batch(), poll_interval=60).pause(at(70), 1.0) == 30
 
 
-def test_a_poll_is_due_a_pause_after_the_last_one_began(batch: Make, at: At) -> None:
+def test_pauses_count_from_the_start_of_polls(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     assert wait.seconds_until_due(at(HOUR).timestamp()) == inf
     began = at(HOUR).timestamp()
@@ -273,7 +271,7 @@ def test_a_poll_is_due_a_pause_after_the_last_one_began(batch: Make, at: At) -> 
     assert wait.seconds_until_due(began + 200) == 0
 
 
-def test_a_clock_that_goes_back_holds_up_no_poll(batch: Make, at: At) -> None:
+def test_a_clock_set_back_delays_no_poll(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     wait.schedule(at(HOUR), at(HOUR).timestamp())
     assert wait.seconds_until_due(at(0).timestamp()) == 0
@@ -290,30 +288,30 @@ def test_nothing_is_due_once_a_wait_has_ended(batch: Make, at: At) -> None:
 
 
 def said(wait: BatchWait, *moments: pendulum.DateTime) -> list[bool]:
-    return [wait.news(each) is not None for each in moments]
+    return [wait.next_log_line(each) is not None for each in moments]
 
 
-def test_there_is_news_when_something_changed_and_once_an_hour(batch: Make, at: At) -> None:
+def test_changes_are_logged_and_otherwise_once_hourly(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
     assert said(wait, at(0)) == [False]
-    wait.saw(batch("in_queue"))
+    wait.record_batch(batch("in_queue"))
     assert said(wait, at(0), at(10), at(3599), at(3600), at(3610), at(7200)) == [True, False, False, True, False, True]
-    wait.saw(batch("in_progress"))
+    wait.record_batch(batch("in_progress"))
     assert said(wait, at(7210), at(7220)) == [True, False]
-    wait.saw(batch("in_progress", request_counts={"total": 9, "completed": 1, "failed": 0}))
+    wait.record_batch(batch("in_progress", request_counts={"total": 9, "completed": 1, "failed": 0}))
     assert said(wait, at(7230), at(7240)) == [True, False]
 
 
-def test_an_outage_is_news_once_an_hour_and_so_is_its_end(batch: Make, at: At) -> None:
+def test_an_outage_is_logged_once_an_hour(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", batch=batch())
     assert said(wait, at(0)) == [True]
-    wait.failed(BUSY, at(10))
-    assert wait.news(at(10)) == "asking for batch batch_1 failed, will go on asking: busy (status 503)"
-    wait.failed(errors.ServerError("still busy"), at(20))
+    wait.record_error(BUSY, at(10))
+    assert wait.next_log_line(at(10)) == "polling batch batch_1 failed, will keep trying: busy (status 503)"
+    wait.record_error(errors.ServerError("still busy"), at(20))
     assert said(wait, at(20), at(3610)) == [False, True]
-    wait.failed(REFUSED, at(3620))
+    wait.record_error(REFUSED, at(3620))
     assert said(wait, at(3620)) == [True]
-    wait.saw(batch())
+    wait.record_batch(batch())
     assert said(wait, at(3630)) == [True]
 
 
@@ -348,7 +346,7 @@ def test_progress_is_told_in_a_line(batch: Make, at: At, fields: dict[str, Any],
     assert describe_progress(batch(**fields), at(now)) == line
 
 
-def test_progress_of_a_batch_without_times_is_its_status() -> None:
+def test_progress_without_times_is_the_status() -> None:
     assert describe_progress(Batch("batch_1", "in_queue"), pendulum.now("UTC")) == "batch batch_1 is in_queue"
 
 
@@ -367,7 +365,7 @@ def answering(answers: dict[str, Any], asked: list[str]) -> Callable[[str], Batc
     return get_batch
 
 
-def test_a_poll_asks_once_for_each_that_is_not_over(batch: Make, at: At) -> None:
+def test_each_running_batch_is_polled_once(batch: Make, at: At) -> None:
     waits = [BatchWait("a"), BatchWait("b"), BatchWait("c", batch=batch("completed", id="c"))]
     asked: list[str] = []
     poll(waits, answering({"a": batch(id="a"), "b": BUSY}, asked), lambda: at(7))
@@ -376,18 +374,18 @@ def test_a_poll_asks_once_for_each_that_is_not_over(batch: Make, at: At) -> None
     assert (waits[1].error, waits[1].failing_since) == (BUSY, at(7))
 
 
-def test_a_batch_that_ended_unseen_has_not_timed_out(batch: Make, at: At) -> None:
+def test_a_batch_that_ended_unpolled_is_over(batch: Make, at: At) -> None:
     wait = BatchWait("a", at(100), batch=batch())
     poll([wait], answering({"a": batch("completed")}, []), lambda: at(500))
     assert wait.state(at(500)) == "over"
 
 
-def test_what_is_no_error_of_the_service_is_not_swallowed(at: At) -> None:
+def test_other_exceptions_are_not_swallowed(at: At) -> None:
     with pytest.raises(ZeroDivisionError):
         poll([BatchWait("a")], answering({"a": ZeroDivisionError()}, []), lambda: at(0))
 
 
-def test_the_next_pause_is_that_of_the_first_that_is_due(batch: Make, at: At) -> None:
+def test_the_next_pause_is_the_shortest(batch: Make, at: At) -> None:
     waits = [
         BatchWait("a", at(2 * DAY), batch=batch()),
         BatchWait("b", at(2 * DAY), batch=batch(created_at=HOUR)),
@@ -399,8 +397,8 @@ def test_the_next_pause_is_that_of_the_first_that_is_due(batch: Make, at: At) ->
 def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
     over, late = BatchWait("a", at(100), batch=batch("completed")), BatchWait("b", at(100))
     refused = BatchWait("c", at(DAY))
-    refused.failed(REFUSED, at(0))
-    late.failed(BUSY, at(0))
+    refused.record_error(REFUSED, at(0))
+    late.record_error(BUSY, at(0))
     assert wait_ends([over, late, refused], at(99)) is None
     assert wait_ends([over, late, refused], at(100)) is None
     ends = wait_ends([over, late, refused], at(HOUR))
@@ -435,7 +433,7 @@ def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
         ),
         (
             {"status": "failed", "failed_at": 10, "errors": ["line 1: not JSON", "line 2: not JSON"]},
-            "batch batch_1 failed after 10s; the service says: line 1: not JSON; line 2: not JSON",
+            "batch batch_1 failed after 10s; errors of the service: line 1: not JSON; line 2: not JSON",
         ),
         ({"status": "pondering", "expired_at": DAY}, "batch batch_1 expired after 1d 0h 0m"),
         ({"status": "failed", "failed_at": 0}, "batch batch_1 failed"),
@@ -450,8 +448,8 @@ def test_only_the_first_ten_reasons_are_told(batch: Make) -> None:
     assert sentence.endswith("line 8; line 9; and 4 more")
 
 
-def test_an_expiry_at_the_end_of_the_calendar_still_has_a_deadline(batch: Make, at: At) -> None:
+def test_the_last_calendar_day_has_a_deadline(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1")
-    wait.saw(batch(expires_at=253402300799 - 1_800_000_000))
+    wait.record_batch(batch(expires_at=253402300799 - 1_800_000_000))
     assert wait.state(at(0)) == "running"
     assert wait.deadline == at(DAY + 3600)

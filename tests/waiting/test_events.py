@@ -17,7 +17,7 @@ HOUR = 3600
 URL = "https://bucket.example/out.jsonl?Signature=s3cret"
 
 
-def test_an_event_crosses_processes_without_any_reference_to_results(batch: Make, at: At) -> None:
+def test_events_contain_no_references_to_results(batch: Make, at: At) -> None:
     done = batch(
         "completed",
         completed_at=HOUR,
@@ -84,13 +84,13 @@ GOOD = {"batch_id": "b", "state": "over", "batch": DONE, "error": None, "deadlin
     ],
     ids=lambda event: repr(event)[:80],
 )
-def test_what_is_no_event_of_ours_never_passes_for_an_end(event: Any) -> None:
+def test_foreign_events_are_rejected(event: Any) -> None:
     assert from_event({"waits": [GOOD]})[0].state == "over"
-    with pytest.raises(ValueError, match=r"^the trigger reported .*, which says nothing of batches$"):
+    with pytest.raises(ValueError, match=r"^unexpected trigger event: .*$"):
         from_event(event)
 
 
-def test_an_event_of_any_depth_is_refused_in_a_short_sentence() -> None:
+def test_deep_events_are_rejected_with_short_messages() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
@@ -109,7 +109,7 @@ def read(end: WaitEnd, beside: int = 0) -> Batch:
     return batch
 
 
-def test_five_thousand_errors_are_told_by_the_first_and_their_number(batch: Make) -> None:
+def test_five_thousand_errors_are_shortened(batch: Make) -> None:
     failed = batch("failed", errors=[f"line {number}: not JSON" for number in range(1, 5001)])
     end = WaitEnd("batch_1", "over", failed, None, None)
     assert size([end]) < 5_000

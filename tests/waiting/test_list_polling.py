@@ -9,7 +9,13 @@ import pytest
 from siliconflow_provider.api import errors
 from siliconflow_provider.api.models import Batch, RequestCounts
 from siliconflow_provider.waiting.batch_wait import BatchWait
-from siliconflow_provider.waiting.list_polling import Progress, due_batches, is_worth_a_page, read_item, still_listed
+from siliconflow_provider.waiting.list_polling import (
+    ProgressLog,
+    batch_from_list_item,
+    count_on_later_pages,
+    due_batches,
+    is_page_worthwhile,
+)
 
 Make = Callable[..., Batch]
 At = Callable[[float], pendulum.DateTime]
@@ -24,7 +30,7 @@ def scheduled(batch_id: str, asked_at: float, due_at: float | None) -> BatchWait
     return BatchWait(batch_id, asked_at=asked_at, due_at=due_at)
 
 
-def test_what_is_due_and_nearly_due_is_asked_for_the_longest_overdue_first() -> None:
+def test_due_batches_are_sorted_by_overdue_time() -> None:
     waits = [
         scheduled("due", 0, 90),
         scheduled("nearly due", 40, 110),
@@ -35,7 +41,7 @@ def test_what_is_due_and_nearly_due_is_asked_for_the_longest_overdue_first() -> 
     assert due_batches(waits, 100) == ["overdue", "due", "nearly due"]
 
 
-def test_a_batch_that_two_wait_for_is_due_once() -> None:
+def test_a_batch_of_two_waits_is_due_once() -> None:
     assert due_batches([scheduled("a", 0, 90), scheduled("b", 0, 80), scheduled("a", 0, 70)], 100) == ["a", "b"]
 
 
@@ -43,8 +49,8 @@ def test_a_batch_that_two_wait_for_is_due_once() -> None:
     ("missing", "pages", "worth"),
     [(0, 0, False), (1, 0, False), (2, 0, False), (3, 0, True), (3, 1, False), (900, 1, True), (100, 98, False)],
 )
-def test_a_page_is_worth_it_while_it_can_answer_for_more_than_was_spent(missing: int, pages: int, worth: bool) -> None:
-    assert is_worth_a_page(missing, pages) is worth
+def test_a_page_must_save_requests(missing: int, pages: int, worth: bool) -> None:
+    assert is_page_worthwhile(missing, pages) is worth
 
 
 def test_later_pages_show_only_what_is_older(batch: Make) -> None:
@@ -54,19 +60,19 @@ def test_later_pages_show_only_what_is_older(batch: Make) -> None:
         "older": BatchWait("older", batch=batch(created_at=0)),
         "unseen": BatchWait("unseen"),
     }
-    assert still_listed(missing, [batch(created_at=300), batch(created_at=100)]) == 3
-    assert still_listed(missing, [Batch("b", "in_progress")]) == 4
-    assert still_listed(missing, []) == 4
+    assert count_on_later_pages(missing, [batch(created_at=300), batch(created_at=100)]) == 3
+    assert count_on_later_pages(missing, [Batch("b", "in_progress")]) == 4
+    assert count_on_later_pages(missing, []) == 4
 
 
 # --- what a list item says
 
 
-def test_an_item_with_its_times_is_taken_as_it_is(batch: Make) -> None:
+def test_an_item_with_times_is_used_unchanged(batch: Make) -> None:
     item = batch("in_progress")
-    assert read_item(item, None) is item
+    assert batch_from_list_item(item, None) is item
     done = batch("completed", completed_at=50, request_counts=COUNTS)
-    assert read_item(done, item) is done
+    assert batch_from_list_item(done, item) is done
 
 
 @pytest.mark.parametrize(
@@ -79,23 +85,23 @@ def test_an_item_with_its_times_is_taken_as_it_is(batch: Make) -> None:
         ("cancelled", {"cancelled_at": 50, "request_counts": COUNTS}),
     ],
 )
-def test_an_end_that_an_item_does_not_tell_in_full_is_asked_for(batch: Make, status: str, fields: Any) -> None:
-    assert read_item(batch(status, **fields), batch()) is None
+def test_an_incomplete_ended_item_is_not_used(batch: Make, status: str, fields: Any) -> None:
+    assert batch_from_list_item(batch(status, **fields), batch()) is None
 
 
 def test_an_item_without_an_expiry_needs_a_window() -> None:
     created = {"id": "b", "status": "in_progress", "created_at": 1_800_000_000}
-    assert read_item(Batch.from_json(created), None) is None
-    assert read_item(Batch.from_json({**created, "completion_window": "48h"}), None) is not None
+    assert batch_from_list_item(Batch.from_json(created), None) is None
+    assert batch_from_list_item(Batch.from_json({**created, "completion_window": "48h"}), None) is not None
 
 
-def test_an_item_without_times_says_only_that_nothing_has_changed(batch: Make) -> None:
+def test_an_item_without_times_keeps_known_times(batch: Make) -> None:
     known, counts = batch("in_progress", request_counts={}), RequestCounts(9, 4, 1)
-    found = read_item(Batch("batch_1", "in_progress", request_counts=counts), known)
+    found = batch_from_list_item(Batch("batch_1", "in_progress", request_counts=counts), known)
     assert found is not None
     assert (found.timing, found.request_counts) == (known.timing, counts)
-    assert read_item(Batch("batch_1", "finalizing"), known) is None
-    assert read_item(Batch("batch_1", "in_progress"), None) is None
+    assert batch_from_list_item(Batch("batch_1", "finalizing"), known) is None
+    assert batch_from_list_item(Batch("batch_1", "in_progress"), None) is None
 
 
 # --- progress
@@ -103,19 +109,17 @@ def test_an_item_without_times_says_only_that_nothing_has_changed(batch: Make) -
 
 def test_one_wait_tells_its_own_news(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", batch=batch())
-    assert Progress().news([wait], at(5)) == "batch batch_1 is in_progress, 5s since its creation"
+    assert ProgressLog().next_log_line([wait], at(5)) == "batch batch_1 is in_progress, 5s since its creation"
 
 
-def test_several_tell_one_line_when_something_changes_and_once_an_hour(batch: Make, at: At) -> None:
-    waits, progress = [BatchWait("a", batch=batch("in_queue")), BatchWait("b")], Progress()
-    assert progress.news(waits, at(0)) == "2 batches: 1 in_queue, 1 not seen yet"
-    assert progress.news(waits, at(3599)) is None
-    assert progress.news(waits, at(3600)) == "2 batches: 1 in_queue, 1 not seen yet"
+def test_several_waits_share_one_log_line(batch: Make, at: At) -> None:
+    waits, progress = [BatchWait("a", batch=batch("in_queue")), BatchWait("b")], ProgressLog()
+    assert progress.next_log_line(waits, at(0)) == "2 batches: 1 in_queue, 1 not seen yet"
+    assert progress.next_log_line(waits, at(3599)) is None
+    assert progress.next_log_line(waits, at(3600)) == "2 batches: 1 in_queue, 1 not seen yet"
     for wait in waits:
-        wait.saw(batch(request_counts=COUNTS))
-    assert progress.news(waits, at(3601)) == "2 batches: 2 in_progress; 10 of 18 requests done"
-    waits[1].failed(errors.ServerError("busy", status=503), at(3602))
-    line = (
-        "2 batches: 2 in_progress; 10 of 18 requests done; asking for 1 of them failed, will go on: busy (status 503)"
-    )
-    assert [progress.news(waits, at(each)) for each in (3602, 3603)] == [line, None]
+        wait.record_batch(batch(request_counts=COUNTS))
+    assert progress.next_log_line(waits, at(3601)) == "2 batches: 2 in_progress; 10 of 18 requests done"
+    waits[1].record_error(errors.ServerError("busy", status=503), at(3602))
+    line = "2 batches: 2 in_progress; 10 of 18 requests done; polling 1 of them failed, will keep trying: busy (status 503)"
+    assert [progress.next_log_line(waits, at(each)) for each in (3602, 3603)] == [line, None]
