@@ -371,7 +371,7 @@ def test_a_create_whose_answer_was_lost_is_found(
     assert (emulator.control.batches_created(), creates(emulator)) == (1, 1)
     assert "whether a batch of file" in warnings(caplog)[0]
     assert warnings(caplog)[1:] == [
-        f"the create was executed, its response was lost: using batch {batch.id} (in_queue)"
+        f"the create was executed although its response was lost: using batch {batch.id} (in_queue)"
     ]
 
 
@@ -633,7 +633,7 @@ def test_a_failing_search_after_the_create_only_warns(
 ) -> None:
     emulator.control.fault("GET /batches", nth=2, every=1, status=503)
     submitted(client, Submission(key="key-1", input_file_id=file_id))
-    assert "could not list all batches, to look for one of another attempt" in warnings(caplog)[-1]
+    assert "could not list all batches, so a duplicate of batch" in warnings(caplog)[-1]
     assert creates(emulator) == 1
 
 
@@ -658,7 +658,7 @@ def test_an_older_batch_found_after_creating_wins(
     assert batch.id == min(by_id)
     assert by_id.pop(batch.id) == "in_queue"
     assert set(by_id.values()) == {"cancelling"}
-    assert f"{batch.id} is older and is kept, {announced[0]} is cancelling" in caplog.text
+    assert f"keeping {batch.id}, which is older; {announced[0]} is cancelling" in caplog.text
 
 
 def test_the_duplicate_of_a_killed_attempt_is_cancelled(client: SiliconFlowClient, file_id: str, clock: Any) -> None:
@@ -706,7 +706,7 @@ def test_a_completed_duplicate_is_only_logged(
     service.has(id="batch_b", metadata=mine, status="completed")
     assert older(account, "batch_b") == "batch_a"
     assert [each for each in service.requests if each.startswith("POST")] == []
-    assert "batch_a is older and is kept, batch_b is completed" in caplog.text
+    assert "keeping batch_a, which is older; batch_b is completed" in caplog.text
 
 
 def test_a_batch_with_another_input_is_only_named(
@@ -718,8 +718,8 @@ def test_a_batch_with_another_input_is_only_named(
     caplog.clear()
     submitted(client, cleared(cleared(Submission(key="key-1", input_file_id=file_id))))
     assert warnings(caplog) == [
-        f"batch {other.id} (in_progress) of this task, with another file, model or window, is still running and billed. "
-        f"To cancel: client.cancel_batch('{other.id}')"
+        f"batch {other.id} (in_progress) of this task, with another file, model or window, is still running and billed"
+        f". To cancel: client.cancel_batch('{other.id}')"
     ]
     assert client.get_batch(other.id).status == "in_progress"
 
@@ -736,7 +736,7 @@ def test_a_cancel_that_fails_is_tried_again(
     younger = client.create_batch(file_id, metadata=submission.batch_metadata()).id
     emulator.control.fault("POST /batches/{id}/cancel", status=403, times=times)
     assert submitted(client, submission).id == older
-    assert f"could not cancel batch {younger}, which is billed beside another one" in caplog.text
+    assert f"could not cancel batch {younger}, a duplicate that is billed" in caplog.text
     assert client.get_batch(younger).status == ("cancelling" if times == 1 else "in_queue")
 
 

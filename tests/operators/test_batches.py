@@ -145,9 +145,9 @@ class TestCreateBatch:
         with pytest.raises(
             BatchTimeoutError,
             match=r"was still running at the deadline, 2027-01-15 08:01:00 UTC: in_progress, 5 of 12 requests done. "
-            r"It is still running, and answered requests are billed. Airflow does not retry this task, since the timeout counts "
-            r"from the batch's creation. To continue waiting, set a timeout of more than 1m 0s, or none \(waits until "
-            r"2027-01-16 09:00:00 UTC, and clear the task. To cancel: .*cancel_batch",
+            r"It is still running, and answered requests are billed. Airflow does not retry this task, since the "
+            r"timeout counts from the batch's creation. To continue waiting, set a timeout of more than 1m 0s, or none \(waits until "
+            r"2027-01-16 09:00:00 UTC\), and clear the task. To cancel: .*cancel_batch",
         ) as failure:
             run(lambda: create(timeout=60))
         assert isinstance(failure.value, AirflowFailException)

@@ -1062,7 +1062,8 @@ class TestOut:
             BatchTimeoutError,
             match=r"timed out at [\d: -]+ UTC: 3 of 6 requests succeeded in 1 round \(3 unfinished\).*"
             r"Billed in total: 12 prompt and 3 completion tokens, plus the answered requests of batch (batch_\w+) "
-            r"\(\d of 3 requests\). Batch \1 is still running.*To continue the job, set a larger timeout, or none, and clear the task",
+            r"\(\d of 3 requests\). Batch \1 is still running.*"
+            "To continue the job, set a larger timeout, or none, and clear the task",
         ) as caught:
             run(lambda: make(1000.0))
         assert isinstance(caught.value, AirflowFailException)
@@ -1162,9 +1163,9 @@ class TestOut:
         else:
             assert run(make)["success_rate"] == 0.75
             assert (
-                "3 of 4 requests succeeded in 1 round (1 failed); most frequent errors: 1 x server_error: The request failed, as "
-                "planned. Billed in total: 12 prompt and 3 completion tokens. No batch is running any more. Clearing the "
-                "task would resend 1 request without a good answer"
+                "3 of 4 requests succeeded in 1 round (1 failed); most frequent errors: 1 x server_error: The request "
+                "failed, as planned. Billed in total: 12 prompt and 3 completion tokens. No batch is running any more. "
+                "Clearing the task would resend 1 request without a good answer"
             ) in logged()
         assert statuses(rows()) == ["succeeded", "failed", "succeeded", "succeeded"]
 
