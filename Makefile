@@ -13,16 +13,17 @@ export PYTHON
 # Where `make moved-clock` puts the day, and what it runs there: DAGs, waits and the README's examples.
 DAYS ?= 400
 MOVED := decorators sensors triggers/test_batches.py operators/test_in_dags.py test_example_dags.py test_moved_clock.py \
-	test_readme.py
+	docs/test_examples.py
 # Tests that know nothing of Airflow: `make test` runs each on one of the two, `make pytest` and `make lowest` all.
-ONLY_3.3 := api emulator test_bad_input.py test_distributions.py test_growth.py
-ONLY_2.11 := jobs
+ONLY_3.3 := emulator inputs outputs test_distributions.py test_growth.py test_jsonl.py test_layers.py \
+	test_promises.py test_races.py test_wording.py
+ONLY_2.11 := api batches jobs test_bad_input.py waiting
 # Output of jobs that run side by side is printed job by job, where make can do that.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .DEFAULT_GOAL := help
 .PHONY: help test $(ENDS:%=environment-%) $(ENDS:%=test-%) lint pytest moved-clock build wheel system crash-matrix demo ui \
-	emulator fault-matrix races matrix lowest audit constraints clean
+	emulator fault-matrix races matrix lowest audit docs constraints clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -110,8 +111,17 @@ audit: $(READY) .venv-audit/ready ## Search the code, and what it requires at it
 	.venv-audit/bin/python -m pip install --quiet pip-audit==2.10.1
 	@touch $@
 
+docs: .venv-docs/ready ## Build the documentation into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@! grep -rEno '<(script|link|img|iframe)[^>]* (src|href)="?(https?:)?//[^">]*' --include=*.html site
+	@echo "site/index.html"
+
+.venv-docs/ready: pyproject.toml constraints/airflow-3.3.txt scripts/environment.sh
+	@scripts/environment.sh .venv-docs 3.3 --editable '.[docs]'
+	@touch $@
+
 constraints: ## Make the pins of the versions between the ends, and those of the lowest, anew; needs uv
 	scripts/constraints.sh
 
 clean: ## Remove environments and what the demo left
-	rm -rf .venv-* .demo siliconflow-emulator .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-* .demo site siliconflow-emulator .pytest_cache .mypy_cache .ruff_cache

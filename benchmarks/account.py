@@ -113,14 +113,14 @@ def attempt(port: int, age: int | None) -> None:
     from siliconflow_provider.batches.finder import BatchFinder
     from siliconflow_provider.batches.records import MemoryRecords
     from siliconflow_provider.batches.submission import Submission
-    from siliconflow_provider.jobs.job_batches import may_be_of_job
+    from siliconflow_provider.jobs.job_batches import may_belong_to_job
 
     client = SiliconFlowClient("sk-benchmark", f"http://127.0.0.1:{port}/v1")
     since = None if age is None else pendulum.now("UTC").subtract(seconds=age)
     client.get_batch(f"batch_{0:010}")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before, started = mebibytes("VmRSS"), time.perf_counter()
-    finder = BatchFinder(client, Submission("0" * 64, ""), MemoryRecords(), may_be_ours=may_be_of_job)
+    finder = BatchFinder(client, Submission("0" * 64, ""), MemoryRecords(), may_be_ours=may_belong_to_job)
     for _ in range(LOOKS):
         found = finder.find_and_record(since)
         assert (len(found.batches), found.error) == (OWN, None), found.error

@@ -281,10 +281,10 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
 def check_and_cut(path: Path, builder: Any) -> None:
     """Read a job's source and write its requests."""
     from siliconflow_provider.inputs.preparation import prepare
-    from siliconflow_provider.jsonl import blocks_of, pieces_of
+    from siliconflow_provider.jsonl import line_blocks, read_chunks
 
     with path.open("rb") as file, tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
-        prepare(blocks_of(pieces_of(file)), builder, requests, rows, name=path.name)
+        prepare(line_blocks(read_chunks(file)), builder, requests, rows, name=path.name)
 
 
 def parts_of(path: Path) -> list[Any]:
@@ -301,7 +301,7 @@ def parts_of(path: Path) -> list[Any]:
 def merge(path: Path, parts: Sequence[Any]) -> None:
     """Collect the answers of each part, and write the results."""
     from siliconflow_provider.inputs.parts import FilePart
-    from siliconflow_provider.jsonl import blocks_of, pieces_of
+    from siliconflow_provider.jsonl import line_blocks, read_chunks
     from siliconflow_provider.outputs.result_store import ResultStore
 
     count = sum(part.lines for part in parts)
@@ -310,7 +310,7 @@ def merge(path: Path, parts: Sequence[Any]) -> None:
         for part in parts:
             indexes = {f"r{index}": index for index in range(part.first, part.first + part.lines)}
             with FilePart(path, part) as file:
-                answers.add_file(blocks_of(pieces_of(file)), indexes, "batch_benchmark", 1, "output")
+                answers.add_file(line_blocks(read_chunks(file)), indexes, "batch_benchmark", 1, "output")
         answers.write(results, None)
 
 

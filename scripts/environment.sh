@@ -29,5 +29,5 @@ fi
 echo "Making $directory: Airflow $airflow on $("$found" --version)"
 "$found" -m venv --clear "$directory"
 install=("$directory/bin/python" -m pip install --disable-pip-version-check)
-if uv --version >/dev/null 2>&1; then install=(uv pip install --python "$directory/bin/python"); fi
+if uv --version >/dev/null 2>&1; then install=(uv pip install --compile-bytecode --python "$directory/bin/python"); fi
 "${install[@]}" --quiet --constraint "constraints/airflow-$airflow.txt" "$@"

@@ -9,25 +9,25 @@ __version__ = "0.1.0"
 CONNECTION_FIELDS: dict[str, Any] = {
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "Seconds without a byte after which a request is given up, and a third of all that its answer "
-        "may take; 60 by default.",
+        "description": "A request times out after this many seconds without data, or after three times as many in "
+        "total; 60 by default.",
         "schema": {"type": ["string", "null"]},
     },
     "max_retries": {
         "label": "Retries of a request",
-        "description": "How often a failed request is sent again where that is safe; 5 by default.",
+        "description": "Maximum number of retries of a failed request, if a retry is safe; 5 by default.",
         "schema": {"type": ["string", "null"]},
     },
     "deployment": {
         "label": "Deployment",
-        "description": "Names this Airflow, such as production; another name in each Airflow that uses the account. "
-        "Cancelling all batches of a DAG run needs it.",
+        "description": "Name of this Airflow, such as production. Each Airflow that uses the account needs its own "
+        "name. Required to cancel all batches of a DAG run.",
         "schema": {"type": ["string", "null"]},
     },
     "storage_hosts": {
         "label": "Hosts of results",
-        "description": "The only hosts beside the API's that results may come from, separated by commas, such as "
-        "*.example.com; by default any that is not in a private network.",
+        "description": "The only hosts, besides the API's, that results may be downloaded from, separated by commas, "
+        "such as *.example.com; by default any public host.",
         "schema": {"type": ["string", "null"]},
     },
 }
@@ -46,7 +46,7 @@ CONNECTION_FORM: dict[str, Any] = {
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Describe the provider to Airflow, which finds this by the entry point `apache_airflow_provider`."""
+    """Return the provider's description for Airflow. It is the entry point `apache_airflow_provider`."""
     return {
         "package-name": "airflow-provider-siliconflow",
         "name": "SiliconFlow",

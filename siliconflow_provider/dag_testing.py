@@ -1,4 +1,4 @@
-"""Tests of DAGs that are in no dags folder, for the fixture `siliconflow_emulator`."""
+"""Run `dag.test()` for DAGs outside of the dags folder, for the fixture `siliconflow_emulator`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def let_any_dag_be_tested(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Store each DAG before `dag.test()`: Airflow 3 refuses one that it has not found in its dags folder."""
+    """Store each DAG in the database before `dag.test()`: Airflow 3 refuses DAGs that are not in its dags folder."""
     if not AIRFLOW_V_3_0_PLUS:
         return
     test = DAG.test
@@ -26,7 +26,7 @@ def let_any_dag_be_tested(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _store(dag: Any) -> None:
-    """Write a DAG to Airflow's database, into the bundle that it belongs to or else the first one."""
+    """Write a DAG to Airflow's database, into its own bundle, or into the first one if it has none."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.models.dag import DagModel
 

@@ -1,65 +1,164 @@
-"""Errors that a task ends with. Those of the service are in `api/errors.py`, those of files in `storage_errors.py`.
+"""All errors of this package, in one tree. Import the errors that you catch from this module.
 
-BatchVerdictError (AirflowFailException)    the service is through with the batch; a retry would buy it again
-├── BatchFailedError
-├── BatchExpiredError
-└── BatchCancelledError
-MissedSuccessRateError (AirflowFailException)   a job is over, and too few requests have a good answer
-JobDefinitionError (AirflowFailException)   the job in the directory is another one than the task asks for
-OutputPathError (AirflowFailException)      output_path has files that this task instance has not written
-SubmissionStoppedError (AirflowFailException)   a batch may be there already, and is not submitted again
-BatchWaitError (AirflowException)           the wait ended before the batch did; a retry takes the batch over
-└── BatchTimeoutError (AirflowFailException)    ... at its deadline, which a retry does not move
-InvalidConnectionError (AirflowException)   a field of the Airflow connection cannot be used
+BatchVerdictError (AirflowFailException)    a batch ended without completing; Airflow does not retry
+├── BatchFailedError                    the service rejected the whole batch
+├── BatchExpiredError                   the completion window ended before the batch did
+└── BatchCancelledError                 the batch was cancelled
+MissedSuccessRateError (AirflowFailException)   too few requests of a job succeeded; Airflow does not retry
+JobDefinitionError (AirflowFailException)   output_path holds a different job, or a broken one; Airflow does not retry
+OutputPathError (AirflowFailException)  output_path holds files of another task or of the user; Airflow does not retry
+SubmissionStoppedError (AirflowFailException)   a submit could pay twice; Airflow does not retry
+BatchWaitError (AirflowException)       the wait ended before the batch did; a retry resumes the wait
+└── BatchTimeoutError (AirflowFailException)    the timeout ended the wait; Airflow does not retry
+InvalidConnectionError (AirflowException, ValueError)   a field of the Airflow connection is missing or invalid
+SiliconFlowError                        the service or the way to it: base of the client's errors
+├── InvalidRequestError (ValueError)    the request is invalid; nothing was sent
+│   └── UnsafeAddressError              a download URL or a redirect is not allowed; nothing was sent to it
+├── ServiceError                        the service answered with an error
+│   ├── BadRequestError                 HTTP 400, another status from 300 to 499, or a 200 whose body reports an error
+│   ├── AuthenticationError             HTTP 401: the API key is missing or wrong
+│   ├── PermissionDeniedError           HTTP 403: the API key is not allowed to do this
+│   ├── NotFoundError                   HTTP 404: the service does not know the id or the path
+│   ├── RateLimitError                  HTTP 429: too many requests
+│   └── ServerError                     HTTP 5xx, 408 or 425: the service failed; it may have executed the request
+├── ConnectionFailedError               the request did not reach the service
+│   └── CertificateError                the server's TLS certificate is not valid
+├── AnswerLostError                     the request was sent, the response was lost: it may have been executed
+│   ├── IncompleteBodyError             the response body ended too early
+│   ├── UnreadableAnswerError           the response does not have the documented form
+│   │   └── AnswerTooLargeError         the response is larger than any documented one
+│   └── IncompleteListError             the service lists fewer batches than it has
+└── CreateUncertainError                the response to a create was lost: a billed batch may exist
+StorageError (OSError)                  a file or an object could not be read or written
+└── MissingFileError (FileNotFoundError)    the file does not exist
+InvalidRequestFileError (ValueError)    the input has invalid lines; the message names the first of them
+InvalidItemError (ValueError)             one item cannot become a request; its text goes into InvalidRequestFileError
+JobFilesError (ValueError)              the files of a job do not fit together; operators raise JobDefinitionError
+├── UnreadableFileError                 a file of a job has invalid content
+└── OutputConflictError                    a file belongs to someone else; operators raise OutputPathError
+RequestsLostError (ValueError)          a request file of a job is missing or was changed; it is not used
+UnsafeSubmitError (ValueError)          the batch may exist already; operators raise SubmissionStoppedError
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+if TYPE_CHECKING:
+    from siliconflow_provider.api.errors import (
+        AnswerLostError,
+        AnswerTooLargeError,
+        AuthenticationError,
+        BadRequestError,
+        CertificateError,
+        ConnectionFailedError,
+        CreateUncertainError,
+        IncompleteBodyError,
+        IncompleteListError,
+        InvalidRequestError,
+        NotFoundError,
+        PermissionDeniedError,
+        RateLimitError,
+        ServerError,
+        ServiceError,
+        SiliconFlowError,
+        UnreadableAnswerError,
+        UnsafeAddressError,
+    )
+    from siliconflow_provider.batches import UnsafeSubmitError
+    from siliconflow_provider.inputs import InvalidItemError, InvalidRequestFileError
+    from siliconflow_provider.job_directory import JobFilesError, UnreadableFileError
+    from siliconflow_provider.jobs import RequestsLostError
+    from siliconflow_provider.outputs import OutputConflictError
+    from siliconflow_provider.storage import MissingFileError, StorageError
+
+__all__ = [
+    "AnswerLostError",
+    "AnswerTooLargeError",
+    "AuthenticationError",
+    "BadRequestError",
+    "BatchCancelledError",
+    "BatchExpiredError",
+    "BatchFailedError",
+    "BatchTimeoutError",
+    "BatchVerdictError",
+    "BatchWaitError",
+    "CertificateError",
+    "ConnectionFailedError",
+    "CreateUncertainError",
+    "IncompleteBodyError",
+    "IncompleteListError",
+    "InvalidConnectionError",
+    "InvalidItemError",
+    "InvalidRequestError",
+    "InvalidRequestFileError",
+    "JobDefinitionError",
+    "JobFilesError",
+    "MissedSuccessRateError",
+    "MissingFileError",
+    "NotFoundError",
+    "OutputConflictError",
+    "OutputPathError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RequestsLostError",
+    "ServerError",
+    "ServiceError",
+    "SiliconFlowError",
+    "StorageError",
+    "SubmissionStoppedError",
+    "UnreadableAnswerError",
+    "UnreadableFileError",
+    "UnsafeAddressError",
+    "UnsafeSubmitError",
+]
 
 
 class BatchVerdictError(AirflowFailException):
-    """A batch ended without having completed. Airflow does not retry it: a person decides, by clearing."""
+    """A batch ended without completing. Airflow does not retry, because a new batch costs money."""
 
 
 class BatchFailedError(BatchVerdictError):
-    """The service refused the batch as a whole."""
+    """The service rejected the whole batch."""
 
 
 class BatchExpiredError(BatchVerdictError):
-    """The completion window was over before the batch was."""
+    """The completion window ended before the batch did."""
 
 
 class BatchCancelledError(BatchVerdictError):
-    """Somebody cancelled the batch."""
+    """The batch was cancelled."""
 
 
 class MissedSuccessRateError(AirflowFailException):
-    """Too few requests of a job have a good answer. What was answered is written."""
+    """Too few requests of a job succeeded. The results are written."""
 
 
 class JobDefinitionError(AirflowFailException):
-    """The directory holds a job that this task must not continue; nothing was submitted."""
+    """The directory holds a job that this task must not resume; nothing was submitted."""
 
 
 class OutputPathError(AirflowFailException):
-    """Files of the user or of another task are where this one writes. They are not overwritten: a person decides."""
+    """The output path holds files of the user or of another task. They are not overwritten."""
 
 
 class SubmissionStoppedError(AirflowFailException):
-    """A retry would submit something else than the task's batch, or one that may be there already."""
+    """A retry would submit a different batch, or one that may exist already."""
 
 
 class BatchWaitError(AirflowException):
-    """Waiting ended without the batch having ended."""
+    """The wait ended before the batch did. A retry resumes the wait."""
 
 
 class BatchTimeoutError(BatchWaitError, AirflowFailException):
-    """The batch was not over at the deadline. Airflow does not retry it, since the deadline would be the same."""
+    """The batch was still running at the timeout. Airflow does not retry: a retry would have the same deadline."""
 
 
 class InvalidConnectionError(AirflowException, ValueError):
-    """The Airflow connection lacks something, or has a field that cannot be used."""
+    """A field of the Airflow connection is missing or invalid."""
 
 
 VERDICTS: dict[str | None, type[BatchVerdictError]] = {
@@ -67,3 +166,20 @@ VERDICTS: dict[str | None, type[BatchVerdictError]] = {
     "expired": BatchExpiredError,
     "cancelled": BatchCancelledError,
 }
+_ERRORS_OF_MODULES = {
+    "batches": ["UnsafeSubmitError"],
+    "inputs": ["InvalidRequestFileError", "InvalidItemError"],
+    "job_directory": ["JobFilesError", "UnreadableFileError"],
+    "jobs": ["RequestsLostError"],
+    "outputs": ["OutputConflictError"],
+    "storage": ["MissingFileError", "StorageError"],
+}
+
+if not TYPE_CHECKING:  # A type checker would accept any name.
+
+    def __getattr__(name: str) -> Any:
+        """Return the error of another module, imported at its first use: DAG files import this module."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = next((module for module, names in _ERRORS_OF_MODULES.items() if name in names), "api.errors")
+        return getattr(import_module(f"siliconflow_provider.{module}"), name)

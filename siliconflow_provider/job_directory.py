@@ -1,4 +1,4 @@
-"""The files of a job, below its `output_path`: their names, and how they are read and written."""
+"""Name the files of a job below its `output_path`, and define the protocol to read and write them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO, Any, Protocol, Self, TypeVar
 
 from siliconflow_provider.api.service_texts import printable
 
-# What only attempts read is kept apart from what users read.
+# Files that users do not read.
 INTERNAL = "_siliconflow"
 JOB, REQUESTS, ROWS = f"{INTERNAL}/job.json", f"{INTERNAL}/requests.jsonl", f"{INTERNAL}/rows.jsonl"
 KEPT = f"{INTERNAL}/kept.jsonl"
@@ -19,51 +19,51 @@ T = TypeVar("T")
 
 
 def requests_name(round_number: int) -> str:
-    """Return the name of the file with the requests of a round that does not send all of the job."""
+    """Return the name of the request file of a round that does not send all requests of the job."""
     return f"{INTERNAL}/round-{round_number}.jsonl"
 
 
 def plan_name(round_number: int) -> str:
-    """Return the name of the file that says what a later round is."""
+    """Return the name of the file with the plan of a later round."""
     return f"{INTERNAL}/round-{round_number}.json"
 
 
-def own_name(name: str, directory: str) -> str:
-    """Return where a job has a file of its own: jobs after the first one do not touch those of the job before."""
+def job_file_name(name: str, directory: str) -> str:
+    """Return the name of a job's own file. Later jobs have a directory each, so that they leave earlier files alone."""
     return f"{INTERNAL}/{directory}/{PurePosixPath(name).name}" if directory else name
 
 
 def replaced_name(name: str, job_id: str) -> str:
-    """Return where the results and the manifest of a job are kept when another one writes its own."""
+    """Return the name under which results or manifest of a replaced job are kept."""
     return f"{INTERNAL}/replaced/{job_id}/{name}"
 
 
 class JobFilesError(ValueError):
-    """The files of a job do not fit together."""
+    """The files of a job are missing, changed or contradictory."""
 
     def __init__(self, message: str) -> None:
-        # It names files, and tells of what others have written into them.
+        # The message may show file names and content that others have written.
         super().__init__(printable(message))
 
 
 class UnreadableFileError(JobFilesError):
-    """A file of a job is there, and holds something else."""
+    """A file of a job exists, but its content is not readable."""
 
     @classmethod
     def of(cls, url: str, kind: type, error: Exception) -> Self:
-        """Return the error of a file.
+        """Return the error for a file.
 
-        :param kind: what it should hold
-        :param error: why it cannot be read so
+        :param kind: the type that the file should hold
+        :param error: the error of decoding it
         """
         return cls(
-            f"{url} cannot be read as {kind.__name__}: {error}. Put back what it was; or, where output_path is this "
-            "task's alone, move it away and clear the task, which then looks for what was bought at the service"
+            f"{url} cannot be read as {kind.__name__}: {error}. Restore the file; or, if only this task uses the "
+            "output_path, move the file away and clear the task, which then searches for its batches at the service"
         )
 
 
-class Files(Protocol):
-    """The job's files, as `siliconflow_provider.storage.workspace.Workspace` has them."""
+class JobDirectory(Protocol):
+    """Read and write a job's files; see `siliconflow_provider.storage.workspace.Workspace`."""
 
     def url(self, name: str) -> str: ...
     def create(self, name: str) -> IO[bytes]: ...
@@ -75,7 +75,7 @@ class Files(Protocol):
     def digest(self, name: str) -> str | None: ...
     def discard(self, name: str) -> None: ...
     def publish(self, name: str) -> None: ...
-    def keep(self, name: str, new_name: str) -> None: ...
+    def copy(self, name: str, new_name: str) -> None: ...
     def restore(self, *names: str) -> None: ...
     def publish_json(self, name: str, value: Any) -> None: ...
     def create_json_once(self, name: str, value: Any) -> None: ...

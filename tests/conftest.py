@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -247,12 +248,22 @@ def object_store() -> str:
 
 
 @pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new Airflow's SQLite file, to be copied."""
+def migrated_database(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A new Airflow's SQLite file, to be copied: pytest's cache keeps one for each set of installed packages."""
     home = tmp_path_factory.mktemp("migrated")
-    environment = os.environ | {"AIRFLOW_HOME": str(home)}
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
-    return home / "airflow.db"
+    cache = getattr(request.config, "cache", None)  # `-p no:cacheprovider` leaves none
+    folder = cache.mkdir("airflow-databases") if cache else home
+    packages = sorted(each.name for each in Path(sysconfig.get_path("purelib")).glob("*.dist-info"))
+    kept = folder / f"{hashlib.sha256(repr(packages).encode()).hexdigest()[:16]}.db"
+    if not kept.exists():
+        environment = os.environ | {"AIRFLOW_HOME": str(home)}
+        migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
+        subprocess.run(migrate, env=environment, check=True, capture_output=True)
+        # Whole or not there, also for another pytest at the same time.
+        whole = folder / f"{kept.name}.{os.getpid()}"
+        shutil.copy(home / "airflow.db", whole)
+        whole.replace(kept)
+    return kept
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import tempfile
 import threading
 from codecs import BOM_UTF8
@@ -21,7 +22,6 @@ import pendulum
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from siliconflow_provider.outputs.merge import rows_of_batch
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
@@ -29,13 +29,13 @@ from siliconflow_provider.api.models import LONGEST_ID, Batch, File
 from siliconflow_provider.api.service_texts import is_printable
 from siliconflow_provider.emulator.checks import check_input
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
-from siliconflow_provider.inputs.preparation import prepare
+from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
+from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
-from siliconflow_provider.inputs.request_lines import InvalidRequestFileError, RequestFileReport, check_request_file
 from siliconflow_provider.operators.files import UploadFileOperator
 from siliconflow_provider.outputs.answer_files import rows_of_file
 from siliconflow_provider.outputs.answers import ResultRow, parse_answer
-from siliconflow_provider.outputs.manifest import Tally, build_manifest
+from siliconflow_provider.outputs.manifest import build_manifest, report_batch
 from siliconflow_provider.outputs.result_store import ResultStore
 from siliconflow_provider.waiting.batch_wait import (
     BatchWait,
@@ -175,35 +175,42 @@ REQUESTS = fields(
 REQUEST_FILES = files_of(texts_of(REQUESTS))
 
 
-def check(content: bytes) -> RequestFileReport:
+def check(content: bytes) -> tuple[bytes, PreparedSource | None, dict[int, str]]:
+    """Return the bytes that would be uploaded for a file, the result, and the reason of each invalid line."""
     copy = io.BytesIO()
-    report = check_request_file(lines_in(content), copy)
-    assert copy.getvalue() == content
-    return report
+    try:
+        done = prepare(lines_in(content), RequestBuilder(), copy, io.BytesIO(), name="a.jsonl", purpose=UPLOAD)
+    except InvalidRequestFileError as error:
+        message = str(error)
+    else:
+        return copy.getvalue(), done, {}
+    named = dict(re.findall(r"\n  line (\d+)(?: \(.*?\))?: (.*)", message))
+    # No file here has more than the ten lines that a message names.
+    assert f"{len(named)} of " in message or "it has no requests; write one request per line" in message
+    return copy.getvalue(), None, {int(number): reason for number, reason in named.items()}
 
 
 @given(REQUEST_FILES)
-def test_each_request_line_is_accepted_as_the_service_reads_it_or_named(content: bytes) -> None:
-    lines = lines_in(content)
-    report = check(content)
-    assert report.lines == len(lines)
-    named = {each.number for each in report.problems}
-    assert (len(named), report.problem_count) == (len(report.problems), len(named))
-    assert all(0 < len(each.reason) < 500 for each in report.problems)
-    good = [line for number, line in enumerate(lines, start=1) if number not in named]
+def test_each_request_line_is_accepted_or_named(content: bytes) -> None:
+    lines = [line.removeprefix(BOM_UTF8) if not index else line for index, line in enumerate(lines_in(content))]
+    copy, done, named = check(content)
+    assert all(0 < len(reason) < 500 for reason in named.values())
+    good = [line for number, line in enumerate(lines, start=1) if number not in named and line.strip()]
+    assert (done is None) == (bool(named) or not good)
     if good:
-        # A model that lines lack or disagree about is the batch's to say.
+        again, only_good, none_named = check(b"".join(good))
+        assert (again, none_named) == (b"".join(good), {})
+        assert only_good is not None
+        # A batch can set the model, so lines may lack it or differ in it.
         read = check_input(good, ENDPOINT, "m")
         requests = [msgspec.json.decode(line) for line in good]
-        limited = [index for index, each in enumerate(requests) if {"n", "max_tokens"} & each["body"].keys()]
+        limited = [index for index, request in enumerate(requests) if {"n", "max_tokens"} & request["body"].keys()]
         assert (read.total, read.errors, set(read.bad) - set(limited)) == (len(good), (), set())
-        if set(report.models) == {"m"}:
+        if only_good.model_conflict is None:
             assert check_input(good, ENDPOINT, None).errors == ()
-    if named or not lines:
-        with pytest.raises(InvalidRequestFileError, match=r"mend them and run|write one request a line"):
-            report.raise_for_problems("a.jsonl")
-    else:
-        report.raise_for_problems("a.jsonl")
+    if done is not None:
+        assert (copy, done.requests) == (b"".join(good), len(good))
+        assert [part.sha256 for part in done.parts] == [hashlib.sha256(copy).hexdigest()]
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00", b"\xff", b"\\ud83d", b'"', b"NaN"])
@@ -211,12 +218,11 @@ def test_a_line_of_ten_megabytes_is_like_any_other(damage: bytes) -> None:
     text = b"x" * 5_000_000 + damage + b"\\n\xc3\xa9" * 1_250_000
     line = b'{"custom_id": "a", "body": {"messages": [{"role": "user", "content": "%b"}]}}' % text
     assert len(line) > 10_000_000
-    report = check(line)
-    assert report.problem_count == (damage not in (b"", b"NaN"))
+    assert len(check(line)[2]) == (damage not in (b"", b"NaN"))
     answer = b'{"custom_id": "a", "response": {"body": {"choices": [{"message": {"content": "%b"}}]}}}' % text
-    tally = Tally()
-    rows = list(rows_of_batch("b", [answer], [], tally))
-    assert len(rows) + tally.unreadable_lines == 1
+    counts = Counts()
+    rows = list(rows_of_file([answer], "b", "output", counts))
+    assert len(rows) + counts.unreadable_lines == 1
     assert len(rows) == (damage not in (b"\x00", b'"'))
 
 
@@ -226,9 +232,10 @@ def test_long_values_are_shown_in_part() -> None:
         {"custom_id": "a", "method": long, "body": {"messages": [{"role": "user", "content": ""}]}},
         {"custom_id": "a", "url": long, "body": {"messages": [{"role": "user", "content": ""}]}},
         {"custom_id": "a", "body": {"messages": [{"role": long, "content": ""}]}},
+        {"custom_id": long, "body": {"messages": [{"role": "user", "content": ""}]}},
     ):
-        (problem,) = check(json.dumps(request).encode()).problems
-        assert len(problem.reason) < 200
+        (reason,) = check(json.dumps(request).encode())[2].values()
+        assert len(reason) < 200
 
 
 @pytest.fixture(scope="module")
@@ -251,12 +258,14 @@ def upload(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes
 
 @given(REQUEST_FILES)
 def test_a_file_is_uploaded_as_it_is_or_refused(upload: Callable[[bytes], bytes], content: bytes) -> None:
-    report = check(content)
-    if report.problem_count or not report.lines:
+    """Blank lines and a byte order mark are left out."""
+    copy, done, _ = check(content)
+    if done is None:
         with pytest.raises(InvalidRequestFileError):
             upload(content)
     else:
-        assert upload(content) == content
+        assert copy == b"".join(line for line in lines_in(content.removeprefix(BOM_UTF8)) if line.strip())
+        assert upload(content) == copy
 
 
 RECIPES = one_of(
@@ -345,61 +354,88 @@ ANSWER_FILES = files_of(texts_of(ANSWERS))
 STATUSES = {"succeeded", "failed", "expired", "cancelled"}
 
 
+class Counts:
+    """What counts the lines that name no request."""
+
+    unreadable_lines = 0
+
+
+def alone(output: bytes, errors: bytes) -> tuple[list[ResultRow], Counts]:
+    """The row of each line of a batch's files, read by itself."""
+    counts = Counts()
+    lines = [*lines_in(output), *lines_in(errors)]
+    return list(rows_of_file(lines, "b", "output", counts)), counts
+
+
+def collected(output: bytes, errors: bytes, indexes: dict[str, int]) -> tuple[ResultStore, list[bytes]]:
+    """The results of a batch with these requests, and their rows as they are written."""
+    results = io.BytesIO()
+    with tempfile.TemporaryFile() as file:
+        store = ResultStore(len(indexes), file)
+        store.begin_batch()
+        for name, content in (("output", output), ("error", errors)):
+            store.add_file(lines_in(content), indexes, "b", 1, name)
+        for custom_id, index in indexes.items():
+            if not store.is_mentioned(index):
+                store.set_outcome(index, ResultRow(custom_id=custom_id, status="missing"))
+        store.write(results, iter([b'{"row": 1}'] * len(indexes)))
+        manifest = build_manifest({}, store, [report_batch(Batch("b", "completed"), 1, "s")], **MANIFEST)
+    assert json.loads(msgspec.json.encode(manifest))["rows"] == len(indexes)
+    return store, lines_in(results.getvalue())
+
+
+MANIFEST: dict[str, Any] = {"paths": {}, "kept": 0, "complete": True}
+
+
 @given(ANSWER_FILES, ANSWER_FILES)
 def test_each_answer_line_is_a_row_a_repetition_or_counted_as_unreadable(output: bytes, errors: bytes) -> None:
-    files = [lines_in(output), lines_in(errors)]
-    tally = Tally()
-    encoded = [msgspec.json.encode(row) for row in rows_of_batch("b", *files, tally)]
-    rows = [msgspec.json.decode(each, type=ResultRow) for each in encoded]
-    assert all(b"\n" not in each for each in encoded)
-    filled = [line for lines in files for line in lines if line.strip()]
-    assert (tally.rows, len(rows)) == (len(encoded), len({each.custom_id for each in rows}))
-    assert len(rows) + tally.duplicates + tally.unreadable_lines == len(filled)
+    """Of a batch whose requests are those that its files mention."""
+    found, counts = alone(output, errors)
+    ids = list(dict.fromkeys(each.custom_id for each in found))
+    store, written = collected(output, errors, {custom_id: index for index, custom_id in enumerate(ids)})
+    rows = [msgspec.json.decode(each, type=ResultRow) for each in written]
+    assert all(each.count(b"\n") == 1 and each.endswith(b"}\n") for each in written)
+    filled = [line for content in (output, errors) for line in lines_in(content) if line.strip()]
+    assert [each.custom_id for each in rows] == ids
+    assert len(rows) + store.duplicates + store.unreadable_lines == len(filled)
+    assert (store.unknown_requests, store.unreadable_lines) == (0, counts.unreadable_lines)
     assert {each.status for each in rows} <= STATUSES
+    assert store.counts() == Counter(each.status for each in rows)
     for row in rows:
         assert (row.error is None) == (row.status == "succeeded")
         assert row.error is None or row.error.message
         for tokens in (row.prompt_tokens, row.completion_tokens):
             assert tokens is None or 0 <= tokens <= 2**53
     named = [each for each in map(custom_id_of, filled) if each is not None]
-    assert set(named) <= {each.custom_id for each in rows}
-    assert tally.unreadable_lines <= len(filled) - len(named)
-    manifest = build_manifest([Batch("b", "completed")], tally, {})
-    assert json.loads(msgspec.json.encode(manifest))["rows"] == len(rows)
+    assert set(named) <= set(ids)
+    assert store.unreadable_lines <= len(filled) - len(named)
 
 
 @given(ANSWER_FILES, ANSWER_FILES)
 def test_each_request_of_a_job_has_one_row_whatever_its_batch_answers(output: bytes, errors: bytes) -> None:
     indexes = {"a": 0, "b": 1, "c": 2, "é": 3}
-    results = io.BytesIO()
-    with tempfile.TemporaryFile() as collected:
-        answers = ResultStore(len(indexes), collected)
-        answers.begin_batch()
-        for name, content in (("output", output), ("error", errors)):
-            answers.add_file(lines_in(content), indexes, "b", 1, name)
-        for custom_id, index in indexes.items():
-            if not answers.is_mentioned(index):
-                answers.set_outcome(index, ResultRow(custom_id=custom_id, status="missing"))
-        answers.write(results, iter([b'{"row": 1}'] * len(indexes)))
-    rows = [json.loads(each) for each in lines_in(results.getvalue())]
+    store, written = collected(output, errors, indexes)
+    rows = list(map(json.loads, written))
     assert [(each["index"], each["custom_id"], each["input"]) for each in rows] == [
         (index, custom_id, {"row": 1}) for custom_id, index in indexes.items()
     ]
-    read = [msgspec.json.decode(each, type=ResultRow) for each in lines_in(results.getvalue())]
-    assert answers.counts() == Counter(each.status for each in read)
-    tally = Tally()
-    alone = {each.custom_id: each for each in rows_of_batch("b", lines_in(output), lines_in(errors), tally)}
-    for row in read:
-        # A good answer is never lost to a bad one.
-        assert (row.status == "missing") == (row.custom_id not in alone)
-        assert row.status == "succeeded" or row.custom_id not in alone or alone[row.custom_id].status != "succeeded"
+    found, counts = alone(output, errors)
+    # A good answer is never lost to a bad one.
+    good = {each.custom_id for each in found if each.status == "succeeded"}
+    mentioned = {each.custom_id for each in found}
+    for row in rows:
+        assert (row["status"] == "missing") == (row["custom_id"] not in mentioned)
+        assert (row["status"] == "succeeded") == (row["custom_id"] in good)
+    assert store.counts() == Counter(each["status"] for each in rows)
+    assert store.unknown_requests == sum(each.custom_id not in indexes for each in found)
+    assert store.unreadable_lines == counts.unreadable_lines
 
 
 @given(ANSWER_FILES)
 def test_answer_lines_are_read_together_as_each_by_itself(content: bytes) -> None:
     def outcome(blocks: list[bytes]) -> tuple[bytes, int]:
-        tally = Tally()
-        return msgspec.json.Encoder().encode_lines(rows_of_file(blocks, "b", "output", tally)), tally.unreadable_lines
+        counts = Counts()
+        return msgspec.json.Encoder().encode_lines(rows_of_file(blocks, "b", "output", counts)), counts.unreadable_lines
 
     assert outcome([content]) == outcome([each.removesuffix(b"\n") for each in lines_in(content)])
 
@@ -460,9 +496,9 @@ def test_a_line_at_the_edge_of_what_can_be_read_is_a_row_or_unreadable(depth: in
         '{"custom_id": "a", "response": {"body": {"model": %s, "choices": [{"message": {}}]}}}',
         '{"custom_id": "a", "response": {"body": {"choices": [{"message": {"content": %s}}]}}}',
     ):
-        tally = Tally()
-        rows = [msgspec.json.encode(row) for row in rows_of_batch("b", [(line % deep).encode()], [], tally)]
-        assert len(rows) + tally.unreadable_lines == 1
+        counts = Counts()
+        rows = [msgspec.json.encode(row) for row in rows_of_file([(line % deep).encode()], "b", "output", counts)]
+        assert len(rows) + counts.unreadable_lines == 1
 
 
 # --- the service's objects, and its answers over HTTP

@@ -9,7 +9,14 @@ PACKAGE = Path(__file__).parent.parent / "siliconflow_provider"
 
 def test_importing_operators_loads_nothing_heavy() -> None:
     """DAG files are parsed every few seconds: what a task needs is imported when it runs."""
-    modules = ["operators.batches", "operators.files", "operators.inference", "sensors.batches", "results"]
+    modules = [
+        "operators.batches",
+        "operators.files",
+        "operators.inference",
+        "sensors.batches",
+        "results",
+        "exceptions",
+    ]
     heavy = [
         "requests",
         "requests_toolbelt",

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from siliconflow_provider import jsonl
-from siliconflow_provider.jsonl import BlockWriter, LongLine, blocks_of, decode_lines, lines_of, pieces_of
+from siliconflow_provider.jsonl import BlockWriter, LongLine, decode_lines, line_blocks, read_chunks, split_lines
 
 CONTENT = b"a\n\nbc\r\n" + b"d" * 9 + b"\nlast"
 objects = msgspec.json.Decoder(dict[str, Any])
@@ -19,7 +19,7 @@ def test_blocks_are_whole_lines_wherever_the_pieces_end(
     size: int, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jsonl, "READ_BYTES", size)
-    found = list(blocks_of(pieces_of(io.BytesIO(content))))
+    found = list(line_blocks(read_chunks(io.BytesIO(content))))
     assert b"".join(found) == content
     assert all(each.endswith(b"\n") for each in found[:-1])
     assert all(found)
@@ -36,7 +36,7 @@ def test_of_a_long_line_only_the_beginning_is_kept(
     """All other lines stay as they are. Within one piece a line may be longer."""
     monkeypatch.setattr(jsonl, "READ_BYTES", size)
     monkeypatch.setattr(jsonl, "KEPT_BYTES", 3)
-    found = [line for block in blocks_of(pieces_of(io.BytesIO(content)), longest) for line in lines_of(block)]
+    found = [line for block in line_blocks(read_chunks(io.BytesIO(content)), longest) for line in split_lines(block)]
     lines = io.BytesIO(content).readlines()
     assert len(found) == len(lines)
     for one, line in zip(found, lines, strict=True):
@@ -55,16 +55,16 @@ def test_a_line_of_many_brackets_is_a_long_one(size: int, end: bytes, monkeypatc
     monkeypatch.setattr(jsonl, "KEPT_BYTES", 3)
     monkeypatch.setattr(jsonl, "MOST_BRACKETS", 9)
     lines = [b"[" * 9 + b"]" * 9 + b"\n", b"[" * 5 + b"{" * 5 + b"\r\n", b"," * 50 + b"\n", b"a\n", b"{" * 10 + end]
-    pieces = pieces_of(io.BytesIO(b"".join(lines)))
-    found = [line for block in blocks_of(pieces, 1_000_000) for line in lines_of(block)]
+    pieces = read_chunks(io.BytesIO(b"".join(lines)))
+    found = [line for block in line_blocks(pieces, 1_000_000) for line in split_lines(block)]
     assert found == [lines[0], b"[[[", *lines[2:4], b"{{{"]
     assert [type(each) for each in found] == [bytes, LongLine, bytes, bytes, LongLine]
-    assert b"".join(blocks_of(iter(lines))) == b"".join(lines), "nor where lines may have any length"
+    assert b"".join(line_blocks(iter(lines))) == b"".join(lines), "nor where lines may have any length"
 
 
 def test_a_line_without_end_takes_no_memory(peak_of: Any) -> None:
     pieces = (b"x" * 100_000 for _ in range(500))
-    assert peak_of(lambda: list(blocks_of(pieces, 1_000_000))) < 4_000_000
+    assert peak_of(lambda: list(line_blocks(pieces, 1_000_000))) < 4_000_000
 
 
 def test_values_of_lines_come_together() -> None:

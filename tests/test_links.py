@@ -19,12 +19,12 @@ from siliconflow_provider.sensors.batches import BatchSensor
         ("https://gateway.example.cn:8443/siliconflow/v1", "https://cloud.siliconflow.cn/me/batches"),
     ],
 )
-def test_the_link_leads_to_the_console_of_the_connections_site(base_url: str, url: str) -> None:
+def test_link_leads_to_the_connections_console(base_url: str, url: str) -> None:
     assert console_url(base_url) == url
 
 
 @pytest.mark.parametrize(("stored", "link"), [("https://cloud.example", "https://cloud.example"), (None, "")])
-def test_the_ui_reads_what_the_task_has_left(monkeypatch: pytest.MonkeyPatch, stored: Any, link: str) -> None:
+def test_ui_reads_the_stored_link(monkeypatch: pytest.MonkeyPatch, stored: Any, link: str) -> None:
     asked: dict[str, Any] = {}
     monkeypatch.setattr(XCom, "get_value", lambda **arguments: asked.update(arguments) or stored)
     assert BatchesLink().get_link(None, ti_key="key") == link
@@ -32,5 +32,5 @@ def test_the_ui_reads_what_the_task_has_left(monkeypatch: pytest.MonkeyPatch, st
 
 
 @pytest.mark.parametrize("operator", [CreateBatchOperator, CancelBatchOperator, DownloadResultsOperator, BatchSensor])
-def test_every_operator_of_batches_has_the_link(operator: Any) -> None:
-    assert [each.name for each in operator.operator_extra_links] == ["SiliconFlow batches"]
+def test_every_batch_operator_has_the_link(operator: Any) -> None:
+    assert [link.name for link in operator.operator_extra_links] == ["SiliconFlow batches"]

@@ -20,16 +20,16 @@ def providers() -> ProvidersManager:
     return manager
 
 
-def test_it_is_what_the_installed_airflow_asks_for() -> None:
+def test_provider_info_matches_airflows_schema() -> None:
     schema = json.loads((Path(airflow.__path__[0]) / "provider_info.schema.json").read_text())
     jsonschema.validate(siliconflow_provider.get_provider_info(), schema)
 
 
 def test_airflow_finds_the_provider_by_its_entry_point() -> None:
     (found,) = [
-        each
-        for each in entry_points(group="apache_airflow_provider")
-        if each.dist.name == "airflow-provider-siliconflow"
+        entry
+        for entry in entry_points(group="apache_airflow_provider")
+        if entry.dist.name == "airflow-provider-siliconflow"
     ]
     assert found.load()() == siliconflow_provider.get_provider_info()
     assert ProvidersManager().providers["airflow-provider-siliconflow"].version == siliconflow_provider.__version__
@@ -41,7 +41,7 @@ def test_airflow_knows_the_connection_type(providers: ProvidersManager) -> None:
     assert hook.hook_name == "SiliconFlow"
 
 
-def test_the_connection_form_has_labels_placeholders_and_no_needless_fields(providers: ProvidersManager) -> None:
+def test_connection_form_has_labels_and_placeholders(providers: ProvidersManager) -> None:
     form = providers.field_behaviours["siliconflow"]
     assert form["relabeling"] == {"password": "API key", "host": "Base URL"}
     assert form["hidden_fields"] == ["login", "schema", "port", "extra"]
@@ -55,11 +55,11 @@ def test_the_connection_form_has_labels_placeholders_and_no_needless_fields(prov
     }
 
 
-def test_the_connection_form_has_the_fields_of_the_extra(providers: ProvidersManager) -> None:
-    """Airflow 3.3 reads them from the provider info, 2.11 asks the hook for widgets."""
+def test_connection_form_has_the_extra_fields(providers: ProvidersManager) -> None:
+    """Airflow 3.3 reads the fields from the provider info, 2.11 from the hook's widgets."""
     shown = {
-        name: each.field["schema"]["title"] if isinstance(each.field, dict) else each.field.args[0]
-        for name, each in providers.connection_form_widgets.items()
+        name: widget.field["schema"]["title"] if isinstance(widget.field, dict) else widget.field.args[0]
+        for name, widget in providers.connection_form_widgets.items()
         if name.startswith("extra__siliconflow__")
     }
     assert shown == {

@@ -24,12 +24,12 @@ ROWS = [
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     path = tmp_path / "results.jsonl"
-    path.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in ROWS))
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS))
     return path
 
 
 def ids(rows: Any) -> str:
-    return "".join(each.custom_id for each in rows)
+    return "".join(row.custom_id for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -47,29 +47,29 @@ def ids(rows: Any) -> str:
         lambda path: os.path.relpath(path.parent),
     ],
 )
-def test_results_are_found_by_summary_file_and_directory(written: Path, form: Callable[[Path], Any]) -> None:
+def test_results_are_found_by_summary_file_or_directory(written: Path, form: Callable[[Path], Any]) -> None:
     assert ids(read_results(form(written))) == "abcd"
 
 
-def test_a_file_of_another_name_is_read_as_it_is_called(written: Path) -> None:
+def test_file_of_another_name_is_read(written: Path) -> None:
     other = written.rename(written.with_name("yesterday.jsonl"))
     assert ids(read_results(other)) == "abcd"
 
 
-def test_a_directory_whose_name_has_a_dot_is_a_directory(written: Path, tmp_path: Path) -> None:
+def test_directory_name_may_have_a_dot(written: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run.2026-11-23"
     directory.mkdir()
     written.rename(directory / "results.jsonl")
     assert ids(read_results(directory)) == "abcd"
 
 
-def test_results_on_an_object_store(written: Path, object_store: str, tmp_path: Path) -> None:
+def test_results_are_read_from_an_object_store(written: Path, object_store: str, tmp_path: Path) -> None:
     url = f"{object_store}/{tmp_path.name}"
     publish(written, storage_path(f"{url}/results.jsonl"))
     assert ids(read_results(url)) == ids(read_results({"results_path": f"{url}/results.jsonl"})) == "abcd"
 
 
-def test_a_row_has_what_was_written(written: Path) -> None:
+def test_row_has_the_written_fields(written: Path) -> None:
     first, second, *_ = read_results(written)
     assert (first.index, first.content, first.output, first.input) == (0, "1", {"x": 1}, {"q": "é"})
     assert second.error is not None
@@ -87,22 +87,22 @@ def test_a_row_has_what_was_written(written: Path) -> None:
         ([], ""),
     ],
 )
-def test_rows_of_a_status_or_of_some(written: Path, status: Any, found: str) -> None:
+def test_rows_are_filtered_by_status(written: Path, status: Any, found: str) -> None:
     assert ids(read_results(written, status=status)) == found
 
 
 @pytest.mark.parametrize("status", ["success", "", "Succeeded", ["succeeded", "ok"], {"", "failed"}])
-def test_a_status_that_does_not_exist_is_an_error_that_names_those_that_do(written: Path, status: Any) -> None:
+def test_unknown_status_is_an_error(written: Path, status: Any) -> None:
     with pytest.raises(ValueError, match=r"status '\w*' does not exist: there are succeeded, failed, .*unfinished$"):
         list(read_results(written, status=status))
 
 
-def test_results_that_are_not_there_are_an_error(tmp_path: Path) -> None:
+def test_missing_results_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(read_results(tmp_path))
 
 
-def test_results_are_read_as_they_are_asked_for(written: Path) -> None:
+def test_results_are_read_lazily(written: Path) -> None:
     with written.open("a") as file:
         file.write("<broken>\n")
     rows = read_results(written)

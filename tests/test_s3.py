@@ -174,5 +174,5 @@ def test_a_prefix_is_no_empty_file(bucket: str, tmp_path: Path) -> None:
     publish(tmp_path / "a", storage_path(f"{bucket}/rows/a"))
     with open_for_reading(storage_path(f"{bucket}/rows/a")) as stored:
         assert stored.read() == b""
-    with pytest.raises(StorageError, match=r"read input_path s3://.*/rows: it is a directory: give a file"):
+    with pytest.raises(StorageError, match=r"read input_path s3://.*/rows: it is a directory: give the path of a file"):
         open_for_reading(storage_path(f"{bucket}/rows", "input_path"))

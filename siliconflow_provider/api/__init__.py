@@ -1,1 +1,1 @@
-"""The SiliconFlow service: its client, its objects and its errors. Knows nothing of Airflow."""
+"""The SiliconFlow service: its client, its objects and its errors. This package does not use Airflow."""

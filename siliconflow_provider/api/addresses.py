@@ -1,4 +1,4 @@
-"""Where results may come from: an answer of the service must not lead into the network around us."""
+"""Check download URLs: a response of the service must not send a request into the local network."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def kind_of_address(address: str) -> str:
-    """Return `public`, `loopback`, `link-local` or `private`; an IPv4 address within one of IPv6 counts as itself."""
+    """Return `public`, `loopback`, `link-local` or `private`. An embedded IPv4 address counts as an IPv4 address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour
         if inner is None and ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
         ip = inner or ip
-    # The address of no host is this host's, when it is connected to.
+    # A connection to the unspecified address reaches this machine.
     if ip.is_loopback or ip.is_unspecified:
         return LOOPBACK
     if ip.is_link_local:
@@ -31,25 +31,25 @@ def kind_of_address(address: str) -> str:
 
 
 def checked_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
-    """Return the hosts that results may come from, as they are compared.
+    """Return the allowed download hosts in the form that `ResultHosts` compares.
 
-    :param hosts: names such as `bucket.example.com`, or `*.example.com` for all below one
-    :raises InvalidRequestError: when one is no name
+    :param hosts: host names such as `bucket.example.com`, or `*.example.com` for all subdomains
+    :raises InvalidRequestError: if one is not a host name
     """
-    checked = tuple(str(each).strip().lower().removeprefix("*") for each in hosts)
-    for each in checked:
-        if not each.strip(".") or any(mark in each for mark in "/@*? ") or (":" in each and each.count(":") < 2):
+    checked = tuple(str(host).strip().lower().removeprefix("*") for host in hosts)
+    for host in checked:
+        if not host.strip(".") or any(mark in host for mark in "/@*? ") or (":" in host and host.count(":") < 2):
             raise InvalidRequestError(
-                f"storage_hosts has {each!r}: give names of hosts, such as 'bucket.example.com' or '*.example.com'"
+                f"storage_hosts has {host!r}: give host names, such as 'bucket.example.com' or '*.example.com'"
             )
     return checked
 
 
 class ResultHosts:
-    """Where files may be fetched from, beside the API itself.
+    """The hosts that files may be downloaded from, besides the API.
 
-    :param base_url: the API; where it is on this machine, or in a private network, results may be there too
-    :param hosts: the only ones that results may come from; all, where there are none
+    :param base_url: the API. If it is on this machine or in a private network, downloads from there are allowed too
+    :param hosts: the only allowed hosts; empty allows all public hosts
     """
 
     def __init__(self, base_url: str, hosts: Collection[str] = ()) -> None:
@@ -60,29 +60,31 @@ class ResultHosts:
         self._hosts = checked_hosts(hosts)
 
     def check_url(self, url: str) -> None:
-        """Raise UnsafeAddressError when nothing may be fetched from a URL."""
+        """Raise UnsafeAddressError if downloads from a URL are not allowed."""
         parts = urlsplit(url)
         host = (parts.hostname or "").removesuffix(".")
         if self._is_secure and parts.scheme != "https":
             raise UnsafeAddressError(
-                f"results at {host} are offered over {parts.scheme}, and the API is on https: nothing was fetched; "
-                "tell the service's support"
+                f"the result URL at {host} uses {parts.scheme}, but the API uses https: nothing was downloaded; "
+                "report this to the service's support"
             )
         if host == self._host:
             return
-        if self._hosts and not any(host == each or (each[0] == "." and host.endswith(each)) for each in self._hosts):
+        if self._hosts and not any(
+            host == allowed or (allowed[0] == "." and host.endswith(allowed)) for allowed in self._hosts
+        ):
             raise UnsafeAddressError(
-                f"results are offered at {host}, which the connection's storage_hosts does not name: nothing was "
-                "fetched; add it there if it is the service's"
+                f"the result URL leads to {host}, which is not in the connection's storage_hosts: nothing was "
+                "downloaded; add the host there if it belongs to the service"
             )
-        # What a name stands for is checked once it is connected to; behind a proxy, only this is.
+        # check_peer checks the IP address of a name after connecting, but not behind a proxy.
         kind = LOOPBACK if host == "localhost" or host.endswith(".localhost") else _kind_of_literal(host)
         self._check_kind(host, kind)
 
     def check_peer(self, host: str, port: int, address: str) -> None:
-        """Raise UnsafeAddressError when a connection has come about that must not be.
+        """Raise UnsafeAddressError if a new connection leads to an address that is not allowed.
 
-        :param address: the IP address that is at the other end
+        :param address: the IP address of the peer
         """
         if (host, port) != (self._host, self._port):
             self._check_kind(host, kind_of_address(address))
@@ -90,8 +92,8 @@ class ResultHosts:
     def _check_kind(self, host: str, kind: str) -> None:
         if kind != PUBLIC and kind not in self._kinds_of_api:
             raise UnsafeAddressError(
-                f"results are offered at {host}, a {kind} address, and the API has none: nothing was fetched; tell the "
-                "service's support"
+                f"the result URL leads to {host}, a {kind} address, but the API does not: nothing was downloaded; "
+                "report this to the service's support"
             )
 
     @cached_property
@@ -100,7 +102,7 @@ class ResultHosts:
             found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             return frozenset()
-        return frozenset(kind_of_address(str(each[4][0])) for each in found)
+        return frozenset(kind_of_address(str(socket_address[0])) for *_, socket_address in found)
 
 
 def _kind_of_literal(host: str) -> str:

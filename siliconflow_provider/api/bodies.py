@@ -1,4 +1,4 @@
-"""The bodies of answers: unpacked a piece at a time, and never more of them than there is room for."""
+"""Read response bodies: decompress them piece by piece, and refuse bodies that are too large."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from siliconflow_provider.api.errors import AnswerTooLargeError
 from siliconflow_provider.api.lenient_json import count_of_values
 
 PIECE_BYTES = 65_536
-# An unpaged list of 20,000 batches with long metadata and two signed URLs each has some 50 MB and a million values.
-# Of those, each takes some 70 bytes of memory, and decoding them holds up all threads.
+# An unpaged list of 20,000 batches with long metadata and two signed URLs each has about 50 MB and a million values.
+# Each value takes about 70 bytes of memory, and decoding blocks all threads.
 LARGEST_LIST = 64 * 1024 * 1024
 MOST_VALUES_OF_LIST = 2_000_000
 # One object, such as a batch with the errors of 5,000 lines.
 LARGEST_OBJECT = 8 * 1024 * 1024
 MOST_VALUES_OF_OBJECT = 300_000
-_PACKED = ("gzip", "x-gzip", "deflate")
+_ENCODINGS = ("gzip", "x-gzip", "deflate")
 
 
 def pieces_of_body(response: requests.Response, size: int = PIECE_BYTES) -> Iterator[bytes]:
-    """Yield a body unpacked, at most so many bytes at a time.
+    """Yield the decompressed body in pieces of at most `size` bytes.
 
-    urllib3 unpacks all that a piece stands for at once, which can be a thousand times as much, or with several
-    encodings a million times.
+    urllib3 decompresses a whole piece at once. The result can be a thousand times as large, or a million times with
+    several encodings.
 
-    :raises HTTPError: of urllib3, when it breaks off or cannot be unpacked
+    :raises HTTPError: of urllib3, if the body breaks off or cannot be decompressed
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    packed = response.raw.stream(size, decode_content=False)
+    compressed = response.raw.stream(size, decode_content=False)
     if encoding in ("", "identity"):
-        yield from packed
+        yield from compressed
         return
-    if encoding not in _PACKED:
-        raise DecodeError(f"the body is packed as {encoding!r}, which nobody asked for")
-    yield from _unpacked(packed, size)
+    if encoding not in _ENCODINGS:
+        raise DecodeError(f"the body has the unsupported content encoding {encoding!r}")
+    yield from _decompressed(compressed, size)
 
 
 def whole_body(response: requests.Response, what: str, *, is_list: bool = False) -> bytes:
-    """Return a body that is JSON.
+    """Return the whole body of a JSON response.
 
     :param what: the request in messages
-    :param is_list: whether it may be a list of all that an account has
-    :raises AnswerTooLargeError: when it is larger than any answer of the service
+    :param is_list: True allows the size of a list of all the account's objects
+    :raises AnswerTooLargeError: if the body is larger than any response of the service
     """
     largest, most_values = (LARGEST_LIST, MOST_VALUES_OF_LIST) if is_list else (LARGEST_OBJECT, MOST_VALUES_OF_OBJECT)
     pieces: list[bytes] = []
@@ -63,16 +63,16 @@ def whole_body(response: requests.Response, what: str, *, is_list: bool = False)
 
 
 def check_object(text: bytes | msgspec.Raw, what: str) -> None:
-    """Raise AnswerTooLargeError when one object of a list is larger than any of the service."""
+    """Raise AnswerTooLargeError if one object of a list is larger than any object of the service."""
     size = memoryview(text).nbytes
-    # Of fewer bytes, it cannot have as many values.
+    # A text with fewer bytes than MOST_VALUES_OF_OBJECT has fewer values, too.
     if size > MOST_VALUES_OF_OBJECT and (size > LARGEST_OBJECT or count_of_values(bytes(text)) > MOST_VALUES_OF_OBJECT):
         limit = f"{LARGEST_OBJECT:,} bytes or {MOST_VALUES_OF_OBJECT:,} values"
         raise AnswerTooLargeError(f"{what} was answered with a part of more than {limit}: check the base URL")
 
 
 def start_of_body(response: requests.Response, size: int) -> bytes:
-    """Return as much of a body as that."""
+    """Return the first `size` bytes of a body."""
     start = b""
     for piece in pieces_of_body(response, size):
         start += piece
@@ -81,30 +81,30 @@ def start_of_body(response: requests.Response, size: int) -> bytes:
     return start[:size]
 
 
-def _unpacked(packed: Iterator[bytes], size: int) -> Iterator[bytes]:
-    unpacker, has_begun = _unpacker(), False
-    for piece in packed:
+def _decompressed(compressed: Iterator[bytes], size: int) -> Iterator[bytes]:
+    decompressor, has_begun = _decompressor(), False
+    for piece in compressed:
         while piece:
-            if unpacker.eof:
-                # A body may be packed in several parts one after the other; zeros behind them are padding.
+            if decompressor.eof:
+                # A body may have several compressed members in a row; zeros after them are padding.
                 piece = piece.lstrip(b"\0")
                 if not piece:
                     break
-                unpacker = _unpacker()
+                decompressor = _decompressor()
             has_begun = True
             try:
-                unpacked = unpacker.decompress(piece, size)
+                decompressed = decompressor.decompress(piece, size)
             except zlib.error as error:
-                raise DecodeError(f"the body cannot be unpacked: {error}") from None
-            if unpacked:
-                yield unpacked
-            piece = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
-        while not unpacker.eof and (unpacked := unpacker.decompress(b"", size)):
-            yield unpacked
-    if has_begun and not unpacker.eof:
-        raise ProtocolError("the packed body ended too early", IncompleteRead(b""))
+                raise DecodeError(f"the body cannot be decompressed: {error}") from None
+            if decompressed:
+                yield decompressed
+            piece = decompressor.unused_data if decompressor.eof else decompressor.unconsumed_tail
+        while not decompressor.eof and (decompressed := decompressor.decompress(b"", size)):
+            yield decompressed
+    if has_begun and not decompressor.eof:
+        raise ProtocolError("the compressed body ended too early", IncompleteRead(b""))
 
 
-def _unpacker() -> zlib._Decompress:
-    # These window bits stand for gzip and zlib.
+def _decompressor() -> zlib._Decompress:
+    # 47 accepts gzip and zlib.
     return zlib.decompressobj(47)

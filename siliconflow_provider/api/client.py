@@ -34,33 +34,33 @@ from siliconflow_provider.api.transport import Transport
 
 DEFAULT_BASE_URL = "https://api.siliconflow.com/v1"
 PAGE_SIZE = 100
-# What a service shows at least that has more: ten files, where nothing else is asked for.
+# A page that has a next one shows at least this many items, the default of GET /files.
 SHORTEST_PAGE = 10
-# A list that has no end must have one here.
+# Stops at a list that never ends.
 MOST_PAGES = 2_000
 # The code of a bad request, an unknown model included.
 MODEL_OR_REQUEST_CODE = "20012"
-# The codes of what failed at the service, and statuses that a gateway gives for one.
+# Codes of failures inside the service, and statuses that a gateway returns for them.
 FAILURE_CODE = re.compile(r"5\d\d|[5-9]\d{4}|408|409|425|429|499")
 
 T = TypeVar("T")
 
 
 class SiliconFlowClient:
-    """Speaks to the batch API of one SiliconFlow account. Knows nothing of Airflow.
+    """Client of the batch API of one SiliconFlow account. It does not use Airflow.
 
-    Failed requests are sent again with growing pauses where that is safe: never a create that may have been
-    carried out.
+    It retries failed requests with growing pauses if a retry is safe. It never retries a create that may have
+    succeeded.
 
     :param api_key: the account's key; it is sent to the base URL's origin only
-    :param base_url: where the API is, with its version
-    :param timeout: seconds without a byte after which a request is given up. It is given up as well when its answer
-        is not there after three times as many, or when a file moves at less than 10,000 bytes a second for so long
-    :param max_retries: how often a request is sent again
-    :param label: names where key and base URL are set, such as `connection 'siliconflow_default'`, for messages
-    :param storage_hosts: the only hosts, beside the API's, that result files may come from, such as
-        `bucket.example.com` or `*.example.com`; by default any that is not in a private network
-    :raises InvalidRequestError: when no request could be sent with these
+    :param base_url: URL of the API, with its version
+    :param timeout: seconds without data after which a request times out. A request also times out if it takes three
+        times as long in total, or, with a file, if it is slower than 10,000 bytes a second for that long
+    :param max_retries: maximum number of retries of a request
+    :param label: names the settings of key and base URL in messages, such as `connection 'siliconflow_default'`
+    :param storage_hosts: the only hosts, besides the API's, that result files may be downloaded from, such as
+        `bucket.example.com` or `*.example.com`; by default any public host
+    :raises InvalidRequestError: if the key, the URL or another argument is invalid
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SiliconFlowClient:
         label: str | None = None,
         storage_hosts: Collection[str] = (),
     ) -> None:
-        # Where an error is reported with its local variables, the key is in none of them.
+        # Error reporters send local variables: none of them may hold the key.
         api_key = Secret(api_key)
         self._transport = Transport(
             api_key, base_url, timeout=timeout, max_retries=max_retries, label=label, storage_hosts=storage_hosts
@@ -85,15 +85,15 @@ class SiliconFlowClient:
 
     @property
     def base_url(self) -> str:
-        """Where the API is."""
+        """URL of the API, without a final slash."""
         return self._transport.base_url
 
     def now(self) -> pendulum.DateTime:
-        """Return the present moment (UTC) by the service's clock, as far as its answers have told it."""
+        """Return the current time (UTC) of the service, known from the `Date` header of its responses."""
         return self._transport.now()
 
     def without_secrets(self, text: str) -> str:
-        """Return a text of the service without this client's key and without the queries of URLs."""
+        """Return a text without this client's key and without the queries of URLs."""
         return self._transport.without_secrets(text)
 
     def get_account(self) -> Account:
@@ -104,8 +104,8 @@ class SiliconFlowClient:
         """Upload a request file, streaming.
 
         :param path_or_fileobj: a JSONL file, or a binary file object that can seek
-        :param filename: its name at the service; by default its own
-        :raises InvalidRequestError: when it is empty or larger than 1 GB
+        :param filename: its name at the service; by default the name of the file
+        :raises InvalidRequestError: if the file is empty or larger than 1 GB
         """
         with ExitStack() as stack:
             if isinstance(path_or_fileobj, (str, Path)):
@@ -127,26 +127,26 @@ class SiliconFlowClient:
             return self._read(File.from_json, self._transport.retry(send, idempotent=True), "POST /files")
 
     def list_files(self) -> list[File]:
-        """List some of the files that the account keeps: the service may leave out any, and documents no order."""
+        """List files of the account. The list may be incomplete and has no documented order."""
         items = self._items(self._file_list(), "GET /files")
-        # One that cannot be named can at worst be uploaded again, which costs nothing.
+        # A file without an id is skipped: at worst it is uploaded again, which costs nothing.
         return [file for item in items if (file := self._listed(File.from_json, item)) is not None]
 
     def _file_list(self) -> Any:
         try:
             return self._get("/files", params={"purpose": "batch", "limit": PAGE_SIZE}, is_list=True)
         except BadRequestError:
-            # A service that does not know these parameters.
+            # Some services reject these parameters.
             return self._get("/files", is_list=True)
 
     def download(self, file_ref: str, fileobj: IO[bytes]) -> int:
-        """Write a file's bytes to `fileobj`, streaming, and return their number.
+        """Download a file into `fileobj`, streaming, and return the number of bytes.
 
-        A download that breaks off goes on where it was; where the server cannot do that it starts again, if the
-        file object can seek. It never ends short.
+        An interrupted download is resumed. If the server cannot resume, the download starts again, provided that
+        the file object can seek. An incomplete download is an error.
 
-        :param file_ref: a file id, or a URL such as a batch's result reference; a URL gets no key
-        :raises IncompleteBodyError: when the body stays shorter than promised
+        :param file_ref: a file id, or a URL such as a batch's result reference. The key is not sent to a URL
+        :raises IncompleteBodyError: if the download stays incomplete after all retries
         """
         check_id("file_ref", file_ref)
         is_url = file_ref.lower().startswith(("http://", "https://"))
@@ -172,15 +172,15 @@ class SiliconFlowClient:
         metadata: Mapping[str, str] | None = None,
         model: str | None = None,
     ) -> Batch:
-        """Submit an uploaded file, which costs money once it is accepted.
+        """Create a batch from an uploaded file. An accepted batch is billed.
 
         :param completion_window: `"24h"` to `"336h"`, or a `timedelta`
         :param metadata: up to 16 pairs, keys of up to 64 characters, values of up to 512
-        :param model: takes the place of the model on every line
-        :raises InvalidRequestError: when the service would refuse it; nothing was sent
-        :raises CreateUncertainError: when the answer was lost, or does not tell; it is not sent again, since it may
-            have been carried out
-        :raises RateLimitError: when it was one too many; it is not sent again here either, so look first
+        :param model: replaces the model of every line
+        :raises InvalidRequestError: if the service would refuse the request; nothing was sent
+        :raises CreateUncertainError: if the response was lost or ambiguous. The create is not retried, because the
+            batch may exist
+        :raises RateLimitError: if there were too many requests. The create is not retried: list the batches first
         """
         check_id("input_file_id", input_file_id)
         check_endpoint(endpoint)
@@ -201,27 +201,27 @@ class SiliconFlowClient:
             )
             return self._read(Batch.from_json, answer, "POST /batches")
         except (AnswerLostError, ServerError) as error:
-            raise _uncertain(error, input_file_id, "the answer was lost") from error
+            raise _uncertain(error, input_file_id, "the response was lost") from error
         except BadRequestError as error:
-            if _may_be_carried_out(error):
-                raise _uncertain(error, input_file_id, "the answer does not tell") from error
+            if _may_have_succeeded(error):
+                raise _uncertain(error, input_file_id, "the response is ambiguous") from error
             if str(error.code) != MODEL_OR_REQUEST_CODE:
                 raise
             named = f"model {model!r}" if model is not None else "the model on the lines"
-            # The same code stands for a file that is not there.
-            unless = "check input_file_id; if that is right, " if "input_file" in error.message else ""
-            raise error.reworded(f"{error.message}: {unless}the service may not know {named}") from None
+            # The service returns the same code for a missing file.
+            file_remedy = "check input_file_id; if that is right, " if "input_file" in error.message else ""
+            raise error.reworded(f"{error.message}: {file_remedy}the service may not know {named}") from None
 
     def get_batch(self, batch_id: str) -> Batch:
-        """Return a batch as it is now."""
+        """Return the current state of a batch."""
         path = _batch_path(batch_id)
         return self._read(Batch.from_json, self._get(path), f"GET {path}")
 
     def list_batches(self, *, may_be_empty: bool = False) -> Iterator[Batch]:
-        """Yield the account's batches in the service's order, page by page, as long as a page shows new ones.
+        """Yield the account's batches in the service's order. Ask for pages until one has no new batch.
 
-        :param may_be_empty: take `null` in place of a list for an empty one
-        :raises IncompleteListError: after all others, when the service says that there are more
+        :param may_be_empty: accept `null` as an empty list
+        :raises IncompleteListError: after all listed batches, if the service says that there are more
         """
         seen: set[str] = set()
         after: str | None = None
@@ -230,7 +230,7 @@ class SiliconFlowClient:
             items, has_more = self._page(after, may_be_empty=may_be_empty)
             known = len(seen)
             for item in items:
-                # One at a time: where the service does not page, this is all that the account has.
+                # Decoded one at a time: a service without paging lists all batches of the account at once.
                 batch = self._listed(Batch.from_json, item)
                 if batch is None:
                     item, items = None, []
@@ -240,7 +240,7 @@ class SiliconFlowClient:
                     seen.add(batch.id)
                     yield batch
             is_new = len(seen) > known
-            # A short page is the last one. A long one need not be, even where the service says nothing of others.
+            # A short page is the last one. After a long page there may be more, also if the service does not say so.
             if not has_more and (not is_new or len(items) < longest or len(items) > PAGE_SIZE):
                 return
             if not is_new:
@@ -248,12 +248,12 @@ class SiliconFlowClient:
             longest = max(longest, len(items))
         item, items = None, []
         raise IncompleteListError(
-            f"GET /batches at {self._host} says that there are more batches than the {len(seen):,} that it shows: "
-            "try again later, and show this to the service's support if it stays"
+            f"GET /batches at {self._host} lists only {len(seen):,} batches and says that there are more: "
+            "try again later, and report this to the service's support if it happens again"
         )
 
     def batch_page(self, after: str | None = None) -> tuple[list[Batch], str | None]:
-        """Return one page of `list_batches`, and what to ask for the next one with; None when there is none."""
+        """Return one page of `list_batches`, and the `after` of the next page or None."""
         items, has_more = self._page(after)
         page = [batch for item in items if (batch := self._listed(Batch.from_json, item)) is not None]
         if len(page) < len(items):
@@ -263,11 +263,11 @@ class SiliconFlowClient:
         return page, page[-1].id if page and may_have_next else None
 
     def _page(self, after: str | None, *, may_be_empty: bool = False) -> tuple[list[Any], bool | None]:
-        """Return the items of one page, and whether the service says that there are more; None when it does not say."""
+        """Return the items of one page and its `has_more`, None if the service does not say."""
         query = {"limit": PAGE_SIZE, **({"after": after} if after else {})}
 
         def ask() -> tuple[list[Any], bool | None]:
-            # Its answer is in no variable here: errors that are reported with theirs would show the signatures in it.
+            # The response is in no variable: error reporters send variables, and it holds signed URLs.
             return self._read_page(
                 self._transport.call("GET", "/batches", params=query, is_list=True), may_be_empty=may_be_empty
             )
@@ -282,7 +282,7 @@ class SiliconFlowClient:
         raise self._no_list("GET /batches")
 
     def cancel_batch(self, batch_id: str) -> Batch:
-        """Ask the service to cancel a batch; what has already been answered is still billed."""
+        """Ask the service to cancel a batch. Requests that are already answered are billed."""
         path = f"{_batch_path(batch_id)}/cancel"
         answer = self._transport.retry(lambda: self._transport.call("POST", path), idempotent=True)
         return self._read(Batch.from_json, answer, f"POST {path}")
@@ -295,14 +295,14 @@ class SiliconFlowClient:
         if isinstance(answer, dict) and "id" not in answer and isinstance(answer.get("data"), dict):
             answer = answer["data"]
         found = _parsed(parse, answer)
-        # An error that is reported with its local variables would show the signatures in it.
+        # Error reporters send local variables, and the response holds signed URLs.
         answer = None
         if found is None:
             raise UnreadableAnswerError(f"{what} at {self._host} was answered without {expected}: check the base URL")
         return found
 
     def _items(self, answer: Any, what: str) -> list[Any]:
-        """Return the items of a list that may be wrapped once more, or have null in its place."""
+        """Return the items of a list that may be wrapped in `data`; null counts as an empty list."""
         answer = _unwrapped(answer)
         if answer is None or isinstance(answer, list):
             return answer or []
@@ -316,10 +316,10 @@ class SiliconFlowClient:
         return _parsed(parse, self._transport.decoded(bytes(item)) if isinstance(item, msgspec.Raw) else item)
 
     def _no_id(self) -> UnreadableAnswerError:
-        # It could be the very batch that is looked for; to pass it over could buy that one again.
+        # It may be the batch that the caller is looking for: skipping it could pay for that batch again.
         return UnreadableAnswerError(
-            f"GET /batches at {self._host} lists a batch without an id, so which batches there are is not known: "
-            "try again later, and show this to the service's support if it stays"
+            f"GET /batches at {self._host} lists a batch without an id, so the list cannot be trusted: "
+            "try again later, and report this to the service's support if it happens again"
         )
 
     @property
@@ -327,11 +327,11 @@ class SiliconFlowClient:
         return address(self.base_url)
 
 
-def _may_be_carried_out(error: BadRequestError) -> bool:
-    """Whether a create that was answered with this error may have been carried out.
+def _may_have_succeeded(error: BadRequestError) -> bool:
+    """Return True if a create may have succeeded although its response is this error.
 
-    A redirect leads to where the outcome is, a conflict can be with the batch itself, and 499 is a gateway's word for a
-    client that has left. A 200 says by its code what a status does: 50505 is that of a 503, 60000 a timeout.
+    A redirect may lead to the created batch. A conflict (409) may be with the created batch. A gateway returns 499 if
+    the client disconnected. In a 200, the code stands for the status: 50505 for a 503, 60000 for a timeout.
     """
     if error.status is None or error.status < 300:
         return FAILURE_CODE.fullmatch(str(error.code)) is not None
@@ -340,7 +340,7 @@ def _may_be_carried_out(error: BadRequestError) -> bool:
 
 def _uncertain(error: SiliconFlowError, input_file_id: str, reason: str) -> CreateUncertainError:
     return CreateUncertainError(
-        f"whether a batch of file {input_file_id} was created is not known, since {reason}: "
+        f"a batch of file {input_file_id} may have been created ({reason}): "
         f"look for it in list_batches() before you create another ({error.message})",
         status=error.status,
         code=error.code,
@@ -354,7 +354,7 @@ def _batch_path(batch_id: str) -> str:
 
 
 def _parsed(parse: Callable[[Mapping[str, Any]], T], data: Any) -> T | None:
-    """Parse an object; what is none, or lacks what identifies it, gives None."""
+    """Return the parsed object, or None if the data is not an object or has no id."""
     try:
         return parse(data) if isinstance(data, dict) else None
     except KeyError:
@@ -376,15 +376,16 @@ def _has_more(answer: Any) -> bool | None:
 
 
 def _name_of(fileobj: IO[bytes]) -> str:
-    # Temporary files have a number or None for a name.
+    # The name of a temporary file can be a number or None.
     name = getattr(fileobj, "name", None)
     return Path(name).name if isinstance(name, str) else "requests.jsonl"
 
 
 class _Content:
-    """What a form reads of a file object: from where it stands to `end`.
+    """The content of a form's file: the file object from its position to `end`.
 
-    A bare file object would be measured by its descriptor, which is wrong for a compressed file, or copied whole.
+    MultipartEncoder would take the size of a bare file object from its descriptor, which is wrong for a compressed
+    file, or copy the whole file.
     """
 
     def __init__(self, fileobj: IO[bytes], end: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The present, and waiting for a later one: all that tests replace to make hours pass."""
+"""The current time, and sleeping. Tests replace these functions to let hours pass."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 
 import pendulum
 
-# A date is of whole seconds, and as old as its answer was under way.
+# A Date header has whole seconds, and the response took time to arrive.
 SMALLEST_DIFFERENCE = timedelta(minutes=1)
-# What is farther off is no clock, but a device without one, or a fixed text.
+# A larger difference does not come from a clock, but from a device without one or from a fixed text.
 LARGEST_DIFFERENCE = timedelta(days=30)
 
 
 def now() -> pendulum.DateTime:
-    """Return the present moment in UTC."""
+    """Return the current time in UTC."""
     return pendulum.now("UTC")
 
 
 def sleep(seconds: float) -> None:
-    """Block for so many seconds."""
+    """Block for this number of seconds."""
     time.sleep(seconds)
 
 
 def wait_for(queue: SimpleQueue[Any], seconds: float) -> bool:
-    """Block until something is put into the queue, for so many seconds at most; return whether it was."""
+    """Block until the queue has an item, at most this number of seconds. Return True if it had one."""
     try:
         queue.get(timeout=seconds)
     except Empty:
@@ -37,28 +37,28 @@ def wait_for(queue: SimpleQueue[Any], seconds: float) -> bool:
 
 
 async def sleep_async(seconds: float) -> None:
-    """Leave the event loop to others for so many seconds."""
+    """Sleep without blocking the event loop."""
     await asyncio.sleep(seconds)
 
 
 class ServiceClock:
-    """The present as the service has it: by our clock, until the date of an answer shows that the two differ."""
+    """The service's clock: the local clock, corrected by the `Date` header of responses."""
 
     def __init__(self) -> None:
         self._ahead = timedelta()
 
     def note(self, date: str | None) -> None:
-        """Take in the `Date` header of an answer that has just come; what is none says nothing."""
+        """Correct the clock by the `Date` header of a response that just arrived. Ignore an invalid header."""
         try:
-            told = parsedate_to_datetime(date or "")
+            service_time = parsedate_to_datetime(date or "")
         except (TypeError, ValueError, OverflowError):
             return
-        if told.tzinfo is None:
+        if service_time.tzinfo is None:
             return
-        ahead = timedelta(seconds=told.timestamp() - now().timestamp())
+        ahead = timedelta(seconds=service_time.timestamp() - now().timestamp())
         if abs(ahead) <= LARGEST_DIFFERENCE:
             self._ahead = ahead if abs(ahead) >= SMALLEST_DIFFERENCE else timedelta()
 
     def now(self) -> pendulum.DateTime:
-        """Return the present moment in UTC."""
+        """Return the service's current time in UTC."""
         return now() + self._ahead

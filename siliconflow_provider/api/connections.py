@@ -1,4 +1,4 @@
-"""Connections that show no key, end in time, are not used after a pause, and lead nowhere they must not."""
+"""HTTP connections that hide the key, keep a total timeout, are not reused when idle, and check the peer's address."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from siliconflow_provider.api.hidden import MASK, Secret
 
 LONGEST_IDLE_SECONDS = 1.0
 LONGEST_LINE = 65_536
-# What stands in a request's headers until they are sent.
+# A request's headers hold this until they are sent.
 MASKED_AUTHORIZATION = f"Bearer {MASK}"
 
 
 @dataclass
 class Exchange:
-    """One request under way, and the time that it may take.
+    """One active request with a total timeout.
 
-    :param seconds: until the end; with `seconds_per_byte`, until as much has been transferred as that stands for
-    :param seconds_per_byte: how much later the end is for each byte that is sent or arrives
-    :param has_begun: whether anything of the request may have been sent
+    :param seconds: the timeout
+    :param seconds_per_byte: each transferred byte moves the deadline by this much, to at most `seconds` from now
+    :param has_begun: True if a part of the request may have been sent
     """
 
     seconds: float = inf
@@ -40,39 +40,39 @@ class Exchange:
     def __post_init__(self) -> None:
         self._until = monotonic() + self.seconds
 
-    def left(self) -> float:
-        """Return the seconds until the end.
+    def seconds_left(self) -> float:
+        """Return the seconds until the deadline.
 
-        :raises TimeoutError: when there are none
+        :raises TimeoutError: if the deadline is over
         """
         left = self._until - monotonic()
         if left <= 0:
             raise TimeoutError(f"it took longer than {self.seconds:g} s")
         return left
 
-    def moved(self, count: int) -> None:
-        """Note that so many bytes have been sent or have arrived."""
+    def add_transferred(self, count: int) -> None:
+        """Move the deadline for this number of transferred bytes."""
         self._until = min(self._until + count * self.seconds_per_byte, monotonic() + self.seconds)
 
     @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Have all connections of this thread know of it meanwhile."""
-        token = _under_way.set(self)
+    def active(self) -> Iterator[None]:
+        """Apply this exchange's timeout to the connections of this thread."""
+        token = _active.set(self)
         try:
             yield
         finally:
-            _under_way.reset(token)
+            _active.reset(token)
 
 
-_under_way: ContextVar[Exchange | None] = ContextVar("siliconflow_exchange", default=None)
+_active: ContextVar[Exchange | None] = ContextVar("siliconflow_exchange", default=None)
 
 
 def _exchange() -> Exchange:
-    return _under_way.get() or Exchange()
+    return _active.get() or Exchange()
 
 
 class _TimedReader(io.RawIOBase):
-    """Reads from a socket, whose timeout is for each reading, until the exchange has to be over."""
+    """Reads from a socket until the exchange's deadline. The socket's own timeout is per read."""
 
     def __init__(self, raw: io.RawIOBase, connection: socket.socket) -> None:
         self._raw = raw
@@ -84,16 +84,16 @@ class _TimedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._exchange.left()
+        left = self._exchange.seconds_left()
         if left < inf:
             self._connection.settimeout(left if self._timeout is None else min(left, self._timeout))
         try:
             count: int | None = self._raw.readinto(buffer)  # type: ignore[attr-defined]
         except TimeoutError:
-            # It says which of both limits was met.
-            self._exchange.left()
+            # Raises an error of its own if the exchange's deadline is over.
+            self._exchange.seconds_left()
             raise
-        self._exchange.moved(count or 0)
+        self._exchange.add_transferred(count or 0)
         return count
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class _TimedReader(io.RawIOBase):
 
 class _Lines(io.BufferedReader):
     def readline(self, size: int | None = -1) -> bytes:
-        """Return a line; urllib3 does not say how long the size of a chunk may be."""
+        """Return a line, limited in length: urllib3 sets no limit for the line with a chunk's size."""
         if size is not None and size >= 0:
             return super().readline(size)
         line = super().readline(LONGEST_LINE + 1)
@@ -112,9 +112,9 @@ class _Lines(io.BufferedReader):
         return line
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return so many bytes; a chunk of less than none would be all that the server ever sends."""
+        """Return `size` bytes. A negative size, such as that of an invalid chunk, would read without a limit."""
         if size is None or size < 0:
-            raise http.client.HTTPException("a chunk has less than no bytes, or the body would be read without a limit")
+            raise http.client.HTTPException("a chunk has a negative size, or the body would be read without a limit")
         return super().read(size)
 
 
@@ -125,18 +125,18 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _OptionsWhileThereIsTime(tuple[Any, ...]):
-    """Options for the socket of each address of a host that is tried, as long as the exchange has time for one more."""
+    """Socket options. urllib3 reads them for each address of a host, which raises once the deadline is over."""
 
     def __iter__(self) -> Iterator[Any]:
-        _exchange().left()
+        _exchange().seconds_left()
         return super().__iter__()
 
 
 class _Connection:
-    """What is mixed into urllib3's connections. They print nothing, and are left once they were idle.
+    """Mixin for urllib3's connections. They print nothing and are not reused after an idle time.
 
-    Those of `http.client` print what they send when its debug level is set. A server closes an idle connection after
-    some seconds, 5 for instance; a request that is sent in that moment is lost.
+    `http.client` would print sent data if its debug level is set. A server closes an idle connection after some
+    seconds; a request that is sent at that moment is lost.
     """
 
     debuglevel = 0
@@ -150,12 +150,12 @@ class _Connection:
     _sends_headers = False
 
     def _new_conn(self) -> socket.socket:
-        left = _exchange().left()
+        left = _exchange().seconds_left()
         if left < inf:
             self.timeout = left if self.timeout is None else min(left, self.timeout)
             self.socket_options = _OptionsWhileThereIsTime(self.socket_options or ())
         connection: socket.socket = super()._new_conn()  # type: ignore[misc]
-        # Behind a proxy it is the proxy that knows the address; a connection through SOCKS does not call it one.
+        # Behind a proxy, only the proxy knows the address. SOCKS connections have no `proxy` attribute.
         if getattr(self, "proxy", None) is None and not hasattr(self, "_socks_options"):
             try:
                 self.check_peer(self.host, self.port, connection.getpeername()[0])  # type: ignore[attr-defined]
@@ -165,7 +165,7 @@ class _Connection:
         return connection
 
     def request(self, *arguments: Any, **options: Any) -> None:
-        # Else the connection would only come about while the headers are being sent.
+        # Otherwise the connection would open while the headers are sent, and has_begun would be wrong.
         if self.sock is None:
             self.connect()  # type: ignore[attr-defined]
         super().request(*arguments, **options)  # type: ignore[misc]
@@ -175,20 +175,20 @@ class _Connection:
         super().endheaders(*arguments, **options)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
-        """Send some of a request; its headers get the key in this moment, so that nothing else ever has it."""
+        """Send a part of a request. The key is put into the headers only here, so that nothing else holds it."""
         exchange = _exchange()
-        left = exchange.left()
+        left = exchange.seconds_left()
         if left < inf and self.sock is not None:
             timeout = self.sock.gettimeout()
             self.sock.settimeout(left if timeout is None else min(left, timeout))
         if self._sends_headers:
             self._sends_headers = False
             exchange.has_begun = True
-            # As a view, which shows nothing of it where an exception meets it.
+            # A memoryview hides the key in the variables of a traceback.
             self.sock.sendall(memoryview(self._with_key(data)))
         else:
             super().send(data)  # type: ignore[misc]
-        exchange.moved(len(data) if isinstance(data, bytes) else 0)
+        exchange.add_transferred(len(data) if isinstance(data, bytes) else 0)
 
     def _with_key(self, headers: bytes) -> bytes:
         return headers.replace(
@@ -209,10 +209,10 @@ class _Connection:
 
 
 class OwnAdapter(HTTPAdapter):
-    """Sends over such connections.
+    """Adapter that uses these connections.
 
-    :param key: put into the headers that ask for it
-    :param check_peer: called with host and port of a new connection and its IP address; raises when it must not be
+    :param key: replaces the mask in the headers
+    :param check_peer: called with host, port and IP address of a new connection; raises if it is not allowed
     """
 
     def __init__(self, key: Secret, check_peer: Callable[[str, int, str], None]) -> None:
@@ -221,7 +221,7 @@ class OwnAdapter(HTTPAdapter):
         super().__init__()
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
-        """Return the pool for a request."""
+        """Return the connection pool for a request."""
         pool: Any = super().get_connection_with_tls_context(*arguments, **options)
         if not issubclass(pool.ConnectionCls, _Connection):
             pool.ConnectionCls = self._own(pool.ConnectionCls)

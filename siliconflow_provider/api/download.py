@@ -1,4 +1,4 @@
-"""One file on its way into a file object, over as many requests as that takes."""
+"""Download one file into a file object, with as many requests as needed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from siliconflow_provider.api.errors import AnswerTooLargeError, IncompleteBodyE
 from siliconflow_provider.api.limits import MAXIMUM_FILE_BYTES
 from siliconflow_provider.api.transport import Transport
 
-# Of what arrives, up to this much is lost when the connection breaks.
+# A broken connection loses up to this many received bytes.
 CHUNK_BYTES = 64 * 1024
 PROGRESS_BYTES = 1024 * 1024
-# Ten times what a file of requests may have. How large a file of results may be is not documented.
+# Ten times the limit of a request file. The service documents no limit for result files.
 LARGEST_FILE = 10 * MAXIMUM_FILE_BYTES
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)")
 _LENGTH = re.compile(r"\d{1,18}")
@@ -24,15 +24,15 @@ _VERSION_HEADERS = ("ETag", "Last-Modified")
 
 
 class Download:
-    """Fetches one file; what has arrived is kept, and only the rest is asked for again.
+    """Download one file. After an interruption, request only the rest.
 
-    It starts again from zero where the server cannot go on, or has another version of the file by now. Retries
-    that together brought 1 MiB do not count, so that a large file ends through a poor network and a stuck one
-    ends too.
+    The download starts again from zero if the server cannot resume it or has another version of the file. Each
+    received MiB resets the count of failures, so that a large file arrives over a bad network, and a stuck download
+    fails.
 
     :param what: the request in messages
-    :param fileobj: written from where it stands; where it can seek, nothing follows the file
-    :param with_key: False for a URL that carries its own signature
+    :param fileobj: written from its position; if it can seek, it is truncated at the file's end
+    :param with_key: False for a URL that has its own signature
     """
 
     def __init__(self, transport: Transport, url: str, what: str, fileobj: IO[bytes], *, with_key: bool) -> None:
@@ -46,35 +46,35 @@ class Download:
         self._rewarded = 0
         self._total: int | None = None
         self._version: dict[str, str] = {}
-        self._can_go_on = False
+        self._can_resume = False
 
     def run(self) -> int:
-        """Fetch the file and return its length.
+        """Download the file and return its length.
 
-        :raises IncompleteBodyError: when it stays shorter than promised, or would have to start again in a file
-            object that cannot go back
-        :raises AnswerTooLargeError: when it is larger than 10 GB
+        :raises IncompleteBodyError: if the file stays incomplete, or if it would have to start again in a file object
+            that cannot seek
+        :raises AnswerTooLargeError: if the file is larger than 10 GB
         """
         if not self._transport.retry(self._fetch, idempotent=True, progressed=self._progressed):
             raise IncompleteBodyError(
-                f"{self._what} broke off after {self._arrived:,} bytes and the rest cannot be had alone: "
+                f"{self._what} broke off after {self._arrived:,} bytes and cannot be resumed: "
                 "download it again from the beginning"
             )
         return self._arrived
 
     def _fetch(self) -> bool:
-        """Ask for what is missing; return False when the answers cannot be put together."""
-        if self._arrived and self._can_go_on and self._request(self._arrived):
+        """Request the missing bytes. Return False if the download can neither be resumed nor started again."""
+        if self._arrived and self._can_resume and self._request(self._arrived):
             return True
         return not self._is_stuck() and self._request(0)
 
     def _request(self, offset: int) -> bool:
-        """Ask for everything from there on; return False when the answer is something else."""
-        # Compressed in transit, a body could not be held against its promised length.
+        """Request all bytes from `offset` on. Return False if the response cannot be appended."""
+        # The length of a compressed body cannot be compared with Content-Length.
         headers = {"Accept-Encoding": "identity"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
-            validator = next((each for each in self._version.values() if not each.startswith("W/")), None)
+            validator = next((value for value in self._version.values() if not value.startswith("W/")), None)
             if validator:
                 headers["If-Range"] = validator
         try:
@@ -112,12 +112,12 @@ class Download:
             self._fileobj.truncate()
         self._arrived = 0
         self._version = {name: headers[name] for name in _VERSION_HEADERS if name in headers}
-        # Positions in a compressed body are not positions in the file.
-        self._can_go_on = "Content-Encoding" not in headers
-        self._total = _promised(headers) if self._can_go_on else None
+        # A byte range of a compressed body is not a byte range of the file.
+        self._can_resume = "Content-Encoding" not in headers
+        self._total = _content_length(headers) if self._can_resume else None
 
     def _continues(self, headers: Mapping[str, str], offset: int) -> bool:
-        """Say whether a partial answer is the rest of the same file."""
+        """Return True if a partial response is the rest of the same file."""
         found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
         if found is None or int(found[1]) != offset or "Content-Encoding" in headers:
             return False
@@ -128,31 +128,31 @@ class Download:
         return all(headers.get(name, value) == value for name, value in self._version.items())
 
     def _copy(self, response: requests.Response) -> None:
-        if (_promised(response.headers) or 0) > LARGEST_FILE - self._arrived:
+        if (_content_length(response.headers) or 0) > LARGEST_FILE - self._arrived:
             raise self._too_large()
         for chunk in pieces_of_body(response, CHUNK_BYTES):
             if len(chunk) > LARGEST_FILE - self._arrived:
                 raise self._too_large()
             written = self._fileobj.write(chunk)
             if written != len(chunk):
-                raise OSError(f"{self._what}: only {written} of {len(chunk)} bytes could be written")
+                raise OSError(f"{self._what}: only {written:,} of {len(chunk):,} bytes could be written")
             self._arrived += len(chunk)
-        if self._is_cut(response):
-            self._can_go_on = self._can_go_on and (self._total is None or self._arrived < self._total)
+        if self._is_incomplete(response):
+            self._can_resume = self._can_resume and (self._total is None or self._arrived < self._total)
             total = "an unknown number of" if self._total is None else f"{self._total:,}"
             raise IncompleteBodyError(f"{self._what} broke off after {self._arrived:,} of {total} bytes")
 
     def _too_large(self) -> AnswerTooLargeError:
-        return AnswerTooLargeError(f"{self._what} has more than {LARGEST_FILE:,} bytes, which no file of results has")
+        return AnswerTooLargeError(f"{self._what} has more than {LARGEST_FILE:,} bytes: too large for a result file")
 
-    def _is_cut(self, response: requests.Response) -> bool:
-        promised = _promised(response.headers)
-        if promised is not None:
-            is_cut = response.raw.tell() != promised
+    def _is_incomplete(self, response: requests.Response) -> bool:
+        expected = _content_length(response.headers)
+        if expected is not None:
+            is_incomplete = response.raw.tell() != expected
         else:
-            # A head that broke off looks like an empty body of unknown length.
-            is_cut = not response.raw.chunked and response.raw.tell() == 0
-        return is_cut or self._total not in (None, self._arrived)
+            # A response that broke off in its headers looks like an empty body of unknown length.
+            is_incomplete = not response.raw.chunked and response.raw.tell() == 0
+        return is_incomplete or self._total not in (None, self._arrived)
 
     def _progressed(self) -> bool:
         if self._arrived < self._rewarded + PROGRESS_BYTES:
@@ -161,6 +161,6 @@ class Download:
         return True
 
 
-def _promised(headers: Mapping[str, str]) -> int | None:
+def _content_length(headers: Mapping[str, str]) -> int | None:
     found = _LENGTH.fullmatch(headers.get("Content-Length", ""))
     return None if found is None else int(found[0])

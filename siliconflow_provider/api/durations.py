@@ -1,4 +1,4 @@
-"""Lengths of time: as the service writes them, and as people read them."""
+"""Convert durations from and to the service's form, and format them for people."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ MAXIMUM_WINDOW_HOURS = 336
 
 
 def parse_completion_window(window: str | timedelta) -> timedelta:
-    """Return a completion window as a length of time.
+    """Return a completion window as a `timedelta`.
 
-    :param window: `"24h"`, or a `timedelta` (a `pendulum.duration` is one) of whole hours
-    :raises InvalidRequestError: when it is not 24 to 336 whole hours, which is what the service accepts
+    :param window: `"24h"`, or a `timedelta` (also a `pendulum.duration`) of whole hours
+    :raises InvalidRequestError: if it is not 24 to 336 whole hours, the range that the service accepts
     """
     if isinstance(window, timedelta):
-        # pendulum's lengths cannot be divided by a timedelta.
+        # pendulum's durations cannot be divided by a timedelta.
         hours = window.total_seconds() / 3600
     elif isinstance(window, str) and window.endswith("h") and window[:-1].isascii() and window[:-1].isdigit():
         hours = float(window[:-1])
@@ -31,7 +31,7 @@ def parse_completion_window(window: str | timedelta) -> timedelta:
 def completion_window_text(window: str | timedelta) -> str:
     """Return a completion window in the service's form, `"24h"` to `"336h"`.
 
-    :raises InvalidRequestError: as `parse_completion_window` does
+    :raises InvalidRequestError: if it is not 24 to 336 whole hours
     """
     return f"{parse_completion_window(window) // timedelta(hours=1)}h"
 
@@ -45,7 +45,7 @@ def _window_error(window: object) -> InvalidRequestError:
 
 
 def format_duration(length: timedelta | float) -> str:
-    """Return a length of time for people, such as `2d 3h 0m`, `12m 40s` or `7s`.
+    """Return a duration as text, such as `2d 3h 0m`, `12m 40s` or `7s`.
 
     :param length: a `timedelta`, or seconds
     """

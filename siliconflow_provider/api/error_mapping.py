@@ -1,4 +1,4 @@
-"""The border: what requests raises and what the service answers, turned into this package's errors."""
+"""Map exceptions of requests and error responses of the service to the errors of this package."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REQUEST_ID_HEADERS = ("x-siliconcloud-trace-id", "x-request-id")
 LONGEST_MESSAGE = 500
 LARGEST_ERROR_BODY = 65_536
 LARGEST_CODE = 2**53
-# Of a text that has been cut, what is left of a secret would not be recognized: each is hidden before it is cut.
+# Secrets are hidden before a text is cut: a part of a secret would not be recognized.
 Hide = Callable[[str], str]
 _AROUND_PAGES = string.whitespace + "\ufeff"
 
@@ -41,36 +41,36 @@ _AROUND_PAGES = string.whitespace + "\ufeff"
 def from_exception(
     error: Exception, what: str, place: str = "the base URL", *, was_sent: bool, hide: Hide = without_queries
 ) -> SiliconFlowError:
-    """Return our error for an exception of requests or urllib3.
+    """Return the package's error for an exception of requests or urllib3.
 
     :param what: the request and its host, without a query
-    :param place: where the host is set, for the remedy
-    :param was_sent: whether anything of the request may have reached the service
-    :param hide: takes secrets out of a text
+    :param place: names the setting of the host, for the remedy
+    :param was_sent: True if a part of the request may have reached the service
+    :param hide: removes secrets from a text
     """
     reason = _root_reason(error, hide)
     chain = _chain(error)
-    if any(isinstance(each, ssl.SSLCertVerificationError) for each in chain):
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
         return CertificateError(
             f"{what}: the TLS certificate was not accepted ({reason}): check {place}, "
-            "or name your own authority's certificates in REQUESTS_CA_BUNDLE"
+            "or set REQUESTS_CA_BUNDLE to the certificates of your own authority"
         )
     if not was_sent:
-        # Of the network's errors none is a ValueError; what else is not one of them comes of settings, and stays.
+        # A network error is an OSError or HTTPError and no ValueError. All others come from settings.
         if isinstance(error, ValueError) or not isinstance(error, (OSError, HTTPError)):
             return InvalidRequestError(f"{what} cannot be sent ({reason}): check {place} and the proxy settings")
         return ConnectionFailedError(f"{what}: no connection ({reason}): check {place} and the network")
-    kind = IncompleteBodyError if any(isinstance(each, IncompleteRead) for each in chain) else AnswerLostError
-    return kind(f"{what}: sent, but no whole answer came back ({reason})")
+    kind = IncompleteBodyError if any(isinstance(cause, IncompleteRead) for cause in chain) else AnswerLostError
+    return kind(f"{what}: request sent, but the response was lost or incomplete ({reason})")
 
 
 def from_response(
     response: requests.Response, what: str, remedies: Mapping[int, str], hide: Hide = without_queries
 ) -> SiliconFlowError:
-    """Return our error for an answer that is not a success; reads its body.
+    """Return the package's error for an error response. Read its body.
 
     :param remedies: by HTTP status
-    :param hide: takes secrets out of a text
+    :param hide: removes secrets from a text
     """
     body, status = _decoded_body(response), response.status_code
     return refusal(response, what, body, error_class(status), remedies.get(status), hide=hide)
@@ -85,13 +85,13 @@ def refusal(
     *,
     hide: Hide = without_queries,
 ) -> SiliconFlowError:
-    """Return an error of this kind with what the answer's body and headers say.
+    """Return an error of this class with the message, code and id of a response.
 
-    :param hide: takes secrets out of a text
+    :param hide: removes secrets from a text
     """
-    said = _message(body, hide) or hide(response.reason or "") or "no reason given"
+    reason = _message(body, hide) or hide(response.reason or "") or "no reason given"
     return kind(
-        f"{what} was refused: {said}{f': {remedy}' if remedy else ''}",
+        f"{what} was refused: {reason}{f': {remedy}' if remedy else ''}",
         status=response.status_code,
         code=_code(body, hide),
         request_id=request_id(response, hide),
@@ -100,9 +100,9 @@ def refusal(
 
 
 def request_id(response: requests.Response, hide: Hide = without_queries) -> str | None:
-    """Return the id under which the service's support finds this request."""
-    found = (response.headers[each] for each in REQUEST_ID_HEADERS if each in response.headers)
-    return next((word(hide(each)) for each in found), None)
+    """Return the id that the service's support needs to find this request."""
+    found = (response.headers[name] for name in REQUEST_ID_HEADERS if name in response.headers)
+    return next((word(hide(value)) for value in found), None)
 
 
 def _code(body: Any, hide: Hide) -> int | str | None:
@@ -116,7 +116,7 @@ def _decoded_body(response: requests.Response) -> Any:
     try:
         body = start_of_body(response, LARGEST_ERROR_BODY)
     except Exception:
-        # Whatever breaks here, the status alone says enough.
+        # The error is reported by its status alone.
         return None
     try:
         return decode_any(body)
@@ -125,33 +125,33 @@ def _decoded_body(response: requests.Response) -> Any:
 
 
 def _message(body: Any, hide: Hide) -> str:
-    """Find the sentence in an error body: a JSON string, an object, or a page of HTML or XML."""
+    """Return the message in an error body, which is a JSON string, an object, or a page of HTML or XML."""
     if isinstance(body, dict):
         inner = body.get("error")
         body = body.get("message") or (inner.get("message") if isinstance(inner, dict) else inner) or ""
     text = text_of(body or "").strip(_AROUND_PAGES)
     if text.startswith("<"):
-        # Object stores repeat the signature in their XML, so only these elements are shown.
+        # The XML of object stores repeats the signature, so only these elements are shown.
         found = re.search(r"<(?:Message|title)>([^<]*)</(?:Message|title)>", text)
         text = found.group(1).strip() if found else ""
     return cut_between_words(hide(text), LONGEST_MESSAGE)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """List an exception and what caused it, outermost first; urllib3 keeps causes in args and `reason`."""
+    """Return an exception and its causes, outermost first. urllib3 keeps causes in `args` and `reason`."""
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)
-        # Not its context, which can be what was handled before the request was made.
+        # Not __context__: it may be an unrelated exception from before the request.
         inner = [getattr(error, "reason", None), *error.args, error.__cause__]
-        error = next((each for each in inner if isinstance(each, BaseException)), None)
+        error = next((cause for cause in inner if isinstance(cause, BaseException)), None)
     return found
 
 
 def _root_reason(error: Exception, hide: Hide) -> str:
     root = _chain(error)[-1]
     text = getattr(root, "strerror", None) or str(root)
-    # Texts of urllib3 may hold a URL without its host or with a scheme of its own.
+    # Texts of urllib3 may hold a URL without a host or with another scheme.
     text = re.sub(r"\?\S+", "?...", hide(str(text)))
     text = re.sub(r"//[^/@\s]*@", "//***@", text)
     return f"{type(root).__name__}: {text}" if text else type(root).__name__

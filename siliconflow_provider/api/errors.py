@@ -1,24 +1,4 @@
-"""Everything that can go wrong between this package and the service.
-
-SiliconFlowError
-├── InvalidRequestError          refused here, nothing was sent
-│   └── UnsafeAddressError       an answer leads to where no results may come from
-├── ServiceError                 the service answered with an error
-│   ├── BadRequestError          400, or a 200 whose body says that it failed
-│   ├── AuthenticationError      401
-│   ├── PermissionDeniedError    403
-│   ├── NotFoundError            404
-│   ├── RateLimitError           429
-│   └── ServerError              5xx, 408, 425
-├── ConnectionFailedError        the request never reached the service
-│   └── CertificateError         the server could not prove who it is
-├── AnswerLostError              the request was sent; whether it was carried out is not known
-│   ├── IncompleteBodyError      the answer's body was shorter than promised
-│   ├── UnreadableAnswerError    the answer is not what the service documents
-│   │   └── AnswerTooLargeError  the answer is larger than any of the service's
-│   └── IncompleteListError      the service has more batches than it lists
-└── CreateUncertainError         a batch may or may not have been created
-"""
+"""Errors of the service and its client. `siliconflow_provider/exceptions.py` draws the tree of all errors."""
 
 from __future__ import annotations
 
@@ -30,11 +10,10 @@ LONGEST_MESSAGE = 4_000
 
 
 class SiliconFlowError(Exception):
-    """Base of all errors of the service and its client.
+    """Base class of all errors of the service and its client.
 
-    :param message: a sentence that names the thing, the cause and the remedy; what the service says in it is shown on
-        one line, and not whole where it is too long
-    :param status: HTTP status, if there was an answer
+    :param message: names the thing, the cause and the remedy; it is put on one line, and cut if it is too long
+    :param status: HTTP status, if there was a response
     :param code: the service's own error code, such as 20012
     :param request_id: the service's trace id, for its support
     :param retry_after: seconds that the service asked to wait
@@ -63,7 +42,7 @@ class SiliconFlowError(Exception):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Keyword-only arguments do not survive the default pickling, and errors cross processes.
+        # The default pickling cannot pass keyword-only arguments, and errors are sent between processes.
         return type(self), (self.message,), self.__dict__
 
     def __str__(self) -> str:
@@ -73,19 +52,19 @@ class SiliconFlowError(Exception):
 
 
 class InvalidRequestError(SiliconFlowError, ValueError):
-    """An argument that the service would refuse; nothing was sent."""
+    """The request is invalid; nothing was sent."""
 
 
 class UnsafeAddressError(InvalidRequestError):
-    """A result's URL, or a redirect, leads to where no results may come from; nothing was sent there."""
+    """A download URL or a redirect leads to a host that is not allowed; nothing was sent to it."""
 
 
 class ServiceError(SiliconFlowError):
-    """The service answered, and the answer is an error."""
+    """The service answered with an error."""
 
 
 class BadRequestError(ServiceError):
-    """The service does not accept the request as it is."""
+    """The service refused the request."""
 
 
 class AuthenticationError(ServiceError):
@@ -93,7 +72,7 @@ class AuthenticationError(ServiceError):
 
 
 class PermissionDeniedError(ServiceError):
-    """The API key may not do this."""
+    """The API key is not allowed to do this."""
 
 
 class NotFoundError(ServiceError):
@@ -101,15 +80,15 @@ class NotFoundError(ServiceError):
 
 
 class RateLimitError(ServiceError):
-    """Too many requests."""
+    """The service received too many requests."""
 
 
 class ServerError(ServiceError):
-    """The service failed, or gave up waiting; the request may have been carried out all the same."""
+    """The service failed or timed out. It may have executed the request."""
 
 
 class ConnectionFailedError(SiliconFlowError):
-    """No connection came about: the request was not sent."""
+    """No connection could be opened: the request was not sent."""
 
 
 class CertificateError(ConnectionFailedError):
@@ -117,27 +96,27 @@ class CertificateError(ConnectionFailedError):
 
 
 class AnswerLostError(SiliconFlowError):
-    """The request was sent and no answer came: it may have been carried out."""
+    """The request was sent, but its response was lost. The service may have executed the request."""
 
 
 class IncompleteBodyError(AnswerLostError):
-    """A body ended before its promised length."""
+    """A response body ended too early."""
 
 
 class UnreadableAnswerError(AnswerLostError):
-    """The answer has a form that the service does not document."""
+    """The response does not have the documented form."""
 
 
 class AnswerTooLargeError(UnreadableAnswerError):
-    """The answer is larger than any that the service gives; the rest of it was not read."""
+    """The response is larger than any response of the service. The rest was not read."""
 
 
 class IncompleteListError(AnswerLostError):
-    """The service says that it has more batches, and does not list them."""
+    """The service says that it has more batches than it lists."""
 
 
 class CreateUncertainError(SiliconFlowError):
-    """The answer to a create was lost: a batch may exist and cost money."""
+    """The response to a create was lost or ambiguous: a billed batch may exist."""
 
 
 ERROR_OF_STATUS: dict[int, type[ServiceError]] = {
@@ -152,7 +131,7 @@ ERROR_OF_STATUS: dict[int, type[ServiceError]] = {
 
 
 def error_class(status: int) -> type[ServiceError]:
-    """Return the kind of error that an HTTP status of 300 and above stands for."""
+    """Return the error class of an HTTP status of 300 or higher."""
     if status >= 500:
         return ServerError
     return ERROR_OF_STATUS.get(status, BadRequestError)

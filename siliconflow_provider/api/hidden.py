@@ -1,4 +1,4 @@
-"""Texts that no log, error report or repr shows: error reporters send the local variables of a traceback."""
+"""Secret texts, hidden in logs and reprs, and in error reports, which send the local variables of a traceback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MASK = "***"
 
 
 class Secret:
-    """A key. It is shown, formatted and pickled as `***`; whoever sends it takes it out with `reveal`."""
+    """A key that is printed, formatted and pickled as `***`. `reveal` returns the key."""
 
     __slots__ = ("_text",)
 
@@ -18,11 +18,11 @@ class Secret:
         self._text: str = text.reveal() if isinstance(text, Secret) else text or ""
 
     def reveal(self) -> str:
-        """Return the text, which must not be kept in a variable."""
+        """Return the text. Do not keep it in a variable."""
         return self._text
 
     def stripped(self) -> Self:
-        """Return it without surrounding white space."""
+        """Return the secret without surrounding white space."""
         return type(self)(self._text.strip())
 
     def __repr__(self) -> str:
@@ -33,7 +33,7 @@ class Secret:
 
 
 class SignedUrl(str):
-    """A URL whose query may be a signature: its repr leaves it out."""
+    """A URL whose query may be a signature. Its repr omits the query."""
 
     __slots__ = ()
 

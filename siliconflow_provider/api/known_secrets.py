@@ -1,4 +1,4 @@
-"""Secrets that are known, taken out of what repeats them: as they are, and as texts are commonly encoded."""
+"""Remove known secrets from texts, in their plain form and in common encodings."""
 
 from __future__ import annotations
 
@@ -15,63 +15,63 @@ from msgspec.json import decode, encode
 from siliconflow_provider.api.hidden import MASK, Secret
 from siliconflow_provider.api.redaction import SHORTEST_SECRET
 
-# A shorter key, as local servers take it, may be a name in lower case that others write in upper case.
+# Shorter keys, as local servers use them, may be words, so they are searched for with their exact case.
 SHORTEST_IN_ANY_CASE = 16
-# What libraries leave as it is when they encode a URL: nothing, a path's slashes, what JavaScript does.
-_LEFT_IN_URLS = ("", "/", "!'()*")
-# Of base64, the characters at the start that the 0, 1 or 2 bytes before a secret have a part in.
-_OF_BYTES_BEFORE = (0, 2, 3)
+# Characters that URL encoders leave unchanged: none, the slashes of a path, those of JavaScript.
+_UNCHANGED_IN_URLS = ("", "/", "!'()*")
+# Number of leading base64 characters that depend on the 0, 1 or 2 bytes before a secret.
+_DEPENDENT_CHARACTERS = (0, 2, 3)
 
 
 class KnownSecrets:
-    """Secrets that texts are shown without. What they are is in no variable, since errors are reported with theirs.
+    """Secrets to remove from texts. They are in no plain variable, because error reporters send variables.
 
-    :param secrets: those that are too short are words, which may be part of any text, and are left out
+    :param secrets: too short ones are ignored, because they may be words of any text
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = [Secret(each) for each in secrets if len(each) >= SHORTEST_SECRET]
-        forms = {form for each in self._secrets for form in _forms(each.reveal())}
+        self._secrets = [Secret(secret) for secret in secrets if len(secret) >= SHORTEST_SECRET]
+        forms = {form for secret in self._secrets for form in _forms(secret.reveal())}
         self._in_text = _longest_first(forms)
-        self._in_json = _longest_first({_escaped(each) for each in forms})
+        self._in_json = _longest_first({_escaped(form) for form in forms})
 
     def with_more(self, secrets: Iterable[str]) -> KnownSecrets:
-        """Return these and others."""
-        return KnownSecrets([*(each.reveal() for each in self._secrets), *secrets])
+        """Return a new object with these secrets and others."""
+        return KnownSecrets([*(secret.reveal() for secret in self._secrets), *secrets])
 
     def hidden(self, text: str) -> str:
-        """Return a text with `***` for each secret."""
+        """Return a text with each secret replaced by `***`."""
         return _without(self._in_text, text)
 
     def hidden_in_value(self, value: Any, text: bytes) -> Any:
-        """Return the value of a JSON text with `***` for each secret, however that was escaped.
+        """Return the value of a JSON text with each secret replaced by `***`, however the text escapes it.
 
-        :param text: what the value was decoded from
+        :param text: the JSON text of the value
         """
         if not self._secrets:
             return value
         if b"\\" not in text:
-            # Without an escape in it, the text itself tells.
-            said = text.decode("utf-8", "replace")
-            if _without(self._in_json, said) is said:
+            # Without escapes, the text itself shows if there is a secret.
+            plain_text = text.decode("utf-8", "replace")
+            if _without(self._in_json, plain_text) is plain_text:
                 return value
         try:
             encoded = encode(value).decode()
         except (OverflowError, RecursionError):
-            # Numbers and depths that nobody shows.
+            # No message shows numbers this large or values this deep.
             return value
         hidden = _without(self._in_json, encoded)
         return value if hidden is encoded else decode(hidden)
 
 
 def _longest_first(forms: Iterable[str]) -> list[Secret]:
-    # One may be the beginning of another.
-    return [Secret(each) for each in sorted(forms, key=len, reverse=True)]
+    # One form may be the beginning of another.
+    return [Secret(form) for form in sorted(forms, key=len, reverse=True)]
 
 
 def _without(forms: list[Secret], text: str) -> str:
-    """Return a text without these, long ones in upper and lower case too; the very same, where it has none."""
-    # To look for what stands there takes a tenth of the time of a pattern's search, and nearly none has any.
+    """Return a text with these forms masked, long ones in any case. Return the same object if it has none."""
+    # Nearly no text has a secret, and `in` takes a tenth of the time of a regular expression.
     lower = text.lower()
     for form in forms:
         if form.reveal().lower() in lower:
@@ -82,22 +82,22 @@ def _without(forms: list[Secret], text: str) -> str:
 
 def _forms(secret: str) -> Iterator[str]:
     yield secret
-    # Within JSON that is a text in JSON, once or twice, and in the repr of a text.
+    # JSON within a JSON string, once or twice, and the repr of a string.
     for escaped in (_escaped(secret), _escaped(secret).replace("/", "\\/"), repr(secret)[1:-1]):
         yield escaped
         yield _escaped(escaped)
     yield html.escape(secret)
-    for left in _LEFT_IN_URLS:
-        encoded = quote(secret, safe=left, errors="replace")
+    for unchanged in _UNCHANGED_IN_URLS:
+        encoded = quote(secret, safe=unchanged, errors="replace")
         yield encoded
-        yield quote(encoded, safe=left)
+        yield quote(encoded, safe=unchanged)
     yield quote_plus(secret, errors="replace")
     content = secret.encode("utf-8", "replace")
     yield content.hex()
     for encode_64 in (b64encode, urlsafe_b64encode):
         yield encode_64(b"Bearer " + content).decode().rstrip("=")
-        for before, start in enumerate(_OF_BYTES_BEFORE):
-            # What follows has a part in the last character, unless it ends with a byte.
+        for before, start in enumerate(_DEPENDENT_CHARACTERS):
+            # The last character also depends on the following byte, unless it ends on a byte boundary.
             end = (before + len(content)) * 8 // 6
             yield encode_64(bytes(before) + content).decode()[start:end]
 

@@ -1,4 +1,4 @@
-"""JSON as servers send it: what the standard forbids is replaced, not refused."""
+"""Decode JSON leniently: replace values that the standard forbids, instead of failing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import msgspec
 T = TypeVar("T")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-# A list is in the `data` of an object, which may be in the `data` of another one.
+# A list may be in the `data` of an object, and that object in the `data` of another one.
 MOST_WRAPPERS = 4
-# What such an object has beside its `data`, in bytes.
+# Bytes that such an object may have besides its `data`.
 LARGEST_WRAPPER = 65_536
 
 
@@ -34,13 +34,13 @@ _items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 def decode_any(text: bytes) -> Any:
     """Return the value of a JSON text.
 
-    :raises msgspec.DecodeError: when it is not JSON, or nested too deeply
+    :raises msgspec.DecodeError: if it is not JSON, or nested too deeply
     """
     return decode(_any_decoder, text)
 
 
 def count_of_values(text: bytes) -> int:
-    """Return about how many values a JSON text has; those that are within strings count too."""
+    """Return an estimate of the number of values in a JSON text. Punctuation in strings is counted, too."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
@@ -49,14 +49,14 @@ def decode_page(
     decode: Callable[[bytes], Any] = decode_any,
     check: Callable[[bytes | msgspec.Raw], object] = lambda _: None,
 ) -> Any:
-    """Return the value of a JSON text, but leave the items of the list that it is, or has in its `data`, undecoded.
+    """Return the value of a JSON text, with the items of its list undecoded, as `msgspec.Raw`.
 
-    These are `msgspec.Raw`. A list that is not paged has all that an account has, and takes several times the memory
-    once it is decoded.
+    The list is the value itself or its `data`. An unpaged list has all objects of an account, and takes several times
+    the memory once it is decoded.
 
-    :param decode: decodes everything else, and the whole text when it has to be repaired
-    :param check: called with each item, and with what is going to be decoded; raises when it is too large
-    :raises msgspec.DecodeError: when it is not JSON, or nested too deeply
+    :param decode: decodes everything else, and the whole text if it must be repaired
+    :param check: called with each item and with each text before it is decoded; raises if it is too large
+    :raises msgspec.DecodeError: if it is not JSON, or nested too deeply
     """
 
     def checked(part: bytes | msgspec.Raw) -> Any:
@@ -81,7 +81,7 @@ def _page(
         for item in items:
             check(item)
         return items
-    # Each wrapper has the whole text looked through once more.
+    # Each wrapper costs one more pass over the whole text.
     if start != b"{" or not wrappers or _beside_data(text) > LARGEST_WRAPPER:
         return checked(text)
     return {
@@ -95,17 +95,16 @@ def _beside_data(text: bytes | msgspec.Raw) -> int:
 
 
 def decode(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
-    """Return what the decoder makes of a text, or of what can be read of it.
+    """Return the decoded value of a text. Repair an invalid text first.
 
-    Halves of characters and bytes that are no UTF-8 become U+FFFD; NaN and numbers beyond all bounds become null.
+    Lone surrogates and bytes that are not UTF-8 become U+FFFD; NaN and too large numbers become null.
 
-    :raises msgspec.DecodeError: when it is not JSON, nested too deeply, or not what the decoder wants
+    :raises msgspec.DecodeError: if it is not JSON, nested too deeply, or of another type than the decoder's
     """
-    # What fails here is repaired and decoded once more.
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return decoder.decode(text)
     try:
-        return decoder.decode(_mended(text))
+        return decoder.decode(_repaired(text))
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from None
 
@@ -118,7 +117,7 @@ def text_of(value: Any) -> str:
         return "(nested too deeply to be shown)"
 
 
-def _mended(text: bytes) -> bytes:
+def _repaired(text: bytes) -> bytes:
     try:
         value = json.loads(
             text.decode("utf-8-sig", "replace"), parse_float=_finite, parse_int=_integer, parse_constant=_finite
@@ -137,5 +136,5 @@ def _integer(text: str) -> int | None:
     try:
         return int(text)
     except ValueError:
-        # Python reads no more than 4,300 digits.
+        # Python converts at most 4,300 digits.
         return None

@@ -1,4 +1,4 @@
-"""What the service accepts, checked before anything is sent."""
+"""Check arguments against the service's limits, before a request is sent."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MAXIMUM_METADATA_VALUE = 512
 
 
 def check_endpoint(endpoint: str) -> None:
-    """Raise InvalidRequestError unless the service runs batches for this endpoint."""
+    """Raise InvalidRequestError if the service has no batches for this endpoint."""
     if endpoint not in ENDPOINTS:
         raise InvalidRequestError(
-            f"endpoint {endpoint!r} has no batches at the service: use {' or '.join(map(repr, ENDPOINTS))}"
+            f"the service has no batches for endpoint {endpoint!r}: use {' or '.join(map(repr, ENDPOINTS))}"
         )
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Raise InvalidRequestError unless the service can attach these pairs to a batch."""
+    """Raise InvalidRequestError if the service would refuse this metadata."""
     if len(metadata) > MAXIMUM_METADATA_PAIRS:
         raise InvalidRequestError(
-            f"metadata has {len(metadata)} pairs, the service takes {MAXIMUM_METADATA_PAIRS}: "
-            f"drop {len(metadata) - MAXIMUM_METADATA_PAIRS} of {first_names(map(repr, metadata))}"
+            f"metadata has {len(metadata):,} pairs, the service accepts at most {MAXIMUM_METADATA_PAIRS}: "
+            f"drop {len(metadata) - MAXIMUM_METADATA_PAIRS:,} of {first_names(map(repr, metadata))}"
         )
     for key, value in metadata.items():
         _check_text(f"metadata key {_shown(key)}", key, MAXIMUM_METADATA_KEY)
@@ -38,16 +38,16 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
 
 
 def check_file_size(name: str, size: int) -> None:
-    """Raise InvalidRequestError unless the service takes a file of this many bytes."""
+    """Raise InvalidRequestError if the service would refuse a file of this size."""
     if not 0 < size <= MAXIMUM_FILE_BYTES:
         remedy = "write requests to it first" if size == 0 else "cut it into parts"
         raise InvalidRequestError(
-            f"file {name} has {size:,} bytes, the service takes 1 to {MAXIMUM_FILE_BYTES:,}: {remedy}"
+            f"file {name} has {size:,} bytes, the service accepts 1 to {MAXIMUM_FILE_BYTES:,}: {remedy}"
         )
 
 
 def check_id(name: str, value: str) -> None:
-    """Raise InvalidRequestError unless the value can be an object's id."""
+    """Raise InvalidRequestError if the value cannot be an object's id."""
     if not isinstance(value, str) or not value.strip() or _SURROGATES.search(value):
         # A collection may hold a signed URL.
         shown = f"of type {type(value).__name__}" if isinstance(value, (dict, list)) else repr(value)
@@ -57,10 +57,12 @@ def check_id(name: str, value: str) -> None:
 def _check_text(field: str, value: object, limit: int) -> None:
     if not isinstance(value, str):
         raise InvalidRequestError(
-            f"{field} is of type {type(value).__name__}, the service takes strings: pass str(...)"
+            f"{field} is of type {type(value).__name__}, the service accepts strings: pass str(...)"
         )
     if len(value) > limit:
-        raise InvalidRequestError(f"{field} has {len(value)} characters, the service takes {limit}: shorten it")
+        raise InvalidRequestError(
+            f"{field} has {len(value):,} characters, the service accepts at most {limit}: shorten it"
+        )
 
 
 def shortened(text: str) -> str:

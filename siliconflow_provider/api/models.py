@@ -1,4 +1,4 @@
-"""The service's objects, read leniently: fields may be missing, null or new."""
+"""The service's objects, parsed leniently: fields may be missing, null or new."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from siliconflow_provider.api.lenient_json import text_of
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import is_printable, printable, word
 
-# Beyond these nothing can be added to a moment, and a number fits into no XCom.
+# A later time cannot be added to, and a larger number does not fit into an XCom.
 LATEST = pendulum.datetime(9000, 1, 1).timestamp()
 LARGEST_NUMBER = 2**53
 LONGEST_ID = 1_000
@@ -24,7 +24,7 @@ RUNNING_STATUSES = ("validating", "in_queue", "in_progress", "finalizing", "canc
 
 @dataclass(frozen=True)
 class RequestCounts:
-    """How many requests a batch has, and how many of them are over."""
+    """The numbers of a batch's requests: all, completed and failed ones."""
 
     total: int
     completed: int
@@ -32,7 +32,7 @@ class RequestCounts:
 
     @classmethod
     def from_json(cls, data: Any) -> RequestCounts | None:
-        """Read the service's `request_counts`; null and `{}` mean that nothing is known yet."""
+        """Parse the service's `request_counts`. Return None for null and `{}`: nothing is known yet."""
         if not isinstance(data, Mapping) or not data:
             return None
         return cls(*(_integer(data.get(name)) or 0 for name in ("total", "completed", "failed")))
@@ -40,9 +40,9 @@ class RequestCounts:
 
 @dataclass(frozen=True)
 class Account:
-    """The account that a key belongs to; batches are paid from its charged balance.
+    """The account of an API key. Its charged balance pays for batches.
 
-    Amounts are the service's own texts, in the account's currency.
+    Amounts are the service's texts, in the account's currency.
     """
 
     status: str | None = None
@@ -52,9 +52,9 @@ class Account:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Account:
-        """Read an account.
+        """Parse an account.
 
-        :raises KeyError: when it has none of the fields
+        :raises KeyError: if it has none of the fields
         """
         account = cls(
             status=_word(data.get("status")),
@@ -69,7 +69,7 @@ class Account:
 
 @dataclass(frozen=True)
 class File:
-    """A file that the service keeps."""
+    """A file at the service."""
 
     id: str
     filename: str | None = None
@@ -79,9 +79,9 @@ class File:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> File:
-        """Read a file object; the service writes `createdAt`, OpenAI `created_at`.
+        """Parse a file object. The service has `createdAt`, OpenAI `created_at`.
 
-        :raises KeyError: when there is no id
+        :raises KeyError: if there is no id
         """
         return cls(
             id=_id(data),
@@ -94,7 +94,7 @@ class File:
 
 @dataclass(frozen=True)
 class BatchTiming:
-    """When what happened to a batch, in UTC; None until it has."""
+    """The times of a batch's phases in UTC, None for those that it has not reached."""
 
     created_at: pendulum.DateTime | None = None
     in_progress_at: pendulum.DateTime | None = None
@@ -108,37 +108,37 @@ class BatchTiming:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BatchTiming:
-        """Read the nine time fields of a batch object, which are Unix seconds."""
-        return cls(**{each.name: _moment(data.get(each.name)) for each in fields(cls)})
+        """Parse the nine time fields of a batch object, which are Unix seconds."""
+        return cls(**{time.name: _moment(data.get(time.name)) for time in fields(cls)})
 
     @property
     def ended_at(self) -> pendulum.DateTime | None:
-        """The moment at which the batch was over, however it ended."""
+        """The time at which the batch ended, with any status."""
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
     @property
     def queued(self) -> pendulum.Duration | None:
-        """From the creation until the first request was run."""
+        """The duration from the creation to the first request."""
         return _between(self.created_at, self.in_progress_at)
 
     @property
     def running(self) -> pendulum.Duration | None:
-        """From the first request until the results were being written."""
+        """The duration from the first request to the writing of results."""
         return _between(self.in_progress_at, self.finalizing_at or self.ended_at)
 
     @property
     def finalizing(self) -> pendulum.Duration | None:
-        """From there until the end."""
+        """The duration from the writing of results to the end."""
         return _between(self.finalizing_at, self.ended_at)
 
     @property
     def total(self) -> pendulum.Duration | None:
-        """From the creation until the end."""
+        """The duration from the creation to the end."""
         return _between(self.created_at, self.ended_at)
 
     def to_report(self) -> dict[str, Any]:
-        """Return the times as ISO 8601 and the lengths in seconds, for XCom and manifests."""
-        moments = {each.name: getattr(self, each.name) for each in fields(self)}
+        """Return the times as ISO 8601 and the durations in seconds, for XCom and manifests."""
+        moments = {time.name: getattr(self, time.name) for time in fields(self)}
         lengths = {name: getattr(self, name) for name in ("queued", "running", "finalizing", "total")}
         return {
             **{name: moment and moment.to_iso8601_string() for name, moment in moments.items()},
@@ -151,9 +151,9 @@ class BatchTiming:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as the service shows it.
+    """A batch at the service.
 
-    The result references may be signed URLs and are therefore in no repr and in no `to_json()`.
+    The references to its files may be signed URLs, so neither the repr nor `to_json()` shows them.
     """
 
     id: str
@@ -171,9 +171,9 @@ class Batch:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Batch:
-        """Read a batch object.
+        """Parse a batch object.
 
-        :raises KeyError: when there is no id
+        :raises KeyError: if there is no id
         """
         return cls(
             id=_id(data),
@@ -191,9 +191,9 @@ class Batch:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads, without the result references."""
+        """Return an object for `from_json`, without the references to result files."""
         counts, timing = self.request_counts, self.timing
-        moments = {each.name: getattr(timing, each.name) for each in fields(timing)}
+        moments = {time.name: getattr(timing, time.name) for time in fields(timing)}
         return {
             "id": self.id,
             "status": self.status,
@@ -209,20 +209,20 @@ class Batch:
 
     @property
     def final_status(self) -> str | None:
-        """`completed`, `failed`, `expired` or `cancelled`; None while the batch is not over.
+        """`completed`, `failed`, `expired` or `cancelled`; None until the batch has ended.
 
-        A status that is known is believed: the service may estimate `completed_at` while the batch runs. With any
-        other, a time that only an ended batch has decides, so that a new status cannot hide the end.
+        A known status decides, because the service may estimate `completed_at` while the batch runs. With an unknown
+        status, the times of an ended batch decide.
         """
         if self.status in TERMINAL_STATUSES:
             return self.status
         if self.status in RUNNING_STATUSES:
             return None
-        return next((each for each in TERMINAL_STATUSES if getattr(self.timing, f"{each}_at")), None)
+        return next((status for status in TERMINAL_STATUSES if getattr(self.timing, f"{status}_at")), None)
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the batch is over."""
+        """True if the batch has ended."""
         return self.final_status is not None
 
 
@@ -234,7 +234,7 @@ def _id(data: Mapping[str, Any]) -> str:
 
 
 def _usable_id(value: Any) -> str | None:
-    """Return an id as it is: it is compared, and put into paths, XComs and messages. What fits into none is none."""
+    """Return an id unchanged, because it is compared. Return None if it does not fit into paths, XComs and messages."""
     text = _text(value)
     is_usable = text is not None and text.strip() and len(text) <= LONGEST_ID and is_printable(text)
     return text if is_usable else None
@@ -255,7 +255,7 @@ def _amount(value: Any) -> str | None:
 
 
 def _reference(value: Any) -> Any:
-    # What is neither text nor nothing is kept: to fetch it is an error, and no empty result.
+    # A reference of another type is kept: its download fails, whereas None would mean an empty result.
     text = _text(value)
     return SignedUrl(text) if text else value or None
 
@@ -263,7 +263,7 @@ def _reference(value: Any) -> Any:
 def _pairs(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         return {}
-    texts = {name: _text(each) for name, each in value.items()}
+    texts = {name: _text(item) for name, item in value.items()}
     return {name: text for name, text in texts.items() if text is not None}
 
 
@@ -274,7 +274,7 @@ def _integer(value: Any) -> int | None:
 
 def _moment(seconds: Any) -> pendulum.DateTime | None:
     number = _integer(seconds)
-    # Zero is how some servers write "not yet".
+    # Some servers write 0 for "not yet".
     return pendulum.from_timestamp(number) if number and number < LATEST else None
 
 
@@ -285,12 +285,12 @@ def _between(start: pendulum.DateTime | None, end: pendulum.DateTime | None) -> 
 
 
 def _error_texts(errors: Any) -> list[str]:
-    """Read the reasons of a batch's failure: strings, or OpenAI's objects."""
+    """Return the texts of a batch's errors, which are strings or OpenAI's objects."""
     if isinstance(errors, Mapping) and "data" in errors:
         errors = errors["data"]
     if not isinstance(errors, (list, tuple)):
         errors = [errors] if errors else []
-    return [printable(without_queries(_error_text(each))) for each in errors]
+    return [printable(without_queries(_error_text(error))) for error in errors]
 
 
 def _error_text(error: Any) -> str:

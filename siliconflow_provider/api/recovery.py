@@ -1,4 +1,4 @@
-"""Trying again once a batch is paid for: what heals within an hour must not fail the task."""
+"""Long retries after a batch was created: an outage of less than an hour must not fail the task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 30.0, 300.0
 
 
 def retry_pauses(lasting: timedelta = GIVE_UP_AFTER, first_pause: float = SHORTEST_PAUSE) -> Iterator[float | None]:
-    """Yield the seconds to wait after each failure; None once it has lasted so long, after which the failure counts."""
+    """Yield the seconds to wait after each failure. Yield None when `lasting` is over: the caller then gives up."""
     started, pause = clock.now(), first_pause
     while clock.now() - started < lasting:
         yield pause
@@ -27,7 +27,7 @@ def retry_pauses(lasting: timedelta = GIVE_UP_AFTER, first_pause: float = SHORTE
 
 
 def is_retryable(error: Exception) -> bool:
-    """Whether what failed may go well later, without harm: also a refused key, an empty account, or a storage."""
+    """Return True if a later retry is harmless and may succeed, also after a refused key or an error of a storage."""
     if isinstance(error, (CreateUncertainError, InvalidRequestError, AnswerTooLargeError)):
         return False
     return isinstance(error, (SiliconFlowError, OSError))

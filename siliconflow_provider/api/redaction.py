@@ -1,4 +1,4 @@
-"""Keeping signatures out of sight: the query of a signed URL is as good as a key."""
+"""Remove the queries of URLs from texts and logs: the query of a signed URL grants access like a key."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from urllib.parse import unquote_plus, urlsplit
 
-# Each is searched for in a text once, or in the pieces of one: what takes more than linear time holds up everybody.
+# The patterns must take linear time, because a search blocks all threads.
 _WORD = re.compile(r"[^\s\"'<>]+")
-# JSON may escape the slashes.
+# JSON may escape slashes.
 _URL = re.compile(r"https?:\\?/\\?/.", re.IGNORECASE)
 _PAIR = re.compile(r"[\w.~%+-]+=")
 _PASSWORD = re.compile(r"(/\\?/)[^/?#@:\s]*:[^/?#\s]*@")
-# What a URL's query has, wherever else it stands; behind a slash, it names a directory of `name=value`.
+# Names of secret query parameters, also outside of a URL. After a slash, `name=value` is a directory.
 _SECRET_NAMES = ("signature", "token", "credential", "accesskeyid", "accessid", "sig")
 SHORTEST_SECRET, MOST_SECRETS = 8, 100
 _NAMED_SECRET = re.compile(
@@ -29,21 +29,21 @@ _downloading: ContextVar[bool] = ContextVar("siliconflow_downloading", default=F
 
 
 def without_queries(text: str) -> str:
-    """Return the text with the query of every URL in it replaced by `?...`.
+    """Return the text with the query of each URL replaced by `?...`.
 
-    Passwords before a host, and what is named as a signature, a token or a credential, are replaced by `***`.
+    Passwords before a host, and the values of signatures, tokens and credentials, are replaced by `***`.
     """
     if "?" in text:
         text = _WORD.sub(_without_query, text)
     if "@" in text:
         text = _PASSWORD.sub(r"\1***@", text)
     lower = text.lower()
-    # Most texts have none of these, which takes a tenth of the time of the pattern's search to see.
-    return _NAMED_SECRET.sub(r"\1***", text) if any(each in lower for each in _NAMED) else text
+    # Most texts have none of these names, and `in` takes a tenth of the time of the pattern.
+    return _NAMED_SECRET.sub(r"\1***", text) if any(name in lower for name in _NAMED) else text
 
 
 def _without_query(word: re.Match[str]) -> str:
-    """Cut a word at the first question mark behind a URL; one behind a path has to be followed by `name=`."""
+    """Cut a word at the question mark after a URL, or after a path if `name=` follows."""
     before, *others = word[0].split("?")
     kept = [before]
     for after in others:
@@ -54,13 +54,13 @@ def _without_query(word: re.Match[str]) -> str:
 
 
 def query_secrets(url: str) -> list[str]:
-    """Return the values in a URL's query, as they stand there and decoded, that are too long to be met by chance.
+    """Return the values of a URL's query, encoded and decoded, that are long enough to be secrets.
 
-    Of so many as no signed URL has, the longest.
+    Return the longest ones if there are more than MOST_SECRETS.
     """
     query = urlsplit(url).query
-    values = [each.partition("=")[2] for each in query.split("&")]
-    found = {each for each in (*values, *map(unquote_plus, values)) if len(each) >= SHORTEST_SECRET}
+    values = [pair.partition("=")[2] for pair in query.split("&")]
+    found = {value for value in (*values, *map(unquote_plus, values)) if len(value) >= SHORTEST_SECRET}
     return sorted(found, key=len, reverse=True)[:MOST_SECRETS]
 
 
@@ -73,10 +73,10 @@ class _HideQuery(logging.Filter):
 
 @contextmanager
 def quiet_urls() -> Iterator[None]:
-    """Keep urllib3, which logs each request's whole path at DEBUG, from showing queries meanwhile."""
+    """Hide queries in the DEBUG logs of urllib3, which show the whole path of each request."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
-        if not any(isinstance(each, _HideQuery) for each in logger.filters):
+        if not any(isinstance(filter_, _HideQuery) for filter_ in logger.filters):
             logger.addFilter(_HideQuery())
     token = _downloading.set(True)
     try:

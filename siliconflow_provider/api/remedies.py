@@ -1,4 +1,4 @@
-"""What to do about a refusal, by its HTTP status."""
+"""Remedies for error responses, by HTTP status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 MOVED = (301, 302, 307, 308)
 EXPIRED_LINK = "the link to the result file may have expired: try again"
-# Of requests to signed URLs, which carry no key.
+# For requests to signed URLs, which carry no key.
 LINK_REMEDIES: Mapping[int, str] = {
     401: EXPIRED_LINK,
     403: EXPIRED_LINK,
@@ -16,9 +16,9 @@ LINK_REMEDIES: Mapping[int, str] = {
 
 
 def api_remedies(base_url: str, label: str | None) -> dict[int, str]:
-    """Return the remedies for requests to an API.
+    """Return the remedies for requests to the API.
 
-    :param label: names where its key and base URL are set, such as `connection 'siliconflow_default'`
+    :param label: names the settings of key and base URL, such as `connection 'siliconflow_default'`
     """
     of = f" of {label}" if label else ""
     return {
@@ -33,7 +33,7 @@ def api_remedies(base_url: str, label: str | None) -> dict[int, str]:
 
 
 def billing_page(base_url: str) -> str:
-    """Return the console's page for charging the account of an API: on .cn or, for everything else, .com."""
+    """Return the console's page for charging the account: on .cn for an API on .cn, otherwise on .com."""
     if (urlsplit(base_url).hostname or "").endswith(".cn"):
         return "https://cloud.siliconflow.cn/expensebill"
     return "https://cloud.siliconflow.com/me/expensebill"

@@ -1,4 +1,4 @@
-"""Whether to try again, and when. Nothing here sleeps."""
+"""Decide if a request is retried, and compute the pause. These functions do not sleep."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ LONGEST_HEADER = 1_000
 
 
 def should_retry(error: SiliconFlowError, *, idempotent: bool) -> bool:
-    """Say whether a failed request may be sent again.
+    """Return True if a failed request may be retried.
 
-    :param error: how it failed
-    :param idempotent: whether carrying the request out twice does no harm
+    :param error: the failure
+    :param idempotent: True if executing the request twice does no harm
     """
     if isinstance(error, (CertificateError, AnswerTooLargeError)):
         return False
@@ -36,10 +36,10 @@ def should_retry(error: SiliconFlowError, *, idempotent: bool) -> bool:
 
 
 def pause_before_retry(failures: int, retry_after: float | None, jitter: float) -> float:
-    """Return the seconds to wait after so many failures in a row.
+    """Return the seconds to wait after a number of failures in a row.
 
     :param failures: 1 after the first failure
-    :param retry_after: seconds that the service asked for, if it did; at most 120 are granted
+    :param retry_after: seconds that the service asked to wait, if it did; more than 120 count as 120
     :param jitter: a random number from 0 to 1, which shortens the pause by up to a half
     """
     if retry_after is not None:
@@ -51,12 +51,11 @@ def pause_before_retry(failures: int, retry_after: float | None, jitter: float) 
 def parse_retry_after(header: str | None, now: datetime) -> float | None:
     """Return the seconds of a `Retry-After` header, which may be a number or a date.
 
-    :param now: the present moment, with its time zone
-    :returns: None when the header is missing or says neither
+    :param now: the current time, with its time zone
+    :returns: None if the header is missing or invalid
     """
     if not header or len(header) > LONGEST_HEADER:
         return None
-    # What is no number may be a date.
     with suppress(ValueError):
         return max(0.0, float(header))
     try:

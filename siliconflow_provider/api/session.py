@@ -1,4 +1,4 @@
-"""The HTTP session: the key goes to the API's own origin and nowhere else."""
+"""The HTTP session. It sends the key to the API's own origin only."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def address(url: str) -> str:
-    """Return host and port of a URL for messages, which must not show credentials or a query.
+    """Return host and port of a URL, without credentials and query, for messages.
 
-    :raises InvalidRequestError: when it cannot be a URL
+    :raises InvalidRequestError: if it is not a URL
     """
     try:
         return urlsplit(url).netloc.rpartition("@")[2]
@@ -40,26 +40,26 @@ def address(url: str) -> str:
 
 
 def checked_key(api_key: str | Secret | None) -> Secret:
-    """Return the key without surrounding white space, or raise without showing it."""
+    """Return the key without surrounding white space. Raise InvalidRequestError if it cannot be a key."""
     api_key = Secret(api_key).stripped()
     if not api_key.reveal():
         raise InvalidRequestError("api_key is empty: give the SiliconFlow API key, which begins with sk-")
     if not (api_key.reveal().isascii() and api_key.reveal().isprintable()) or " " in api_key.reveal():
         raise InvalidRequestError(
-            "api_key holds characters that no key has (spaces, control characters, non-ASCII): copy it again"
+            "api_key has invalid characters (spaces, control characters or non-ASCII): copy it again"
         )
     return api_key
 
 
 def checked_base_url(base_url: str) -> str:
-    """Return the base URL without a final slash, or raise when no request can be sent to it."""
+    """Return the base URL without a final slash. Raise InvalidRequestError if it is not usable."""
     try:
         parts = urlsplit(base_url)
         is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_usable = False
     if not is_usable:
-        # What stands here by mistake may be a key.
+        # It may be a key that was entered in the wrong field.
         shown = (
             "(not shown, since it may hold a secret)"
             if "@" in base_url or base_url.startswith("sk-")
@@ -75,9 +75,9 @@ def checked_base_url(base_url: str) -> str:
 
 
 def checked_proxy(proxy: str, url: str) -> None:
-    """Raise InvalidRequestError, which does not show the proxy's password, when no request can go through a proxy."""
+    """Raise InvalidRequestError if a proxy URL is not usable. The message does not show the proxy's password."""
     try:
-        # requests takes one without a scheme for http.
+        # requests uses http for a proxy without a scheme.
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         is_usable = parts.scheme.lower() in PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
     except ValueError:
@@ -92,14 +92,14 @@ def checked_proxy(proxy: str, url: str) -> None:
 
 
 class NoAuth(AuthBase):
-    """Sends no credentials; that there is an auth at all keeps requests from reading .netrc."""
+    """Sends no credentials. Without an auth object, requests would read .netrc."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
 
 
 class BearerAuth(AuthBase):
-    """Has the connection put the key on requests to the API's origin."""
+    """Marks requests to the API's origin, so that the connection puts the key into them."""
 
     def __init__(self, api_key: str | Secret, base_url: str) -> None:
         self.api_key = Secret(api_key)
@@ -113,11 +113,11 @@ class BearerAuth(AuthBase):
 
 
 class Session(requests.Session):
-    """A session whose key does not survive a redirect to another origin.
+    """A session that does not send the key to another origin after a redirect.
 
-    Proxies and certificate bundles come from the environment as with any `requests.Session`; .netrc does not.
+    It takes proxies and certificate bundles from the environment, as any `requests.Session` does, but ignores .netrc.
 
-    :param results: where else than from the API something may be fetched
+    :param results: the hosts that downloads are allowed from, besides the API
     """
 
     def __init__(self, auth: BearerAuth, results: ResultHosts | None = None) -> None:
@@ -125,18 +125,18 @@ class Session(requests.Session):
         self._results = results or ResultHosts(auth.base_url)
         for scheme in ("http://", "https://"):
             self.mount(scheme, OwnAdapter(auth.api_key, self._results.check_peer))
-        # The API needs none, and a server could have thousands kept.
+        # The API needs no cookies, and a server could set thousands.
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # What can be unpacked a piece at a time.
+        # bodies.py decompresses gzip piece by piece.
         self.headers["Accept-Encoding"] = "gzip"
         self.auth = auth
         self.service_clock = ServiceClock()
         self._api_origin = auth.origin
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        """Send a request, follow where that is asked for, and note what time it is for the API.
+        """Send a request, follow its redirects if `allow_redirects` is set, and update the service's clock.
 
-        :raises UnsafeAddressError: when it is redirected to where nothing may be fetched from
+        :raises UnsafeAddressError: if a redirect leads to a host that is not allowed
         """
         follows = options.pop("allow_redirects", False)
         response = self._send(request, options)
@@ -144,7 +144,7 @@ class Session(requests.Session):
             target = redirect_target(response) if follows else None
             if target is None:
                 break
-            # Its body could be endless.
+            # Not read: the body of a redirect could be endless.
             response.close()
             request = self._redirected(request, target)
             response = self._send(request, options)
@@ -165,7 +165,7 @@ class Session(requests.Session):
         return response
 
     def _redirected(self, request: requests.PreparedRequest, target: str) -> requests.PreparedRequest:
-        """Return the request as it goes to another URL: without the key, when that is not the API."""
+        """Return a copy of the request for another URL, without the key if that is not the API."""
         redirected = request.copy()
         redirected.prepare_url(target, None)
         if origin(redirected.url or "") != self._api_origin:
@@ -173,16 +173,16 @@ class Session(requests.Session):
         return redirected
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return nothing: requests would read the whole body of a redirect."""
+        """Return None, because requests would read the whole body of a redirect. `send` follows redirects."""
 
 
 def redirect_target(response: requests.Response) -> SignedUrl | None:
-    """Return where an answer sends the request; nothing when that is no URL, so that it counts as a refusal."""
+    """Return the target of a redirect, or None if the response has no valid one and thus is an error."""
     location = response.headers.get("Location")
     if response.status_code not in REDIRECTS or not location or len(location) > LONGEST_URL:
         return None
     try:
-        # Headers are read as Latin-1, and Location is UTF-8 in practice.
+        # http.client decodes headers as Latin-1, but servers send Location in UTF-8.
         target = urljoin(response.url, location.encode("latin-1").decode())
         return SignedUrl(requests.Request("GET", target).prepare().url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""One exchange with the service, and the same exchange again while it fails in a way that may heal."""
+"""Send requests to the service, read their responses, and retry them."""
 
 from __future__ import annotations
 
@@ -45,22 +45,23 @@ log = logging.getLogger(__name__)
 
 SUCCESS_CODES = (20000, "20000", None)
 LONGEST_CONNECT_TIMEOUT = 10.0
-# After so many timeouts an exchange is over, whether bytes still arrive or not.
+# The total timeout of an exchange, in timeouts without data.
 TIMEOUTS_OF_EXCHANGE = 3
-# A file that goes up or comes down may take longer, as long as it is no slower than this.
+# The transfer of a file may take longer, unless it is slower than this.
 SLOWEST_BYTES_PER_SECOND = 10_000
 
 T = TypeVar("T")
 
 
 class Transport:
-    """Sends requests to one service with one key; may be shared between threads.
+    """Sends requests to one service with one key. Threads may share it.
 
-    :param timeout: seconds without a byte after which a request is given up; at most 10 to connect, and three times
-        as many until the answer is there
-    :param max_retries: how often a request is sent again
-    :param label: names where key and base URL are set, for messages
-    :param storage_hosts: the only hosts beside the API that results may come from; any, where there are none
+    :param timeout: seconds without data after which a request times out; at most 10 to connect, and three times as
+        many in total
+    :param max_retries: maximum number of retries of a request
+    :param label: names the settings of key and base URL, for messages
+    :param storage_hosts: the only hosts, besides the API's, that results may be downloaded from; empty allows all
+        public hosts
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Transport:
     ) -> None:
         api_key = Secret(api_key)
         self._api_key = checked_key(api_key)
-        # A word for a key, as local servers take it, is no secret, and may be part of any text.
+        # A short key, as local servers use it, is not a secret, and may be a word of any text.
         self._is_key_secret = len(self._api_key.reveal()) >= SHORTEST_SECRET
         self._secrets = KnownSecrets([self._api_key.reveal()])
         self.base_url = checked_base_url(base_url)
@@ -89,7 +90,7 @@ class Transport:
         self._session = Session(BearerAuth(self._api_key, self.base_url), ResultHosts(self.base_url, storage_hosts))
 
     def now(self) -> pendulum.DateTime:
-        """Return the present moment (UTC) by the service's clock."""
+        """Return the service's current time in UTC."""
         return self._session.service_clock.now()
 
     def without_secrets(self, text: str) -> str:
@@ -97,10 +98,10 @@ class Transport:
         return without_queries(self._secrets.hidden(text))
 
     def retry(self, action: Callable[[], T], *, idempotent: bool, progressed: Callable[[], bool] = lambda: False) -> T:
-        """Run an action, and again after a pause while it fails in a way that may heal.
+        """Run an action. Retry it after a pause if its error may be retried.
 
-        :param idempotent: whether carrying it out twice does no harm
-        :param progressed: asked after each failure whether those before it no longer count
+        :param idempotent: True if executing the action twice does no harm
+        :param progressed: called after each failure; True resets the count of failures
         """
         failures = 0
         while True:
@@ -112,26 +113,26 @@ class Transport:
                     raise
                 jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
                 pause = pause_before_retry(failures, error.retry_after, jitter)
-                attempts = f"attempt {failures} of {self._max_retries + 1}"
-                log.warning("%s; %s, next in %.1f s", error, attempts, pause)
+                attempts = f"attempt {failures:,} of {self._max_retries + 1:,}"
+                log.warning("%s; %s failed, retrying in %.1f s", error, attempts, pause)
             clock.sleep(pause)
 
     def decoded(self, text: bytes) -> Any:
-        """Return the value of a JSON text, with `***` for the key, however that was escaped.
+        """Return the value of a JSON text with the key replaced by `***`, however the text escapes it.
 
-        :raises msgspec.DecodeError: when it is not JSON, or nested too deeply
+        :raises msgspec.DecodeError: if it is not JSON, or nested too deeply
         """
         return self._secrets.hidden_in_value(decode_any(text), text)
 
     def call(self, method: str, path: str, *, is_list: bool = False, **arguments: Any) -> Any:
-        """Make one request to the API and return the decoded JSON answer.
+        """Send one request to the API and return its decoded JSON response.
 
-        :param is_list: whether it may be large: the items of a list are left undecoded, as `msgspec.Raw`
-        :raises SiliconFlowError: for everything but a success
+        :param is_list: True for a response that may be large; the items of its list stay undecoded, as `msgspec.Raw`
+        :raises SiliconFlowError: if the request fails
         """
         what = f"{method} {path} at {address(self.base_url)}"
         return self.exchange(
-            method, f"{self.base_url}{path}", what, lambda each: self._read(each, what, is_list), **arguments
+            method, f"{self.base_url}{path}", what, lambda response: self._read(response, what, is_list), **arguments
         )
 
     def exchange(
@@ -145,12 +146,12 @@ class Transport:
         has_file: bool = False,
         **arguments: Any,
     ) -> T:
-        """Send one request and return what `read` makes of its successful response, whose body streams.
+        """Send one request and return the result of `read`, called with its successful response (streaming).
 
         :param what: the request and its host in messages, without a query
-        :param with_key: False for a URL that carries its own signature
-        :param has_file: whether a file goes up or comes down, for which there is more time
-        :raises SiliconFlowError: when it could not be sent, was refused, or broke off while it was read
+        :param with_key: False for a URL that has its own signature
+        :param has_file: True if a file is uploaded or downloaded, which may take longer
+        :raises SiliconFlowError: if the request could not be sent, was refused, or its response broke off
         """
         url, place = SignedUrl(url), self._place if with_key else "the link"
         redirects: list[SignedUrl] = []
@@ -169,7 +170,7 @@ class Transport:
         try:
             with (
                 quiet_urls(),
-                exchange.under_way(),
+                exchange.active(),
                 self._sent(exchange, method, url, what, place, arguments, hide) as response,
             ):
                 if 200 <= response.status_code < 300:
@@ -193,18 +194,18 @@ class Transport:
         arguments: dict[str, Any],
         hide: Hide,
     ) -> requests.Response:
-        """Send a request and return its response, of which only the head has been read."""
+        """Send a request and return its response. Only the headers are read."""
         try:
             return self._session.request(method, url, **arguments)
         except SiliconFlowError as error:
             failure = error
         except Exception as error:
-            # Also what requests lets through, such as for a proxy that it cannot use.
+            # requests also raises errors of other libraries, for example if a proxy is not usable.
             failure = from_exception(error, what, place, was_sent=exchange.has_begun, hide=hide)
         except BaseException as error:
-            # Such as Airflow's timeout of a task.
+            # For example Airflow's timeout of a task.
             error.__context__ = None
-            raise error.with_traceback(None)  # noqa: B904 - it is the same one
+            raise error.with_traceback(None)  # noqa: B904 - it is the same exception
         raise failure
 
     def _read(self, response: requests.Response, what: str, is_list: bool) -> Any:
@@ -214,13 +215,13 @@ class Transport:
             return self.decoded(text)
 
         body = whole_body(response, what, is_list=is_list)
-        # What an answer repeats, such as in the errors of a batch, ends in logs and events.
+        # A response may repeat the key, for example in the errors of a batch, which go to logs and events.
         if self._is_key_secret:
             body = body.replace(self._api_key.reveal().encode(), MASK.encode())
         return _decoded(response, body, what, decode, self.without_secrets)
 
     def _is_elsewhere(self, url: str) -> bool:
-        """Whether a redirect leads to where the results are, away from the API."""
+        """Return True if a redirect leads away from the API."""
         is_below = urlsplit(url).path.startswith(f"{urlsplit(self.base_url).path}/")
         return origin(url) != origin(self.base_url) or not is_below
 
@@ -229,7 +230,7 @@ class Transport:
 
 
 def _without(secrets: KnownSecrets, error: SiliconFlowError) -> SiliconFlowError:
-    """Return an error whose own texts show no secret; those of the service have been hidden before they were cut."""
+    """Return the error with the secrets in its texts hidden."""
     error.code = secrets.hidden(error.code) if isinstance(error.code, str) else error.code
     error.request_id = secrets.hidden(error.request_id) if error.request_id else error.request_id
     return error.reworded(secrets.hidden(error.message))
@@ -242,7 +243,7 @@ def _decoded(response: requests.Response, body: bytes, what: str, decode: Callab
         answer = None
     if answer is None:
         raise UnreadableAnswerError(
-            f"{what} was answered with {len(body)} bytes that are not JSON: check the base URL",
+            f"{what} was answered with {len(body):,} bytes that are not JSON: check the base URL",
             status=response.status_code,
             request_id=request_id(response, hide),
         )

@@ -14,7 +14,7 @@ import msgspec
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches.metadata import AIRFLOW_INPUT, AIRFLOW_KEY, AIRFLOW_MAX_TRIES, AIRFLOW_ROUND
-from siliconflow_provider.job_directory import INTERNAL, Files
+from siliconflow_provider.job_directory import INTERNAL, JobDirectory
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class FileRecords:
 
     is_persistent = True
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: JobDirectory) -> None:
         self._files = files
 
     def read(self) -> list[CreateRecord]:

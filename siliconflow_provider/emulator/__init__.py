@@ -1,1 +1,1 @@
-"""A local SiliconFlow batch server to develop against and to test with."""
+"""A local SiliconFlow batch server for development and tests."""

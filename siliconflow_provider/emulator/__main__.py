@@ -25,7 +25,7 @@ DEFAULT_PORT = 8900
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code."""
+    """Serve until SIGINT or SIGTERM, and return the exit code."""
     options = _options(arguments)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -63,13 +63,11 @@ def _parser(defaults: EmulatorOptions) -> argparse.ArgumentParser:
         epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    place = parser.add_argument_group("where")
+    place = parser.add_argument_group("addresses and data")
     place.add_argument("--host", default=defaults.host, help="address to listen on (%(default)s)")
-    place.add_argument("--port", type=port, default=DEFAULT_PORT, help="port of the API; 0 = free one (%(default)s)")
-    place.add_argument("--storage-port", type=port, help="port of the signed URLs; 0 = a free one (--port + 1)")
-    place.add_argument(
-        "--data-dir", type=Path, default=defaults.data_dir, help="where everything is kept (./%(default)s)"
-    )
+    place.add_argument("--port", type=port, default=DEFAULT_PORT, help="port of the API; 0: any free one (%(default)s)")
+    place.add_argument("--storage-port", type=port, help="port of the signed URLs; 0: any free one (--port + 1)")
+    place.add_argument("--data-dir", type=Path, default=defaults.data_dir, help="directory of all data (./%(default)s)")
     place.add_argument("--api-key", default=defaults.api_key, help="the key that clients must send (%(default)s)")
     place.add_argument(
         "--charge-balance",
@@ -78,13 +76,13 @@ def _parser(defaults: EmulatorOptions) -> argparse.ArgumentParser:
         metavar="AMOUNT",
         help="the account's charged balance; 0 refuses batches (%(default)s)",
     )
-    times = parser.add_argument_group("how long, in seconds")
+    times = parser.add_argument_group("durations in seconds")
     for name, meaning in {
-        "queue": "a batch waits",
+        "queue": "a batch waits in the queue",
         "run": "a batch runs",
         "finalize": "writing the results takes",
         "cancel": "cancelling takes",
-        "url": "a signed URL is good",
+        "url": "a signed URL is valid",
     }.items():
         default = getattr(defaults, f"{name}_seconds")
         times.add_argument(
@@ -107,7 +105,7 @@ def _epilog() -> str:
 
 
 def port(text: str) -> int:
-    """A port number; the name is what argparse calls it in its errors."""
+    """Return a port number. argparse shows this function's name in its errors."""
     number = int(text)
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError("must be from 0 to 65535")
@@ -115,7 +113,7 @@ def port(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A length of time."""
+    """Return a number of seconds."""
     number = float(text)
     if not (math.isfinite(number) and number >= 0):
         raise argparse.ArgumentTypeError("must be 0 or more")
@@ -123,7 +121,7 @@ def seconds(text: str) -> float:
 
 
 def amount(text: str) -> Decimal:
-    """An amount of money."""
+    """Return an amount of money."""
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -134,7 +132,7 @@ def amount(text: str) -> Decimal:
 
 
 def form(text: str) -> str:
-    """The name of a form of answers."""
+    """Return the name of a response form."""
     if text not in MEANINGS:
         raise argparse.ArgumentTypeError(f"there is no form {text!r}; there are {', '.join(MEANINGS)}")
     return text
@@ -149,7 +147,7 @@ def _introduction(emulator: Emulator) -> str:
         f"Data is kept in {emulator.data_dir.resolve()}; requests.log there lists the requests.",
         f"Batches queue {options.queue_seconds:g} s, run {options.run_seconds:g} s, finalize"
         f" {options.finalize_seconds:g} s; cancelling takes {options.cancel_seconds:g} s; signed URLs are"
-        f" good for {options.url_seconds:g} s.",
+        f" valid for {options.url_seconds:g} s.",
     ]
     if options.control:
         lines.append(f"Control interface, which asks for no key: {emulator.control_url}/")

@@ -1,4 +1,4 @@
-"""The lines of result files as the service writes them; where that has been seen to vary, the forms belong here."""
+"""Write the lines of result files in the service's forms."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from siliconflow_provider.emulator.forms import Forms
 
 
 def answer_line(key: str, custom_id: str, completion: dict[str, Any], forms: Forms) -> dict[str, Any]:
-    """The line of a request that succeeded."""
+    """Return the line of a successful request."""
     return _line(key, custom_id, _response(key, 200, completion, forms), None)
 
 
 def error_line(key: str, custom_id: str, error: Any, forms: Forms, *, ran: bool) -> dict[str, Any]:
-    """The line of a request that failed when it was run, or that was not run."""
+    """Return the line of a request that failed, or that was not run."""
     if forms.errors_without_code and isinstance(error, dict) and "message" in error:
         error = {"message": error["message"]}
     if forms.openai_lines and ran:

@@ -1,4 +1,4 @@
-"""What the emulated model says: the same answer to the same request, always."""
+"""Answers of the emulated model. The same request always gets the same answer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ REASONING = "Arithmetic is worked out; anything else is repeated as it was said.
 
 
 def chat_completion(body: dict[str, Any], model: str, completion_id: str, created: int) -> dict[str, Any]:
-    """A chat completion for a request body without fault."""
+    """Return a chat completion for a valid request body."""
     content, finish_reason = _cut(_content(body), body.get("max_tokens"))
     message = {"role": "assistant", "content": content}
-    spoken = token_count(content)
+    completion_tokens = token_count(content)
     if _reasons(body, model):
         message["reasoning_content"] = REASONING
-        spoken += token_count(REASONING)
+        completion_tokens += token_count(REASONING)
     number = body.get("n") or 1
-    asked = sum(token_count(_text(message.get("content"))) for message in body["messages"])
+    prompt_tokens = sum(token_count(_text(message.get("content"))) for message in body["messages"])
     return {
         "id": completion_id,
         "object": "chat.completion",
@@ -29,15 +29,15 @@ def chat_completion(body: dict[str, Any], model: str, completion_id: str, create
         "model": model,
         "choices": [{"index": index, "message": message, "finish_reason": finish_reason} for index in range(number)],
         "usage": {
-            "prompt_tokens": asked,
-            "completion_tokens": number * spoken,
-            "total_tokens": asked + number * spoken,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": number * completion_tokens,
+            "total_tokens": prompt_tokens + number * completion_tokens,
         },
     }
 
 
 def token_count(text: str) -> int:
-    """An estimate: four characters to a token, begun ones counted."""
+    """Return an estimate: one token per four characters, rounded up."""
     return -(-len(text) // CHARACTERS_IN_TOKEN)
 
 
@@ -57,7 +57,7 @@ def _cut(content: str, max_tokens: int | None) -> tuple[str, str]:
 
 
 def _text(content: object) -> str:
-    """The text of a message's content: a string, or the text parts of a list."""
+    """Return the text of a message's content, which is a string or a list of parts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):

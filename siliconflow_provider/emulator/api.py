@@ -1,4 +1,4 @@
-"""The service's endpoints below /v1."""
+"""The API's endpoints below /v1."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -15,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from siliconflow_provider.emulator.batches import BatchStore
 from siliconflow_provider.emulator.creation import create_request
@@ -44,7 +46,7 @@ FILES_SHOWN = 10
 
 @dataclass(frozen=True)
 class Service:
-    """What the endpoints work with."""
+    """The objects that the endpoints use."""
 
     api_key: str
     files: FileStore
@@ -56,7 +58,7 @@ class Service:
 
 
 async def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
+    service: Service = request.state.service
     return service
 
 
@@ -70,7 +72,7 @@ async def _authorize(request: Request, service: Served) -> None:
 
 
 async def _reference(request: Request, service: Served) -> Reference:
-    """Signed URLs on the host by which the client reached the API, which need not be the one bound; or ids."""
+    """Return a function that makes signed URLs, or ids. The URLs have the host that the client used for the API."""
     if service.forms.result_ids:
         return str
     host = re.match(r"\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+", request.headers.get("host", ""))
@@ -82,10 +84,20 @@ Referenced = Annotated[Reference, Depends(_reference)]
 router = APIRouter(prefix="/v1", dependencies=[Depends(_authorize)])
 
 
-def api_app(service: Service) -> FastAPI:
-    """The API's application: the endpoints, and errors in the service's forms only."""
+def api_app(service: Service) -> ASGIApp:
+    """Return the API's application, which works with this service."""
+    endpoints = _endpoints()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await endpoints({**scope, "state": {**scope.get("state", {}), "service": service}}, receive, send)
+
+    return app
+
+
+@cache
+def _endpoints() -> FastAPI:
+    """Return the endpoints, and errors in the service's forms only: made once, because that takes 20 ms."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.state.service = service
     app.include_router(router)
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, unknown_path_error)
@@ -95,13 +107,13 @@ def api_app(service: Service) -> FastAPI:
 
 @router.get("/user/info")
 def user_info(service: Served) -> Response:
-    """The account."""
+    """Return the account."""
     return JSONResponse(account(service.charge_balance))
 
 
 @router.post("/files")
 async def upload_file(request: Request, service: Served) -> Response:
-    """Take a file in."""
+    """Store an uploaded file."""
     with service.files.receive(request.headers.get("content-type")) as upload:
         async for block in _blocks(request):
             await run_in_threadpool(upload.write, block)
@@ -111,13 +123,13 @@ async def upload_file(request: Request, service: Served) -> Response:
 
 @router.get("/files")
 def list_files(request: Request, service: Served) -> Response:
-    """Some of the uploaded files: there is no way to ask for the others."""
+    """List the newest uploaded files. The service has no paging here."""
     files, query = service.files.list(), request.query_params
     if service.forms.files_oldest_first:
         files.reverse()
     if service.forms.files_without_query:
         if query:
-            raise bad_request(next(iter(query)), "is not known")
+            raise bad_request(next(iter(query)), "is not a known parameter")
         return JSONResponse(file_list(files, service.forms))
     if service.forms.files_query_ignored:
         return JSONResponse(file_list(files[:FILES_SHOWN], service.forms))
@@ -128,7 +140,7 @@ def list_files(request: Request, service: Served) -> Response:
 
 @router.get("/files/{file_id}/content")
 def file_content(file_id: str, service: Served) -> Response:
-    """The bytes of an uploaded file, or of a result file."""
+    """Return the content of an uploaded file or a result file."""
     try:
         path = service.files.path(service.files.get(file_id).id)
     except ApiError:
@@ -148,7 +160,7 @@ async def create_batch(request: Request, service: Served, reference: Referenced)
 
 @router.get("/batches")
 def list_batches(request: Request, service: Served, reference: Referenced) -> Response:
-    """A page of batches, newest first."""
+    """List a page of batches, newest first."""
     query = {} if service.forms.unpaged else request.query_params
     page, has_more = service.batches.list(query.get("after"), _limit(query.get("limit")))
     return JSONResponse(batch_list(page, has_more, reference, service.forms))
@@ -156,13 +168,13 @@ def list_batches(request: Request, service: Served, reference: Referenced) -> Re
 
 @router.get("/batches/{batch_id}")
 def get_batch(batch_id: str, service: Served, reference: Referenced) -> Response:
-    """One batch."""
+    """Return one batch."""
     return JSONResponse(batch_object(service.batches.get(batch_id), reference, service.forms))
 
 
 @router.post("/batches/{batch_id}/cancel")
 def cancel_batch(batch_id: str, service: Served, reference: Referenced) -> Response:
-    """Begin to cancel a batch."""
+    """Start to cancel a batch."""
     return JSONResponse(batch_object(service.batches.cancel(batch_id), reference, service.forms))
 
 
@@ -173,7 +185,7 @@ def _limit(text: str | None) -> int | None:
 
 
 async def _blocks(request: Request) -> AsyncIterator[bytes]:
-    """The body in large blocks, so that few of them change threads."""
+    """Yield the body in large blocks, because each block is passed to another thread."""
     block = bytearray()
     try:
         async for chunk in request.stream():
@@ -182,13 +194,13 @@ async def _blocks(request: Request) -> AsyncIterator[bytes]:
                 yield bytes(block)
                 block.clear()
     except ClientDisconnect:
-        raise bad_request("file", "the upload was cut off") from None
+        raise bad_request("file", "the upload broke off") from None
     if block:
         yield bytes(block)
 
 
 async def json_object(request: Request) -> dict[str, Any]:
-    """The request's body, or a 400."""
+    """Return the request's JSON object, or raise a 400."""
     try:
         body = msgspec.json.decode(await request.body())
     except (msgspec.DecodeError, UnicodeDecodeError, ClientDisconnect):
@@ -199,13 +211,13 @@ async def json_object(request: Request) -> dict[str, Any]:
 
 
 def api_error(request: Request, error: Exception) -> Response:
-    """Answer with an ApiError."""
-    assert isinstance(error, ApiError)  # noqa: S101 - for the type checker: it is registered for these
+    """Return the response of an ApiError."""
+    assert isinstance(error, ApiError)  # noqa: S101 - for the type checker: it is registered for this class
     return JSONResponse(error.body, error.status)
 
 
 def unknown_path_error(request: Request, error: Exception) -> Response:
-    """Answer that there is no such path."""
+    """Return the response for an unknown path."""
     return api_error(request, unknown_path())
 
 

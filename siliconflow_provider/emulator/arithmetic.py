@@ -1,4 +1,4 @@
-"""Arithmetic in prose: finds an expression in a text and works it out exactly."""
+"""Find an arithmetic expression in a text and compute its exact value."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-# A run of signs and digits, with the letter before and after it.
+# Signs and digits, with the letters before and after them.
 RUN = re.compile(r"([A-Za-z_]?)([0-9.()+\-*/][0-9.()+\-*/ ]{2,})(?=([A-Za-z_]?))")
 OPERATION = re.compile(r"[0-9)] *[+\-*/] *[-+(.0-9]")
-LONGEST = 200  # bounds the size of numbers and the depth of nesting
+LONGEST = 200  # limits the size of numbers and the depth of nesting
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}|\d{1,4}/\d{1,2}/\d{1,4}")
 SIGNS = str.maketrans({"\N{MULTIPLICATION SIGN}": "*", "\N{DIVISION SIGN}": "/", "\N{MINUS SIGN}": "-"})
 
@@ -24,7 +24,7 @@ OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = 
 
 
 def work_out(text: str) -> str | None:
-    """The value of the last arithmetic expression in a text, None when there is none to work out."""
+    """Return the value of the last arithmetic expression in a text, or None if there is none."""
     expression = _last_expression(text.translate(SIGNS))
     if expression is None or len(expression) > LONGEST:
         return None
@@ -35,7 +35,7 @@ def work_out(text: str) -> str | None:
 
 
 def _last_expression(text: str) -> str | None:
-    """Passes over what is part of a word, such as order-12-34, and over dates."""
+    """Return the last expression. Skip parts of words, such as order-12-34, and dates."""
     if not OPERATION.search(text):
         return None
     for before, run, after in reversed(RUN.findall(text)):
@@ -60,7 +60,7 @@ def _value(node: ast.expr, source: str) -> Fraction:
 
 
 def _written(value: Fraction) -> str:
-    """A whole number or an exact decimal; one without end as the nearest float."""
+    """Return an integer or an exact decimal, or the nearest float for an infinite decimal."""
     for digits in range(30):
         if 10**digits % value.denominator == 0:
             whole = value.numerator * (10**digits // value.denominator)

@@ -1,4 +1,4 @@
-"""The batches: created, read, listed, cancelled, and their result files."""
+"""Create, read, list and cancel batches, and write their result files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from siliconflow_provider.emulator.statuses import OVER
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A batch and what it is at one moment."""
+    """A batch and its state at one moment."""
 
     batch: Batch
     state: State
@@ -50,21 +50,21 @@ class Snapshot:
 
     @property
     def shown_counts(self) -> Counts | None:
-        """The counts, but where they are planned to be late."""
+        """The counts, or None if they are planned to be late."""
         return None if self.is_over_for_less_than(self.batch.plan.counts_late_seconds) else self.counts
 
     @property
     def output_id(self) -> str | None:
-        """The output file's id, once the batch is over and when a request succeeded."""
+        """The output file's id, if the batch has ended and a request succeeded."""
         return self.batch.output_id if self._is_over_with(self.counts.completed if self.counts else 0) else None
 
     @property
     def error_id(self) -> str | None:
-        """The error file's id, once the batch is over and when a request failed."""
+        """The error file's id, if the batch has ended and a request failed."""
         return self.batch.error_id if self._is_over_with(self.counts.failed if self.counts else 0) else None
 
     def is_over_for_less_than(self, seconds: float) -> bool:
-        """Whether the batch has ended, and less than so many seconds ago."""
+        """Return True if the batch ended less than this number of seconds ago."""
         return self.state.over_at is not None and self.now < self.state.over_at + seconds
 
     def _is_over_with(self, lines: int) -> bool:
@@ -74,7 +74,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How new batches go, and the forms in which they are shown."""
+    """The timings and plans of new batches, and the response forms."""
 
     timings: Timings
     forms: Forms
@@ -82,7 +82,7 @@ class Behaviour:
 
 
 class BatchStore:
-    """The batches. Nothing runs in the background: each read works out where a batch has got to."""
+    """The stored batches. Nothing runs in the background: each read computes the state of a batch."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class BatchStore:
         directory.mkdir(parents=True, exist_ok=True)
 
     def create(self, request: CreateRequest) -> Snapshot:
-        """Store a new batch, with the timings in force now and what is planned for it."""
+        """Store a new batch, with the current timings and its plan."""
         try:
             file = self._files.get(request.input_file_id)
         except ApiError:
@@ -126,11 +126,11 @@ class BatchStore:
         return self._snapshot(batch, batch.created_at)
 
     def get(self, batch_id: str) -> Snapshot:
-        """The batch with this id, or a 404."""
+        """Return the batch with this id, or raise a 404."""
         return self._snapshot(self._batch(batch_id), self._clock())
 
     def list(self, after: str | None, limit: int | None) -> tuple[list[Snapshot], bool]:
-        """Batches, newest first, and whether there are more; without a limit all (not documented)."""
+        """Return batches, newest first, and True if there are more. Without a limit, return all (not documented)."""
         if after is not None and self._database.batch(after) is None:
             raise bad_request("after", f"there is no batch {after!r}")
         now, forms = self._clock(), self._behaviour.forms
@@ -141,7 +141,7 @@ class BatchStore:
         return [self._snapshot(batch, now) for batch in batches], has_more
 
     def cancel(self, batch_id: str) -> Snapshot:
-        """Begin to cancel. Again is no error, a batch that is over is a 400 (both not documented)."""
+        """Start to cancel. A second cancel is not an error; for an ended batch it is a 400 (both not documented)."""
         now = self._clock()
 
         def cancelled(batch: Batch) -> Batch:
@@ -150,11 +150,11 @@ class BatchStore:
                 raise bad_request("batch_id", f"a batch that is {status} cannot be cancelled")
             return batch if status == "cancelling" else replace(batch, cancel_at=now)
 
-        self._snapshot(self._batch(batch_id), now)  # the check, if it is due
+        self._snapshot(self._batch(batch_id), now)  # does the check, if it is due
         return self._snapshot(self._database.change_batch(batch_id, cancelled), now)
 
     def result_path(self, file_id: str) -> Path:
-        """The output or error file with this id, written at its first use; a 404 after 30 days, or as planned."""
+        """Return the result file with this id, written at its first use. Raise a 404 after 30 days, or as planned."""
         batch = self._database.batch_of_result(file_id)
         if batch is None:
             raise not_found("file", file_id)
@@ -172,19 +172,21 @@ class BatchStore:
         return self._written(snapshot, "output" if file_id == snapshot.output_id else "error", file_id)
 
     def count(self) -> int:
-        """How many batches were ever created."""
+        """Return the number of all created batches."""
         return len(self._database.batch_ids(None))
 
     def executed(self, by: Identity, now: float | None = None, before: str | None = None) -> Iterator[str]:
-        """Digests of the requests that all batches have run by `now`, or those created before the batch `before`.
+        """Yield digests of the requests that batches have run by `now`.
 
-        The oldest batch comes first, so that the check of one finds those before it done.
+        The oldest batch comes first, because the check of a batch needs the checks of earlier ones.
+
+        :param before: only batches that were created before this one
         """
         for snapshot, source in self._all(self._clock() if now is None else now, before):
             yield from executed_requests(snapshot.batch, snapshot.state, source, by)
 
     def executed_by_batch(self, by: Identity) -> Iterator[BatchExecutions]:
-        """What each batch has executed by now, the oldest first."""
+        """Yield the executed requests of each batch, oldest batch first."""
         for snapshot, source in self._all(self._clock(), None):
             yield executions_of(snapshot.batch, snapshot.state, source, by)
 
@@ -217,7 +219,7 @@ class BatchStore:
         return Snapshot(batch, state, counts(batch, state), now)
 
     def _checked(self, batch: Batch) -> Batch:
-        """The batch with its check, which is done and stored once."""
+        """Return the batch with its check, which is done and stored once."""
         with self._work:
             stored = self._batch(batch.id)
             if stored.check is not None:
@@ -234,7 +236,7 @@ class BatchStore:
             return check_input(lines, batch.endpoint, batch.model, fails, is_missing)
 
     def _failing(self, batch: Batch, failing: Failing | None) -> Fails:
-        """Which requests of the batch are to fail."""
+        """Return a function that chooses the failing requests of the batch."""
         if failing is None:
             return lambda index, request: False
         if not failing.once:

@@ -1,4 +1,4 @@
-"""Whether an input file can be run: what is checked when a batch leaves the queue."""
+"""Check an input file when its batch leaves the queue."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def check_input(
     fails: Fails = lambda index, request: False,
     is_missing: IsMissing = lambda index, custom_id: False,
 ) -> Check:
-    """Read an input file; `model` is the batch's replace.model, which overrides those of the lines.
+    """Read an input file and return its check.
 
-    `fails` says of a request without fault, by its position, whether it is to fail nevertheless; `is_missing` of any
-    request, by its position and custom_id, whether it is to be counted nowhere.
+    :param model: the batch's replace.model, which replaces the model of each line
+    :param fails: called with position and content of a valid request; True if it must fail
+    :param is_missing: called with position and custom_id of a request; True if it is not counted
     """
     file = _InputFile(endpoint, model, fails, is_missing)
     errors: list[str] = []
@@ -44,7 +45,7 @@ def check_input(
 
 
 class _InputFile:
-    """What is known of the lines read so far."""
+    """The findings in the lines that were read."""
 
     def __init__(self, endpoint: str, model: str | None, fails: Fails, is_missing: IsMissing) -> None:
         self.total = 0
@@ -58,10 +59,10 @@ class _InputFile:
         self._ids: set[str] = set()
 
     def error_of(self, line: bytes) -> str | None:
-        """Take the next request in; returns what is wrong with the whole file because of it."""
+        """Check the next request, and return its error if that makes the whole file invalid."""
         self.total += 1
         if self.total > MOST_REQUESTS:
-            return f"a file has at most {MOST_REQUESTS} requests"
+            return f"a file has at most {MOST_REQUESTS:,} requests"
         try:
             request = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

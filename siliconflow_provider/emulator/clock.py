@@ -1,4 +1,4 @@
-"""The emulator's clock, which a caller may hold."""
+"""The emulator's clock, which tests can hold and advance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from siliconflow_provider.emulator.errors import ControlError
 
 
 class Clock:
-    """The time of a source, until it is held; then it stands still but for what it is advanced by."""
+    """A clock that follows its source until it is held. A held clock changes only by `hold` and `advance`."""
 
     def __init__(self, source: Callable[[], float]) -> None:
         self._source = source
@@ -23,25 +23,25 @@ class Clock:
 
     @property
     def is_held(self) -> bool:
-        """Whether it stands still."""
+        """True if the clock is held."""
         return self._held is not None
 
     def hold(self, at: float | None = None) -> float:
-        """Stand still at a moment (Unix seconds), by default at the present one, which is returned."""
+        """Hold the clock at a time (Unix seconds), by default the current one, and return that time."""
         with self._lock:
             self._held = self() if at is None else _checked("at", at)
             return self._held
 
     def advance(self, seconds: float) -> float:
-        """Go forward and stand still there; returns the moment."""
+        """Advance the clock, hold it there, and return the time."""
         if _checked("seconds", seconds) < 0:
-            raise ControlError("seconds: must be 0 or more; to go back, hold the clock at a moment")
+            raise ControlError("seconds: must be 0 or more; to go back, hold the clock at an earlier time")
         with self._lock:
             self._held = self() + seconds
             return self._held
 
     def release(self) -> float:
-        """Go with the source again, from where that is by now; returns the moment."""
+        """Follow the source again, and return its current time."""
         with self._lock:
             self._held = None
             return self()

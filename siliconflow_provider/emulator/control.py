@@ -1,4 +1,4 @@
-"""The control interface: the clock, planned outcomes, faults, and counts of what happened."""
+"""The control interface for tests: the clock, planned outcomes, faults, and counts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from siliconflow_provider.emulator.rules import Rules, read
 
 
 class Control:
-    """What a test may do to a running emulator; may be used by several threads.
+    """Controls a running emulator. Threads may share it.
 
-    Plans, faults, the held clock and the count of answers are kept in memory: they outlive `stop` and `start`, but
-    not the process. A batch keeps what was planned for it, and executions are counted from what is stored.
+    Plans, faults, the held clock and the counts of responses are kept in memory: they survive `stop` and `start`, but
+    not the end of the process. A batch stores its plan, and executions are counted from the stored batches.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -33,64 +33,67 @@ class Control:
         self._batches: BatchStore | None = None
 
     def plan(self, /, **fields: Any) -> None:
-        """Plan the outcome of batches that are yet to be created: the fields of `plans.Plan`.
+        """Plan the outcome of future batches, with the fields of `plans.Plan`.
 
-        :raises ControlError: names the field at fault and what is allowed
+        :raises ControlError: if a field is invalid; the message names it and the allowed values
         """
         self._plans.add(read("plan", fields, Plan))
 
     def fault(self, /, endpoint: str, kind: str = "status", **fields: Any) -> None:
-        """Plan a fault of one of `faults.KINDS` at an endpoint such as `POST /batches`: the fields of its class.
+        """Plan a fault at an endpoint such as `POST /batches`, with the fields of its class.
 
-        :raises ControlError: names the field at fault and what is allowed
+        :param kind: one of `faults.KINDS`
+        :raises ControlError: if a field is invalid; the message names it and the allowed values
         """
         if kind not in list(KINDS):
             raise ControlError(f"fault: kind: must be one of {', '.join(KINDS)}, not {kind!r}")
         self._faults.add(read("fault", {"endpoint": endpoint} | fields, KINDS[kind]))
 
     def reset(self) -> None:
-        """Forget all plans and faults; batches that exist keep theirs."""
+        """Delete all plans and faults. Existing batches keep their plans."""
         self._plans.clear()
         self._faults.clear()
 
     def plans(self) -> list[dict[str, Any]]:
-        """The plans as they were given, each with how many batches it has `seen` and was `used` for."""
+        """Return the plans. `seen` counts the batches that a plan matched, `used` those that it was used for."""
         return self._plans.listing()
 
     def faults(self) -> list[dict[str, Any]]:
-        """The faults as they were given, each with how many requests it has `seen` and was `used` for."""
+        """Return the faults. `seen` counts the requests that a fault matched, `used` those that it was used for."""
         return self._faults.listing()
 
     def answers(self) -> dict[str, Counter[int | None]]:
-        """Answers by endpoint and status; the status is None where the connection was closed without one."""
+        """Return the counts of responses by endpoint and status, None for a connection closed without a response."""
         return self._answers.by_endpoint()
 
     def batches_created(self) -> int:
-        """How many batches the data directory has."""
+        """Return the number of batches in the data directory."""
         return self._store().count()
 
     def executions(self, by: Identity = "body") -> Executions:
-        """How often each request was executed, well or not, by its body or by custom_id and body.
+        """Return the count of executions of each request, successful or not.
 
-        Counted anew at each call, from the stored batches and their input files: memory grows with distinct
-        requests only. What an expired or cancelled batch did not run does not count.
+        Each call counts again, from the stored batches and their input files, so that memory grows with distinct
+        requests only. Requests that an expired or cancelled batch did not run are not counted.
+
+        :param by: `body`, or `custom_id` for custom_id and body
         """
         return Executions(dict(Counter(self._store().executed(_identity(by)))))
 
     def executions_by_batch(self, by: Identity = "body") -> list[BatchExecutions]:
-        """What each batch has executed, the oldest first, with all of its metadata whatever the forms show."""
+        """Return the executed requests of each batch, oldest first, with all metadata, whatever the forms show."""
         return list(self._store().executed_by_batch(_identity(by)))
 
     def plan_for(self, metadata: Mapping[str, str]) -> Plan:
-        """The outcome of a batch that is being created."""
+        """Return the plan for a new batch."""
         return self._plans.take(lambda plan: plan.is_for(metadata)) or Plan()
 
     def attach(self, batches: BatchStore | None) -> None:
-        """Count in this store from now on; None when the emulator has stopped."""
+        """Use this store for the counts; None after the emulator has stopped."""
         self._batches = batches
 
     def controlled(self, app: ASGIApp) -> ASGIApp:
-        """The application with faults, and counted."""
+        """Return the application with faults and counts."""
         return CountedApp(FaultyApp(app, self._faults), self._answers)
 
     def _store(self) -> BatchStore:

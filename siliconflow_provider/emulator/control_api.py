@@ -1,4 +1,4 @@
-"""The control interface over HTTP, for tests in other processes: JSON, below /control, without a key."""
+"""The control interface over HTTP, for tests in other processes: JSON below /control, without a key."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Advance(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def beside(control: Control, app: ASGIApp) -> ASGIApp:
-    """The application, with the control interface below its path /control."""
+    """Return the application with the control interface added below /control."""
     controls = control_app(control)
 
     async def either(scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +48,7 @@ def beside(control: Control, app: ASGIApp) -> ASGIApp:
 
 
 def control_app(control: Control) -> Starlette:
-    """The application of all paths below /control."""
+    """Return the application for all paths below /control."""
     return Starlette(
         routes=[
             Route(PATH + path, _endpoint(control, handler), methods=[method])
@@ -59,7 +59,7 @@ def control_app(control: Control) -> Starlette:
 
 
 def _endpoint(control: Control, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """The handler gets the query of a GET, and the body of a POST, where none is an empty object."""
+    """Return an endpoint that calls the handler with the query of a GET or the body of a POST, which may be empty."""
 
     async def endpoint(request: Request) -> Response:
         refuse_web_pages(request)

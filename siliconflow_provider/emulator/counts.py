@@ -1,4 +1,4 @@
-"""How many requests were answered, by endpoint and status."""
+"""Count responses by endpoint and status."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from siliconflow_provider.emulator.endpoints import API_PREFIX, ENDPOINTS, endpo
 
 
 class AnswerCounts:
-    """The counts since the emulator was made; may be used by several threads."""
+    """The counts since the emulator object was created. Threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, Counter[int | None]] = {endpoint: Counter() for endpoint in ENDPOINTS}
 
     def add(self, request: str, status: int | None) -> None:
-        """Count an answer; the status is None when the connection was closed without one."""
+        """Count a response. The status is None if the connection was closed without a response."""
         endpoint = endpoint_of(request)
         if endpoint is not None:
             with self._lock:
                 self._counts[endpoint][status] += 1
 
     def by_endpoint(self) -> dict[str, Counter[int | None]]:
-        """A copy: for each endpoint the number of answers by status."""
+        """Return a copy: the number of responses by status for each endpoint."""
         with self._lock:
             return {endpoint: counter.copy() for endpoint, counter in self._counts.items()}
 
 
 class CountedApp:
-    """An application whose answers are counted, each before the client can have seen it."""
+    """Counts the responses of an application, each before the client can receive it."""
 
     def __init__(self, app: ASGIApp, counts: AnswerCounts) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""The body of a request to create a batch."""
+"""Check the body of a request that creates a batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_VALUE = 512
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """A checked request; whether the input file exists is not part of the check."""
+    """A checked request. The check does not look for the input file."""
 
     input_file_id: str
     endpoint: str
@@ -32,7 +32,7 @@ class CreateRequest:
 
 
 def create_request(body: dict[str, Any]) -> CreateRequest:
-    """Read the body, or raise the 400 that names the field and its limit; unknown fields are ignored."""
+    """Return the checked request, or raise a 400 with the field and its limit. Unknown fields are ignored."""
     input_file_id = body.get("input_file_id")
     if not isinstance(input_file_id, str) or not input_file_id:
         raise bad_request("input_file_id", "is required and must be the id of an uploaded file")

@@ -1,4 +1,4 @@
-"""The emulator's records, in SQLite, so that a killed process loses nothing."""
+"""Store the emulator's records in SQLite, so that a killed process loses nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value BLOB);
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """An input file as it is stored."""
+    """The record of an uploaded file."""
 
     id: str
     filename: str
@@ -35,7 +35,7 @@ class UploadedFile:
 
 
 class Database:
-    """Files and batches; one connection, used by one thread at a time."""
+    """The records of files and batches. One thread at a time uses the connection."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
@@ -45,22 +45,22 @@ class Database:
         self._connection.executescript(SCHEMA)
 
     def close(self) -> None:
-        """Close the connection; the database cannot be used any more."""
+        """Close the connection. The database cannot be used afterwards."""
         with self._lock:
             self._connection.close()
 
     def add_file(self, file: UploadedFile) -> None:
-        """Store a new file's record."""
+        """Store the record of a new file."""
         with self._transaction() as connection:
             connection.execute("INSERT INTO files (id, record) VALUES (?, ?)", (file.id, msgspec.json.encode(file)))
 
     def file(self, file_id: str) -> UploadedFile | None:
-        """The uploaded file with this id."""
+        """Return the uploaded file with this id, or None."""
         rows = self._rows("SELECT record FROM files WHERE id = ?", file_id)
         return msgspec.json.decode(rows[0], type=UploadedFile) if rows else None
 
     def files(self) -> list[UploadedFile]:
-        """All uploaded files, newest first."""
+        """Return all uploaded files, newest first."""
         rows = self._rows("SELECT record FROM files ORDER BY sequence DESC")
         return [msgspec.json.decode(row, type=UploadedFile) for row in rows]
 
@@ -73,17 +73,17 @@ class Database:
             )
 
     def batch(self, batch_id: str) -> Batch | None:
-        """The batch with this id."""
+        """Return the batch with this id, or None."""
         rows = self._rows("SELECT record FROM batches WHERE id = ?", batch_id)
         return msgspec.json.decode(rows[0], type=Batch) if rows else None
 
     def batch_of_result(self, file_id: str) -> Batch | None:
-        """The batch whose output or error file has this id."""
+        """Return the batch whose output or error file has this id, or None."""
         rows = self._rows("SELECT record FROM batches WHERE ? IN (output_id, error_id)", file_id)
         return msgspec.json.decode(rows[0], type=Batch) if rows else None
 
     def batches(self, after: str | None, limit: int, created_by: float) -> list[Batch]:
-        """Batches, newest first, older than the batch `after`; a negative limit means all."""
+        """Return batches older than the batch `after`, newest first. A negative limit returns all."""
         rows = self._rows(
             "SELECT record FROM batches WHERE (? IS NULL OR sequence < (SELECT sequence FROM batches"
             " WHERE id = ?)) AND json_extract(CAST(record AS TEXT), '$.created_at') <= ?"
@@ -96,7 +96,7 @@ class Database:
         return [msgspec.json.decode(row, type=Batch) for row in rows]
 
     def batch_ids(self, before: str | None) -> list[str]:
-        """The ids of all batches, or of those created before the batch `before`; oldest first."""
+        """Return the ids of all batches, or of those created before the batch `before`, oldest first."""
         return self._rows(
             "SELECT id FROM batches WHERE ? IS NULL OR sequence < (SELECT sequence FROM batches"
             " WHERE id = ?) ORDER BY sequence",
@@ -105,7 +105,7 @@ class Database:
         )
 
     def change_batch(self, batch_id: str, change: Callable[[Batch], Batch]) -> Batch:
-        """Replace a batch that exists by what `change` makes of it, in one transaction."""
+        """Replace a batch by the return value of `change`, in one transaction."""
         with self._transaction() as connection:
             row = connection.execute("SELECT record FROM batches WHERE id = ?", (batch_id,)).fetchone()
             changed = change(msgspec.json.decode(row[0], type=Batch))
@@ -113,7 +113,7 @@ class Database:
         return changed
 
     def secret(self, name: str) -> bytes:
-        """A random secret, made at its first use and the same ever after."""
+        """Return a random secret, which is created at its first use and then stored."""
         with self._transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", (name, secrets.token_bytes(32)))
             row = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()

@@ -1,4 +1,4 @@
-"""The endpoints of both origins, by the names that counts and faults use."""
+"""Names of the endpoints of both origins, for counts and faults."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ENDPOINTS = (
 
 
 def endpoint_of(request: str) -> str | None:
-    """The endpoint that a request such as `GET /batches/batch_x` belongs to; the path is without /v1."""
+    """Return the endpoint of a request such as `GET /batches/batch_x`. The path is without /v1."""
     return next((endpoint for endpoint in ENDPOINTS if is_of(request, endpoint)), None)
 
 
 def is_of(request: str, pattern: str) -> bool:
-    """Whether the request matches; `{...}` in the pattern stands for any one part of a path."""
+    """Return True if the request matches the pattern. `{...}` matches one part of a path."""
     return _expression(pattern).fullmatch(request) is not None
 
 

@@ -1,4 +1,4 @@
-"""Errors in the forms in which the service answers them."""
+"""Errors of the emulator, and error responses in the service's forms."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ INTERNAL = 50000  # not documented
 
 
 class EmulatorError(Exception):
-    """The emulator cannot do what it was asked to; the message says why and what to do."""
+    """The emulator cannot start or has invalid options. The message has the cause and the remedy."""
 
 
 class ControlError(EmulatorError, ValueError):
-    """Something was asked of the control interface that it cannot do; the message says what it can."""
+    """A call of the control interface is invalid. The message has the allowed values."""
 
 
 class MissingExtraError(ModuleNotFoundError):
-    """A package is missing that the emulator needs and the provider itself does not."""
+    """A package is missing that only the emulator needs, not the provider."""
 
     def __init__(self, module: str | None) -> None:
         super().__init__(
@@ -30,7 +30,7 @@ class MissingExtraError(ModuleNotFoundError):
 
 
 class ApiError(Exception):
-    """A request that is answered with `status` and the JSON `body`."""
+    """An error response with `status` and the JSON `body`."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(status, body)
@@ -39,25 +39,25 @@ class ApiError(Exception):
 
 
 def bad_request(field: str, message: str) -> ApiError:
-    """A 400 whose `message` begins with the field at fault; `data` is the field alone."""
+    """Return a 400. Its `message` begins with the invalid field, its `data` is the field."""
     return ApiError(400, {"code": BAD_REQUEST, "message": f"{field}: {message}", "data": field})
 
 
 def not_found(kind: str, object_id: str) -> ApiError:
-    """A 404 for an id of a batch or file that does not exist, or does no longer."""
+    """Return a 404 for the id of a batch or file that does not exist or was deleted."""
     return ApiError(404, {"code": NOT_FOUND, "message": f"no {kind} has the id {object_id!r}", "data": None})
 
 
 def insufficient_balance() -> ApiError:
-    """The 403 of a batch that the account cannot pay."""
+    """Return a 403 for a batch that the account cannot pay."""
     return ApiError(403, {"code": NO_BALANCE, "message": "Sorry, your account balance is insufficient", "data": None})
 
 
 def invalid_token() -> ApiError:
-    """The 401 of a missing or wrong key."""
+    """Return a 401 for a missing or wrong key."""
     return ApiError(401, "Invalid token")
 
 
 def unknown_path() -> ApiError:
-    """The 404 of a path, or of a method on a path, that the service does not have."""
+    """Return a 404 for an unknown path or method."""
     return ApiError(404, "404 page not found")

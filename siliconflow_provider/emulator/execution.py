@@ -1,4 +1,4 @@
-"""The lines of a batch's output and error file."""
+"""Write the lines of a batch's output and error file."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ encode = msgspec.json.Encoder().encode
 
 
 def result_lines(batch: Batch, state: State, kind: Kind, source: Path, forms: Forms) -> Iterator[bytes]:
-    """The file's lines, every second request first, so that nobody relies on the order of the input.
+    """Yield the file's lines. Every second request comes first, so that no client relies on the order of the input.
 
-    A request that a cancelled batch did not run is in neither file (not documented).
+    Requests that a cancelled batch did not run are in neither file (not documented).
     """
     line_of = _output_line if kind == "output" else _error_line
     wanted = _wanted(batch, state, kind)
@@ -45,7 +45,7 @@ def result_lines(batch: Batch, state: State, kind: Kind, source: Path, forms: Fo
 
 
 def _wanted(batch: Batch, state: State, kind: Kind) -> frozenset[int]:
-    """Positions of the requests that have a line in this file."""
+    """Return the positions of the requests that have a line in this file."""
     if batch.check is None or state.finished is None:
         return frozenset()
     bad = frozenset(batch.check.bad)
@@ -58,7 +58,7 @@ def _wanted(batch: Batch, state: State, kind: Kind) -> frozenset[int]:
 
 
 def _as_planned(line: bytes, index: int, custom_id: str, plan: Plan) -> Iterator[bytes]:
-    """The line none, one or two times, whole or broken."""
+    """Yield the line as planned: not at all, once or twice, whole or damaged."""
 
     def chosen(requests: Requests | None) -> bool:
         return requests is not None and requests.choose(index, custom_id)

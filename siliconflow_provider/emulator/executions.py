@@ -1,4 +1,4 @@
-"""Which request bodies a batch has executed, and how often all of them were."""
+"""Count the requests that batches have executed."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ Identity = Literal["body", "custom_id"]
 
 @dataclass(frozen=True)
 class Executions:
-    """How often each request was executed, by `request_digest`."""
+    """The count of executions of each request, by `request_digest`."""
 
     counts: dict[str, int]
 
     @property
     def total(self) -> int:
-        """Executions in all."""
+        """The number of all executions."""
         return sum(self.counts.values())
 
     @property
     def distinct(self) -> int:
-        """Requests that were executed at least once."""
+        """The number of requests that were executed at least once."""
         return len(self.counts)
 
     @property
     def most(self) -> int:
-        """How often the one was executed that was executed most: 1 when nothing was paid for twice."""
+        """The highest count of a request: 1 if no request was paid for twice."""
         return max(self.counts.values(), default=0)
 
 
 @dataclass(frozen=True)
 class BatchExecutions:
-    """What one batch has executed by now, by `request_digest`.
+    """The requests that one batch has executed, by `request_digest`.
 
-    :param created_at: Unix seconds, as is `over_at`, which is None while the batch is not over
-    :param answered: those of the executed requests that went well
+    :param created_at: Unix seconds
+    :param over_at: Unix seconds; None until the batch has ended
+    :param answered: the executed requests that succeeded
     """
 
     batch_id: str
@@ -54,13 +55,13 @@ class BatchExecutions:
 
 
 def request_digest(body: Any, custom_id: str | None = None) -> str:
-    """SHA-256 (hex) of a body as JSON with sorted keys and no blanks; with a custom_id of [custom_id, body]."""
+    """Return the SHA-256 (hex) of a body, or of [custom_id, body], as JSON with sorted keys and no spaces."""
     identity = body if custom_id is None else [custom_id, body]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def executed_requests(batch: Batch, state: State, source: Path, by: Identity) -> Iterator[str]:
-    """Digests of the requests that the batch has run, well or not; a replaced model is in the body."""
+    """Yield the digests of the requests that the batch has run. The bodies have the replaced model."""
     with source.open("rb") as lines:
         for _, (_, line) in zip(range(state.finished or 0), numbered_lines(lines), strict=False):
             request = decode(line)
@@ -68,7 +69,7 @@ def executed_requests(batch: Batch, state: State, source: Path, by: Identity) ->
 
 
 def executions_of(batch: Batch, state: State, source: Path, by: Identity) -> BatchExecutions:
-    """What a batch has executed, and what of it went well."""
+    """Return the executed requests of a batch, and those that succeeded."""
     executed = list(executed_requests(batch, state, source, by))
     unanswered = set() if batch.check is None else {*batch.check.bad, *batch.check.missing}
     return BatchExecutions(
@@ -77,11 +78,11 @@ def executions_of(batch: Batch, state: State, source: Path, by: Identity) -> Bat
         created_at=batch.created_at,
         over_at=state.over_at,
         executed=frozenset(executed),
-        answered=frozenset(each for index, each in enumerate(executed) if index not in unanswered),
+        answered=frozenset(digest for index, digest in enumerate(executed) if index not in unanswered),
     )
 
 
 def executed_body(batch: Batch, request: dict[str, Any]) -> Any:
-    """The body that the model gets to see."""
+    """Return the body that the model receives."""
     body = request.get("body")
     return body | {"model": batch.model} if batch.model and isinstance(body, dict) else body

@@ -1,4 +1,4 @@
-"""Faults at endpoints, as pure ASGI: what a network, a gateway or an overloaded service does to a request."""
+"""Planned faults at endpoints, as a network, a gateway or an overloaded service causes them (plain ASGI)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from siliconflow_provider.emulator.endpoints import API_PREFIX, ENDPOINTS, is_of
 from siliconflow_provider.emulator.errors import INTERNAL
 from siliconflow_provider.emulator.rules import Rule, Rules
 
-# The name in a scope's extensions of the connection's asyncio transport.
+# The key of the connection's asyncio transport in a scope's extensions.
 TRANSPORT = "siliconflow.transport"
 OVERLOADED = {"code": 50505, "message": "Model service overloaded. Please try again later.", "data": None}
 GATEWAY_TIMEOUT = "<html><head><title>504 Gateway Time-out</title></head></html>"
@@ -26,7 +26,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
 class Fault(Rule, frozen=True, kw_only=True, tag_field="kind"):
-    """What goes wrong at an endpoint such as `GET /batches/{id}`, or at one of its ids, before the key is checked."""
+    """A fault at an endpoint such as `GET /batches/{id}`, or at one id. It applies before the key is checked."""
 
     endpoint: str
 
@@ -35,14 +35,14 @@ class Fault(Rule, frozen=True, kw_only=True, tag_field="kind"):
             raise ValueError(f"endpoint: must be one of {', '.join(ENDPOINTS)}, not {self.endpoint!r}")
 
     async def play(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or do not."""
+        """Handle a request with this fault."""
         raise NotImplementedError
 
 
 class StatusFault(Fault, frozen=True, kw_only=True, tag="status"):
-    """An answer of the fault's own: a body that is a string is sent as it is, any other as JSON.
+    """Answer with this status and body. A string is sent unchanged, other values as JSON.
 
-    With `after_work` the service has done what it was asked to, and only its answer is lost.
+    With `after_work`, the request is executed first, and only its response is replaced.
     """
 
     status: Annotated[int, msgspec.Meta(ge=200, le=599)] = 503
@@ -67,14 +67,14 @@ class StatusFault(Fault, frozen=True, kw_only=True, tag="status"):
 
 
 class GarbageFault(StatusFault, frozen=True, kw_only=True, tag="garbage"):
-    """A 200 whose body is no JSON."""
+    """Answer with a 200 whose body is not JSON."""
 
     status: Annotated[int, msgspec.Meta(ge=200, le=299)] = 200
     body: Any = "<html><body>It works!</body></html>"
 
 
 class LostAnswerFault(Fault, frozen=True, kw_only=True, tag="lost_answer"):
-    """The work is done, then the connection is closed without an answer."""
+    """Execute the request, then close the connection without a response."""
 
     async def play(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         await _work(app, scope, receive)
@@ -82,7 +82,7 @@ class LostAnswerFault(Fault, frozen=True, kw_only=True, tag="lost_answer"):
 
 
 class ResetFault(Fault, frozen=True, kw_only=True, tag="reset"):
-    """The connection is reset before the work."""
+    """Reset the connection without executing the request."""
 
     async def play(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         linger_for_no_time = struct.pack("ii", 1, 0)
@@ -92,9 +92,9 @@ class ResetFault(Fault, frozen=True, kw_only=True, tag="reset"):
 
 
 class DelayFault(Fault, frozen=True, kw_only=True, tag="delay"):
-    """The work, or with `after_work` the answer to it, comes so many seconds later.
+    """Delay the execution, or with `after_work` the response, by this number of seconds.
 
-    A client that gives up before the work has never asked; one that gives up after it has.
+    If the client disconnects, a request with a delayed execution is not executed, one with a delayed response is.
     """
 
     seconds: Seconds
@@ -112,7 +112,7 @@ class DelayFault(Fault, frozen=True, kw_only=True, tag="delay"):
 
 
 class CutFault(Fault, frozen=True, kw_only=True, tag="cut"):
-    """The body breaks off after so many bytes, fewer than its Content-Length promised."""
+    """Cut the body off after this number of bytes, before its Content-Length is reached."""
 
     after_bytes: Annotated[int, msgspec.Meta(ge=0)]
 
@@ -136,7 +136,7 @@ class CutFault(Fault, frozen=True, kw_only=True, tag="cut"):
 
 
 class SlowFault(Fault, frozen=True, kw_only=True, tag="slow"):
-    """The body drips: chunks of so many bytes, with so many seconds between them."""
+    """Send the body slowly, in chunks of this number of bytes with pauses between them."""
 
     chunk_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64
     pause_seconds: Seconds = 0.01
@@ -165,7 +165,7 @@ KINDS: dict[str, type[Fault]] = {
 
 
 class FaultyApp:
-    """An application whose requests meet the faults that are planned for them."""
+    """Applies the planned faults to the requests of an application."""
 
     def __init__(self, app: ASGIApp, faults: Rules[Fault]) -> None:
         self._app = app
@@ -181,23 +181,23 @@ class FaultyApp:
 
 
 async def _work(app: ASGIApp, scope: Scope, receive: Receive) -> None:
-    """Have the request carried out, and keep the answer back."""
+    """Execute the request without sending its response."""
 
-    async def nowhere(message: Message) -> None:
+    async def discard(message: Message) -> None:
         pass
 
-    await app(scope, receive, nowhere)
+    await app(scope, receive, discard)
 
 
 async def _close(scope: Scope, receive: Receive) -> None:
-    """Close the connection once what was sent has left; returns when the server knows it."""
+    """Close the connection after all sent data has left, and return when the server has noticed it."""
     scope["extensions"][TRANSPORT].close()
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def _pause(scope: Scope, seconds: float) -> None:
-    """Let real time pass, unless the connection ends."""
+    """Sleep in real time, until the connection ends."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not scope["extensions"][TRANSPORT].is_closing():
         await asyncio.sleep(min(left, 0.02))

@@ -1,4 +1,4 @@
-"""Input files: kept on disk under their id, with a record in the database."""
+"""Store uploaded files on disk by id, with a record in the database."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RETENTION_SECONDS = 30 * 24 * 3600
 
 
 def new_id(prefix: str) -> str:
-    """An id as the service makes them: the prefix and ten letters."""
+    """Return a new id in the service's form: the prefix and ten letters."""
     return prefix + "".join(secrets.choice(string.ascii_lowercase) for _ in range(10))
 
 
 class FileStore:
     """The uploaded files.
 
-    One older than 30 days is not found any more; its bytes stay, since batches may still have to read them.
+    After 30 days, a file is not found any more. Its content stays, because batches may still need it.
     """
 
     def __init__(self, database: Database, directory: Path, clock: Callable[[], float]) -> None:
@@ -31,15 +31,15 @@ class FileStore:
         self._clock = clock
         self._unfinished = directory / "unfinished"
         self._unfinished.mkdir(parents=True, exist_ok=True)
-        for left_by_a_killed_process in self._unfinished.iterdir():
-            left_by_a_killed_process.unlink()
+        for leftover in self._unfinished.iterdir():
+            leftover.unlink()
 
     def receive(self, content_type: str | None) -> Upload:
-        """Begin an upload with this Content-Type."""
+        """Start an upload with this Content-Type."""
         return Upload(content_type, self._unfinished / new_id("upload-"))
 
     def keep(self, upload: Upload) -> UploadedFile:
-        """Finish an upload and give it an id."""
+        """Finish an upload, and return its new record."""
         upload.finish()
         file = UploadedFile(new_id("file-"), upload.filename, upload.bytes, self._clock())
         upload.path.replace(self.path(file.id))
@@ -47,18 +47,18 @@ class FileStore:
         return file
 
     def list(self) -> list[UploadedFile]:
-        """The files there are, newest first."""
+        """Return all files that are not deleted, newest first."""
         return [file for file in self._database.files() if self._is_kept(file)]
 
     def get(self, file_id: str) -> UploadedFile:
-        """The file with this id, or a 404."""
+        """Return the file with this id, or raise a 404."""
         file = self._database.file(file_id)
         if file is None or not self._is_kept(file):
             raise not_found("file", file_id)
         return file
 
     def path(self, file_id: str) -> Path:
-        """Where the bytes of an uploaded file are."""
+        """Return the path of an uploaded file's content."""
         return self._directory / f"{file_id}.jsonl"
 
     def _is_kept(self, file: UploadedFile) -> bool:

@@ -1,4 +1,4 @@
-"""The forms of answers beside the usual ones: each has been seen of the service, or is accepted of it."""
+"""Alternative forms of responses, which the service was seen to use or which the provider accepts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def _form(meaning: str) -> Any:
 
 @dataclass(frozen=True)
 class Forms:
-    """Which forms to answer in; any may be combined but for the two of file lists.
+    """The response forms to use. All can be combined, except for two forms of the same list.
 
-    Objects and lists have the form in force when they are asked for, a result file that of its first download.
-    For `list_lag_seconds` a new batch is missing from the list.
+    The forms apply to a response at the time of its request, and to a result file at its first download. A new batch
+    is missing from the list for `list_lag_seconds`.
     """
 
     result_ids: bool = _form("result files are ids for GET /files/{id}/content, not signed URLs")
-    flat_upload: bool = _form("an uploaded file comes without a wrapping, as OpenAI's")
+    flat_upload: bool = _form("the response to an upload is not wrapped in data, as OpenAI's")
     wrapped_file_list: bool = _form("GET /files is wrapped, its data a list")
     nested_file_list: bool = _form("GET /files is wrapped, its data an object with a list")
     error_objects: bool = _form("a failed batch's errors are OpenAI's list of objects")
@@ -30,18 +30,18 @@ class Forms:
     body_strings: bool = _form("an answer line's response.body is JSON in a string")
     errors_without_code: bool = _form("lines of error files have no code")
     files_oldest_first: bool = _form("GET /files lists the oldest files first")
-    files_without_query: bool = _form("GET /files refuses purpose and limit, and lists everything")
+    files_without_query: bool = _form("GET /files refuses purpose and limit, and lists all files")
     files_query_ignored: bool = _form("GET /files ignores purpose and limit, and lists ten files")
-    list_without_metadata: bool = _form("listed batches come without metadata")
-    list_without_times: bool = _form("listed batches come without times and result files")
+    list_without_metadata: bool = _form("listed batches have no metadata")
+    list_without_times: bool = _form("listed batches have no times and result files")
     list_oldest_first: bool = _form("GET /batches lists the oldest batches first")
-    list_unordered: bool = _form("GET /batches lists batches in no order")
-    pages_of_twenty: bool = _form("GET /batches shows twenty batches a page at most")
-    without_has_more: bool = _form("GET /batches does not say whether there are more")
-    after_ignored: bool = _form("GET /batches ignores after, and goes on to say has_more")
-    second_page_missing: bool = _form("GET /batches leaves out the second page")
-    unpaged: bool = _form("GET /batches ignores limit and after: everything comes at once")
-    metadata_dropped: bool = _form("batches come without metadata everywhere")
+    list_unordered: bool = _form("GET /batches lists batches in random order")
+    pages_of_twenty: bool = _form("GET /batches lists at most twenty batches a page")
+    without_has_more: bool = _form("GET /batches has no has_more")
+    after_ignored: bool = _form("GET /batches ignores after, and has_more stays true")
+    second_page_missing: bool = _form("GET /batches omits the second page")
+    unpaged: bool = _form("GET /batches ignores limit and after, and lists all batches")
+    metadata_dropped: bool = _form("batches have no metadata in any response")
     metadata_cut: bool = _form("the values of metadata are cut after 32 characters")
     metadata_users_only: bool = _form("metadata whose key begins with airflow_ is dropped")
     list_lag_seconds: float = 0.0
@@ -49,13 +49,13 @@ class Forms:
     def __post_init__(self) -> None:
         for one, other in (("wrapped_file_list", "nested_file_list"), ("list_oldest_first", "list_unordered")):
             if getattr(self, one) and getattr(self, other):
-                names = " and ".join(each.replace("_", "-") for each in (one, other))
-                raise EmulatorError(f"{names} are two forms of one answer; choose one")
+                names = " and ".join(name.replace("_", "-") for name in (one, other))
+                raise EmulatorError(f"{names} are two forms of the same response; choose one")
 
     @classmethod
     def named(cls, names: Iterable[str], list_lag_seconds: float = 0.0) -> Self:
-        """The forms with these names, such as `result-ids`."""
+        """Return the forms with these names, such as `result-ids`."""
         return cls(**{name.replace("-", "_"): True for name in names}, list_lag_seconds=list_lag_seconds)
 
 
-MEANINGS = {each.name.replace("_", "-"): each.metadata["meaning"] for each in fields(Forms) if each.metadata}
+MEANINGS = {form.name.replace("_", "-"): form.metadata["meaning"] for form in fields(Forms) if form.metadata}

@@ -1,4 +1,4 @@
-"""Pages of the list of batches, as the forms say."""
+"""Pages of the list of batches, in the chosen forms."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from siliconflow_provider.emulator.state import Batch
 
 PAGE_OF_TWENTY = 20
 
-# Batches, newest first: those older than one of them, and so many at most; a negative number stands for all.
+# Returns batches, newest first: those older than a batch, up to a number. A negative number means all.
 Newest = Callable[[str | None, int], list[Batch]]
 
 
 def page_of(newest: Newest, after: str | None, limit: int | None, forms: Forms) -> tuple[list[Batch], bool]:
-    """The page after a batch, and whether there are more."""
+    """Return the page after a batch, and True if there are more."""
     if forms.pages_of_twenty:
         limit = min(limit or PAGE_OF_TWENTY, PAGE_OF_TWENTY)
     if forms.after_ignored:
@@ -27,9 +27,9 @@ def page_of(newest: Newest, after: str | None, limit: int | None, forms: Forms) 
     if forms.list_oldest_first:
         batches.reverse()
     if forms.list_unordered:
-        batches.sort(key=lambda each: hashlib.sha256(each.id.encode()).digest())
+        batches.sort(key=lambda batch: hashlib.sha256(batch.id.encode()).digest())
     if forms.second_page_missing and limit is not None:
         batches = batches[:limit] + batches[2 * limit :]
-    start = next((number for number, each in enumerate(batches, 1) if each.id == after), 0)
+    start = next((number for number, batch in enumerate(batches, 1) if batch.id == after), 0)
     page = batches[start : None if limit is None else start + limit]
     return page, start + len(page) < len(batches)

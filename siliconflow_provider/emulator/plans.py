@@ -1,4 +1,4 @@
-"""What shall become of a batch: planned before it is created, then kept in its record."""
+"""Planned outcomes of batches. A plan is made before a batch is created, and stored with the batch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ Position = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Requests(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Some requests of a batch: a share, spread evenly and begun ones counted; those at positions (the first
-    is 0); those with custom_ids.
+    """Some requests of a batch.
+
+    `share`: this share of all, spread evenly and rounded up. `positions`: those at these positions (the first is 0).
+    `custom_ids`: those with these custom_ids.
     """
 
     share: Share = 0.0
@@ -30,19 +32,18 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __post_init__(self) -> None:
         if not (self.share or self.positions or self.custom_ids):
-            raise ValueError("say which requests, by share, positions or custom_ids")
+            raise ValueError("choose requests by share, positions or custom_ids")
 
     def choose(self, index: int, custom_id: str) -> bool:
-        """Whether the request is one of them."""
-        in_share = _begun(self.share * (index + 1)) > _begun(self.share * index)
+        """Return True if the request is one of them."""
+        in_share = _rounded_up(self.share * (index + 1)) > _rounded_up(self.share * index)
         return in_share or index in self.positions or custom_id in self.custom_ids
 
 
 class Failing(Requests, frozen=True, kw_only=True):
-    """Requests that fail, with what the error file says of them.
+    """Requests that fail, and their errors in the error file.
 
-    `error`: what stands there in place of an object with code and message. `once`: only those whose body no batch has
-    run before.
+    `error`: replaces the object with code and message. `once`: only requests whose body no batch has run before.
     """
 
     code: str = "server_error"
@@ -54,18 +55,17 @@ class Failing(Requests, frozen=True, kw_only=True):
 class Plan(Rule, frozen=True, kw_only=True):
     """The outcome of the batches that the rule applies to.
 
-    `metadata`: pairs that a batch must have to be one of them. `end`: how it ends; `errors` are those of one that
-    failed, in any form. `run_share` of the requests is run by one that is stuck in progress, or at the end of whose run
-    the service declares it expired or cancels it. `stuck`: a status that it does not leave unless a caller cancels
-    it. `shown_as`: other words for statuses.
+    `metadata`: pairs that a matching batch must have. `end`: the final status. `errors`: the errors of a failed batch,
+    in any form. `run_share`: the share of requests that a batch runs if it is stuck in progress, expired or cancelled.
+    `stuck`: a status that the batch leaves only if a caller cancels it. `shown_as`: other words for statuses.
 
     Lines of the result files: `missing` requests have none and are not counted, `unwritten` ones have none and are
-    counted. `unknown_ids`: so many more with a custom_id that nobody sent. `stripped_ids`, `lowered_ids` and
-    `ids_cut_to` change every custom_id, in this order: no blanks around it, lower case, so many characters.
+    counted. `unknown_ids`: number of additional lines with unknown custom_ids. `stripped_ids`, `lowered_ids` and
+    `ids_cut_to` change every custom_id, in this order: strip spaces, lower case, cut to a number of characters.
 
-    Seconds after its end: `counts_late_seconds` until it shows its counts, `files_late_seconds` until it shows its
-    result files, `lines_late_seconds` until they have lines, `gone_seconds` until they are found (404 before). With
-    1e9 that is never.
+    Seconds after the end of the batch: `counts_late_seconds` until it has its counts, `files_late_seconds` until it
+    has its result files, `lines_late_seconds` until these have lines, `gone_seconds` until these exist (404 before).
+    1e9 means never.
     """
 
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
@@ -103,27 +103,27 @@ class Plan(Rule, frozen=True, kw_only=True):
             raise ValueError(f"errors: only a batch with end 'failed' has errors, not {self.end!r}")
 
     def is_for(self, metadata: Mapping[str, str]) -> bool:
-        """Whether a batch with this metadata is one of those meant."""
+        """Return True if the plan matches a batch with this metadata."""
         return self.metadata.items() <= metadata.items()
 
     @property
     def failure(self) -> tuple[Any, ...]:
-        """The errors of a batch that is to fail; empty for any other."""
+        """The errors of a batch that fails; empty for others."""
         return (self.errors or ("The batch failed, as planned.",)) if self.end == "failed" else ()
 
     def written_id(self, custom_id: str) -> str:
-        """The custom_id as the result files have it."""
+        """Return the custom_id in the form of the result files."""
         custom_id = custom_id.strip() if self.stripped_ids else custom_id
         custom_id = custom_id.lower() if self.lowered_ids else custom_id
         return custom_id[: self.ids_cut_to]
 
     def run_of(self, total: int) -> int:
-        """How many of the requests are run when nothing else comes in between."""
+        """Return the number of requests that an undisturbed batch runs."""
         partial = self.end in ("expired", "cancelled") or self.stuck == "in_progress"
         return int(total * self.run_share) if partial else total
 
     def timings(self) -> dict[str, float]:
-        """The phases whose length is planned."""
+        """Return the planned seconds of phases."""
         planned = {
             "queue": self.queue_seconds,
             "run": self.run_seconds,
@@ -133,8 +133,8 @@ class Plan(Rule, frozen=True, kw_only=True):
         return {phase: seconds for phase, seconds in planned.items() if seconds is not None}
 
 
-def _begun(number: float) -> int:
-    """Rounded up, but not for what is only a rounding error above."""
+def _rounded_up(number: float) -> int:
+    """Return the number rounded up, but ignore rounding errors."""
     return math.ceil(number - 1e-9)
 
 

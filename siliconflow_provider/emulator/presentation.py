@@ -1,4 +1,4 @@
-"""Batches and files as the service shows them; where it has been seen to vary, the forms belong here."""
+"""Build the JSON of batches and files in the service's forms."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ NUMBERED = re.compile(r"line (\d+): (.*)", re.DOTALL)
 
 
 def account(charge_balance: Decimal) -> dict[str, Any]:
-    """The account, whose balance that is no charged one is 0.88."""
+    """Return the account. Its balance besides the charged one is 0.88."""
     amounts = {"balance": BALANCE, "chargeBalance": charge_balance, "totalBalance": BALANCE + charge_balance}
     texts = {name: f"{amount:.2f}" for name, amount in amounts.items()}
     return _wrapped({"id": "user-emulator", "name": "emulator", "status": "normal", **texts})
 
 
 def uploaded_file(file: UploadedFile, forms: Forms) -> dict[str, Any]:
-    """The answer to an upload: as a rule wrapped, with `createdAt`."""
+    """Return the response to an upload, by default wrapped and with `createdAt`."""
     return _file(file, "created_at") if forms.flat_upload else _wrapped(_file(file, "createdAt"))
 
 
 def file_list(files: list[UploadedFile], forms: Forms) -> dict[str, Any]:
-    """The list of files: as a rule plain, with `created_at`."""
+    """Return the list of files, by default plain and with `created_at`."""
     if forms.wrapped_file_list:
         return _wrapped([_file(file, "createdAt") for file in files])
     if forms.nested_file_list:
@@ -41,7 +41,7 @@ def file_list(files: list[UploadedFile], forms: Forms) -> dict[str, Any]:
 
 
 def batch_object(snapshot: Snapshot, reference: Reference, forms: Forms) -> dict[str, Any]:
-    """A batch; `reference` turns the id of a result file into what users are given for it."""
+    """Return a batch. `reference` turns the id of a result file into a signed URL or an id."""
     batch, state = snapshot.batch, snapshot.state
     errors = batch.check.errors if batch.check and state.status == "failed" else None
     return {
@@ -69,7 +69,7 @@ def batch_object(snapshot: Snapshot, reference: Reference, forms: Forms) -> dict
 
 
 def batch_list(snapshots: list[Snapshot], has_more: bool, reference: Reference, forms: Forms) -> dict[str, Any]:
-    """A page of batches, each with the name of its input file."""
+    """Return a page of batches, each with the name of its input file."""
     items = [
         _listed(batch_object(snapshot, reference, forms) | {"file_name": snapshot.batch.file_name}, forms)
         for snapshot in snapshots
@@ -84,13 +84,13 @@ def batch_list(snapshots: list[Snapshot], has_more: bool, reference: Reference, 
 
 
 def _listed(item: dict[str, Any], forms: Forms) -> dict[str, Any]:
-    """A batch's item in the list, without what the list does not show."""
+    """Return a batch's item in the list, without the fields that the list omits."""
 
-    def is_left_out(field: str) -> bool:
+    def is_omitted(field: str) -> bool:
         is_time_or_result = field.endswith("_at") or field in ("output_file_id", "error_file_id")
         return (field == "metadata" and forms.list_without_metadata) or (is_time_or_result and forms.list_without_times)
 
-    return {field: value for field, value in item.items() if not is_left_out(field)}
+    return {field: value for field, value in item.items() if not is_omitted(field)}
 
 
 def _metadata(metadata: dict[str, str] | None, forms: Forms) -> dict[str, str] | None:

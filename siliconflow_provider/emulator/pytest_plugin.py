@@ -1,4 +1,4 @@
-"""The pytest fixture `siliconflow_emulator`. Every pytest run imports this, so it imports what it needs when used."""
+"""The pytest fixture `siliconflow_emulator`. Every pytest run loads this module, so its imports are in functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def siliconflow_emulator_options() -> dict[str, Any]:
-    """Override this to give the emulator of `siliconflow_emulator` other options: fields of EmulatorOptions."""
+    """Return options of `siliconflow_emulator`, fields of EmulatorOptions. Override this fixture to set them."""
     return {}
 
 
@@ -24,10 +24,10 @@ def siliconflow_emulator_options() -> dict[str, Any]:
 def siliconflow_emulator(
     siliconflow_emulator_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Emulator]:
-    """A running SiliconFlow emulator with its `control`; the Airflow connection `siliconflow_default` leads to it.
+    """Run a SiliconFlow emulator with its `control`. The Airflow connection `siliconflow_default` leads to it.
 
-    Its phases take no time: a batch is over when it is first asked for. Nor do the provider's pauses around a create,
-    which let a real service's list catch up. `dag.test()` takes a DAG from any file, also outside of the dags folder.
+    Its phases take no time: a batch has ended at the first poll. The provider's pauses around a create, which wait for
+    a real service's list, take no time either. `dag.test()` works for DAGs outside of the dags folder, too.
     """
     options = _options(tmp_path / "siliconflow-emulator", siliconflow_emulator_options)
     from siliconflow_provider.emulator.server import Emulator

@@ -1,4 +1,4 @@
-"""The lines of an input file: what makes one, and what is wrong with its content."""
+"""Read and check the lines of an input file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ decode = msgspec.json.Decoder().decode
 
 
 def numbered_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The requests with their line numbers; blank lines are passed over (not documented)."""
+    """Yield the requests with their line numbers. Blank lines are skipped (not documented)."""
     for number, line in enumerate(lines, start=1):
         if not line.isspace():
             yield number, line
 
 
 def request_fault(request: dict[str, Any], endpoint: str) -> str | None:
-    """Why this one request cannot be run, None when it can."""
+    """Return the reason why this request cannot be run, or None if it can."""
     if request.get("url", endpoint) != endpoint:
         return f"url: must be {endpoint}, the batch's endpoint"
     body = request.get("body")
@@ -56,7 +56,7 @@ def _parameters_fault(body: dict[str, Any]) -> str | None:
 
 
 def _range_fault(body: dict[str, Any], name: str, low: int, high: int | None) -> str | None:
-    """Why an optional integer parameter is wrong; null counts as not given."""
+    """Return the reason why an optional integer is invalid, or None. null counts as missing."""
     value = body.get(name)
     if value is None or (type(value) is int and value >= low and (high is None or value <= high)):
         return None

@@ -1,4 +1,4 @@
-"""The request log: what arrived and how it was answered, never a query, a header or a body."""
+"""The log of requests and responses, without queries, headers and bodies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRACE_HEADER = b"x-siliconcloud-trace-id"
 
 
 class RequestLog:
-    """JSON lines in a file, each flushed at once; with `printing` also a short line on stdout per answer."""
+    """Write JSON lines to a file, each flushed at once; with `printing`, also a short line per response to stdout."""
 
     def __init__(self, path: Path, clock: Callable[[], float], *, printing: bool) -> None:
         self._file = path.open("a", encoding="utf-8")
@@ -27,29 +27,29 @@ class RequestLog:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close the file; what is written later is dropped."""
+        """Close the file. Later lines are dropped."""
         with self._lock:
             self._file.close()
 
     def received(self, request_id: str, method: str, path: str) -> None:
-        """A request has arrived."""
+        """Log a received request."""
         self._write("received", {"id": request_id, "method": method, "path": path})
 
     def answered(self, request_id: str, method: str, path: str, status: int | None, milliseconds: float) -> None:
-        """A request has been answered; the status is None when the connection was gone before."""
+        """Log a response. The status is None if the connection was closed before."""
         answer = {"status": status, "milliseconds": round(milliseconds, 1)}
         self._write("answered", {"id": request_id, "method": method, "path": path} | answer)
         if self._printing:
             self._print(f"{self._now():%H:%M:%S} {method} {path} {status} {milliseconds:.0f} ms")
 
     def date(self) -> str:
-        """Return the present as HTTP writes it."""
+        """Return the current time in HTTP's format."""
         return formatdate(self._clock(), usegmt=True)
 
     def _print(self, text: str) -> None:
         try:
             print(text, flush=True)
-        except OSError:  # nobody reads stdout any more
+        except OSError:  # stdout is closed
             self._printing = False
 
     def _write(self, event: str, fields: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ class RequestLog:
 
 
 class LoggedApp:
-    """An application whose requests are logged and whose answers carry a trace id and the emulator's date."""
+    """Logs the requests of an application, and adds a trace id and the emulator's date to its responses."""
 
     def __init__(self, app: ASGIApp, log: RequestLog) -> None:
         self._app = app
@@ -76,7 +76,7 @@ class LoggedApp:
             await self._app(scope, receive, send)
             return
         request_id = uuid.uuid4().hex
-        # The raw path, so that an encoded line break stays encoded.
+        # In the raw path, an encoded line break stays encoded.
         method, path = scope["method"], scope["raw_path"].decode("ascii", "replace")
         status: int | None = None
         started = time.perf_counter()

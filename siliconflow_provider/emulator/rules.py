@@ -1,4 +1,4 @@
-"""Rules that a caller gives while the emulator runs: plans for batches, faults at endpoints."""
+"""Rules that tests add to a running emulator: plans for batches, and faults at endpoints."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Number = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """When a rule applies, among all that it matches from when it was given, counted from 1.
+    """Selects the matches that a rule applies to. Matches are counted from 1, from when the rule was added.
 
-    As it stands once, to the next. `nth`: not before the n-th. `every`: to every k-th, without end. `times`:
-    at most so many times, one after the other.
+    By default, a rule applies once, to the next match. `nth`: not before the n-th match. `every`: to every k-th match,
+    without end. `times`: at most this number of times, in a row.
     """
 
     nth: Number | None = None
@@ -27,7 +27,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     times: Number | None = None
 
     def applies(self, seen: int, used: int) -> bool:
-        """Whether to the last of `seen` matches, when it has been used so often before."""
+        """Return True if the rule applies to the last of `seen` matches, after it was used `used` times."""
         first = self.nth or self.every or 1
         most = self.times or (math.inf if self.every else 1)
         return seen >= first and (seen - first) % (self.every or 1) == 0 and used < most
@@ -38,24 +38,24 @@ StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
 class Rules(Generic[RuleT]):
-    """Rules in the order in which they were given; may be used by several threads."""
+    """Rules in the order in which they were added. Threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counted: list[_Counted[RuleT]] = []
 
     def add(self, rule: RuleT) -> None:
-        """Take in a rule."""
+        """Add a rule."""
         with self._lock:
             self._counted.append(_Counted(rule))
 
     def clear(self) -> None:
-        """Forget all rules."""
+        """Delete all rules."""
         with self._lock:
             self._counted.clear()
 
     def take(self, matches: Callable[[RuleT], bool]) -> RuleT | None:
-        """The first rule that applies; the others that match count this one too, but keep for the next."""
+        """Return the first rule that applies, or None. Other matching rules count the match, but stay unused."""
         taken: _Counted[RuleT] | None = None
         with self._lock:
             for counted in self._counted:
@@ -67,7 +67,7 @@ class Rules(Generic[RuleT]):
         return taken.rule if taken else None
 
     def listing(self) -> list[dict[str, Any]]:
-        """The rules as they were given, each with `seen` and `used`: how often it matched and applied."""
+        """Return the rules, each with `seen` and `used`: the counts of matches and of uses."""
         with self._lock:
             return [
                 msgspec.to_builtins(counted.rule) | {"seen": counted.seen, "used": counted.used}
@@ -83,7 +83,7 @@ class _Counted(Generic[RuleT]):
 
 
 def read(what: str, fields: Mapping[str, Any], kind: type[StructT]) -> StructT:
-    """Make a struct of a caller's fields, or raise the ControlError that names the field and what is allowed."""
+    """Return a struct of the fields, or raise a ControlError with the invalid field and the allowed values."""
     try:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
@@ -96,7 +96,7 @@ def read(what: str, fields: Mapping[str, Any], kind: type[StructT]) -> StructT:
 
 
 def _struct_at(path: str, kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """The struct at a path such as `failing`, below the one that was asked for."""
+    """Return the struct at a path such as `failing` below another struct."""
     for name in re.findall(r"\w+", path):
         kind = next(part for part in get_args(get_type_hints(kind)[name]) if issubclass(part, msgspec.Struct))
     return kind

@@ -1,10 +1,10 @@
-"""The running emulator: both origins, served from a thread of its own."""
+"""The emulator, which serves both origins from its own thread."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-import itertools
 import socket
 import sqlite3
 import threading
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -47,10 +48,10 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - known, to be told from addresses; 
 
 @dataclass(frozen=True)
 class EmulatorOptions:
-    """How an emulator runs; the timings hold for batches created from now on.
+    """Options of an emulator. The timings apply to new batches.
 
-    A port of 0 is a free one; `storage_port` None is the port after `port`, or a free one when that is 0.
-    A batch is refused when `charge_balance` is not above 0. `control` offers the control interface, in Python as
+    Port 0 means any free port. A `storage_port` of None means the port after `port`, or any free one if that is 0.
+    Batches are refused if `charge_balance` is not above 0. `control` offers the control interface, in Python as
     `Emulator.control` and over HTTP at `Emulator.control_url`.
     """
 
@@ -73,7 +74,7 @@ class EmulatorOptions:
 class Emulator:
     """A SiliconFlow batch server on this machine, as a context manager.
 
-    One emulator at a time may use a data directory; a later one goes on where it stopped or was killed.
+    Only one emulator at a time may use a data directory. The next one continues with its data, also after a kill.
     """
 
     base_url: str
@@ -100,7 +101,7 @@ class Emulator:
 
     @property
     def airflow_connection(self) -> dict[str, Any]:
-        """An Airflow connection to the running emulator, as the JSON of an AIRFLOW_CONN_... variable has it."""
+        """The Airflow connection to the running emulator, for the JSON of an AIRFLOW_CONN_... variable."""
         extra = {"deployment": "emulator"}
         return {"conn_type": "siliconflow", "host": self.base_url, "password": self.api_key, "extra": extra}
 
@@ -114,7 +115,7 @@ class Emulator:
         self.stop()
 
     def start(self) -> None:
-        """Serve both origins; returns when they answer, raises EmulatorError when they cannot."""
+        """Start to serve both origins, and return when they answer. Raise EmulatorError if they cannot."""
         options = self.options
         sockets = [_listen(options.host, options.port, "--port")]
         try:
@@ -134,7 +135,7 @@ class Emulator:
     def stop(self) -> None:
         """Stop serving. The state stays in the data directory."""
         for server in self._servers:
-            server.should_exit = True
+            server.end()
         if self._thread is not None:
             self._thread.join()
         self._control.attach(None)
@@ -158,7 +159,7 @@ class Emulator:
             ) from error
 
     def _open(self, storage_port: int) -> list[ASGIApp]:
-        """Both applications, on what the data directory has."""
+        """Return both applications for the data directory."""
         options, clock = self.options, self._clock
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self._log = RequestLog(self.data_dir / "requests.log", clock, printing=options.print_requests)
@@ -184,7 +185,7 @@ class Emulator:
         self._thread.start()
         while not all(server.started for server in self._servers):
             if not self._thread.is_alive():
-                raise EmulatorError("the emulator's servers did not come up; the log above says why")
+                raise EmulatorError("the emulator's servers did not start; the log above has the reason")
             time.sleep(0.002)
 
 
@@ -193,12 +194,24 @@ async def _run(servers: list[_Server], sockets: list[socket.socket]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """A server that stops at once: uvicorn's takes 0.2 s when idle, and as long as it likes when not."""
+    """A server that stops at once. uvicorn's takes 0.2 s if idle, and has no limit otherwise."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._wake: Callable[[], object] | None = None
+
+    def end(self) -> None:
+        """Have it stop; may be called from any thread, and when it runs no more."""
+        self.should_exit = True
+        if self._wake is not None:
+            with contextlib.suppress(RuntimeError):  # its loop has ended by itself
+                self._wake()
 
     async def main_loop(self) -> None:
-        ticks = itertools.count()
-        while not await self.on_tick(next(ticks)):
-            await asyncio.sleep(0.02)
+        ended = asyncio.Event()
+        self._wake = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
+        if not self.should_exit:
+            await ended.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in self.servers:
@@ -216,7 +229,7 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """HTTP whose applications find the connection's transport in their scope, to break it by plan."""
+    """HTTP protocol that adds the connection's transport to the scope, so that faults can break the connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -238,7 +251,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
-        # Its answers have the date of its own clock.
+        # LoggedApp adds the date of the emulator's clock.
         date_header=False,
         proxy_headers=False,
     )
@@ -251,19 +264,19 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise EmulatorError(
-                f"port {port} on {host} is taken; stop what uses it or choose another with {option}"
+                f"port {port} on {host} is in use; stop the process that uses it, or choose another port with {option}"
                 " (0 finds a free one)"
             ) from error
         raise EmulatorError(
             f"cannot listen on {host} port {port}; choose another --host or {option} ({error.strerror})"
         ) from error
-    # Else each answer on a kept connection waits 40 ms for an acknowledgement.
+    # Otherwise each response on a reused connection waits 40 ms for an acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
 def _reachable(host: str) -> str:
-    """The host as a client on this machine writes it in a URL."""
+    """Return the host for URLs of clients on this machine."""
     if host in WILDCARDS:
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host

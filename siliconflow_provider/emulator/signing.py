@@ -1,4 +1,4 @@
-"""Signed URLs of result files on the storage origin."""
+"""Sign and check URLs of result files on the storage origin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 
 class Signer:
-    """Makes URLs that are good for `seconds`, and tells good ones from bad."""
+    """Makes signed URLs that are valid for `seconds`, and checks them."""
 
     def __init__(self, secret: bytes, seconds: float, clock: Callable[[], float]) -> None:
         self._secret = secret
@@ -18,13 +18,13 @@ class Signer:
         self._clock = clock
 
     def url(self, origin: str, file_id: str) -> str:
-        """A URL of the file that is good from now on."""
+        """Return a new signed URL of the file."""
         path = f"/results/{file_id}"
         expires = str(int(self._clock() + self._seconds))
         return f"{origin}{path}?" + urlencode({"Expires": expires, "Signature": self._sign(path, expires)})
 
     def fault(self, path: str, expires: str, signature: str) -> Literal["signature", "expired"] | None:
-        """What is wrong with a URL's query, None when it is good."""
+        """Return the fault of a URL's query, or None if it is valid."""
         if not hmac.compare_digest(self._sign(path, expires).encode(), signature.encode()):
             return "signature"
         return "expired" if self._clock() >= int(expires) else None

@@ -1,4 +1,4 @@
-"""What a batch is at a moment: a function of what is stored of it and of `now`."""
+"""Compute the state of a batch from its record and the current time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from siliconflow_provider.emulator.statuses import Status
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds that the phases of a batch take."""
+    """Durations of a batch's phases in seconds."""
 
     queue: float
     run: float
@@ -23,10 +23,10 @@ class Timings:
 
 @dataclass(frozen=True)
 class Check:
-    """What reading the input file found.
+    """The result of the check of an input file.
 
-    `errors` fail the whole batch; `bad` are the positions, counted from 0 and ascending, of requests that
-    fail alone, `missing` those of requests that are not counted.
+    `errors` fail the whole batch. `bad` has the positions of requests that fail alone, `missing` those of requests that
+    are not counted; positions start at 0 and ascend.
     """
 
     total: int
@@ -37,7 +37,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as it is stored. `check` is None until the batch has left the queue."""
+    """The record of a batch. `check` is None until the batch has left the queue."""
 
     id: str
     input_file_id: str
@@ -62,7 +62,7 @@ class Batch:
 
     @property
     def leaves_queue_at(self) -> float:
-        """When the input file is read: when the run begins, or the window ends before that."""
+        """The time at which the input file is read: the start of the run, or an earlier end of the window."""
         if self.plan.stuck == "in_queue":
             return math.inf
         return min(self.created_at + self.timings.queue, self.expires_at)
@@ -70,7 +70,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class State:
-    """A batch's status and times at a moment; `finished` counts requests in file order."""
+    """A batch's status and times at a moment. `finished` counts requests in file order."""
 
     status: Status
     finished: int | None = None
@@ -84,14 +84,14 @@ class State:
 
     @property
     def over_at(self) -> float | None:
-        """When the batch ended, None while it has not."""
+        """The time at which the batch ended, None before."""
         ends = (self.completed_at, self.failed_at, self.expired_at, self.cancelled_at)
         return next((end for end in ends if end is not None), None)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Requests of a batch at a moment."""
+    """The request counts of a batch at a moment."""
 
     total: int
     completed: int
@@ -99,14 +99,14 @@ class Counts:
 
 
 def needs_check(batch: Batch, now: float) -> bool:
-    """Whether the input file must be read before the state at `now` is known."""
+    """Return True if the input file must be read to compute the state at `now`."""
     if batch.check is not None or now < batch.leaves_queue_at:
         return False
     return batch.cancel_at is None or batch.cancel_at >= batch.leaves_queue_at
 
 
 def state_at(batch: Batch, now: float) -> State:
-    """The state at `now`; the batch must have its check when `needs_check` says so."""
+    """Return the state at `now`. The batch must have its check if `needs_check` returns True."""
     if batch.cancel_at is None or now < batch.cancel_at:
         return _undisturbed(batch, now)
     before = _undisturbed(batch, batch.cancel_at)
@@ -114,7 +114,7 @@ def state_at(batch: Batch, now: float) -> State:
 
 
 def _undisturbed(batch: Batch, now: float) -> State:
-    """The state at `now` of a batch that nobody cancels."""
+    """Return the state at `now` of a batch that is not cancelled."""
     if now < batch.leaves_queue_at:
         return State("in_queue")
     if batch.check is None:
@@ -140,14 +140,14 @@ def _undisturbed(batch: Batch, now: float) -> State:
 
 
 def _cancelled(batch: Batch, before: State, cancel_at: float, now: float) -> State:
-    """The state at `now` of a batch that was in the state `before` when somebody cancelled it."""
+    """Return the state at `now` of a batch that was cancelled in the state `before`."""
     cancelling = replace(before, status="cancelling", cancelling_at=cancel_at)
     cancelled_at = math.inf if batch.plan.stuck == "cancelling" else cancel_at + batch.timings.cancel
     return cancelling if now < cancelled_at else replace(cancelling, status="cancelled", cancelled_at=cancelled_at)
 
 
 def _finished(batch: Batch, check: Check, now: float) -> int:
-    """How many requests have been run when the run is cut off at `now`."""
+    """Return the number of requests that have been run at `now`."""
     elapsed = now - batch.created_at - batch.timings.queue
     planned = batch.plan.run_of(check.total)
     if elapsed < 0:
@@ -158,7 +158,7 @@ def _finished(batch: Batch, check: Check, now: float) -> int:
 
 
 def counts(batch: Batch, state: State) -> Counts | None:
-    """The batch's request counts, None while (or when) nothing was begun."""
+    """Return the batch's request counts, or None if no request was started."""
     if batch.check is None or state.finished is None:
         return None
     bad, missing = batch.check.bad, batch.check.missing

@@ -1,4 +1,4 @@
-"""The words for where a batch has got to."""
+"""The statuses of a batch."""
 
 from __future__ import annotations
 

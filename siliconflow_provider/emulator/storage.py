@@ -1,4 +1,4 @@
-"""The second origin, which serves result files by signed URL only, as an object storage does."""
+"""The second origin, which serves result files for signed URLs only, as an object storage does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from siliconflow_provider.emulator.signing import Signer
 
 
 class StorageError(Exception):
-    """A request that is answered with `status` and an XML body."""
+    """An error response with `status` and an XML body."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(status, code, message)
@@ -26,7 +26,7 @@ class StorageError(Exception):
 
 
 def storage_app(batches: BatchStore, signer: Signer) -> Starlette:
-    """The storage origin's application."""
+    """Return the storage origin's application."""
 
     def result_file(request: Request) -> Response:
         _admit(request, signer)
@@ -62,7 +62,7 @@ def _admit(request: Request, signer: Signer) -> None:
 
 
 def _storage_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StorageError)  # noqa: S101 - for the type checker: it is registered for these
+    assert isinstance(error, StorageError)  # noqa: S101 - for the type checker: it is registered for this class
     return _xml(error.status, error.code, error.message)
 
 

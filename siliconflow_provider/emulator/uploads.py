@@ -1,4 +1,4 @@
-"""One upload: a multipart form whose file goes to disk as it arrives."""
+"""Receive an upload: a multipart form whose file is written to disk as it arrives."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from siliconflow_provider.emulator.errors import bad_request
 
-MOST_BYTES = 1_000_000_000  # "1 GB"; whether decimal or binary is not documented
+MOST_BYTES = 1_000_000_000  # "1 GB"; not documented if decimal or binary
 LONGEST_FIELD = 1_000
 
 
 class Upload:
-    """The form's `purpose` and `file`, whatever their order; other fields are ignored.
+    """The form's `purpose` and `file`, in any order. Other fields are ignored.
 
-    On leaving the `with` block the temporary file is gone unless it was moved away.
+    The end of the `with` block deletes the temporary file, unless it was moved.
     """
 
     def __init__(self, content_type: str | None, path: Path) -> None:
@@ -46,17 +46,17 @@ class Upload:
         self.path.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes of the body, cut anywhere."""
+        """Parse the next bytes of the body."""
         try:
             self._parser.write(data)
         except FormParserError as error:
             raise bad_request("file", f"the body is not valid multipart/form-data: {error}") from None
 
     def finish(self) -> None:
-        """Check that the form is whole and its fields are good; the file is complete at `path` then."""
+        """Check that the form is complete and valid. The file is then complete at `path`."""
         self._file.close()
         if not self._ended:
-            raise bad_request("file", "the multipart body is cut off")
+            raise bad_request("file", "the multipart body is incomplete")
         if self._purpose != b"batch":
             raise bad_request("purpose", "is required and must be 'batch'")
         if not self.filename:
@@ -64,7 +64,7 @@ class Upload:
         if not self.bytes:
             raise bad_request("file", "must not be empty")
         if self.bytes > MOST_BYTES:
-            raise bad_request("file", f"must be at most 1 GB ({MOST_BYTES} bytes), not {self.bytes} bytes")
+            raise bad_request("file", f"must be at most 1 GB ({MOST_BYTES:,} bytes), not {self.bytes:,} bytes")
 
     def _parser_of(self, boundary: bytes) -> MultipartParser:
         return MultipartParser(
@@ -101,7 +101,7 @@ class Upload:
             self._purpose += data[start:end]
         elif self._part == "file":
             self.bytes += end - start
-            # What is too much is read to its end, so that the client gets to see the answer.
+            # A file that is too large is read to its end, because only then does the client read the response.
             if self.bytes <= MOST_BYTES:
                 self._file.write(memoryview(data)[start:end])
 

@@ -1,7 +1,7 @@
-"""Keeping web pages away from the control interface, which asks for no key.
+"""Keep web pages away from the control interface, which needs no key.
 
-A page that a browser on this machine shows can reach it. It cannot send `application/json` to another origin without
-that origin's consent; one whose name is made to lead to this machine (DNS rebinding) sends that name as `Host`.
+A page in a browser on this machine can send requests to it. A page cannot send `application/json` to another origin
+without that origin's consent. A page whose host name leads to this machine (DNS rebinding) sends that name as `Host`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ JSON_TYPE = "application/json"
 
 
 def refuse_web_pages(request: Request) -> None:
-    """Raise ApiError unless no page of another origin can have sent the request."""
+    """Raise ApiError if a web page of another origin may have sent the request."""
     host = request.headers.get("host", "")
     if not is_loopback(_without_port(host)):
-        raise _refusal(403, f"Host is {host!r}: the control interface answers to 127.0.0.1, localhost and [::1] only")
+        raise _refusal(403, f"Host is {host!r}: the control interface only answers 127.0.0.1, localhost and [::1]")
     content_type = request.headers.get("content-type", "")
     if request.method == "POST" and content_type.partition(";")[0].strip().lower() != JSON_TYPE:
-        raise _refusal(415, f"Content-Type is {content_type!r}: send {JSON_TYPE}, also without a body")
+        raise _refusal(415, f"Content-Type is {content_type!r}: send {JSON_TYPE}, even without a body")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or `localhost`, is this machine's own."""
+    """Return True if the host is `localhost` or a loopback address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,1 +1,1 @@
-"""Airflow connections to SiliconFlow."""
+"""The Airflow hook for SiliconFlow connections."""

@@ -1,4 +1,4 @@
-"""An Airflow connection, turned into a client."""
+"""The hook, which builds a client from an Airflow connection."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DEFAULT_CONN_ID = "siliconflow_default"
 
 
 class SiliconFlowHook(BaseHook):
-    """Lends the connection's client.
+    """Hook that returns a client for an Airflow connection.
 
-    The connection: password = API key; host = base URL (default `https://api.siliconflow.com/v1`; a bare host
-    gets `https://` and `/v1`), for which schema and port are honoured; extra = `timeout` (seconds),
-    `max_retries`, `deployment`, which names this Airflow: another name in each that uses the account, and
-    `storage_hosts`, the only hosts beside the API's that results may come from (a list or a text with commas).
+    The connection's fields: password = API key; host = base URL (default `https://api.siliconflow.com/v1`; a bare
+    host name gets `https://` and `/v1`), completed by schema and port; extra = `timeout` (seconds), `max_retries`,
+    `deployment` (the name of this Airflow, unique among those that use the account) and `storage_hosts` (the only
+    hosts, besides the API's, that results may be downloaded from: a list, or a string with commas).
     """
 
     conn_name_attr = "siliconflow_conn_id"
@@ -33,18 +33,18 @@ class SiliconFlowHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the fields of the connection form, for an Airflow that does not read them from the provider info."""
+        """Return the fields of the connection form, for Airflow versions that ignore those in the provider info."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from wtforms import StringField
 
         return {
-            name: StringField(each["label"], widget=BS3TextFieldWidget(), description=each["description"])
-            for name, each in CONNECTION_FIELDS.items()
+            name: StringField(field["label"], widget=BS3TextFieldWidget(), description=field["description"])
+            for name, field in CONNECTION_FIELDS.items()
         }
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return labels, placeholders and hidden fields of the form, for such an Airflow."""
+        """Return labels, placeholders and hidden fields of the form, for the same Airflow versions."""
         return {name.replace("-", "_"): value for name, value in CONNECTION_FORM.items()}
 
     def __init__(self, siliconflow_conn_id: str = DEFAULT_CONN_ID) -> None:
@@ -57,7 +57,7 @@ class SiliconFlowHook(BaseHook):
             return self.get_connection(self.siliconflow_conn_id)
         except AirflowNotFoundException:
             variable = f"AIRFLOW_CONN_{self.siliconflow_conn_id.upper()}"
-            # The original says less, and would only stand above this in the log.
+            # The original message says less, and would come first in the log.
             raise AirflowNotFoundException(
                 f"connection {self.siliconflow_conn_id!r} does not exist: create it with type siliconflow and the "
                 f"API key as password, or set {variable}"
@@ -85,29 +85,29 @@ class SiliconFlowHook(BaseHook):
         )
 
     def get_conn(self) -> SiliconFlowClient:
-        """Return the client of this connection, which is built once.
+        """Return the client of this connection. It is built once.
 
-        :raises AirflowNotFoundException: when there is no such connection
-        :raises InvalidConnectionError: when the connection lacks the key, or a field of it cannot be used
+        :raises AirflowNotFoundException: if the connection does not exist
+        :raises InvalidConnectionError: if a field of the connection is missing or invalid
         """
         return self._client
 
     def get_quick_conn(self, timeout: float) -> SiliconFlowClient:
-        """Return a new client for what cannot wait: a failed request is not sent again.
+        """Return a new client that does not retry, for requests that must not take long.
 
-        :param timeout: seconds without a byte after which a request is given up
+        :param timeout: seconds without data after which a request times out
         """
         return self._new_client(f"connection {self.siliconflow_conn_id!r}", most_timeout=timeout, most_retries=0)
 
     @property
     def deployment(self) -> str:
-        """The name of this Airflow where several share one account; empty by default."""
+        """The name of this Airflow, needed if several use one account; empty by default."""
         return str(self._connection.extra_dejson.get("deployment") or "")
 
     def test_connection(self) -> tuple[bool, str]:
-        """Say whether the service accepts the connection, for Airflow's test button."""
+        """Return True if the service accepts the connection, and a message, for Airflow's test button."""
         try:
-            # Airflow tests a copy under a random id, which would tell nobody anything.
+            # Airflow tests a copy with a random id, which must not be in the message.
             return True, _describe_account(self._new_client("this connection"))
         except Exception as error:
             return False, str(error)
@@ -119,10 +119,10 @@ class SiliconFlowHook(BaseHook):
         value = self._connection.extra_dejson.get("storage_hosts") or ()
         hosts = value.split(",") if isinstance(value, str) else value
         try:
-            return checked_hosts(each for each in hosts if str(each).strip())
+            return checked_hosts(host for host in hosts if str(host).strip())
         except (InvalidRequestError, TypeError) as error:
-            fault = error
-        raise InvalidConnectionError(f"connection {self.siliconflow_conn_id!r}: {_sentence(fault)}")
+            failure = error
+        raise InvalidConnectionError(f"connection {self.siliconflow_conn_id!r}: {_message_of(failure)}")
 
     def _number(self, name: str, default: float) -> float:
         value = self._connection.extra_dejson.get(name)
@@ -134,20 +134,20 @@ class SiliconFlowHook(BaseHook):
             number = -1
         if not 0 <= number < float("inf") or (name == "timeout" and number == 0):
             raise InvalidConnectionError(
-                f"connection {self.siliconflow_conn_id!r} has {name} {value!r} in its extra: give a number, "
-                f"such as {default:g}"
+                f"connection {self.siliconflow_conn_id!r} has the invalid {name} {value!r} in its extra: give a "
+                f"number, such as {default:g}"
             )
         return number
 
 
-def _sentence(fault: Exception) -> str:
-    if isinstance(fault, TypeError):
-        return "storage_hosts in its extra is neither a list nor a text: give '*.example.com', for instance"
-    return str(fault)
+def _message_of(error: Exception) -> str:
+    if isinstance(error, TypeError):
+        return "storage_hosts in its extra is neither a list nor a string: give a value such as '*.example.com'"
+    return str(error)
 
 
 def _describe_account(client: SiliconFlowClient) -> str:
-    """Say which site accepts the key, and whether its account can pay for batches."""
+    """Return a message with the API's host, the account's status and its charged balance."""
     from siliconflow_provider.api.errors import NotFoundError
     from siliconflow_provider.api.remedies import billing_page
     from siliconflow_provider.api.session import address
@@ -157,7 +157,7 @@ def _describe_account(client: SiliconFlowClient) -> str:
         account = client.get_account()
     except NotFoundError:
         client.list_files()
-        return f"{site} accepts the API key; it shows neither the account's status nor its balance"
+        return f"{site} accepts the API key; it does not show the account's status and balance"
     return (
         f"{site} accepts the API key; account status: {account.status or 'not shown'}, charged balance: "
         f"{account.charge_balance or 'not shown'} (it pays for batches; charge it at {billing_page(client.base_url)})"
@@ -165,7 +165,7 @@ def _describe_account(client: SiliconFlowClient) -> str:
 
 
 def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
-    """Put a connection's fields together; a host may be a whole URL, a host with a path, or a name."""
+    """Return the base URL from a connection's fields. The host may be a URL, a host with a path, or a host name."""
     from urllib.parse import urlsplit
 
     if not host:
@@ -175,9 +175,9 @@ def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
     from siliconflow_provider.api.session import checked_base_url
 
     host = host if "://" in host else f"{schema or 'https'}://{host}"
-    # Before it is taken apart: what is no URL, or has a password in it, is refused with a sentence.
+    # Checked before urlsplit, which would raise an unclear error for an invalid URL.
     parts = urlsplit(checked_base_url(host))
-    # Airflow's form writes an empty port as 0, and a port is stored for its test button alone.
+    # Airflow's form stores an empty port as 0. A stored default port is only needed for its test button.
     needs_port = port and not parts.port and (parts.scheme, port) not in (("https", 443), ("http", 80))
     netloc = f"{parts.netloc}:{port}" if needs_port else parts.netloc
     return f"{parts.scheme}://{netloc}{parts.path.rstrip('/') or '/v1'}"

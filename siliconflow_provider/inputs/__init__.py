@@ -1,24 +1,26 @@
-"""What a user gives becomes request lines, checked and cut into parts.
+"""Turn what a user gives into request lines: checked, completed and cut into parts.
 
-In: rows, prompts, messages or request lines. Out: a file of request lines and its parts, each a batch's worth.
+Input: rows, prompts, messages or request lines. Output: a file of request lines, and its parts, each for one batch.
 Start reading at `preparation.py`.
 """
 
 from __future__ import annotations
 
 from siliconflow_provider.inputs.parts import FilePart, Part, PartWriter, ids_of_part, lines_at
-from siliconflow_provider.inputs.preparation import Prepared, prepare
+from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
+from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.inputs.prompt import InvalidItemError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
-from siliconflow_provider.inputs.request_lines import RequestFileReport, check_request_file
 
 __all__ = [
+    "UPLOAD",
     "FilePart",
+    "InvalidItemError",
+    "InvalidRequestFileError",
     "Part",
     "PartWriter",
-    "Prepared",
+    "PreparedSource",
     "RequestBuilder",
-    "RequestFileReport",
-    "check_request_file",
     "ids_of_part",
     "lines_at",
     "prepare",

@@ -1,4 +1,4 @@
-"""Request lines on their way into a file, cut into parts that the service takes as a batch each."""
+"""Write request lines to a file, cut into parts: each fits one batch of the service."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from typing import IO, Any
 import msgspec
 
 from siliconflow_provider.api.limits import MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES
-from siliconflow_provider.jsonl import BlockWriter, blocks_of, lines_of, pieces_of
+from siliconflow_provider.jsonl import BlockWriter, line_blocks, read_chunks, split_lines
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A run of lines in a file of requests.
+    """Consecutive lines of a file of requests.
 
     :param first: position of its first line in the file, from 0
-    :param offset: of its first byte
+    :param lines: number of its lines
+    :param offset: position of its first byte in the file
+    :param bytes: number of its bytes
     :param sha256: hex digest of its bytes
     """
 
@@ -32,7 +34,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class PartWriter:
-    """Writes lines to a file and cuts them into parts, greedily and in order.
+    """Write lines to a file and cut them into parts. A part ends where the next line does not fit.
 
     :param most_lines: of a part
     :param most_bytes: of a part
@@ -42,18 +44,22 @@ class PartWriter:
         self, file: IO[bytes], *, most_lines: int = MAXIMUM_FILE_LINES, most_bytes: int = MAXIMUM_FILE_BYTES
     ) -> None:
         self._file = file
-        self._most_lines = most_lines
-        self._most_bytes = most_bytes
+        self.most_lines = most_lines
+        self.most_bytes = most_bytes
         self._parts: list[Part] = []
         self._offset = 0
         self._first = 0
         self._begin()
 
     def write(self, block: bytes, lines: int = 1) -> None:
-        """Add a block of so many lines, with their ends."""
-        if self._lines + lines > self._most_lines or self._bytes + len(block) > self._most_bytes:
+        """Add lines.
+
+        :param block: one or more lines with their ends
+        :param lines: number of lines in the block
+        """
+        if self._lines + lines > self.most_lines or self._bytes + len(block) > self.most_bytes:
             if lines > 1:
-                for line in lines_of(block):
+                for line in split_lines(block):
                     self.write(line)
                 return
             self._end()
@@ -62,11 +68,11 @@ class PartWriter:
         self._bytes += len(block)
 
     def cut(self) -> None:
-        """Begin a new part with the next line."""
+        """End the part: the next line begins a new one."""
         self._end()
 
     def finish(self) -> list[Part]:
-        """Write what is left, and return the parts."""
+        """Write the buffered lines, and return the parts."""
         self._end()
         return self._parts
 
@@ -86,27 +92,31 @@ class PartWriter:
         self._begin()
 
 
-class RepeatedIds:
-    """Tells whether ids repeat, at 8 bytes an id while they come and 40 when it is asked."""
+class DuplicateIds:
+    """Find duplicate ids by their hashes: 8 bytes per id while they are added, 40 during the search."""
 
     def __init__(self) -> None:
         # Floats sort faster than integers of 64 bits, and take less memory.
         self._hashes = array("d")
 
     def add(self, custom_ids: Iterable[str]) -> None:
-        """Note ids."""
+        """Add ids."""
         self._hashes.extend(map(hash, custom_ids))
 
-    def repeated_hashes(self) -> frozenset[float]:
-        """Return the hashes that came more than once: those of all repeated ids, and of a few that are not."""
+    def duplicate_hashes(self) -> frozenset[float]:
+        """Return the hashes that were added more than once. Different ids may have the same hash."""
         ordered = sorted(self._hashes)
         if not any(map(operator.eq, ordered, islice(ordered, 1, None))):
             return frozenset()
         return frozenset(one for one, two in zip(ordered, islice(ordered, 1, None), strict=False) if one == two)
 
 
-def repeated_ids(custom_ids: Iterable[str], hashes: frozenset[float]) -> Iterator[tuple[int, str, int]]:
-    """Yield position, id and first position of each id that came before; positions count from 0."""
+def find_duplicates(custom_ids: Iterable[str], hashes: frozenset[float]) -> Iterator[tuple[int, str, int]]:
+    """Yield position, id and first position of each id that is a duplicate of an earlier one.
+
+    :param custom_ids: all ids in order; positions count from 0
+    :param hashes: of the ids to compare, from `DuplicateIds`
+    """
     firsts: dict[str, int] = {}
     for position, custom_id in enumerate(custom_ids):
         if float(hash(custom_id)) in hashes:
@@ -116,7 +126,7 @@ def repeated_ids(custom_ids: Iterable[str], hashes: frozenset[float]) -> Iterato
 
 
 class FilePart:
-    """A part of a file as a file object of its own, for hashing and uploading."""
+    """Read a part of a file as if it were a file, for hashing and uploading."""
 
     def __init__(self, path: Path, part: Part) -> None:
         self._file = path.open("rb")
@@ -131,7 +141,7 @@ class FilePart:
         self._file.close()
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move to a position, as a file does."""
+        """Set the position, and return it."""
         self._position = offset + (0, self._position, self._size)[whence]
         return self._position
 
@@ -140,46 +150,46 @@ class FilePart:
         return self._position
 
     def readable(self) -> bool:
-        """Say that it can be read, for `hashlib.file_digest`."""
+        """Return True; `hashlib.file_digest` asks for it."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, and return with how much."""
+        """Read bytes into a buffer, and return how many."""
         block = self.read(len(buffer))
         buffer[: len(block)] = block
         return len(block)
 
     def read(self, size: int = -1) -> bytes:
-        """Read on, to the part's end at most."""
-        left = max(self._size - self._position, 0)
+        """Return the next bytes, up to the end of the part."""
+        remaining = max(self._size - self._position, 0)
         self._file.seek(self._start + self._position)
-        block = self._file.read(left if size < 0 else min(size, left))
+        block = self._file.read(remaining if size < 0 else min(size, remaining))
         self._position += len(block)
         return block
 
 
 def lines_at(path: Path, positions: Iterable[int]) -> Iterator[bytes]:
-    """Yield the lines at these positions of a file, which ascend."""
+    """Yield the lines at these positions of a file. The positions have to ascend."""
     wanted = iter(positions)
-    following = next(wanted, None)
+    next_wanted = next(wanted, None)
     with path.open("rb") as lines:
         for position, line in enumerate(lines):
-            if following is None:
+            if next_wanted is None:
                 return
-            if position == following:
+            if position == next_wanted:
                 yield line
-                following = next(wanted, None)
+                next_wanted = next(wanted, None)
 
 
-class _Identity(msgspec.Struct, gc=False):
+class _RequestId(msgspec.Struct, gc=False):
     custom_id: str
 
 
-_decoder = msgspec.json.Decoder(_Identity)
+_decoder = msgspec.json.Decoder(_RequestId)
 
 
 def ids_of_part(path: Path, part: Part) -> Iterator[str]:
-    """Yield the custom id of each request of a part."""
+    """Yield the custom_id of each request of a part."""
     with FilePart(path, part) as content:
-        for block in blocks_of(pieces_of(content)):
-            yield from (each.custom_id for each in _decoder.decode_lines(block))
+        for block in line_blocks(read_chunks(content)):
+            yield from (request.custom_id for request in _decoder.decode_lines(block))

@@ -1,8 +1,7 @@
-"""A job's source, read once: checked, filled in, and cut into parts."""
+"""Read a source once: check its requests, complete them and cut them into parts."""
 
 from __future__ import annotations
 
-from array import array
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,148 +10,204 @@ from typing import IO, Any
 import msgspec
 
 from siliconflow_provider.api.limits import shortened
-from siliconflow_provider.api.service_texts import cut, first_names, printable
-from siliconflow_provider.inputs.parts import Part, PartWriter, RepeatedIds, repeated_ids
-from siliconflow_provider.inputs.prompt import UnfitItemError
-from siliconflow_provider.inputs.request_builder import RequestBuilder, Requests
-from siliconflow_provider.inputs.request_lines import TOO_LONG, InvalidRequestFileError, read_request
-from siliconflow_provider.jsonl import BlockWriter, LongLine
-
-SHOWN_PROBLEMS = 10
-LONGEST_PROBLEM = 1_000
+from siliconflow_provider.api.service_texts import first_names
+from siliconflow_provider.inputs.parts import DuplicateIds, Part, PartWriter, find_duplicates
+from siliconflow_provider.inputs.problems import InvalidRequestFileError, ItemNumbers, Problems
+from siliconflow_provider.inputs.prompt import InvalidItemError
+from siliconflow_provider.inputs.request_builder import RequestBlock, RequestBuilder
+from siliconflow_provider.inputs.request_lines import TOO_LONG, read_request
+from siliconflow_provider.jsonl import BlockWriter, LongLine, split_lines
+from siliconflow_provider.wording import counted
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What reading the source gave.
+class PreparedSource:
+    """Result of reading a source.
 
-    :param has_rows: whether the items were rows, which are then in the second file, one a line
+    :param requests: number of request lines
+    :param has_rows: True if the items were rows; `prepare` has written them to its second file, one per line
+    :param model_conflict: names the models of an upload whose lines do not all name the same model, else None
     """
 
     requests: int
     has_rows: bool
     parts: list[Part]
+    model_conflict: str | None = None
 
 
-class _Problems:
-    """The first bad items, and how many there are."""
+@dataclass(frozen=True)
+class Purpose:
+    """Rules in which the source of a job and a file for an upload differ.
 
-    def __init__(self) -> None:
-        self.shown: list[str] = []
-        self.count = 0
+    :param message: of an error, with the fields `name`, `fault` and `remedy`
+    :param keeps_lines: True to write request lines with the line ends and spaces of the source
+    :param is_one_batch: True if the requests have to fit one batch, of which there has to be at least one. Their
+        models may differ, since the batch can replace them
+    """
 
-    def add(self, number: int, reason: str, custom_id: str | None = None) -> None:
-        self.count += 1
-        if len(self.shown) < SHOWN_PROBLEMS:
-            named = f" ({custom_id})" if custom_id else ""
-            self.shown.append(cut(printable(f"item {number:,}{named}: {reason}"), LONGEST_PROBLEM))
+    message: str
+    keeps_lines: bool
+    is_one_batch: bool
 
-    def raise_for(self, name: str, items: int) -> None:
-        if not self.count:
-            return
-        more = [f"and {self.count - len(self.shown):,} more"] if self.count > len(self.shown) else []
-        raise InvalidRequestFileError(
-            f"{name}: {self.count:,} of {items:,} items are bad and nothing was submitted; mend them and run the task "
-            "again:\n  " + "\n  ".join([*self.shown, *more])
-        )
+
+JOB = Purpose("{name}: {fault} and nothing was submitted; {remedy}", keeps_lines=False, is_one_batch=False)
+UPLOAD = Purpose("{name} was not uploaded: {fault}; {remedy}", keeps_lines=True, is_one_batch=True)
 
 
 def prepare(
-    items: Iterable[Any], builder: RequestBuilder, requests: IO[bytes], rows: IO[bytes], *, name: str, **limits: int
-) -> Prepared:
-    """Write the request line of each item, and the row that it was made of.
+    items: Iterable[Any],
+    builder: RequestBuilder,
+    requests: IO[bytes],
+    rows: IO[bytes],
+    *,
+    name: str,
+    purpose: Purpose = JOB,
+    **limits: int,
+) -> PreparedSource:
+    """Write the request line of each item, and its row if it is one.
 
-    :param items: consumed once and streaming; bytes are lines of JSON, the blank ones of which are passed over
-    :param requests: written from its beginning, and read again; so is `rows`
-    :param name: the source in messages
+    :param items: read once, as a stream; bytes are one or more lines of JSON, of which blank ones are skipped
+    :param requests: written from its beginning, and read again to name duplicates
+    :param rows: written from its beginning
+    :param name: of the source, for messages
     :param limits: of a part, as `PartWriter` takes them
-    :raises InvalidRequestFileError: with the first ten bad items, when there are any
+    :raises InvalidRequestFileError: if items are invalid; the message names the first ten
     """
-    preparation = _Preparation(builder, PartWriter(requests, **limits), BlockWriter(rows))
+    preparation = _Preparation(builder, PartWriter(requests, **limits), BlockWriter(rows), purpose)
     for item in items:
-        preparation.take(item)
+        preparation.add(item)
     return preparation.finish(requests, name)
 
 
 class _Preparation:
-    """What has been read of a source so far."""
+    """State of reading a source."""
 
-    def __init__(self, builder: RequestBuilder, writer: PartWriter, rows: BlockWriter) -> None:
-        self._recipe = builder
+    def __init__(self, builder: RequestBuilder, writer: PartWriter, rows: BlockWriter, purpose: Purpose) -> None:
+        self._builder = builder
         self._writer = writer
         self._rows = rows
-        self._problems = _Problems()
-        self._ids = RepeatedIds()
-        self._models: dict[str | None, int] = {}
-        self._passed_over = array("q")
-        self._items = self._requests = 0
+        self._purpose = purpose
+        self._problems = Problems()
+        self._ids = DuplicateIds()
+        self._numbers = ItemNumbers()
+        self._models: dict[str | None, str] = {}
+        self._items = self._requests = self._bytes = 0
         self._has_rows = False
 
-    def take(self, item: Any) -> None:
-        """Take in the next item, or the next lines."""
+    def add(self, item: Any) -> None:
+        """Add the next item, or the next lines."""
         if not isinstance(item, bytes):
             self._items += 1
-            self._take_item(item)
+            self._add_item(item)
             return
+        self._problems.noun = "line"
         if isinstance(item, LongLine):
             self._items += 1
-            self._passed_over.append(self._items)
             self._problems.add(self._items, TOO_LONG)
             return
-        found = self._recipe.requests(item, self._requests)
-        if found is not None:
-            self._items += len(found.custom_ids)
-            self._add(found)
+        block = self._builder.build_block(item, self._requests)
+        if block is not None:
+            self._items += len(block.custom_ids)
+            self._write(block)
             return
-        for line in item.removesuffix(b"\n").split(b"\n"):
+        for line in split_lines(item) or [b""]:
             self._items += 1
-            self._take_line(line)
+            self._add_line(line)
 
-    def finish(self, requests: IO[bytes], name: str) -> Prepared:
-        """Check what holds for all requests together, and return what there is.
+    def finish(self, requests: IO[bytes], name: str) -> PreparedSource:
+        """Check all requests together, and return the result.
 
-        :param requests: where they have been written
+        :param requests: the file to which the requests were written
         """
         parts = self._writer.finish()
         self._rows.flush()
-        repeated = self._ids.repeated_hashes()
-        if repeated:
-            for position, custom_id, first in repeated_ids(_ids_in(requests), repeated):
-                this, other = (_number(each, self._passed_over) for each in (position, first))
-                self._problems.add(this, f"its custom_id is that of item {other:,} too, it must be unique", custom_id)
-        self._problems.raise_for(name, self._items)
-        _check_models(self._models, name)
-        return Prepared(self._requests, self._has_rows, parts)
+        size_problem = self._size_problem()
+        self._add_duplicates(requests)
+        self._raise_for_problems(name, size_problem)
+        return PreparedSource(self._requests, self._has_rows, parts, self._check_models(name))
 
-    def _take_line(self, line: bytes) -> None:
+    def _add_line(self, line: bytes) -> None:
         line = line.removeprefix(BOM_UTF8) if self._items == 1 else line
-        if line.strip():
-            self._take_item(line)
-        else:
-            self._passed_over.append(self._items)
+        stripped = line.strip()
+        if stripped:
+            self._add_item(line if self._purpose.keeps_lines else stripped + b"\n")
 
-    def _take_item(self, item: Any) -> None:
+    def _add_item(self, item: Any) -> None:
         try:
-            request = self._recipe.request(item, self._requests)
-        except UnfitItemError as error:
-            self._passed_over.append(self._items)
-            self._problems.add(self._items, str(error), _id_of(item, self._recipe))
+            request = self._builder.build(item, self._requests)
+        except InvalidItemError as error:
+            self._problems.add(self._items, str(error), _id_of(item, self._builder))
             return
         rows = None if request.row is None else request.row + b"\n"
-        self._add(Requests([request.custom_id], request.line, [request.model], rows))
+        self._write(RequestBlock([request.custom_id], request.line, [request.model], rows))
 
-    def _add(self, found: Requests) -> None:
-        """Add what the last items have become."""
-        count = len(found.custom_ids)
-        if not self._models.keys() >= set(found.models):
-            for number, model in enumerate(found.models, start=self._items - count + 1):
-                self._models.setdefault(model, number)
-        self._ids.add(found.custom_ids)
-        self._writer.write(found.lines, count)
-        if found.rows is not None:
-            self._rows.write(found.rows)
+    def _write(self, block: RequestBlock) -> None:
+        """Write the requests of the last items."""
+        count = len(block.custom_ids)
+        first_item = self._items - count + 1
+        if not self._models.keys() >= set(block.models):
+            for number, model in enumerate(block.models, start=first_item):
+                self._models.setdefault(model or None, self._problems.name_of(number))
+        # The rest of a file that is too large is checked, but needs no memory and no disk.
+        if not self._is_too_large(self._requests):
+            self._ids.add(block.custom_ids)
+            self._numbers.add(self._requests, first_item)
+            self._writer.write(block.lines, count)
+        if block.rows is not None:
+            self._rows.write(block.rows)
             self._has_rows = True
         self._requests += count
+        self._bytes += len(block.lines)
+
+    def _is_too_large(self, requests: int) -> bool:
+        most_lines, most_bytes = self._writer.most_lines, self._writer.most_bytes
+        return self._purpose.is_one_batch and (requests > most_lines or self._bytes > most_bytes)
+
+    def _size_problem(self) -> tuple[str, str] | None:
+        """Return what is wrong with the number of requests, and the remedy."""
+        # Duplicates are not among the problems yet: each problem is a line that did not become a request.
+        count = self._requests + self._problems.count
+        if self._purpose.is_one_batch and count == 0:
+            return "it has no requests", "write one request per line to it"
+        if not self._is_too_large(count):
+            return None
+        return (
+            f"it has {counted(count, 'request')} and {counted(self._bytes, 'byte')}, but the service takes at most "
+            f"{self._writer.most_lines:,} requests and {self._writer.most_bytes:,} bytes per file",
+            "cut it, or use BatchInferenceOperator, which cuts larger files",
+        )
+
+    def _add_duplicates(self, requests: IO[bytes]) -> None:
+        hashes = self._ids.duplicate_hashes()
+        if hashes:
+            for position, custom_id, first in find_duplicates(_ids_in(requests), hashes):
+                other = self._problems.name_of(self._numbers.number_of(first))
+                reason = f"its custom_id is also that of {other}; make it unique"
+                self._problems.add(self._numbers.number_of(position), reason, custom_id)
+
+    def _raise_for_problems(self, name: str, size_problem: tuple[str, str] | None) -> None:
+        if self._problems.count:
+            lines = [f"{self._error_text(name, *self._problems.summary(self._items))}:"]
+            lines += ["; ".join(size_problem)] if size_problem else []
+            raise InvalidRequestFileError("\n  ".join([*lines, *self._problems.texts()]))
+        if size_problem:
+            raise InvalidRequestFileError(self._error_text(name, *size_problem))
+
+    def _check_models(self, name: str) -> str | None:
+        """Return the models and the first item of each, unless all requests name the same model."""
+        if not self._models or (len(self._models) == 1 and None not in self._models):
+            return None
+        named = first_names(f"{model or 'none'} ({item})" for model, item in self._models.items())
+        if self._purpose.is_one_batch:
+            return named
+        if len(self._models) == 1:
+            fault, remedy = "no request names a model", "set model= and rerun the task"
+        else:
+            fault, remedy = "the requests do not name one model", f"use one task for each model: {named}"
+        raise InvalidRequestFileError(self._error_text(name, fault, remedy))
+
+    def _error_text(self, name: str, fault: str, remedy: str) -> str:
+        return self._purpose.message.format(name=name, fault=fault, remedy=remedy)
 
 
 def _ids_in(requests: IO[bytes]) -> Iterator[str]:
@@ -161,32 +216,11 @@ def _ids_in(requests: IO[bytes]) -> Iterator[str]:
         yield read_request(line).custom_id
 
 
-def _number(position: int, passed_over: Iterable[int]) -> int:
-    """Return the number of the item that became the request at a position."""
-    number = position + 1
-    for each in passed_over:
-        if each > number:
-            break
-        number += 1
-    return number
-
-
 def _id_of(item: Any, builder: RequestBuilder) -> str | None:
-    """Return the id of a bad item where it shows one."""
+    """Return the custom_id of an invalid item if it has a readable one."""
     name = builder.id_column or "custom_id"
     try:
         value = (msgspec.json.decode(item) if isinstance(item, bytes) else item)[name]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         return None
     return shortened(str(value))
-
-
-def _check_models(models: dict[str | None, int], name: str) -> None:
-    if models and set(models) == {None}:
-        raise InvalidRequestFileError(f"{name}: no request names a model, and nothing was submitted: give model=")
-    if len(models) > 1:
-        named = first_names(f"{model or 'none'} (item {number:,})" for model, number in models.items())
-        raise InvalidRequestFileError(
-            f"{name}: the requests do not name one model, and nothing was submitted: {named}. The service runs one "
-            "model a batch: give one task for each"
-        )

@@ -1,4 +1,4 @@
-"""The prompt of a job, and the texts that rows make of it."""
+"""Fill the columns of a row into a prompt."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-class UnfitItemError(ValueError):
-    """An item that cannot become a request."""
+class InvalidItemError(ValueError):
+    """An item cannot become a request that the service accepts."""
 
 
 class Prompt:
-    """A text in which `{column}` is replaced; every other brace stands.
+    """Replace `{column}` in a text. Other braces stay as they are.
 
-    The first row's columns are the job's: a placeholder that stands in some requests and is replaced in others would
-    be bought unseen.
+    The first row decides which names are columns. Otherwise a prompt could be filled in some requests and keep its
+    placeholder in others, and nobody would notice before the bill.
     """
 
     def __init__(self, text: str) -> None:
@@ -34,52 +34,52 @@ class Prompt:
     def fill(self, row: Mapping[str, Any]) -> str:
         """Return the text for a row.
 
-        :raises UnfitItemError: when it lacks a column, or has one that the first row did not have
+        :raises InvalidItemError: if the row lacks a column, or has one that the first row lacked
         """
         if not self._columns:
-            self._begin(row)
+            self._set_columns(row)
         values = []
         for name in self._names:
             if name in self._columns:
-                values.append(text_of(row, name))
+                values.append(column_text(row, name))
             elif name in row:
-                raise UnfitItemError(
-                    f"column {name!r}, which prompt names, is not in the first row: give all rows the same"
+                raise InvalidItemError(
+                    f"column {name!r} of the prompt is not in the first row; give all rows the same columns"
                 )
         return self._template % tuple(values)
 
-    def _begin(self, row: Mapping[str, Any]) -> None:
+    def _set_columns(self, row: Mapping[str, Any]) -> None:
         columns = frozenset(self._names) & frozenset(row)
         if not columns:
-            shown = first_names(f"{{{each}}}" for each in self._names) or "none"
+            shown = first_names(f"{{{name}}}" for name in self._names) or "none"
             has = first_names(map(repr, row)) or "nothing"
-            raise UnfitItemError(f"prompt names no column of the row: it has {shown}, the row has {has}")
+            raise InvalidItemError(f"the prompt names no column of the row: the prompt has {shown}, the row has {has}")
         self._columns = columns
         self._template = _PLACEHOLDER.sub(
-            lambda each: "%s" if each[1] in columns else each[0], self._text.replace("%", "%%")
+            lambda found: "%s" if found[1] in columns else found[0], self._text.replace("%", "%%")
         )
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether a value stands for none: NaN and NaT equal nothing, and pandas' NA does not even say so."""
+    """Return True for NaN, NaT and pandas' NA. NaN and NaT differ from themselves; NA has no truth value."""
     try:
         return bool(value != value)
     except (TypeError, ValueError):
         return type(value).__name__ == "NAType"
 
 
-def text_of(row: Mapping[str, Any], column: str) -> str:
-    """Return a row's value as people write it.
+def column_text(row: Mapping[str, Any], column: str) -> str:
+    """Return a value of a row as text: dates as ISO 8601, lists and mappings as JSON.
 
-    :raises UnfitItemError: when there is none
+    :raises InvalidItemError: if the value is missing
     """
     value = row.get(column)
     if type(value) is str:
         return value
     if value is None:
-        has = "is null" if column in row else f"is missing, the row has {first_names(map(repr, row)) or 'nothing'}"
-        raise UnfitItemError(f"column {column!r} {has}")
+        has = "is null" if column in row else f"is missing; the row has {first_names(map(repr, row)) or 'nothing'}"
+        raise InvalidItemError(f"column {column!r} {has}")
     if _is_missing(value):
-        raise UnfitItemError(f"column {column!r} is {value}, a missing value: fill it, or leave the row out")
+        raise InvalidItemError(f"column {column!r} is {value}, a missing value; set a value, or leave the row out")
     plain = msgspec.to_builtins(value, enc_hook=str)
     return plain if isinstance(plain, str) else encode(plain).decode()

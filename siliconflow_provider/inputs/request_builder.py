@@ -1,4 +1,4 @@
-"""How a row, a prompt or a request of the user becomes the request line that is sent."""
+"""Build request lines from rows, prompts, messages and requests of the user."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 import msgspec
 
 from siliconflow_provider.api.service_texts import first_names
-from siliconflow_provider.inputs.prompt import Prompt, UnfitItemError, encode, text_of
-from siliconflow_provider.inputs.request_fast_path import plain_requests
-from siliconflow_provider.inputs.request_lines import RequestLine, check_request, custom_id_fault, read_request
+from siliconflow_provider.inputs.prompt import InvalidItemError, Prompt, column_text, encode
+from siliconflow_provider.inputs.request_fast_path import decode_common_requests
+from siliconflow_provider.inputs.request_lines import RequestLine, custom_id_error, read_request, request_error
 from siliconflow_provider.jsonl import decode_lines
 
 _row_decoder = msgspec.json.Decoder(dict[str, Any])
-_MARK = "\0the text\0"
+_PLACEHOLDER = "\0placeholder\0"
 
 
 @dataclass(frozen=True)
-class Request:
-    """A request line, and the row that it was made of."""
+class BuiltRequest:
+    """A request line, and the row from which it was built."""
 
     custom_id: str
     line: bytes
@@ -30,8 +30,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Requests:
-    """Request lines that lie together, what they name, and the rows that they were made of."""
+class RequestBlock:
+    """Consecutive request lines with their ids and models, and the rows from which they were built."""
 
     custom_ids: list[str]
     lines: bytes
@@ -41,14 +41,14 @@ class Requests:
 
 @dataclass(frozen=True)
 class RequestBuilder:
-    """What is filled in where an item lacks it.
+    """Build request lines. The parameters are defaults for items that do not set them.
 
-    :param prompt: makes a request of a row: `{column}` is replaced, every other brace stands
-    :param id_column: of a row, for its `custom_id`; without it, and for other items, `request-000001`, ...
+    :param prompt: builds a request from a row: `{column}` is replaced, other braces stay as they are
+    :param id_column: the column with the `custom_id` of a row; without it, ids are generated: `request-000001`, ...
     :param system_prompt: for requests without a system message
-    :param instruction: for every request, at the end of its system message
+    :param instruction: appended to the system message of every request
     :param request_params: fields of the body, such as `max_tokens`
-    :param model: for requests that name none
+    :param model: for requests without a model
     """
 
     prompt: str | None = None
@@ -58,86 +58,88 @@ class RequestBuilder:
     request_params: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
 
-    def request(self, item: Any, index: int) -> Request:
+    def build(self, item: Any, index: int) -> BuiltRequest:
         """Return the request of an item: a row, a prompt, a list of messages, or a request line.
 
-        :param item: a text, list or mapping, or a line of JSON as bytes
-        :param index: the item's position, from 0
-        :raises UnfitItemError: when it cannot become one that the service takes
+        :param item: a text, list or mapping; or a line of JSON as bytes, which stays as it is if there are no defaults
+        :param index: position of the request, from 0
+        :raises InvalidItemError: if the item cannot become a request that the service accepts
         """
         try:
             if not isinstance(item, bytes):
-                return self._made(item, None, index)
+                return self._build_from(item, None, index)
+            if self._has_no_defaults:
+                return self._checked(item)
             line = item.strip()
-            if self._fills_nothing:
-                return self._checked(line + b"\n")
-            return self._made(_decoded(line), line, index)
-        except UnfitItemError:
+            return self._build_from(_decoded(line), line, index)
+        except InvalidItemError:
             raise
         except (ValueError, RecursionError, TypeError) as error:
-            raise UnfitItemError(str(error)) from None
+            raise InvalidItemError(str(error)) from None
 
-    def requests(self, block: bytes, index: int) -> Requests | None:
-        """Return the requests of lines of JSON, or None: then each line is to be taken by itself.
+    def build_block(self, block: bytes, index: int) -> RequestBlock | None:
+        """Return the requests of lines of JSON, or None if each line has to be built by itself.
 
-        :param index: the first one's position, from 0
+        :param index: position of the first request, from 0
         """
-        if self._fills_nothing:
-            plain = plain_requests(block)
-            if plain is None:
+        if self._has_no_defaults:
+            requests = decode_common_requests(block)
+            if requests is None:
                 return None
-            return Requests([each.custom_id for each in plain], block, [each.body.model for each in plain])
+            ids, models = [request.custom_id for request in requests], [request.body.model for request in requests]
+            return RequestBlock(ids, block, models)
         rows = decode_lines(_row_decoder, block) if self.prompt is not None else None
         try:
-            return None if rows is None else self._of_rows(rows, block, index)
+            return None if rows is None else self._from_rows(rows, block, index)
         except (ValueError, RecursionError):
             return None
 
     @cached_property
-    def _fills_nothing(self) -> bool:
+    def _has_no_defaults(self) -> bool:
         return not (self.prompt or self.system_prompt or self.instruction or self.request_params or self.model)
 
-    def _made(self, item: Any, encoded: bytes | None, index: int) -> Request:
-        generated = _generated(index)
+    def _build_from(self, item: Any, encoded: bytes | None, index: int) -> BuiltRequest:
+        generated = _generated_id(index)
         if isinstance(item, str):
-            return self._of_messages(generated, [{"role": "user", "content": item}])
+            return self._from_messages(generated, [{"role": "user", "content": item}])
         if isinstance(item, Mapping):
             if self.prompt is not None:
-                return self._of_row(item, encoded or encode(item), index)
+                return self._from_row(item, encoded or encode(item), index)
             if not isinstance(item.get("body"), Mapping):
-                raise UnfitItemError(
-                    f"it is neither a request line (custom_id, body) nor can it become one: give prompt=, which names "
-                    f"columns of the row ({first_names(item) or 'it has none'})"
+                raise InvalidItemError(
+                    "not a request line (custom_id, body), and there is no prompt= to build one; give a prompt= that "
+                    f"names columns of the row ({first_names(item) or 'it has none'})"
                 )
-            return self._filled({"custom_id": generated, **item})
+            return self._with_defaults({"custom_id": generated, **item})
         if isinstance(item, Sequence) and not isinstance(item, bytes):
-            return self._of_messages(generated, list(item))
-        raise UnfitItemError(f"it is {type(item).__name__}: give a text, a list of messages, a row or a request line")
+            return self._from_messages(generated, list(item))
+        raise InvalidItemError(f"it is {type(item).__name__}; give a text, a list of messages, a row or a request line")
 
-    def _of_messages(self, custom_id: str, messages: list[Any]) -> Request:
+    def _from_messages(self, custom_id: str, messages: list[Any]) -> BuiltRequest:
         if self.prompt is not None:
-            raise UnfitItemError(
-                "prompt= names columns of a row, and this is a text or a list: give rows, each a mapping (those of a "
-                "DataFrame are df.to_dict('records')) or, in a file, an object on its own line; or leave prompt= out"
+            raise InvalidItemError(
+                "prompt= needs rows, but this is a text or a list; give rows as mappings (for a DataFrame, "
+                "df.to_dict('records')) or, in a file, as one JSON object per line; or leave prompt= out"
             )
-        return self._filled({"custom_id": custom_id, "body": {"messages": messages}})
+        return self._with_defaults({"custom_id": custom_id, "body": {"messages": messages}})
 
-    def _of_row(self, row: Mapping[str, Any], encoded: bytes, index: int) -> Request:
-        custom_id, line = self._line_of(row, index)
-        return Request(custom_id, line, self._frame[-1], encoded)
+    def _from_row(self, row: Mapping[str, Any], encoded: bytes, index: int) -> BuiltRequest:
+        custom_id, line = self._line_from(row, index)
+        return BuiltRequest(custom_id, line, self._line_template[-1], encoded)
 
-    def _of_rows(self, rows: list[dict[str, Any]], block: bytes, index: int) -> Requests:
-        made = [self._line_of(row, number) for number, row in enumerate(rows, start=index)]
-        custom_ids, lines = zip(*made, strict=True)
-        return Requests(list(custom_ids), b"".join(lines), [self._frame[-1]] * len(rows), block)
+    def _from_rows(self, rows: list[dict[str, Any]], block: bytes, index: int) -> RequestBlock:
+        built = [self._line_from(row, position) for position, row in enumerate(rows, start=index)]
+        custom_ids, lines = zip(*built, strict=True)
+        return RequestBlock(list(custom_ids), b"".join(lines), [self._line_template[-1]] * len(rows), block)
 
-    def _line_of(self, row: Mapping[str, Any], index: int) -> tuple[str, bytes]:
-        custom_id = _generated(index) if self.id_column is None else text_of(row, self.id_column)
-        fault = custom_id_fault(custom_id)
-        if fault is not None:
-            raise UnfitItemError(fault)
+    def _line_from(self, row: Mapping[str, Any], index: int) -> tuple[str, bytes]:
+        """Return the custom_id and the request line of a row."""
+        custom_id = _generated_id(index) if self.id_column is None else column_text(row, self.id_column)
+        reason = custom_id_error(custom_id)
+        if reason is not None:
+            raise InvalidItemError(reason)
         content = self._prompt.fill(row)
-        start, middle, end, _ = self._frame
+        start, middle, end, _ = self._line_template
         return custom_id, b"".join((start, encode(custom_id), middle, encode(content), end))
 
     @cached_property
@@ -145,49 +147,55 @@ class RequestBuilder:
         return Prompt(self.prompt or "")
 
     @cached_property
-    def _frame(self) -> tuple[bytes, bytes, bytes, str | None]:
-        """What is the same in the lines of all rows: before the id, before the text and after it; and the model."""
-        request = self._filled({"custom_id": _MARK, "body": {"messages": [{"role": "user", "content": _MARK}]}})
-        start, middle, end = request.line.split(encode(_MARK))
+    def _line_template(self) -> tuple[bytes, bytes, bytes, str | None]:
+        """Return the bytes before the id, before the prompt and after it in the line of every row; and the model."""
+        request = self._with_defaults(
+            {"custom_id": _PLACEHOLDER, "body": {"messages": [{"role": "user", "content": _PLACEHOLDER}]}}
+        )
+        start, middle, end = request.line.split(encode(_PLACEHOLDER))
         return start, middle, end, request.model
 
-    def _filled(self, line: dict[str, Any]) -> Request:
+    def _with_defaults(self, line: dict[str, Any]) -> BuiltRequest:
         body = dict(line["body"])
         if isinstance(body.get("messages"), list | tuple):
             body["messages"] = self._with_system_message(list(body["messages"]))
         if self.model is not None and body.get("model") is None:
             body["model"] = self.model
         body = {**self.request_params, **body}
-        filled = {"custom_id": line["custom_id"], "method": "POST", "url": "/v1/chat/completions", **line, "body": body}
-        return self._checked(encode(filled) + b"\n")
+        full = {"custom_id": line["custom_id"], "method": "POST", "url": "/v1/chat/completions", **line, "body": body}
+        return self._checked(encode(full) + b"\n")
 
     def _with_system_message(self, messages: list[Any]) -> list[Any]:
-        given = next((each for each in messages if isinstance(each, Mapping) and each.get("role") == "system"), None)
+        given = next((message for message in messages if _is_system(message)), None)
         if given is None:
-            texts = [each for each in (self.system_prompt, self.instruction) if each]
+            texts = [text for text in (self.system_prompt, self.instruction) if text]
             return [{"role": "system", "content": "\n\n".join(texts)}, *messages] if texts else messages
         if self.instruction:
-            said = given.get("content")
+            own = given.get("content")
             instruction = [{"type": "text", "text": self.instruction}]
-            content = [*said, *instruction] if isinstance(said, list) else f"{said}\n\n{self.instruction}"
-            longer = {**given, "content": content}
-            return [longer if each is given else each for each in messages]
+            content = [*own, *instruction] if isinstance(own, list) else f"{own}\n\n{self.instruction}"
+            extended = {**given, "content": content}
+            return [extended if message is given else message for message in messages]
         return messages
 
-    def _checked(self, line: bytes) -> Request:
+    def _checked(self, line: bytes) -> BuiltRequest:
         request: RequestLine = read_request(line)
-        reason = check_request(request) or custom_id_fault(request.custom_id)
+        reason = request_error(request) or custom_id_error(request.custom_id)
         if reason is not None:
-            raise UnfitItemError(reason)
-        return Request(request.custom_id, line, request.body.model)
+            raise InvalidItemError(reason)
+        return BuiltRequest(request.custom_id, line, request.body.model)
 
 
 def _decoded(line: bytes) -> Any:
     try:
         return msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnfitItemError(f"not JSON in UTF-8: {error} (a file of items is JSON lines, one object a line)") from None
+        raise InvalidItemError(f"not JSON in UTF-8: {error} (a file needs one JSON object per line)") from None
 
 
-def _generated(index: int) -> str:
+def _is_system(message: Any) -> bool:
+    return isinstance(message, Mapping) and message.get("role") == "system"
+
+
+def _generated_id(index: int) -> str:
     return f"request-{index + 1:06d}"

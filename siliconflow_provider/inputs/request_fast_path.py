@@ -1,4 +1,4 @@
-"""Request lines of the common form, checked many at once."""
+"""Check a block of request lines at once if all of them have only well-known fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from siliconflow_provider.inputs.request_lines import MAXIMUM_CUSTOM_ID, THINKIN
 from siliconflow_provider.jsonl import decode_lines
 
 
-# Each field is decoded, since the decoder does not look into texts and numbers that it has no field for.
+# The decoder does not check texts and numbers of fields that it does not know. So it has to know all of them.
 class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     role: Literal["system", "user", "assistant"]
     content: Any = None
@@ -43,8 +43,8 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     user: Any = None
 
 
-class PlainRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A request that the service takes, with no field but those that are well known."""
+class CommonRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A request with only well-known fields, which the service accepts."""
 
     custom_id: Annotated[str, Meta(min_length=1, max_length=MAXIMUM_CUSTOM_ID)]
     body: _Body
@@ -52,18 +52,18 @@ class PlainRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     url: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 
 
-_decoder = msgspec.json.Decoder(PlainRequest)
+_decoder = msgspec.json.Decoder(CommonRequest)
 
 
-def plain_requests(block: bytes) -> list[PlainRequest] | None:
-    """Return the requests of lines that are sent as they are, or None: then each is to be looked at by itself."""
+def decode_common_requests(block: bytes) -> list[CommonRequest] | None:
+    """Return the requests of a block of lines, or None if each line has to be checked by itself."""
     requests = decode_lines(_decoder, block)
     if requests is None:
         return None
-    last = [each.body.messages[-1] for each in requests]
-    is_fit = (
-        {each.role for each in last} == {"user"}
-        and {type(each.content) for each in last} <= {str, list}
-        and all(each.custom_id == each.custom_id.strip() for each in requests)
+    last = [request.body.messages[-1] for request in requests]
+    are_valid = (
+        {message.role for message in last} == {"user"}
+        and {type(message.content) for message in last} <= {str, list}
+        and all(request.custom_id == request.custom_id.strip() for request in requests)
     )
-    return requests if is_fit else None
+    return requests if are_valid else None

@@ -1,4 +1,4 @@
-"""One job from its first request to its published results; it conducts `inputs`, `batches` and `outputs`.
+"""Run one job from its first request to its published results, with `inputs`, `batches` and `outputs`.
 
 In: a task's items and settings. Out: `results.jsonl` and `manifest.json` in the job's directory.
 Start reading at `runner.py`.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from siliconflow_provider.jobs.job import fingerprint
 from siliconflow_provider.jobs.opening import load_or_create_job
+from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import Finished, JobRunner, Settings
 from siliconflow_provider.jobs.single_batch import download_results
 
 __all__ = [
     "Finished",
     "JobRunner",
+    "RequestsLostError",
     "Settings",
     "download_results",
     "fingerprint",

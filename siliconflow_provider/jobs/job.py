@@ -1,4 +1,4 @@
-"""What a job is: its requests, its rounds, and what it was defined by. What was submitted, only the service says."""
+"""Define a job: its requests, rounds and definition. The service is the only source for its batches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from siliconflow_provider.inputs import Part
 
 
 class Round(msgspec.Struct, frozen=True):
-    """Requests that are sent together, in a file of their own.
+    """Requests that are sent together, in one file.
 
     :param number: 1 for all requests of the job
-    :param max_tries: of the task when the round was planned: they grow when a person clears the task
+    :param max_tries: the task's `max_tries` when the round was planned; clearing the task increases it
     :param planned_at: Unix seconds
-    :param indexes: the job's position of each line of the round's file; empty where they are equal, as in a round 1
-        that sends all requests
+    :param indexes: the position in the job of each line of the round's file; empty if the round sends all requests
     """
 
     number: int
@@ -28,19 +27,19 @@ class Round(msgspec.Struct, frozen=True):
     indexes: list[int] = []
 
     def indexes_of(self, part: Part) -> range | list[int]:
-        """Return the job's position of each line of a part."""
+        """Return the position in the job of each line of a part."""
         if not self.indexes:
             return range(part.first, part.first + part.lines)
         return self.indexes[part.first : part.first + part.lines]
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """What a job has from the one that it replaced.
+class Inherited(msgspec.Struct, frozen=True):
+    """State that a job takes over from the job that it replaced.
 
-    :param rows: how many of its requests were answered there
-    :param parts: the file of all requests, cut as if all were sent
-    :param collected: ids of batches that are over and whose answers were kept; they are never those of a part again
-    :param others: ids of further batches that the task had then
+    :param rows: the number of its requests that the previous job answered
+    :param parts: the parts of the file of all requests, as if all were sent
+    :param collected: ids of batches that are over and whose answers were reused; no part ever gets them again
+    :param others: ids of the other batches that the task had at that time
     """
 
     rows: int = 0
@@ -50,14 +49,14 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What `_siliconflow/job.json` holds.
+    """The content of `_siliconflow/job.json`.
 
-    :param key: of the task instance, as in its batches' metadata
-    :param task: the task instance for people
-    :param definition: hashes of what the job was made by, by their name
-    :param completion_window: of its batches; None in jobs of version 0.1.0
-    :param directory: of its own files, below the directory of all jobs' files; empty for the first job
-    :param kept: None where there was no job before
+    :param key: the key of the task instance, as in its batches' metadata
+    :param task: the task instance, as people read it
+    :param definition: hashes of the task's arguments, by name
+    :param completion_window: the window of its batches; None in jobs of version 0.1.0
+    :param directory: the directory of its files, below that of all jobs' files; empty for the first job
+    :param inherited: None if there was no previous job
     """
 
     key: str
@@ -68,26 +67,26 @@ class Job(msgspec.Struct, frozen=True):
     first_round: Round
     completion_window: str | None = None
     directory: str = ""
-    kept: Kept | None = None
+    inherited: Inherited | None = msgspec.field(default=None, name="kept")
     schema_version: Literal[1] = 1
 
     @property
     def id(self) -> str:
-        """Names this job, so that files of another one are not taken for its own."""
+        """Identify this job, so that it does not read another job's files as its own."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
 
     @property
     def all_requests(self) -> Round:
-        """The job's requests as one round, also where round 1 sends only some of them."""
-        if self.kept is None or not self.kept.rows:
+        """The job's requests as one round, even if round 1 sends only some of them."""
+        if self.inherited is None or not self.inherited.rows:
             return self.first_round
-        return Round(1, self.kept.parts, self.first_round.max_tries, self.first_round.planned_at)
+        return Round(1, self.inherited.parts, self.first_round.max_tries, self.first_round.planned_at)
 
     def changes(self, keys: Collection[str], definition: Mapping[str, str]) -> list[str]:
-        """Return the names of what is defined otherwise than it was.
+        """Return the names of the arguments that changed since the job was created.
 
-        :param keys: of the task instance as it is now
-        :param definition: a hash that is empty cannot be told, and is no change
+        :param keys: the keys of the task instance now
+        :param definition: hashes now; an empty hash is unknown, and counts as unchanged
         """
         changed = [
             name for name, value in definition.items()
@@ -97,9 +96,9 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class PlannedRound(msgspec.Struct, frozen=True):
-    """What the file of a later round holds.
+    """The content of a later round's file.
 
-    :param job_id: the job that it belongs to
+    :param job_id: the id of the job that the round belongs to
     """
 
     job_id: str
@@ -107,23 +106,22 @@ class PlannedRound(msgspec.Struct, frozen=True):
 
 
 def fingerprint(value: Any) -> str:
-    """Return a short hash of any value that can be written as JSON, or as text."""
+    """Return a short hash of a value. A value that JSON cannot hold is hashed by its `repr`."""
     return hashlib.sha256(msgspec.json.encode(value, enc_hook=repr, order="deterministic")).hexdigest()[:16]
 
 
 def describe_changes(url: str, changes: Sequence[str]) -> str:
-    """Say that a job is not that of its task any more, and what a person can do.
+    """Return a message that names the changed arguments of a job, and what a person can do.
 
-    :param url: of the job's file
-    :param changes: names of what is defined otherwise
+    :param url: the URL of the job's file
+    :param changes: names of the changed arguments
     """
-    kept = (
-        "a cleared task starts a new job that submits everything again"
+    new_job = (
+        "then a new job submits all requests again"
         if "submission_key" in changes
-        else "a cleared task starts a new job, which keeps each answer to a request that is still the same and sends "
-        "the others"
+        else "then a new job reuses the answers to requests that are still the same, and sends the others"
     )
     return (
-        f"{', '.join(changes)} changed since {url} was created, and a retry submits no different job. Undo the change "
-        f"to go on with this job, or clear the task: {kept}"
+        f"{', '.join(changes)} changed since {url} was created, and a retry will not submit a different job. Undo the "
+        f"change to resume this job, or clear the task: {new_job}"
     )

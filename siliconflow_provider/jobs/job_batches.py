@@ -1,4 +1,4 @@
-"""The batches of a job's rounds: those that the service has, and those that are submitted."""
+"""Find and submit the batches of a job's rounds."""
 
 from __future__ import annotations
 
@@ -32,25 +32,26 @@ from siliconflow_provider.batches import (
     wait_for_list,
 )
 from siliconflow_provider.inputs import FilePart, Part
-from siliconflow_provider.jobs.job import Kept, Round
+from siliconflow_provider.jobs.job import Inherited, Round
+from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
 
 SUBMITTED_AT_ONCE = 4
 
 
-def may_be_of_job(item: Batch) -> bool:
-    """Whether a listed batch without metadata may be a job's: its file is named for its content."""
-    return item.file_name is None or sha256_in_name(item.file_name) is not None
+def may_belong_to_job(batch: Batch) -> bool:
+    """Return True if a listed batch without metadata may belong to a job: its file's name holds a SHA-256."""
+    return batch.file_name is None or sha256_in_name(batch.file_name) is not None
 
 
 class JobBatches:
     """The batches of a job, by round and part.
 
-    :param submission: of any part; file, content and round are the part's
-    :param records: where creates are written down
-    :param ended: batches that are known to be over, also where the service's list still shows them running
-    :param kept: what the job has from the one that it replaced
+    :param submission: the submission of a part; the file, content and round are set for each part
+    :param records: the records of creates
+    :param ended: batches that are known to be over, even if the service's list still shows them running
+    :param inherited: state of the job that this one replaced
     """
 
     def __init__(
@@ -59,57 +60,63 @@ class JobBatches:
         submission: Submission,
         records: Records,
         ended: Iterable[Batch] = (),
-        kept: Kept | None = None,
+        inherited: Inherited | None = None,
     ) -> None:
         self._client = client
         self._submission = submission
         self._records = records
-        self._kept = kept or Kept()
-        self._ended = {each.id: each for each in ended}
+        self._inherited = inherited or Inherited()
+        self._ended = {batch.id: batch for batch in ended}
         self._finder = BatchFinder(
-            client, submission, records, self._ended.values(), may_be_of_job, ignore_deleted=True
+            client, submission, records, self._ended.values(), may_belong_to_job, ignore_deleted=True
         )
         self._seen = FoundBatches()
         self._found: dict[tuple[int, str], Batch] = {}
         self._others: list[Batch] = []
 
     def find_until_settled(self, rounds: Sequence[Round]) -> None:
-        """Find the batches of all parts and cancel duplicates; again if a concurrent attempt may have created some."""
+        """Find the batches of all parts and cancel duplicates.
+
+        Do it again later if a concurrent attempt may just have created some.
+        """
         self.find_and_cancel_duplicates(rounds)
-        # Batches of one second are told apart by their ids.
+        # Batches created in the same second are ordered by their ids.
         newest = clock.now() - timedelta(seconds=10)
-        if any(not each.is_terminal and (each.timing.created_at or newest) > newest for each in self._found.values()):
+        if any(
+            not batch.is_terminal and (batch.timing.created_at or newest) > newest for batch in self._found.values()
+        ):
             wait_for_list()
             self.find_and_cancel_duplicates(rounds)
 
     def find_and_cancel_duplicates(self, rounds: Sequence[Round]) -> None:
-        """Find the batches of all parts; cancel those that two concurrent attempts have created twice.
+        """Find the batches of all parts; cancel duplicates that concurrent attempts have created.
 
-        A search that fails is a warning: known batches stay known, and nothing is created after it.
+        A failed search is a warning: known batches stay known, and nothing is created after it.
         """
         self._seen = self._finder.find_and_record(since=pendulum.from_timestamp(rounds[0].planned_at))
         if self._seen.error is not None:
             log.warning("could not list all batches of this job: %s", self._seen.error)
         groups: dict[tuple[str | None, str], list[Batch]] = {}
         for batch in self._seen.batches:
-            if batch.id in self._kept.collected:
+            if batch.id in self._inherited.collected:
                 continue
             name = batch.metadata.get(AIRFLOW_ROUND), batch.metadata.get(AIRFLOW_INPUT, "")[:SHORTEST_DIGEST]
-            # Who has waited for it may have seen less of its metadata than is known.
+            # The wait may have seen less of the metadata than the search.
             ended = self._ended.get(batch.id, batch)
             groups.setdefault(name, []).append(replace(ended, metadata=batch.metadata))
         for round_ in rounds:
             for part in round_.parts:
                 submission = self._submission_of(round_, part)
                 group = groups.pop((str(round_.number), submission.input_key[:SHORTEST_DIGEST]), [])
-                self._take_group(round_, part, submission, group)
-        rest = [batch for group in groups.values() for batch in group if batch.id not in self._kept.others]
-        counted = filter(self._submission.created_since_last_clear, rest)
-        self._others = [each for each in counted if runs_or_has_answered(each)]
+                self._assign(round_, part, submission, group)
+        rest = [batch for group in groups.values() for batch in group if batch.id not in self._inherited.others]
+        recent = filter(self._submission.created_since_last_clear, rest)
+        self._others = [batch for batch in recent if may_be_billed(batch)]
 
-    def _take_group(self, round_: Round, part: Part, submission: Submission, group: list[Batch]) -> None:
-        own = self.of_part(round_, part)
-        # A list that lags must not hide what this attempt has created.
+    def _assign(self, round_: Round, part: Part, submission: Submission, group: list[Batch]) -> None:
+        """Cancel the younger duplicates of a part's batch, and remember the best batch."""
+        own = self.batch_of_part(round_, part)
+        # A stale list must not hide a batch that this attempt has created.
         if own is not None and all(batch.id != own.id for batch in group):
             group.append(own)
         cancel_duplicates(self._client, group)
@@ -119,53 +126,64 @@ class JobBatches:
 
     @property
     def error(self) -> SiliconFlowError | None:
-        """Why the last search may have missed some."""
+        """The error by which the last search may have missed batches."""
         return self._seen.error
+
+    def check_batches_known(self, rounds: Sequence[Round]) -> None:
+        """Raise if the last search may have missed the batch of a part.
+
+        :raises SiliconFlowError: a retry may succeed
+        """
+        pairs = ((round_, part) for round_ in rounds for part in round_.parts)
+        is_complete = all(self.batch_of_part(*pair) is not None for pair in pairs)
+        # If the account has too many batches to list them all, the records are enough.
+        if self.error is not None and not is_complete and not isinstance(self.error, IncompleteListError):
+            raise self.error
 
     @property
     def collected(self) -> list[str]:
-        """Ids of the batches that are over, also of those that the job was given with its kept answers."""
-        return [*self._kept.collected, *(each.id for each in self._found.values() if each.is_terminal)]
+        """Ids of the batches that are over, including those whose answers the job inherited."""
+        return [*self._inherited.collected, *(batch.id for batch in self._found.values() if batch.is_terminal)]
 
     @property
     def others(self) -> list[str]:
-        """Ids of all other batches that the task is known to have."""
-        shown = [each.id for each in (*self._found.values(), *self._seen.batches)]
+        """Ids of all other known batches of the task."""
+        shown = [batch.id for batch in (*self._found.values(), *self._seen.batches)]
         collected = set(self.collected)
-        return [each for each in dict.fromkeys([*shown, *self._kept.others]) if each not in collected]
+        return [batch_id for batch_id in dict.fromkeys([*shown, *self._inherited.others]) if batch_id not in collected]
 
-    def find_running_elsewhere(self) -> list[Batch]:
-        """Return those of the task that still run, or may, and are of no part of this job."""
-        own = {each.id for each in self._found.values()}
-        shown = {each.id: each for each in self._seen.batches}
-        found = [shown.get(each) or self._ask(each) for each in self.others if each not in own]
-        return [each for each in found if each is not None and not each.is_terminal]
+    def find_other_running_batches(self) -> list[Batch]:
+        """Return the task's batches that belong to no part of this job and run, or may run."""
+        own = {batch.id for batch in self._found.values()}
+        shown = {batch.id: batch for batch in self._seen.batches}
+        found = [shown.get(batch_id) or self._get(batch_id) for batch_id in self.others if batch_id not in own]
+        return [batch for batch in found if batch is not None and not batch.is_terminal]
 
-    def _ask(self, batch_id: str) -> Batch | None:
+    def _get(self, batch_id: str) -> Batch | None:
         try:
             return self._client.get_batch(batch_id)
         except NotFoundError:
             return None
         except SiliconFlowError as error:
-            log.warning("could not ask whether batch %s still runs: %s", batch_id, error)
+            log.warning("could not get the status of batch %s; it may still be running and billed: %s", batch_id, error)
             return Batch(id=batch_id, status="unknown")
 
     @property
     def foreign_batches(self) -> list[Batch]:
-        """What another attempt at the same time has submitted for a job of its own, where this one has no batch."""
+        """Batches that a concurrent attempt has submitted for another job; empty if this job has batches."""
         return [] if self._found else self._others
 
     def submit(self, rounds: Sequence[Round], parts: Sequence[Part], path: Path) -> None:
         """Upload parts of the newest round's file and create their batches, a few at a time.
 
-        Once one is created, what fails is tried again for an hour: that batch is paid for.
+        Once a batch exists, and is billed, failed parts are retried for an hour.
 
-        :param path: of the newest round's file
-        :raises SiliconFlowError: when the list is not whole, or a part could not be submitted
-        :raises UnsafeSubmitError: when there may be batches that cannot be found
+        :param path: the newest round's file
+        :raises SiliconFlowError: if the list is incomplete, or a part could not be submitted
+        :raises UnsafeSubmitError: if there may be batches that cannot be found
         """
         uploaded = self._uploaded()
-        self._look_until_whole(rounds, parts, uploaded)
+        self._search_until_complete(rounds, parts, uploaded)
         for pause in retry_pauses():
             with ThreadPoolExecutor(SUBMITTED_AT_ONCE) as pool:
                 errors = list(pool.map(lambda part: self._try_submit(rounds[-1], part, path, uploaded), parts))
@@ -173,49 +191,49 @@ class JobBatches:
             if not failed:
                 break
             parts = [part for part, _ in failed]
-            error = next((each for _, each in failed if not is_retryable(each)), failed[0][1])
+            error = next((error for _, error in failed if not is_retryable(error)), failed[0][1])
             if pause is None or not self._found or not is_retryable(error):
                 raise error
-            log.warning("could not submit %d parts, will keep trying for an hour: %s", len(parts), error)
+            log.warning("could not submit %s, will keep trying for an hour: %s", counted(len(parts), "part"), error)
             clock.sleep(pause)
-            # Also for what is written down of these creates, which are bounded.
+            # The search also completes the records of these creates.
             self.find_and_cancel_duplicates(rounds)
-            parts = [each for each in parts if self.of_part(rounds[-1], each) is None]
+            parts = [part for part in parts if self.batch_of_part(rounds[-1], part) is None]
         wait_for_list()
 
-    def _look_until_whole(
+    def _search_until_complete(
         self, rounds: Sequence[Round], parts: Sequence[Part], uploaded: dict[str | None, str]
     ) -> None:
-        """Look again while the list fails, if batches of this job are paid for; raise what keeps parts from being sent.
+        """Search again while the list fails and the job has batches; raise if it is unsafe to create batches.
 
-        What is written down is enough for a part whose create was never sent: a list that cannot be whole, as the
-        service has too many batches for it, does not hold those.
+        If the account has too many batches to list them all, the records are enough for a part whose create was
+        never sent.
         """
         wanted = [
-            replace(self._submission_of(rounds[-1], each), input_file_id=uploaded.get(file_name(each.sha256), ""))
-            for each in parts
+            replace(self._submission_of(rounds[-1], part), input_file_id=uploaded.get(file_name(part.sha256), ""))
+            for part in parts
         ]
         for pause in retry_pauses():
             error = self._seen.error
             if error is None or pause is None or not self._found:
                 break
-            if isinstance(error, IncompleteListError) and not self._is_any_open(rounds[-1], parts):
+            if isinstance(error, IncompleteListError) and not self._has_open_record(rounds[-1], parts):
                 self._seen.check_none_missing(self._submission, wanted)
                 return
             clock.sleep(pause)
             self.find_and_cancel_duplicates(rounds)
         self._seen.check_creatable(self._submission, wanted)
 
-    def _is_any_open(self, round_: Round, parts: Sequence[Part]) -> bool:
-        keys = {self._submission_of(round_, each).input_key for each in parts}
-        return any(each.metadata[AIRFLOW_INPUT] in keys for each in self._seen.open_records)
+    def _has_open_record(self, round_: Round, parts: Sequence[Part]) -> bool:
+        keys = {self._submission_of(round_, part).input_key for part in parts}
+        return any(record.metadata[AIRFLOW_INPUT] in keys for record in self._seen.open_records)
 
     def _uploaded(self) -> dict[str | None, str]:
-        """Return the ids of files by their name, as far as the service lists them."""
+        """Return the ids of the files that the service lists, by name."""
         try:
-            return {each.filename: each.id for each in self._client.list_files()}
+            return {file.filename: file.id for file in self._client.list_files()}
         except SiliconFlowError as error:
-            log.warning("could not list the uploaded files, so all are uploaded: %s", error)
+            log.warning("could not list the uploaded files, uploading all parts: %s", error)
             return {}
 
     def _try_submit(self, round_: Round, part: Part, path: Path, uploaded: dict[str | None, str]) -> Exception | None:
@@ -232,17 +250,17 @@ class JobBatches:
             return error
         return None
 
-    def of_part(self, round_: Round, part: Part) -> Batch | None:
-        """Return the batch of a part, None when there is none."""
+    def batch_of_part(self, round_: Round, part: Part) -> Batch | None:
+        """Return the batch of a part, or None."""
         return self._found.get((round_.number, part.sha256))
 
-    def of_round(self, round_: Round) -> dict[str, Batch]:
-        """Return the batches of a round by the SHA-256 of their part."""
-        found = {part.sha256: self.of_part(round_, part) for part in round_.parts}
+    def batches_of_round(self, round_: Round) -> dict[str, Batch]:
+        """Return the batches of a round, by the SHA-256 of their part."""
+        found = {part.sha256: self.batch_of_part(round_, part) for part in round_.parts}
         return {sha256: batch for sha256, batch in found.items() if batch is not None}
 
     def refresh(self, round_: Round, part: Part) -> Batch:
-        """Ask for the batch of a part: some lists show no results, and signed URLs expire."""
+        """Get the batch of a part from the service: lists may omit its result files, and signed URLs expire."""
         known = self._found[round_.number, part.sha256]
         batch = replace(self._client.get_batch(known.id), metadata=known.metadata)
         self._found[round_.number, part.sha256] = batch
@@ -250,15 +268,16 @@ class JobBatches:
 
     @property
     def created_at(self) -> list[pendulum.DateTime]:
-        """When the batches were created that there are."""
-        return [each.timing.created_at for each in self._found.values() if each.timing.created_at is not None]
+        """The creation times of the job's batches."""
+        times = (batch.timing.created_at for batch in self._found.values())
+        return [created_at for created_at in times if created_at is not None]
 
     def _submission_of(self, round_: Round, part: Part) -> Submission:
         return replace(self._submission, content_sha256=part.sha256, round=round_.number)
 
 
-def runs_or_has_answered(batch: Batch) -> bool:
-    """Whether a batch has cost something, or may."""
+def may_be_billed(batch: Batch) -> bool:
+    """Return True if a batch was billed, or may be."""
     if not batch.is_terminal:
         return True
     counts = batch.request_counts

@@ -1,13 +1,12 @@
-"""A job taken up: the one that is there continued, or a new one prepared."""
+"""Load the job of a task, or create a new one."""
 
 from __future__ import annotations
 
 import logging
 import uuid
-from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pendulum
@@ -16,7 +15,6 @@ from msgspec import structs
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import completion_window_text
-from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, first_names
 from siliconflow_provider.batches import (
     AIRFLOW_KEY,
@@ -27,80 +25,80 @@ from siliconflow_provider.batches import (
     has_list_caught_up,
     wait_for_list,
 )
-from siliconflow_provider.inputs import Part, Prepared, RequestBuilder, prepare
-from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, ROWS, Files, JobFilesError, own_name, requests_name
-from siliconflow_provider.jobs.job import Job, Kept, Round, describe_changes
-from siliconflow_provider.jobs.job_batches import may_be_of_job, runs_or_has_answered
-from siliconflow_provider.jobs.reuse import EarlierAnswers, keep_answers, write_rest
-from siliconflow_provider.jobs.runner import HandedOver, JobRunner, Settings
-from siliconflow_provider.outputs import Output, OutputTakenError, Validate
+from siliconflow_provider.inputs import PreparedSource, RequestBuilder, prepare
+from siliconflow_provider.job_directory import (
+    JOB,
+    KEPT,
+    REQUESTS,
+    ROWS,
+    JobDirectory,
+    JobFilesError,
+    job_file_name,
+    requests_name,
+)
+from siliconflow_provider.jobs.job import Inherited, Job, Round, describe_changes
+from siliconflow_provider.jobs.job_batches import may_be_billed, may_belong_to_job
+from siliconflow_provider.jobs.replacement import ReplacedJob, hand_over, inherit, warn_of_running
+from siliconflow_provider.jobs.reuse import EarlierAnswers
+from siliconflow_provider.jobs.runner import JobRunner, Settings
+from siliconflow_provider.outputs import OutputConflictError, OutputDirectory, Validate
+from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
 
 Source = tuple[str, Iterable[Any], RequestBuilder]
 
 
-@dataclass(frozen=True)
-class _Replaced:
-    """The job that a cleared task replaces.
-
-    :param earlier: its answers, None when a person wants everything anew
-    """
-
-    job: Job
-    changes: list[str]
-    earlier: EarlierAnswers | None
-    left: HandedOver
-    validate: Validate | None
-
-
 def load_or_create_job(
     client: SiliconFlowClient,
-    files: Files,
+    files: JobDirectory,
     submission: Submission,
     definition: Mapping[str, str],
-    make: Callable[[], Source],
+    load_source: Callable[[], Source],
     validate: Validate | None = None,
 ) -> Job:
     """Return the job of this task instance.
 
-    That is the one which is there, also where it was defined otherwise, unless a person has cleared the task since:
-    then it lands what it has, and a new one begins with its answers to the requests that are still asked.
+    An existing job is returned even if its definition differs, unless a person has cleared the task since. Then its
+    results are published, and a new job reuses its answers to requests that are still the same.
 
-    :param submission: of any part of it
-    :param definition: hashes of what the task asks for, by their name
-    :param make: gives the source's name, its items and what is filled in; called for a new job only
-    :param validate: what an answer has to pass to be kept
-    :raises OutputTakenError: when the directory is another's, or has a file for users that this task has not written
-    :raises JobFilesError: when the files of a job that has batches are gone
+    :param submission: the submission of any part
+    :param definition: hashes of the task's arguments, by name
+    :param load_source: returns the source's name, its items and the request builder; called only for a new job
+    :param validate: checks each answer before it is reused
+    :raises OutputConflictError: if the directory belongs to another task, or has results that this task did not write
+    :raises JobFilesError: if the files of a job that has batches are missing
     """
     job = files.read_json(JOB, Job)
     if job is not None:
         _check_owner(files, job, submission)
-    # A new job claims the directory once its source is known to be good.
-    output = Output(files, submission.label)
-    (output.check if job is None else output.claim)(is_ours=job is not None)
-    job = _settled_job(files)
+    # A new job claims the directory only after its source has been checked.
+    output = OutputDirectory(files, submission.label)
+    (output.check_claim if job is None else output.claim)(is_ours=job is not None)
+    job = _read_settled_job(files)
     if job is None:
-        seen = _check_nothing_was_submitted(client, files, submission)
-        return _prepare(files, submission, definition, make, seen=seen)
+        found = _check_nothing_was_submitted(client, files, submission)
+        return _create(files, submission, definition, load_source, found=found)
     changes = _changes(files, job, submission, definition)
     if not changes:
-        _log_continuation(job)
+        _log_resumed(job)
         return job
     with closing(JobRunner.load(client, files, job, Settings(submission, 0, validate, definition))) as runner:
         if not runner.is_cleared:
-            log.warning("%s changed since the job was created: it goes on as it was, and buys nothing more", changes)
+            log.warning(
+                "%s changed since the job was created: its batches are collected, but nothing more is submitted",
+                ", ".join(changes),
+            )
             return job
-        with closing(EarlierAnswers()) as earlier:
-            given = None if "submission_key" in changes else earlier
-            replaced = _Replaced(job, changes, given, runner.hand_over(given), validate)
-            _warn_of(replaced.left.running, changes)
-            return _prepare(files, submission, definition, make, replaced)
+        with closing(EarlierAnswers()) as answers:
+            earlier = None if "submission_key" in changes else answers
+            replaced = ReplacedJob(job, changes, earlier, hand_over(runner, earlier), validate)
+            warn_of_running(replaced.handover.running, changes)
+            return _create(files, submission, definition, load_source, replaced)
 
 
-def _settled_job(files: Files) -> Job | None:
-    """Return the job that is there, once no attempt at the same time can replace it any more."""
+def _read_settled_job(files: JobDirectory) -> Job | None:
+    """Return the existing job, after no concurrent attempt can replace it any more."""
     job = files.read_json(JOB, Job)
     if job is None or has_list_caught_up(job.first_round.planned_at):
         return job
@@ -109,124 +107,64 @@ def _settled_job(files: Files) -> Job | None:
     return files.read_json(JOB, Job)
 
 
-def _changes(files: Files, job: Job, submission: Submission, definition: Mapping[str, str]) -> list[str]:
-    """Return the names of what is asked for otherwise than in the job that is there."""
+def _changes(files: JobDirectory, job: Job, submission: Submission, definition: Mapping[str, str]) -> list[str]:
+    """Return the names of the arguments that differ from those of the existing job."""
     _check_owner(files, job, submission)
     return job.changes(submission.keys, definition)
 
 
-def _check_owner(files: Files, job: Job, submission: Submission) -> None:
+def _check_owner(files: JobDirectory, job: Job, submission: Submission) -> None:
     if job.key not in submission.keys and job.task != submission.label:
-        raise OutputTakenError(
+        raise OutputConflictError(
             f"{files.url(JOB)} is the job of another task instance ({cut(job.task, LONGEST_ERROR)}): give each its own "
-            "output_path, such as one with {{ run_id }}, and {{ ti.map_index }} where the task is mapped"
+            "output_path, such as one with {{ run_id }}, and {{ ti.map_index }} if the task is mapped"
         )
 
 
-def _prepare(
-    files: Files,
+def _create(
+    files: JobDirectory,
     submission: Submission,
     definition: Mapping[str, str],
-    make: Callable[[], Source],
-    replaced: _Replaced | None = None,
-    seen: FoundBatches | None = None,
+    load_source: Callable[[], Source],
+    replaced: ReplacedJob | None = None,
+    found: FoundBatches | None = None,
 ) -> Job:
-    name, items, builder = make()
-    # The files of the job before stay until this one is written, and while another attempt goes on with it.
+    """Read the source, write and publish the files of a new job, and return it.
+
+    Return the job of a concurrent attempt instead if it was published first.
+    """
+    source_name, items, builder = load_source()
+    # The previous job's files stay until this job is published, since a concurrent attempt may still resume it.
     directory = "" if replaced is None else uuid.uuid4().hex
-    requests_file, rows_file = own_name(REQUESTS, directory), own_name(ROWS, directory)
-    with files.create(requests_file) as requests, files.create(rows_file) as rows:
-        prepared = prepare(items, builder, requests, rows, name=name)
-    if seen is not None:
-        seen.check_none_unidentified([replace(submission, content_sha256=each.sha256) for each in prepared.parts])
+    prepared = _write_requests(files, directory, items, builder, source_name)
+    if found is not None:
+        found.check_none_unidentified([replace(submission, content_sha256=part.sha256) for part in prepared.parts])
     job = _job(prepared, submission, definition, directory)
-    names = [requests_file, *([rows_file] if prepared.has_rows else [])]
     if replaced is None:
-        others = _recorded_for_others(files, submission)
-        job = structs.replace(job, kept=Kept(others=others)) if others else job
+        job = _with_recorded_batches(files, job, submission)
     else:
-        job = _with_kept(files, job, submission, replaced)
-        if job.kept is not None and job.kept.rows:
-            names += [own_name(KEPT, directory), own_name(requests_name(1), directory)]
-    Output(files, submission.label).claim(is_ours=False)
-    known = None if replaced is None else replaced.job
-    other = _other_job(files, known)
-    if other is None:
-        for each in names:
-            files.publish(each)
-        other = _other_job(files, known)
-    if other is None:
-        # The job comes last: where it is, its requests are.
-        files.publish_json(JOB, job)
-        wait_for_list()
-        other = _other_job(files, job)
-    if other is None:
-        files.restore(*names)
-    else:
-        changes = _changes(files, other, submission, definition)
-        if changes:
-            raise JobFilesError(describe_changes(files.url(JOB), changes))
-        log.warning("another attempt of this task has prepared the job at the same time: it is taken over")
-        for each in names:
-            files.discard(each)
-        return other
-    log.info("%d requests of %s, parts: %d, in %s", job.requests, name, len(job.first_round.parts), files.url(names[0]))
+        job = inherit(files, job, submission, replaced)
+    names = _own_files(job)
+    OutputDirectory(files, submission.label).claim(is_ours=False)
+    other = _publish(files, job, names, known=None if replaced is None else replaced.job)
+    if other is not None:
+        return _resume_other(files, other, names, submission, definition)
+    log.info(
+        "prepared %s in %s: %s, from %s",
+        counted(job.requests, "request"), counted(len(job.first_round.parts), "part"), files.url(names[0]), source_name,
+    )  # fmt: skip
     return job
 
 
-def _recorded_for_others(files: Files, submission: Submission) -> list[str]:
-    """Return ids of batches that the task has created in this directory with another `submission_key`."""
-    records = FileRecords(files).read()
-    return [
-        each.batch_id for each in records if each.batch_id and each.metadata.get(AIRFLOW_KEY) not in submission.keys
-    ]
+def _write_requests(
+    files: JobDirectory, directory: str, items: Iterable[Any], builder: RequestBuilder, source_name: str
+) -> PreparedSource:
+    requests_file, rows_file = job_file_name(REQUESTS, directory), job_file_name(ROWS, directory)
+    with files.create(requests_file) as requests, files.create(rows_file) as rows:
+        return prepare(items, builder, requests, rows, name=source_name)
 
 
-def _with_kept(files: Files, job: Job, submission: Submission, replaced: _Replaced) -> Job:
-    """Return a job with the answers of the one that it replaces, which sends the rest."""
-    count, given_up = 0, 0
-    rests: list[array[int]] = []
-    parts, path = job.first_round.parts, files.fetch(own_name(REQUESTS, job.directory))
-    if replaced.earlier is not None and replaced.earlier.count and path is not None:
-        with files.create(own_name(KEPT, job.directory)) as rows:
-            count, rests = keep_answers(replaced.earlier, path, parts, rows, replaced.validate)
-        given_up = replaced.earlier.count - count
-    log.info(
-        "a new job, since %s changed: of %d requests, %d keep the answer of the job before and %d are sent; %d answers "
-        "of the job before are given up, as nothing asks for them any more",
-        ", ".join(replaced.changes), job.requests, count, job.requests - count, given_up,
-    )  # fmt: skip
-    if not count or path is None:
-        return structs.replace(job, kept=replaced.left.kept)
-
-    def runs(part: Part) -> bool:
-        sent = replace(submission, content_sha256=part.sha256, round=1)
-        return any(map(sent.matches, replaced.left.running))
-
-    with files.create(own_name(requests_name(1), job.directory)) as file:
-        sent, indexes = write_rest(path, parts, rests, file, runs)
-    first_round = structs.replace(job.first_round, parts=sent, indexes=indexes)
-    kept = structs.replace(replaced.left.kept, rows=count, parts=parts)
-    return structs.replace(job, first_round=first_round, kept=kept)
-
-
-def _warn_of(running: list[Batch], changes: list[str]) -> None:
-    for each in running:
-        log.warning(
-            "batch %s (%s) of the job before runs on and is billed, while a new one with another %s begins; to cancel "
-            "it: client.cancel_batch(%r)",
-            each.id, each.status, ", ".join(changes), each.id,
-        )  # fmt: skip
-
-
-def _other_job(files: Files, known: Job | None) -> Job | None:
-    """Return the job that another attempt of this task has written meanwhile, if any has."""
-    files.discard(JOB)
-    there = files.read_json(JOB, Job)
-    return there if there is not None and (known is None or there.id != known.id) else None
-
-
-def _job(prepared: Prepared, submission: Submission, definition: Mapping[str, str], directory: str) -> Job:
+def _job(prepared: PreparedSource, submission: Submission, definition: Mapping[str, str], directory: str) -> Job:
     return Job(
         key=submission.key,
         task=submission.label,
@@ -239,22 +177,88 @@ def _job(prepared: Prepared, submission: Submission, definition: Mapping[str, st
     )
 
 
-def _log_continuation(job: Job) -> None:
+def _with_recorded_batches(files: JobDirectory, job: Job, submission: Submission) -> Job:
+    """Return the job with the batches that the task created in this directory with another `submission_key`."""
+    others = [
+        record.batch_id
+        for record in FileRecords(files).read()
+        if record.batch_id and record.metadata.get(AIRFLOW_KEY) not in submission.keys
+    ]
+    return structs.replace(job, inherited=Inherited(others=others)) if others else job
+
+
+def _own_files(job: Job) -> list[str]:
+    """Return the names of a new job's files; the file with all requests comes first."""
+    names = [REQUESTS, *([ROWS] if job.has_rows else [])]
+    if job.inherited is not None and job.inherited.rows:
+        names += [KEPT, requests_name(1)]
+    return [job_file_name(name, job.directory) for name in names]
+
+
+def _publish(files: JobDirectory, job: Job, names: Sequence[str], known: Job | None) -> Job | None:
+    """Publish a job and its files; return the job of another attempt instead if there is one.
+
+    :param known: the job that this one replaces
+    """
+    other = _other_job(files, known)
+    if other is not None:
+        return other
+    for name in names:
+        files.publish(name)
+    # Large files take minutes to publish; another attempt may have prepared and submitted its job in this time.
+    other = _other_job(files, known)
+    if other is not None:
+        return other
+    # The job comes last: once it exists, its requests exist too.
+    files.publish_json(JOB, job)
+    wait_for_list()
+    other = _other_job(files, job)
+    if other is None:
+        files.restore(*names)
+    return other
+
+
+def _other_job(files: JobDirectory, known: Job | None) -> Job | None:
+    """Return the job that another attempt of this task has published meanwhile, or None."""
+    files.discard(JOB)
+    published = files.read_json(JOB, Job)
+    return published if published is not None and (known is None or published.id != known.id) else None
+
+
+def _resume_other(
+    files: JobDirectory, other: Job, names: Sequence[str], submission: Submission, definition: Mapping[str, str]
+) -> Job:
+    """Return the job of a concurrent attempt; remove the local files of the own one.
+
+    :raises JobFilesError: if the other job's definition differs
+    """
+    changes = _changes(files, other, submission, definition)
+    if changes:
+        raise JobFilesError(describe_changes(files.url(JOB), changes))
+    log.warning("resuming the job that another attempt of this task prepared at the same time")
+    for name in names:
+        files.discard(name)
+    return other
+
+
+def _log_resumed(job: Job) -> None:
     log.info(
-        "going on with the job of %s UTC: %d requests, parts: %d; its source is not read again",
+        "resuming the job of %s UTC (%s, %s); its source is not read again",
         pendulum.from_timestamp(job.first_round.planned_at).to_datetime_string(),
-        job.requests, len(job.first_round.parts),
+        counted(job.requests, "request"), counted(len(job.first_round.parts), "part"),
     )  # fmt: skip
 
 
-def _check_nothing_was_submitted(client: SiliconFlowClient, files: Files, submission: Submission) -> FoundBatches:
-    found = BatchFinder(client, submission, FileRecords(files), may_be_ours=may_be_of_job).find_and_record()
-    lost = [each.id for each in found.batches if runs_or_has_answered(each)]
-    if lost:
+def _check_nothing_was_submitted(
+    client: SiliconFlowClient, files: JobDirectory, submission: Submission
+) -> FoundBatches:
+    finder = BatchFinder(client, submission, FileRecords(files), may_be_ours=may_belong_to_job)
+    found = finder.find_and_record()
+    billed = [batch.id for batch in found.batches if may_be_billed(batch)]
+    if billed:
         raise JobFilesError(
-            f"{files.url(JOB)} is gone, but {len(lost):,} batches of this task instance run or have answered "
-            f"({first_names(lost, 3)}): put the job's files back, or buy everything "
-            "again with another submission_key"
+            f"{files.url(JOB)} is missing, but this task has {counted(len(billed), 'active or completed batch')} "
+            f"({first_names(billed, 3)}). Restore the job's files, or set a new submission_key to resubmit everything"
         )
     if found.error is not None:
         raise found.error

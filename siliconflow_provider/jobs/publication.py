@@ -1,4 +1,4 @@
-"""What a job has written: its results and its manifest, which outlive what the service remembers."""
+"""Write results and manifest, and read those of an earlier attempt. They outlast the service's 30 days."""
 
 from __future__ import annotations
 
@@ -13,19 +13,27 @@ import msgspec
 
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import ERRORS, MANIFEST, RESULTS, ROWS, Files, UnreadableFileError, own_name
+from siliconflow_provider.job_directory import (
+    ERRORS,
+    MANIFEST,
+    RESULTS,
+    ROWS,
+    JobDirectory,
+    UnreadableFileError,
+    job_file_name,
+)
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.outputs import (
-    Output,
+    FullError,
+    OutputDirectory,
     ResultRow,
     ResultStore,
-    WholeError,
     build_manifest,
-    read_whole,
+    full_errors_of_batch,
+    read_full_errors,
     report_batch,
-    whole_of_batch,
-    write_whole,
+    write_full_errors,
 )
 
 BatchOfPart = tuple[Round, Part, Batch]
@@ -33,38 +41,38 @@ BatchOfPart = tuple[Round, Part, Batch]
 
 @dataclass(frozen=True)
 class EarlierResults:
-    """What an earlier attempt at this job has written, if any has.
+    """The published results of an earlier attempt at this job; empty if there are none.
 
-    :param reports: of its batches, by round and part
-    :param manifest: as it was written
+    :param reports: the manifest's entries of batches, by round and part
+    :param manifest: the published manifest
     """
 
     reports: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, files: Files, job: Job) -> EarlierResults:
-        """Read the manifest, unless it is another job's."""
+    def read(cls, files: JobDirectory, job: Job) -> EarlierResults:
+        """Read the manifest; return empty results if it is another job's."""
         manifest = files.read_json(MANIFEST, dict)
         if manifest is None or manifest.get("job_id") != job.id:
             return cls()
-        return cls({(each["round"], each["part"]): each for each in manifest["batches"]}, manifest)
+        return cls({(report["round"], report["part"]): report for report in manifest["batches"]}, manifest)
 
     def has(self, round_: Round, part: Part) -> bool:
-        """Whether a batch of this part is in the manifest."""
+        """Return True if the manifest has a batch of this part."""
         return (round_.number, part.sha256) in self.reports
 
     def has_all(self, batches: Iterable[BatchOfPart]) -> bool:
-        """Whether the manifest is complete, and has what these batches have come to."""
+        """Return True if the manifest is complete, and has the final status of each of these batches."""
         if not self.manifest.get("complete"):
             return False
-        ends = ((self.reports.get((each.number, part.sha256), {}), batch) for each, part, batch in batches)
+        ends = ((self.reports.get((round_.number, part.sha256), {}), batch) for round_, part, batch in batches)
         return all((report.get("id"), report.get("status")) == (batch.id, batch.final_status) for report, batch in ends)
 
-    def positions(self, files: Files, requests: int) -> bytearray:
-        """Return which requests, by position, have a row that tells what became of them.
+    def positions(self, files: JobDirectory, requests: int) -> bytearray:
+        """Return, by position, 1 for each request that has a final row.
 
-        :param requests: how many there are
+        :param requests: the number of requests
         """
         known = bytearray(requests)
         for row in self.rows(files):
@@ -72,16 +80,16 @@ class EarlierResults:
                 known[row.index] = row.status != "unfinished"
         return known
 
-    def rows(self, files: Files) -> Iterator[ResultRow]:
-        """Yield the rows of the results, unless those are another job's."""
+    def rows(self, files: JobDirectory) -> Iterator[ResultRow]:
+        """Yield the rows of the published results; none if they are another job's."""
         if self.reports:
-            yield from rows_in(files, RESULTS)
+            yield from read_rows(files, RESULTS)
 
 
-def rows_in(files: Files, name: str) -> Iterator[ResultRow]:
-    """Yield the rows of a file of them; none where there is no such file.
+def read_rows(files: JobDirectory, name: str) -> Iterator[ResultRow]:
+    """Yield the rows of a file; none if the file does not exist.
 
-    :raises UnreadableFileError: when it has other lines
+    :raises UnreadableFileError: if a line is not a row
     """
     try:
         yield from map(msgspec.json.Decoder(ResultRow).decode, files.lines(name))
@@ -90,75 +98,75 @@ def rows_in(files: Files, name: str) -> Iterator[ResultRow]:
 
 
 def publish_results(
-    files: Files,
+    files: JobDirectory,
     job: Job,
     answers: ResultStore,
     batches: Sequence[BatchOfPart],
-    landed: EarlierResults,
+    earlier: EarlierResults,
     *,
     complete: bool,
 ) -> dict[str, Any]:
-    """Write one row a request and the manifest, publish both, and return the manifest.
+    """Write one row for each request and the manifest, publish both, and return the manifest.
 
-    What another job of the task has published under these names is kept under its id.
+    Files that another job of the task has published under these names are kept in a directory named for that job.
 
-    :param batches: that the service shows, each with its round and part
-    :param landed: what was written before: the manifest keeps the batches that the service has forgotten
-    :raises OutputTakenError: when there is a file of another one under these names
-    :raises RequestsLostError: when the rows that the requests were made of are gone
+    :param batches: the batches at the service, each with its round and part
+    :param earlier: the published results; their batches stay in the manifest after the service has deleted them
+    :raises OutputConflictError: if one of these files was not written by the task
+    :raises RequestsLostError: if the input rows of the requests are missing
     """
-    output = Output(files, job.task)
-    inputs = _inputs(files, own_name(ROWS, job.directory)) if job.has_rows else None
+    output = OutputDirectory(files, job.task)
+    inputs = _inputs(files, job_file_name(ROWS, job.directory)) if job.has_rows else None
     with output.writing(RESULTS) as results:
         answers.write(results, inputs)
         published = files.read_json(MANIFEST, dict) or {}
-        output.keep_replaced(published.get("job_id"), job.id)
-    manifest = _manifest(files, job, answers, batches, landed, complete=complete)
+        output.archive_replaced_files(published.get("job_id"), job.id)
+    manifest = _manifest(files, job, answers, batches, earlier, complete=complete)
     output.write_manifest(manifest)
     return manifest
 
 
 def _manifest(
-    files: Files,
+    files: JobDirectory,
     job: Job,
     answers: ResultStore,
     batches: Sequence[BatchOfPart],
-    landed: EarlierResults,
+    earlier: EarlierResults,
     *,
     complete: bool,
 ) -> dict[str, Any]:
-    shown = {(each.number, part.sha256) for each, part, _ in batches}
-    forgotten = [report for name, report in landed.reports.items() if name not in shown]
+    shown = {(round_.number, part.sha256) for round_, part, _ in batches}
+    deleted = [report for name, report in earlier.reports.items() if name not in shown]
     paths = {"results": files.url(RESULTS), "manifest": files.url(MANIFEST)}
-    errors = own_name(ERRORS, job.directory)
-    if _write_errors(files, errors, answers, batches, {report["id"] for report in forgotten}):
+    errors = job_file_name(ERRORS, job.directory)
+    if _write_errors(files, errors, answers, batches, {report["id"] for report in deleted}):
         files.publish(errors)
         paths["errors"] = files.url(errors)
     return build_manifest(
         {"key": job.key, "job_id": job.id},
         answers,
-        [*forgotten, *(report_batch(batch, each.number, part.sha256) for each, part, batch in batches)],
+        [*deleted, *(report_batch(batch, round_.number, part.sha256) for round_, part, batch in batches)],
         paths=paths,
-        kept=0 if job.kept is None else job.kept.rows,
+        kept=0 if job.inherited is None else job.inherited.rows,
         complete=complete,
     )
 
 
 def _write_errors(
-    files: Files, name: str, answers: ResultStore, batches: Sequence[BatchOfPart], forgotten: Collection[str]
+    files: JobDirectory, name: str, answers: ResultStore, batches: Sequence[BatchOfPart], deleted: Collection[str]
 ) -> int:
-    """Write what is cut in the rows and the manifest, whole, and return how many errors that are.
+    """Write the full text of errors that are cut in rows or manifest; return their number.
 
-    :param forgotten: ids of the batches whose errors are only in what has landed
+    :param deleted: ids of the batches whose errors are only in the published file
     """
-    landed = files.fetch(name)
+    published = files.fetch(name)
     with files.create(f"{name}.new") as new:
-        count = write_whole(
+        count = write_full_errors(
             new,
             chain(
-                chain.from_iterable(whole_of_batch(batch, round_.number) for round_, _, batch in batches),
-                (each for each in _whole_in(landed) if each.index is None and each.batch_id in forgotten),
-                answers.whole_errors(_whole_in(landed)),
+                chain.from_iterable(full_errors_of_batch(batch, round_.number) for round_, _, batch in batches),
+                (error for error in _read_errors(published) if error.index is None and error.batch_id in deleted),
+                answers.full_errors(_read_errors(published)),
             ),
         )
         if count:
@@ -169,16 +177,16 @@ def _write_errors(
     return count
 
 
-def _whole_in(path: Path | None) -> Iterator[WholeError]:
-    return iter(()) if path is None else read_whole(path)
+def _read_errors(path: Path | None) -> Iterator[FullError]:
+    return iter(()) if path is None else read_full_errors(path)
 
 
-def _inputs(files: Files, name: str) -> Iterator[bytes]:
-    """Yield the rows that the requests were made of.
+def _inputs(files: JobDirectory, name: str) -> Iterator[bytes]:
+    """Yield the input rows of the requests.
 
-    :raises RequestsLostError: where they end too early
+    :raises RequestsLostError: if there are fewer rows than requests
     """
     yield from files.lines(name)
     raise RequestsLostError(
-        f"{files.url(name)} is gone, or not whole: put it back, or results would lack what was asked"
+        f"{files.url(name)} is missing or truncated; restore it: results include these rows as `input`"
     )

@@ -1,4 +1,4 @@
-"""The requests of a job's rounds, as local files that are known to be what was planned."""
+"""Give the requests of a job's rounds as local files that are checked against the plan."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from functools import partial
 from pathlib import Path
 
 from siliconflow_provider.inputs import FilePart, Part
-from siliconflow_provider.job_directory import REQUESTS, Files, own_name, requests_name
+from siliconflow_provider.job_directory import REQUESTS, JobDirectory, job_file_name, requests_name
 from siliconflow_provider.jobs.job import Round
 
 
 class RequestsLostError(ValueError):
-    """A file that a job needs is gone or another one. It is neither submitted nor merged; a retry looks again."""
+    """A file that a job needs is missing or was changed. It is neither submitted nor merged; a retry reads it again."""
 
 
 class RequestFiles:
-    """Local copies of the requests of a job's rounds, known to be what was planned.
+    """Local copies of the requests of a job's rounds, checked against the plan.
 
-    :param directory: of the job's own files
+    :param directory: the directory of the job's own files
     """
 
-    def __init__(self, files: Files, directory: str = "") -> None:
+    def __init__(self, files: JobDirectory, directory: str = "") -> None:
         self._files = files
         self._directory = directory
         self._checked: set[str] = set()
@@ -29,32 +29,32 @@ class RequestFiles:
     def path(self, round_: Round) -> Path:
         """Return the file of a round.
 
-        :raises RequestsLostError: when it is gone or was changed
+        :raises RequestsLostError: if it is missing or was changed
         """
-        name = own_name(REQUESTS if sends_all(round_) else requests_name(round_.number), self._directory)
+        name = job_file_name(REQUESTS if sends_all_requests(round_) else requests_name(round_.number), self._directory)
         path = self._files.fetch(name)
         if path is None:
             raise RequestsLostError(
-                f"{self._files.url(name)} is gone: put it back, or start a new job in another output_path"
+                f"{self._files.url(name)} is missing: restore it, or start a new job in another output_path"
             )
         if name not in self._checked:
             if not all(map(partial(_is_unchanged, path), round_.parts)):
                 raise RequestsLostError(
-                    f"{self._files.url(name)} of this job was changed: put back what it was, or start a new job in "
+                    f"{self._files.url(name)} was changed since the job was created: restore it, or start a new job in "
                     "another output_path"
                 )
             self._checked.add(name)
         return path
 
     def release(self) -> None:
-        """Remove the copies, to make room; who asks again gets a new one."""
+        """Remove the copies to free disk space; `path` makes a new one if needed."""
         for name in self._checked:
             self._files.discard(name)
         self._checked.clear()
 
 
-def sends_all(round_: Round) -> bool:
-    """Whether a round's requests are all of the job's."""
+def sends_all_requests(round_: Round) -> bool:
+    """Return True if a round sends all requests of the job."""
     return round_.number == 1 and not round_.indexes
 
 

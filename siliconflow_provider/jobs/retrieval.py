@@ -1,4 +1,4 @@
-"""The answers of a job's batches, fetched, and what became of the requests that none of them mentions."""
+"""Fetch the answers of a job's batches, and set the status of each request without an answer."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.recovery import GIVE_UP_AFTER
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import Files, JobFilesError
+from siliconflow_provider.job_directory import JobDirectory, JobFilesError
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.publication import EarlierResults
 from siliconflow_provider.jobs.request_files import RequestFiles
-from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance, absent_row, indexes_by_id
+from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance, indexes_by_id, row_without_answer
 from siliconflow_provider.outputs import AnswerError, ResultStore
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went to fetch the answers of a job.
+    """The outcome of fetching a job's answers.
 
-    :param failures: of the parts that could not be fetched
-    :param is_any_lost: whether requests have no answer because the service has lost it
+    :param failures: the errors of the parts that could not be fetched
+    :param is_any_lost: True if the service has lost the answer of a request
     """
 
     failures: list[SiliconFlowError]
@@ -33,91 +33,96 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Fetches what all batches of a job that are over have answered.
+    """Fetch the answers of all batches of a job that are over.
 
-    :param requests_count: of the job
-    :param landed: what an earlier attempt has written
-    :param is_cleared: whether a person lets the job buy again what the service has forgotten
+    :param requests_count: the number of the job's requests
+    :param published: the results of an earlier attempt
+    :param is_cleared: True if a person allows the job to resubmit requests whose answers the service has deleted
     """
 
     client: SiliconFlowClient
-    files: Files
+    files: JobDirectory
     requests: RequestFiles
     requests_count: int
     batches: JobBatches
-    landed: EarlierResults
+    published: EarlierResults
     is_cleared: bool
 
     def fill(self, answers: ResultStore, rounds: Sequence[Round]) -> Outcome:
         """Give each request a row.
 
-        :raises JobFilesError: when the service has forgotten an answer that was not written down
+        :raises JobFilesError: if the service has deleted an answer that is not published
         """
-        fetched = [self._fetch_round(answers, rounds, number) for number in range(len(rounds))]
-        failures = {each.round_.number: each.failures for each in fetched}
-        is_any_lost = any(each.is_any_lost for each in fetched)
-        is_any_forgotten = any(self._is_forgotten(each, part) for each in rounds for part in each.parts)
-        if is_any_forgotten or is_any_lost or any(failures.values()):
-            for row in self.landed.rows(self.files):
+        retrievals = [self._fetch_round(answers, rounds, number) for number in range(len(rounds))]
+        failures = {retrieval.round_.number: retrieval.failures for retrieval in retrievals}
+        is_any_lost = any(retrieval.is_any_lost for retrieval in retrievals)
+        is_any_deleted = any(self._is_deleted(round_, part) for round_ in rounds for part in round_.parts)
+        if is_any_deleted or is_any_lost or any(failures.values()):
+            for row in self.published.rows(self.files):
                 answers.add_earlier_row(row)
-        # What the newest round knows of a request goes before what an older one does not.
-        for each in reversed(rounds):
-            for part in each.parts:
-                if part.sha256 in failures[each.number]:
-                    self._assume_not_fetched(answers, each, part)
+        # The newest round comes first: an older one must not overwrite its outcomes.
+        for round_ in reversed(rounds):
+            for part in round_.parts:
+                if part.sha256 in failures[round_.number]:
+                    self._set_not_fetched(answers, round_, part)
                 else:
-                    self._assume_rest(answers, each, part, is_newest=each is rounds[-1])
-        return Outcome([error for each in failures.values() for error in each.values()], is_any_lost)
+                    self._set_without_batch(answers, round_, part, is_newest=round_ is rounds[-1])
+        return Outcome([error for errors in failures.values() for error in errors.values()], is_any_lost)
 
     def _fetch_round(self, answers: ResultStore, rounds: Sequence[Round], number: int) -> RoundRetrieval:
         retrieval = RoundRetrieval(
             self.client, self.files, self.requests, self.batches, answers, rounds[number], rounds[number + 1 :],
-            self.requests_count, self._landed_of_part, Tolerance(GIVE_UP_AFTER, self.is_cleared, True, _REMEDY),
+            self.requests_count, self._published_of_part, Tolerance(GIVE_UP_AFTER, self.is_cleared, True, _REMEDY),
         )  # fmt: skip
         retrieval.run()
         return retrieval
 
     @cached_property
-    def _landed_positions(self) -> bytearray:
-        return self.landed.positions(self.files, self.requests_count)
+    def _published_positions(self) -> bytearray:
+        return self.published.positions(self.files, self.requests_count)
 
-    def _landed_of_part(self, round_: Round, part: Part) -> bytearray | None:
-        """Return which requests have landed, where an earlier attempt may have fetched this part for that."""
-        return self._landed_positions if self.landed.has(round_, part) else None
+    def _published_of_part(self, round_: Round, part: Part) -> bytearray | None:
+        """Return, by position, 1 for each published request; None if no earlier attempt published this part."""
+        return self._published_positions if self.published.has(round_, part) else None
 
-    def _assume_not_fetched(self, answers: ResultStore, round_: Round, part: Part) -> None:
-        """Say of the requests of a part that its answers could not be fetched, unless they have landed before."""
-        batch, landed = self.batches.of_part(round_, part), self._landed_of_part(round_, part)
+    def _set_not_fetched(self, answers: ResultStore, round_: Round, part: Part) -> None:
+        """Set the outcome of a part's requests if its results could not be fetched, except published ones."""
+        batch, published = self.batches.batch_of_part(round_, part), self._published_of_part(round_, part)
         for custom_id, index in indexes_by_id(self.requests, round_, part).items():
-            if landed is None or not landed[index]:
-                answers.set_outcome(index, absent_row(custom_id, *_NOT_FETCHED, round_, batch))
+            if published is None or not published[index]:
+                answers.set_outcome(index, row_without_answer(custom_id, *_NOT_FETCHED, round_, batch))
 
-    def _assume_rest(self, answers: ResultStore, round_: Round, part: Part, *, is_newest: bool) -> None:
-        """Say what became of the requests of a part that has no batch which is over."""
-        batch = self.batches.of_part(round_, part)
+    def _set_without_batch(self, answers: ResultStore, round_: Round, part: Part, *, is_newest: bool) -> None:
+        """Set the outcome of a part's requests if it has no batch that is over."""
+        batch = self.batches.batch_of_part(round_, part)
         if batch is not None and batch.is_terminal:
             return
-        is_lost = batch is None and (not is_newest or self._is_forgotten(round_, part))
+        is_lost = batch is None and (not is_newest or self._is_deleted(round_, part))
         for custom_id, index in indexes_by_id(self.requests, round_, part).items():
             if batch is None and answers.has_row(index):
                 continue
             if is_lost and not self.is_cleared:
                 raise JobFilesError(
-                    f"the service has forgotten a batch of round {round_.number}, after 30 days, before its answers "
-                    f"were written ({custom_id!r} and others): clear the task to submit what has no answer"
+                    f"the service has deleted a batch of round {round_.number} before its answers were published "
+                    f"({custom_id!r} and others); it keeps batches for 30 days. Clear the task to submit the requests "
+                    "that have no answer"
                 )
             status, error = _LOST if is_lost else _NOT_OVER if batch is not None else _NOT_SENT
-            answers.set_outcome(index, absent_row(custom_id, status, error, round_, batch))
+            answers.set_outcome(index, row_without_answer(custom_id, status, error, round_, batch))
 
-    def _is_forgotten(self, round_: Round, part: Part) -> bool:
-        """Whether results have landed for a part of which the service knows nothing any more."""
-        return self.batches.of_part(round_, part) is None and self.landed.has(round_, part)
+    def _is_deleted(self, round_: Round, part: Part) -> bool:
+        """Return True if the service has deleted the batch of a part whose results are published."""
+        return self.batches.batch_of_part(round_, part) is None and self.published.has(round_, part)
 
 
-_NOT_OVER = "unfinished", AnswerError("unfinished", "its batch was not over when the job's time was")
+_NOT_OVER = "unfinished", AnswerError("unfinished", "its batch was still running at the timeout")
 _NOT_FETCHED = "unfinished", AnswerError("not_fetched", "the results of its batch could not be fetched yet")
-_NOT_SENT = "unfinished", AnswerError("not_sent", "it was not sent before the job's time was over")
-_LOST = "missing", AnswerError("forgotten", "the service keeps answers for 30 days, and this one was not written")
+_NOT_SENT = "unfinished", AnswerError("not_sent", "it was not sent before the timeout")
+_LOST = (
+    "missing",
+    AnswerError("forgotten", "the service deleted this answer before it was published (it keeps answers for 30 days)"),
+)
 _REMEDY = (
-    "nothing is submitted again, and a retry asks once more. If it stays, clear the task to submit what has no answer"
+    "nothing is resubmitted, and a retry downloads again. If the error persists, clear the task to submit the requests "
+    "that have no answer"
 )

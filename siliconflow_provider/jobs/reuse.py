@@ -1,4 +1,4 @@
-"""Answers of earlier jobs, found by what was asked: an equal request need not be bought again."""
+"""Find answers of earlier jobs by request body, so that an equal request is not billed twice."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import IO
 import msgspec
 
 from siliconflow_provider.inputs import FilePart, Part, PartWriter, lines_at
-from siliconflow_provider.jsonl import blocks_of, pieces_of
+from siliconflow_provider.jsonl import line_blocks, read_chunks
 from siliconflow_provider.outputs import ResultRow, Validate
 
-# Of rows whose answer a job has from another one.
+# The round of a row whose answer comes from an earlier job.
 KEPT_ROUND = 0
 
 
@@ -36,9 +36,9 @@ _result_decoder = msgspec.json.Decoder(ResultRow)
 
 
 class EarlierAnswers:
-    """The good answers of earlier jobs, each of which is given once.
+    """The successful answers of earlier jobs; each is reused once.
 
-    What finds them is in a temporary file of SQLite, so that their number costs no memory.
+    The index is a temporary SQLite file, so that many answers need no memory.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class EarlierAnswers:
         self.count = 0
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the files and the database."""
         self._database.close()
         for file in self._files:
             file.close()
@@ -59,8 +59,8 @@ class EarlierAnswers:
     def add(self, requests: Path, rows: Path) -> None:
         """Add the answers of a job.
 
-        :param requests: a file of its request lines
-        :param rows: a file of its result rows, one a request and in their order
+        :param requests: the file of its request lines
+        :param rows: the file of its result rows, one for each request, in the same order
         """
         before = self.count
         self._database.execute("BEGIN")
@@ -81,10 +81,10 @@ class EarlierAnswers:
                         self.count += 1
                 offset += len(answer)
 
-    def take(self, line: bytes) -> ResultRow | None:
-        """Return an answer to an equal request, with that request's custom id; None when there is none left.
+    def pop(self, line: bytes) -> ResultRow | None:
+        """Return and remove an answer to an equal request, with this request's custom id; None if none is left.
 
-        Requests are equal when the bytes of their bodies are. Equal ones get different answers, as when they are sent.
+        Requests are equal if the bytes of their bodies are. Equal requests get different answers, as if they were sent.
 
         :param line: a request line
         """
@@ -107,29 +107,29 @@ def _digest(request: _Request) -> bytes:
     return hashlib.sha256(request.body).digest()
 
 
-def keep_answers(
-    earlier: EarlierAnswers, requests: Path, parts: list[Part], kept: IO[bytes], validate: Validate | None
+def reuse_answers(
+    earlier: EarlierAnswers, requests: Path, parts: list[Part], reused: IO[bytes], validate: Validate | None
 ) -> tuple[int, list[array[int]]]:
-    """Write the row of each request that is answered already; return how many, and the positions of each part's rest.
+    """Write the row of each answered request; return their number, and the positions of each part's other requests.
 
-    :param requests: a file of all requests, which is cut into these parts
-    :param kept: the rows are written to it
-    :param validate: may turn a row that succeeded into an invalid one, which is not kept
+    :param requests: the file of all requests, which consists of these parts
+    :param reused: the rows are written to this file
+    :param validate: may change a row from succeeded to invalid; that row is not reused
     """
-    count, rests = 0, []
+    count, unanswered = 0, []
     with requests.open("rb") as lines:
         for part in parts:
-            rest = array("q")
+            positions = array("q")
             for index, line in enumerate(islice(lines, part.lines), start=part.first):
-                row = earlier.take(line)
+                row = earlier.pop(line)
                 if row is None or not _is_good(row, validate):
-                    rest.append(index)
+                    positions.append(index)
                     continue
                 row.index, row.round, row.input = index, KEPT_ROUND, None
-                kept.write(msgspec.json.encode(row) + b"\n")
+                reused.write(msgspec.json.encode(row) + b"\n")
                 count += 1
-            rests.append(rest)
-    return count, rests
+            unanswered.append(positions)
+    return count, unanswered
 
 
 def _is_good(row: ResultRow, validate: Validate | None) -> bool:
@@ -139,26 +139,27 @@ def _is_good(row: ResultRow, validate: Validate | None) -> bool:
     return row.status == "succeeded"
 
 
-def write_rest(
+def write_unanswered(
     requests: Path,
     parts: list[Part],
-    rests: list[array[int]],
+    unanswered: list[array[int]],
     file: IO[bytes],
-    stays: Callable[[Part], bool],
+    is_running: Callable[[Part], bool],
 ) -> tuple[list[Part], list[int]]:
-    """Write the requests that are not answered; return their parts, and the position of each line.
+    """Write the unanswered requests; return their parts, and the position of each line.
 
-    :param requests: a file of all requests, which is cut into these parts
-    :param stays: whether a part of which nothing is answered stays one, as a batch runs for it
+    :param requests: the file of all requests, which consists of these parts
+    :param unanswered: the positions of each part's unanswered requests
+    :param is_running: returns True if a batch runs for a part; without any answer, that part stays as it is
     """
     writer = PartWriter(file)
-    is_whole = [len(rest) == part.lines and stays(part) for part, rest in zip(parts, rests, strict=True)]
-    for part in compress(parts, is_whole):
+    stays = [len(rest) == part.lines and is_running(part) for part, rest in zip(parts, unanswered, strict=True)]
+    for part in compress(parts, stays):
         with FilePart(requests, part) as content:
-            for block in blocks_of(pieces_of(content)):
+            for block in line_blocks(read_chunks(content)):
                 writer.write(block, block.count(b"\n"))
         writer.cut()
-    others = [rest for rest, whole in zip(rests, is_whole, strict=True) if not whole]
+    others = [rest for rest, stay in zip(unanswered, stays, strict=True) if not stay]
     for line in lines_at(requests, chain.from_iterable(others)):
         writer.write(line)
-    return writer.finish(), [*chain(*compress(rests, is_whole), *others)]
+    return writer.finish(), [*chain(*compress(unanswered, stays), *others)]

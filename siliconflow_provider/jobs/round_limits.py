@@ -1,4 +1,4 @@
-"""How often a job may still send requests, and since when it waits: both count from a person's last clear."""
+"""Count the rounds that a job may still send, and the start of its timeout, from a person's last clear."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from siliconflow_provider.jobs.job_batches import JobBatches
 
 @dataclass(frozen=True)
 class RoundLimits:
-    """The rounds of a job that were planned since a person last cleared the task.
+    """Count the rounds of a job that were planned since a person last cleared the task.
 
-    :param rounds: all that are planned, the oldest first
-    :param submission: of any part of the job
+    :param rounds: all planned rounds, the oldest first
+    :param submission: the submission of any part of the job
     """
 
     rounds: Sequence[Round]
@@ -26,40 +26,40 @@ class RoundLimits:
 
     @property
     def is_cleared(self) -> bool:
-        """Whether a person has cleared the task since the newest round was planned."""
+        """True if a person has cleared the task since the newest round was planned."""
         return self._is_cleared_since(self.rounds[-1])
 
     def rounds_left(self, max_rounds: int) -> int:
-        """Return how many rounds may still be planned."""
+        """Return the number of rounds that may still be planned."""
         return max_rounds - len(self._rounds_since_clear())
 
     @property
     def started_at(self) -> pendulum.DateTime | None:
-        """The moment from which a timeout counts, None while nothing has been submitted since the task was cleared."""
-        counted = self._rounds_since_clear()
+        """The start of the timeout; None if nothing has been submitted since the task was cleared."""
+        recent = self._rounds_since_clear()
         moments = (
             batch.timing.created_at
-            for each in self.rounds
-            for batch in self.batches.of_round(each).values()
-            if each in counted or not batch.is_terminal
+            for round_ in self.rounds
+            for batch in self.batches.batches_of_round(round_).values()
+            if round_ in recent or not batch.is_terminal
         )
         return min(filter(None, moments), default=None)
 
     def _is_cleared_since(self, round_: Round) -> bool:
-        ends = [each.timing.ended_at for each in self.batches.of_round(round_).values()]
+        ends = [batch.timing.ended_at for batch in self.batches.batches_of_round(round_).values()]
         planned_at = pendulum.from_timestamp(round_.planned_at)
         ended_at = None if None in ends else max(filter(None, ends), default=planned_at)
         is_cleared = self.submission.is_cleared_since(round_.max_tries, planned_at)
         return is_cleared and self.submission.may_start_over(ended_at)
 
     def _rounds_since_clear(self) -> list[Round]:
-        """Return these rounds, the newest first.
+        """Return the rounds since the last clear, the newest first.
 
-        Only neighbours are compared: a number that clearing sets may have been there many clears ago.
+        Stop at the first round with another `max_tries`: an earlier clear may have set the same number.
         """
-        counted: list[Round] = []
-        for each in reversed(self.rounds):
-            if each.max_tries != self.rounds[-1].max_tries or self._is_cleared_since(each):
+        recent: list[Round] = []
+        for round_ in reversed(self.rounds):
+            if round_.max_tries != self.rounds[-1].max_tries or self._is_cleared_since(round_):
                 break
-            counted.append(each)
-        return counted
+            recent.append(round_)
+        return recent

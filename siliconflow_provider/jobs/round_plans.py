@@ -1,4 +1,4 @@
-"""The rounds of a job, as they are written down: a file of requests each, and a plan that comes after it."""
+"""Read and write the rounds of a job: a file of requests for each, then a file with its plan."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from collections.abc import Iterator, Sequence
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.inputs import PartWriter, lines_at
-from siliconflow_provider.job_directory import Files, own_name, plan_name, requests_name
+from siliconflow_provider.job_directory import JobDirectory, job_file_name, plan_name, requests_name
 from siliconflow_provider.jobs.job import Job, PlannedRound, Round
 from siliconflow_provider.jobs.request_files import RequestFiles
 
 
 class RoundPlans:
-    """Reads and writes what the later rounds of a job are.
+    """Read and write the plans of a job's later rounds.
 
-    :param requests: gives the file of all requests
+    :param requests: returns the file of all requests
     """
 
-    def __init__(self, files: Files, job: Job, requests: RequestFiles) -> None:
+    def __init__(self, files: JobDirectory, job: Job, requests: RequestFiles) -> None:
         self._files = files
         self._job = job
         self._requests = requests
 
     def rounds(self) -> Iterator[Round]:
-        """Yield the rounds that are planned, from the first one."""
+        """Yield the planned rounds, the first one first."""
         planned: Round | None = self._job.first_round
         while planned is not None:
             yield planned
             planned = self._read(planned.number + 1)
 
-    def look_for(self, number: int) -> Round | None:
-        """Return a round that another attempt may have planned since this one began."""
-        self._files.discard(self._own(plan_name(number)))
+    def find_planned(self, number: int) -> Round | None:
+        """Return a round if another attempt has planned it since this one started, or None."""
+        self._files.discard(self._job_file(plan_name(number)))
         return self._read(number)
 
     def write(self, number: int, indexes: Sequence[int], max_tries: int) -> Round:
         """Write a round of these requests of the job, and return it."""
-        name = self._own(requests_name(number))
+        name = self._job_file(requests_name(number))
         with self._files.create(name) as file:
             writer = PartWriter(file)
             for line in lines_at(self._requests.path(self._job.all_requests), indexes):
@@ -44,13 +44,13 @@ class RoundPlans:
             parts = writer.finish()
         planned = Round(number, parts, max_tries, clock.now().int_timestamp, list(indexes))
         self._files.publish(name)
-        # The plan comes last: where it is, its requests are.
-        self._files.publish_json(self._own(plan_name(number)), PlannedRound(self._job.id, planned))
+        # The plan comes last: once it exists, its requests exist too.
+        self._files.publish_json(self._job_file(plan_name(number)), PlannedRound(self._job.id, planned))
         return planned
 
     def _read(self, number: int) -> Round | None:
-        planned = self._files.read_json(self._own(plan_name(number)), PlannedRound)
+        planned = self._files.read_json(self._job_file(plan_name(number)), PlannedRound)
         return planned.round if planned is not None and planned.job_id == self._job.id else None
 
-    def _own(self, name: str) -> str:
-        return own_name(name, self._job.directory)
+    def _job_file(self, name: str) -> str:
+        return job_file_name(name, self._job.directory)

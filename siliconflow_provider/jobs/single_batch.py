@@ -1,80 +1,86 @@
-"""The results of one batch, whoever submitted it: collected and published like those of a job of one part."""
+"""Download the results of one batch, whoever submitted it, and publish them like those of a job of one part."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.errors import ServiceError, SiliconFlowError, UnreadableAnswerError
+from siliconflow_provider.api.errors import InvalidRequestError, ServiceError, SiliconFlowError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.recovery import is_retryable, retry_pauses
 from siliconflow_provider.batches import AIRFLOW_KEY
 from siliconflow_provider.inputs import Part, PartWriter
-from siliconflow_provider.job_directory import MANIFEST, REQUESTS, Files
+from siliconflow_provider.job_directory import MANIFEST, REQUESTS, JobDirectory
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.publication import EarlierResults, publish_results
 from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance
-from siliconflow_provider.jsonl import lines_within
+from siliconflow_provider.jsonl import read_lines
 from siliconflow_provider.outputs import (
     DELIVERY_TIME,
     FIRST_PAUSE,
-    Contents,
-    Output,
+    OutputDirectory,
+    ResultContents,
     ResultFiles,
     ResultStore,
     RowErrors,
     custom_id_of,
-    fetched,
-    problem_of,
+    delivery_problem,
+    download_result_files,
 )
+from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
 
-_REMEDY = "nothing was written, a retry asks again. If it stays, clear the task to write the results that there are"
+# Other refusals (4xx) say that the service does not give the file; these may be gone in a minute.
+_TEMPORARY = (401, 408, 425, 429)
+_REMEDY = (
+    "nothing was written, and a retry downloads again. If the error persists, clear the task to write the results "
+    "that the service still has"
+)
 
 
 def download_results(
-    client: SiliconFlowClient, batch: Batch, files: Files, task: str, *, is_cleared: bool = False
+    client: SiliconFlowClient, batch: Batch, files: JobDirectory, task: str, *, is_cleared: bool = False
 ) -> dict[str, Any]:
     """Publish one row for each request of a batch, and the manifest; return the manifest.
 
-    The requests and their order are those of the batch's input file. Where the service does not give that any more,
-    they are those that the results mention. Results of another batch that the task has published are kept.
+    The requests and their order are those of the batch's input file. Where the service does not give that file any
+    more, they are the requests that the output and error files mention. Results of another batch that the task has
+    published are kept.
 
     :param batch: that is over
     :param task: the task instance that owns the files
     :param is_cleared: whether a person started this attempt: then incomplete results are written too
-    :raises OutputTakenError: when other files are in the place of these; nothing is downloaded then
-    :raises SiliconFlowError: when results are incomplete, or cannot be downloaded, for ten minutes
+    :raises OutputConflictError: when other files are in the place of these; nothing is downloaded then
+    :raises SiliconFlowError: when files are incomplete, or cannot be downloaded, for ten minutes
     """
-    output = Output(files, task)
+    output = OutputDirectory(files, task)
     is_ours = _published_batch(files) == batch.id
-    output.check(is_ours=is_ours)
-    custom_ids = _sent_ids(client, batch, files)
-    if custom_ids is None:
-        custom_ids = _mentioned_ids(client, batch, files, takes_incomplete=is_cleared)
-    job = _job_of(batch, custom_ids, files, task)
+    output.check_claim(is_ours=is_ours)
+    job = _job_of(batch, _ids_of_requests(client, batch, files, is_cleared=is_cleared), files, task)
     (part,) = job.first_round.parts
-    with files.create("collected") as rows, files.create("collected-errors") as whole_errors:
-        results = ResultStore(job.requests, rows, errors=RowErrors(whole_errors, client.without_secrets))
+    with files.create("collected") as rows, files.create("collected-errors") as full_errors:
+        results = ResultStore(job.requests, rows, errors=RowErrors(full_errors, client.without_secrets))
+        known = _KnownBatch(client, batch)
         retrieval = RoundRetrieval(
             client,
             files,
             RequestFiles(files),
-            _KnownBatch(client, batch),
+            known,
             results,
             job.first_round,
             later=(),
             requests_count=job.requests,
-            landed=lambda round_, part: None,
+            published=lambda round_, part: None,
             tolerance=Tolerance(DELIVERY_TIME, is_cleared, is_cleared, _REMEDY),
         )
         retrieval.run()
@@ -82,22 +88,22 @@ def download_results(
             raise error
         if results.duplicates or results.unknown_requests:
             log.warning(
-                "ignored %d duplicate lines and %d lines with unknown custom_ids in the results of batch %s",
-                results.duplicates, results.unknown_requests, batch.id,
+                "results of batch %s: ignored %s and %s with unknown custom_ids",
+                batch.id, counted(results.duplicates, "duplicate line"), counted(results.unknown_requests, "line"),
             )  # fmt: skip
         output.claim(is_ours=is_ours)
-        shown = [(job.first_round, part, retrieval.batches.refresh(job.first_round, part))]
+        shown = [(job.first_round, part, known.batch)]
         return publish_results(files, job, results, shown, EarlierResults(), complete=True)
 
 
 @dataclass
 class _KnownBatch:
-    """The batch of the only part."""
+    """The batch of the only part, as the service showed it last."""
 
     client: SiliconFlowClient
     batch: Batch
 
-    def of_part(self, round_: Round, part: Part) -> Batch:
+    def batch_of_part(self, round_: Round, part: Part) -> Batch:
         return self.batch
 
     def refresh(self, round_: Round, part: Part) -> Batch:
@@ -105,12 +111,12 @@ class _KnownBatch:
         return self.batch
 
 
-def _job_of(batch: Batch, custom_ids: Sequence[str], files: Files, task: str) -> Job:
+def _job_of(batch: Batch, custom_ids: Sequence[str], files: JobDirectory, task: str) -> Job:
     """Return the job that has the requests of a batch as its only part; write its file of requests."""
     with files.create(REQUESTS) as requests:
-        writer = PartWriter(requests, most_lines=max(len(custom_ids), 1))
-        for each in custom_ids:
-            writer.write(msgspec.json.encode({"custom_id": each}) + b"\n")
+        writer = PartWriter(requests, most_lines=max(len(custom_ids), 1), most_bytes=sys.maxsize)
+        for custom_id in custom_ids:
+            writer.write(msgspec.json.encode({"custom_id": custom_id}) + b"\n")
         parts = writer.finish() or [Part(0, 0, 0, 0, hashlib.sha256().hexdigest())]
     created_at = batch.timing.created_at
     return Job(
@@ -123,59 +129,108 @@ def _job_of(batch: Batch, custom_ids: Sequence[str], files: Files, task: str) ->
     )
 
 
-def _sent_ids(client: SiliconFlowClient, batch: Batch, files: Files) -> list[str] | None:
-    """Return the custom ids in the batch's input file, in order; None where the service does not give that file."""
-    if batch.input_file_id is None:
-        return None
+def _ids_of_requests(client: SiliconFlowClient, batch: Batch, files: JobDirectory, *, is_cleared: bool) -> list[str]:
+    """Return the custom id of each request of a batch, in order."""
     try:
-        with files.create("input") as content:
-            client.download(batch.input_file_id, content)
-            content.seek(0)
-            return list(dict.fromkeys(_ids_in(lines_within(content)))) or None
-    except ServiceError as error:
-        if error.status is None or not 400 <= error.status < 500:
+        sent = _sent_ids(client, batch, files)
+        reason = "the service does not name it" if batch.input_file_id is None else "it has no request"
+    except SiliconFlowError as error:
+        if not _is_withheld(error) and not (is_cleared and isinstance(error, UnreadableAnswerError)):
             raise
-        log.warning("the rows are those that the results mention: could not read the batch's input file: %s", error)
-        return None
-    finally:
-        files.discard("input")
+        sent, reason = [], str(error)
+    if sent:
+        return sent
+    log.warning(
+        "could not read the requests of batch %s from its input file (%s): a request gets a row only if the output or "
+        "error file mentions it, in the order of these files",
+        batch.id, reason,
+    )  # fmt: skip
+    return _mentioned_ids(client, batch, files, accepts_incomplete=is_cleared)
 
 
-def _mentioned_ids(client: SiliconFlowClient, batch: Batch, files: Files, *, takes_incomplete: bool) -> list[str]:
-    """Return the custom ids in the batch's results, once it has delivered them."""
+def _is_withheld(error: SiliconFlowError) -> bool:
+    """Return True if the service refuses to give a file, and a retry would not help."""
+    if isinstance(error, InvalidRequestError):
+        return True
+    status = error.status if isinstance(error, ServiceError) else None
+    return status is not None and 400 <= status < 500 and status not in _TEMPORARY
+
+
+def _sent_ids(client: SiliconFlowClient, batch: Batch, files: JobDirectory) -> list[str]:
+    """Return the custom ids in the batch's input file; download it again for ten minutes where that fails."""
+    if batch.input_file_id is None:
+        return []
     for pause in retry_pauses(DELIVERY_TIME, FIRST_PAUSE):
         try:
-            with fetched(client, batch, files.create) as results:
+            with files.create("input") as content:
+                client.download(batch.input_file_id, content)
+                content.seek(0)
+                return _ids_in(content, batch)
+        except SiliconFlowError as error:
+            if pause is None or _is_withheld(error) or not is_retryable(error):
+                raise
+            log.warning("could not download the input file of batch %s, will keep trying: %s", batch.id, error)
+            clock.sleep(pause)
+        finally:
+            files.discard("input")
+    raise AssertionError("the last pause is None")
+
+
+def _ids_in(content: IO[bytes], batch: Batch) -> list[str]:
+    """Return the custom ids in an input file, each once.
+
+    :raises UnreadableAnswerError: when no line has one, though the service has run the batch: it is a proxy's page
+    """
+    ids: dict[str, None] = {}
+    lines = unreadable = 0
+    for line in filter(bytes.strip, read_lines(content)):
+        lines += 1
+        try:
+            ids[custom_id_of(line)] = None
+        except msgspec.DecodeError:
+            unreadable += 1
+    if unreadable and not ids and batch.final_status != "failed":
+        raise UnreadableAnswerError(f"the input file of batch {batch.id} has no line with a custom_id: {_REMEDY}")
+    if lines > len(ids):
+        log.warning(
+            "input file of batch %s: %s without a custom_id (no row), %s (one row each)",
+            batch.id, counted(unreadable, "line"), counted(lines - unreadable - len(ids), "duplicate custom_id"),
+        )  # fmt: skip
+    return list(ids)
+
+
+def _mentioned_ids(
+    client: SiliconFlowClient, batch: Batch, files: JobDirectory, *, accepts_incomplete: bool
+) -> list[str]:
+    """Return the custom ids in the batch's output and error file, once the batch has delivered them."""
+    for pause in retry_pauses(DELIVERY_TIME, FIRST_PAUSE):
+        contents: ResultContents | None = None
+        failure: SiliconFlowError | None
+        try:
+            # Also for new URLs: signed ones expire.
+            with download_result_files(client, client.get_batch(batch.id), files.create) as results:
                 contents, failure = results.contents, _incomplete(results)
         except SiliconFlowError as error:
-            contents, failure = Contents(), error
-        if failure is None or (pause is None and takes_incomplete):
+            failure = error
+        if contents is not None and (failure is None or (pause is None and accepts_incomplete)):
             return list(dict.fromkeys([*contents.output.ids, *contents.errors.ids]))
-        if pause is None or not is_retryable(failure):
-            raise failure
+        if failure is not None and (pause is None or not is_retryable(failure)):
+            raise failure if contents is None else failure.reworded(f"{failure.message}: {_REMEDY}")
         log.warning("could not fetch the results of batch %s, will keep trying: %s", batch.id, failure)
-        clock.sleep(pause)
-        batch = client.get_batch(batch.id)
+        clock.sleep(pause or 0)
     raise AssertionError("the last pause is None")
 
 
 def _incomplete(results: ResultFiles) -> SiliconFlowError | None:
-    problem = problem_of(results.batch, results.contents)
+    """Return an error if the result files of a batch lack results, or None."""
+    problem = delivery_problem(results.batch, results.contents)
     if results.gone is not None or problem is None:
         return results.gone
-    return UnreadableAnswerError(f"{problem.message}: {_REMEDY}")
+    return UnreadableAnswerError(problem.message)
 
 
-def _ids_in(lines: Iterable[bytes]) -> Iterator[str]:
-    for line in filter(bytes.strip, lines):
-        try:
-            yield custom_id_of(line)
-        except msgspec.DecodeError:
-            continue
-
-
-def _published_batch(files: Files) -> str | None:
-    """Return the id of the batch whose results are published; None where nothing tells it."""
+def _published_batch(files: JobDirectory) -> str | None:
+    """Return the id of the batch whose results are published; None if it is unknown."""
     try:
         manifest = files.read_json(MANIFEST, _Manifest)
     except ValueError:

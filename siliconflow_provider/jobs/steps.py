@@ -1,4 +1,4 @@
-"""What a job does next: a function of its newest round, of the batches that there are, and of `now`."""
+"""Decide the next step of a job from its newest round, its batches and the time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Action = Literal["submit", "wait", "collect", "new round", "finish"]
 
 @dataclass(frozen=True)
 class Step:
-    """What to do next.
+    """The next step of a job.
 
-    :param parts: to submit, or those that were not when the job finishes without them
-    :param batches: to wait for, or those that still run when the job finishes without them
+    :param parts: the parts to submit; for "finish", those that were not submitted
+    :param batches: the batches to wait for; for "finish", those that still run
     """
 
     action: Action
@@ -39,15 +39,15 @@ def next_step(
 ) -> Step:
     """Return the next step of a job.
 
-    :param parts: of the newest round
-    :param batches: of that round, by the SHA-256 of their part
-    :param retryable: how many requests a further round would have; None until the answers have been collected
-    :param rounds_left: how many rounds may still be sent
-    :param deadline: at which waiting ends; None stands for no batch, so nothing to wait for
-    :param may_submit: whether parts that have no batch may be submitted
+    :param parts: the parts of the newest round
+    :param batches: the batches of that round, by the SHA-256 of their part
+    :param retryable: the number of requests of a further round; None until the answers have been collected
+    :param rounds_left: the number of rounds that may still be sent
+    :param deadline: the end of the wait; None if there is no batch to wait for
+    :param may_submit: True if parts without a batch may be submitted
     """
-    missing = [each for each in parts if each.sha256 not in batches]
-    running = [each for each in batches.values() if not each.is_terminal]
+    missing = [part for part in parts if part.sha256 not in batches]
+    running = [batch for batch in batches.values() if not batch.is_terminal]
     is_late = deadline is not None and now >= deadline
     if missing and may_submit and not is_late:
         return Step("submit", parts=missing)

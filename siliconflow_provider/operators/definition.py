@@ -13,7 +13,7 @@ from siliconflow_provider.inputs import RequestBuilder
 from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS
 from siliconflow_provider.jobs import fingerprint
 from siliconflow_provider.outputs import RESPONSE_FORMAT, OutputSchema
-from siliconflow_provider.storage import is_below, is_same, stamp_of, storage_path
+from siliconflow_provider.storage import is_below, is_same, size_and_version_of, storage_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -82,7 +82,9 @@ def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str,
     """
     values = {
         "input_path": task.input_path,
-        INPUT_FILE: None if task.input_path is None else stamp_of(storage_path(task.input_path, "input_path")),
+        INPUT_FILE: None
+        if task.input_path is None
+        else size_and_version_of(storage_path(task.input_path, "input_path")),
         "prompt": task.prompt,
         "id_column": task.id_column,
         "system_prompt": task.system_prompt,

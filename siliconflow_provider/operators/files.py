@@ -1,14 +1,15 @@
-"""Operator that uploads request files to the service."""
+"""The operator that uploads request files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from siliconflow_provider.api.service_texts import first_names, printable
+from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.operators.connection import ConnectionMixin
 from siliconflow_provider.wording import counted
@@ -18,18 +19,19 @@ if TYPE_CHECKING:
 
     from siliconflow_provider.api.client import SiliconFlowClient
     from siliconflow_provider.api.models import File
-    from siliconflow_provider.inputs import RequestFileReport
+    from siliconflow_provider.inputs import Part
 
 
 class UploadFileOperator(ConnectionMixin, BaseOperator):
-    """Check a request file and upload it. Returns the file id.
+    """Check a request file and upload it; return the file id.
 
-    Every line is checked before the upload starts. The uploaded file is named after the hash of its content, and a
-    file that is already at the service is used again, so a retry does not upload it twice.
+    Every line is checked before anything is uploaded. The lines are uploaded as they are in the file, without blank
+    lines and byte order mark. The name of the upload contains the hash of its content, and a file that the service
+    already has is used, so a retry does not upload it again.
 
-    :param file_path: a JSONL file of at most 5,000 requests and 1 GB: a local path, or any URL of Airflow's object
-        storage, such as `s3://bucket/key`
-    :param siliconflow_conn_id: id of the Airflow connection
+    :param file_path: a JSONL file of at most 5,000 requests and 1 GB: a local path, or a URL that Airflow's object
+        storage supports, such as `s3://bucket/key`. `BatchInferenceOperator` cuts larger files
+    :param siliconflow_conn_id: the Airflow connection
     """
 
     template_fields: Sequence[str] = ("file_path", "siliconflow_conn_id")
@@ -40,50 +42,44 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
         self.siliconflow_conn_id = siliconflow_conn_id
 
     def execute(self, context: Context) -> str:
-        """Check and upload the file, and return its id."""
-        from siliconflow_provider.inputs import check_request_file
-        from siliconflow_provider.jsonl import lines_within
+        """Return the id of the uploaded file."""
+        from siliconflow_provider.inputs import UPLOAD, RequestBuilder, prepare
+        from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks, read_chunks
         from siliconflow_provider.storage import open_for_reading, storage_path, temporary_disk
 
+        name = printable(self.file_path)
         with temporary_disk(), TemporaryFile(prefix="siliconflow-") as checked:
             with open_for_reading(storage_path(self.file_path, "file_path"), "file_path") as source:
-                report = check_request_file(lines_within(source), checked)
-            report.raise_for_problems(printable(self.file_path))
-            self._log_models(report)
+                blocks = line_blocks(read_chunks(source), LONGEST_LINE)
+                prepared = prepare(blocks, RequestBuilder(), checked, BytesIO(), name=name, purpose=UPLOAD)
+            if prepared.model_conflict:
+                self.log.warning(
+                    "not all lines of %s name the same model, so set model= on the batch, or it will fail: %s",
+                    name, prepared.model_conflict,
+                )  # fmt: skip
             checked.seek(0)
-            return self._upload_once(self.hook.get_conn(), checked, report)
+            return self._upload_once(self.hook.get_conn(), checked, prepared.parts[0])
 
-    def _upload_once(self, client: SiliconFlowClient, checked: IO[bytes], report: RequestFileReport) -> str:
+    def _upload_once(self, client: SiliconFlowClient, checked: IO[bytes], part: Part) -> str:
         from siliconflow_provider.batches import file_name
 
-        name = file_name(report.sha256)
-        found = self._uploaded(client, name, report.bytes)
-        if found is not None:
-            self.log.info("%s was already uploaded, as file %s", printable(self.file_path), found.id)
-            return found.id
+        path, name = printable(self.file_path), file_name(part.sha256)
+        uploaded = self._find_uploaded(client, name, part.bytes)
+        if uploaded is not None:
+            self.log.info("the service already has %s as file %s", path, uploaded.id)
+            return uploaded.id
         file = client.upload_file(checked, filename=name)
-        self.log.info(
-            "uploaded %s as file %s: %s, %s",
-            printable(self.file_path), file.id, counted(report.lines, "request"), counted(report.bytes, "byte"),
-        )  # fmt: skip
+        size = f"{counted(part.lines, 'request')}, {counted(part.bytes, 'byte')}"
+        self.log.info("uploaded %s as file %s: %s", path, file.id, size)
         return file.id
 
-    def _uploaded(self, client: SiliconFlowClient, name: str, size: int) -> File | None:
-        """Return the uploaded file with this name and size, or None if the service does not list one."""
+    def _find_uploaded(self, client: SiliconFlowClient, name: str, size: int) -> File | None:
+        """Return the file with this content if the list shows one. The list may lack a file that exists."""
         from siliconflow_provider.api.errors import SiliconFlowError
 
         try:
             same = [file for file in client.list_files() if file.filename == name and file.bytes in (None, size)]
         except SiliconFlowError as error:
-            self.log.warning("could not list the uploaded files, uploading the file (maybe again): %s", error)
+            self.log.warning("could not list uploaded files, so this file may be uploaded a second time: %s", error)
             return None
         return min(same, key=lambda file: (str(file.created_at), file.id), default=None)
-
-    def _log_models(self, report: RequestFileReport) -> None:
-        """Warn if the lines do not all name the same model: the batch must then set its own."""
-        if len(report.models) > 1 or None in report.models:
-            named = first_names(f"{name or 'none'} (line {line:,})" for name, line in report.models.items())
-            self.log.warning(
-                "lines of %s name different models or none: %s. The batch needs model=, or the service rejects it",
-                printable(self.file_path), named,
-            )  # fmt: skip

@@ -114,10 +114,10 @@ class BatchInferenceOperator(BatchOperator):
         """Return the items of a new job."""
         if self.input_path is None:
             return check_items(self.requests)
-        from siliconflow_provider.jsonl import LONGEST_LINE, blocks_of
-        from siliconflow_provider.storage import pieces_of, storage_path
+        from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks
+        from siliconflow_provider.storage import read_chunks, storage_path
 
-        return blocks_of(pieces_of(storage_path(self.input_path, "input_path")), LONGEST_LINE)
+        return line_blocks(read_chunks(storage_path(self.input_path, "input_path")), LONGEST_LINE)
 
     def _advance(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
         from siliconflow_provider.jobs import Finished
@@ -140,7 +140,7 @@ class BatchInferenceOperator(BatchOperator):
             request_builder_of,
             schema_of,
         )
-        from siliconflow_provider.outputs import OutputTakenError
+        from siliconflow_provider.outputs import OutputConflictError
         from siliconflow_provider.storage import Workspace, storage_path, temporary_directory, temporary_disk
 
         client = self.hook.get_conn()
@@ -168,7 +168,7 @@ class BatchInferenceOperator(BatchOperator):
                 )
                 with closing(JobRunner.load(client, files, job, settings, ended)) as runner:
                     yield runner
-            except OutputTakenError as error:
+            except OutputConflictError as error:
                 raise OutputPathError(str(error)) from None
             except JobFilesError as error:
                 raise JobDefinitionError(str(error)) from None
@@ -187,8 +187,8 @@ class BatchInferenceOperator(BatchOperator):
         manifest, deadline = job.manifest, job.deadline
         cancelled, failures = self._cancel_overdue(job.running) if self.cancel_on_timeout else ([], [])
         rate = manifest["counts"].get("succeeded", 0) / manifest["rows"] if manifest["rows"] else 1.0
-        running = [batch.id for batch in job.running if batch.id not in cancelled]
-        elsewhere = [batch.id for batch in runner.find_running_elsewhere()]
+        running = [each.id for each in job.running if each.id not in cancelled]
+        elsewhere = [each.id for each in runner.find_other_running_batches()]
         resent_count = None if runner.changes else runner.count_resent_when_cleared()
         conn_id = self.siliconflow_conn_id
         summary = describe_job(manifest, job.running, resent_count, conn_id, cancelled=cancelled, elsewhere=elsewhere)

@@ -1,4 +1,4 @@
-"""An output or error file of a batch, read as rows."""
+"""Read an output or error file of a batch as rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from siliconflow_provider.jsonl import decode_lines, lines_of
+from siliconflow_provider.jsonl import decode_lines, split_lines
 from siliconflow_provider.outputs.answers import LARGEST_COUNT, ResultRow, parse_answer
 
 log = logging.getLogger(__name__)
@@ -18,12 +18,12 @@ SHOWN_LINES = 10
 
 
 class Counts(Protocol):
-    """What counts the lines that name no request."""
+    """Count the lines that name no request."""
 
     unreadable_lines: int
 
 
-# The common form of a good answer; every other line is `parse_answer`'s.
+# The usual form of a good answer. `parse_answer` reads all other lines.
 _Tokens = Annotated[int, Meta(ge=0, lt=LARGEST_COUNT)] | None
 
 
@@ -65,10 +65,10 @@ _decoder = msgspec.json.Decoder(_Answer)
 
 
 def rows_of_file(blocks: Iterable[bytes], batch_id: str, name: str, counts: Counts) -> Iterator[ResultRow]:
-    """Yield a row for each line; those that name no request are counted and logged.
+    """Yield a row for each line. Count and log the lines that name no request.
 
-    :param blocks: the file's lines, one or several at a time
-    :param name: the file in messages
+    :param blocks: the file's lines, in blocks
+    :param name: the file's name in messages
     """
     first = 1
     for block in blocks:
@@ -78,7 +78,7 @@ def rows_of_file(blocks: Iterable[bytes], batch_id: str, name: str, counts: Coun
             for answer in answers:
                 yield _row(answer, batch_id)
             continue
-        lines = lines_of(block)
+        lines = split_lines(block)
         for number, line in enumerate(lines, start=first):
             if not line.strip():
                 continue
@@ -87,7 +87,9 @@ def rows_of_file(blocks: Iterable[bytes], batch_id: str, name: str, counts: Coun
             except msgspec.DecodeError as error:
                 counts.unreadable_lines += 1
                 if counts.unreadable_lines <= SHOWN_LINES:
-                    log.warning("line %d of the %s file of %s is unreadable: %s", number, name, batch_id, error)
+                    log.warning(
+                        "ignored unreadable line %s of the %s file of %s: %s", f"{number:,}", name, batch_id, error
+                    )
         first += len(lines)
 
 

@@ -1,4 +1,4 @@
-"""One line of an output or error file, turned into a result row."""
+"""Turn one line of an output or error file into a result row."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from siliconflow_provider.jsonl import LongLine
 
 
 class AnswerError(msgspec.Struct):
-    """Why a request has no good answer."""
+    """The reason why a request has no good answer."""
 
     code: str | None
     message: str
 
 
 class ResultRow(msgspec.Struct, kw_only=True):
-    """What became of one request.
+    """The result of one request.
 
-    :param index: its position among the requests, from 0; None where the requests are not at hand
+    :param index: the position of the request, from 0; None if the requests are unknown
     :param status: `succeeded`, `failed`, `expired`, `cancelled`, `invalid`, `missing` or `unfinished`
-    :param choices: all choices, only when more than one was asked for
-    :param output: the validated object, only when one was asked for
+    :param choices: all choices, only if the request asked for more than one
+    :param output: the validated object, only if the task has an output type
     """
 
     index: int | None = None
@@ -45,7 +45,7 @@ class ResultRow(msgspec.Struct, kw_only=True):
     input: Any = None
 
 
-# Only what identifies a line is strict: an unexpected value elsewhere must not cost an answer.
+# Only the custom_id is strict: an unexpected value elsewhere must not cost an answer.
 class _Message(msgspec.Struct):
     content: Any = None
     reasoning_content: Any = None
@@ -85,7 +85,7 @@ _line_decoder = msgspec.json.Decoder(_Line)
 _identity_decoder = msgspec.json.Decoder(_Identity)
 _body_decoder = msgspec.json.Decoder(_Body)
 UNREADABLE = "unreadable_answer"
-# It is billed, and would come again: only a person has it sent again.
+# The answer is billed, and would be too long again: resend it only if a person clears the task.
 TOO_LONG = "answer_too_long"
 SHOWN_CHARACTERS = 200
 LARGEST_COUNT = 2**53
@@ -93,9 +93,9 @@ _STATUS_OF_CODE = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 
 
 def parse_answer(line: bytes, batch_id: str) -> ResultRow:
-    """Read one line of a batch's output or error file.
+    """Return the row of one line of a batch's output or error file.
 
-    :raises msgspec.DecodeError: when the line does not even say which request it is about
+    :raises msgspec.DecodeError: if the line has no custom_id
     """
     if isinstance(line, LongLine):
         too_long = AnswerError(TOO_LONG, f"the answer's line has {jsonl.TOO_LONG}")
@@ -107,20 +107,20 @@ def parse_answer(line: bytes, batch_id: str) -> ResultRow:
 
 
 def custom_id_of(line: bytes) -> str:
-    """Return which request a line is about.
+    """Return the custom_id of a line.
 
-    :raises msgspec.DecodeError: when it does not say so; of a `LongLine`, when its beginning does not
+    :raises msgspec.DecodeError: if it has none; for a `LongLine`, if its beginning has none
     """
     if not isinstance(line, LongLine):
         return decode(_identity_decoder, line).custom_id
-    # An object that is cut where a value has ended, and closed there, is one.
+    # Cut the object after a value and close it there: the result is valid JSON.
     end = line.find(b",")
     while end >= 0:
         try:
             return _identity_decoder.decode(line[:end] + b"}").custom_id
         except (msgspec.DecodeError, UnicodeDecodeError):
             end = line.find(b",", end + 1)
-    raise msgspec.DecodeError(f"it has {jsonl.TOO_LONG}, and no custom_id at their beginning")
+    raise msgspec.DecodeError(f"it has {jsonl.TOO_LONG}, and no custom_id at its beginning")
 
 
 def _row(answer: _Line, batch_id: str) -> ResultRow:
@@ -144,16 +144,16 @@ def _body_of(answer: _Line) -> _Body | None:
 
 
 def _refusal(answer: _Line, body: _Body | None) -> AnswerError | None:
-    """Return why the line is no answer: its error, its status code, or that it has no choices."""
+    """Return the error if the line is no answer: its error, its status code, or that it has no choices."""
     if answer.error:
         return _error_of(answer.error)
     status = answer.response.status_code if answer.response is not None else None
-    # Beside choices, a code and a message may say that all is well.
+    # If there are choices, a code and a message may report success.
     refused = body is not None and not body.choices and body.message
-    said = body and (body.error or (refused and {"code": body.code, "message": body.message}))
-    if said:
-        error = _error_of(said)
-        # The status tells what the error does not: whether it lies in the request.
+    details = body and (body.error or (refused and {"code": body.code, "message": body.message}))
+    if details:
+        error = _error_of(details)
+        # The status tells whether the request caused the error.
         return error if error.code is not None or status is None else AnswerError(str(status), error.message)
     if status not in (None, 200, "200"):
         return AnswerError(str(status), f"the request was answered with status {status}")
@@ -162,11 +162,11 @@ def _refusal(answer: _Line, body: _Body | None) -> AnswerError | None:
     return None
 
 
-def _error_of(said: Any) -> AnswerError:
-    if not isinstance(said, dict):
-        return AnswerError(None, str(said))
-    code = said.get("code") or said.get("type")
-    return AnswerError(None if code is None else str(code), str(said.get("message") or code or "no reason given"))
+def _error_of(details: Any) -> AnswerError:
+    if not isinstance(details, dict):
+        return AnswerError(None, str(details))
+    code = details.get("code") or details.get("type")
+    return AnswerError(None if code is None else str(code), str(details.get("message") or code or "no reason given"))
 
 
 def _failure(custom_id: str, batch_id: str, error: AnswerError) -> ResultRow:
@@ -200,6 +200,6 @@ def _text(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    # Booleans are integers, and larger numbers fit into no XCom.
+    # Booleans are integers too, and larger numbers do not fit into an XCom.
     is_count = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LARGEST_COUNT
     return int(value) if is_count else None

@@ -1,4 +1,4 @@
-"""The manifest that a finished job has beside its rows."""
+"""Build the manifest that is published beside a job's results."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def build_manifest(
 ) -> dict[str, Any]:
     """Return the manifest of a job.
 
-    Its tokens are those of these batches: the tokens of answers that were kept from another job are in that job's
+    The tokens are those of these batches. The tokens of answers that were reused from another job are in that job's
     manifest.
 
-    :param identity: names the job and its task
-    :param batches: the reports of the job's batches, as `report_batch` makes them
-    :param paths: of the job's files, by their kind
-    :param kept: how many answers are from the job that this one replaced
-    :param complete: whether nothing of the job runs any more
+    :param identity: identifies the job and its task
+    :param batches: the entries of the job's batches; see `report_batch`
+    :param paths: the URLs of the job's files, by kind
+    :param kept: the number of answers that were reused from the replaced job
+    :param complete: True if no batch of the job runs any more
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -46,7 +46,7 @@ def build_manifest(
         "unknown_requests": results.unknown_requests,
         "unreadable_lines": results.unreadable_lines,
         "batches": list(batches),
-        "rounds": max((each["round"] for each in batches), default=0),
+        "rounds": max((report["round"] for report in batches), default=0),
         "complete": complete,
     }
 

@@ -1,4 +1,4 @@
-"""Structured output: a schema for the model, and validation of what it said."""
+"""Give the model a schema for structured output, and validate its answers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from siliconflow_provider.outputs.answers import AnswerError, ResultRow
 RESPONSE_FORMAT = {"type": "json_object"}
 INVALID = "invalid_output"
 _FENCE = "```"
-# The service's JSON mode answers with an object; any other type is asked for as this field of one.
+# The service's JSON mode answers with an object, so any other type becomes this field of an object.
 _WRAPPER = "output"
 LONGEST_MESSAGE = 500
 
 
 class OutputSchema:
-    """What answers shall look like.
+    """The schema that answers have to match.
 
-    :param output_type: a Pydantic model, or any type that Pydantic's `TypeAdapter` takes
+    :param output_type: a Pydantic model, or any type that Pydantic's `TypeAdapter` accepts
     """
 
     def __init__(self, output_type: Any) -> None:
@@ -38,17 +38,17 @@ class OutputSchema:
 
     @property
     def instruction(self) -> str:
-        """What the model is told."""
+        """The instruction for the model."""
         schema = msgspec.json.encode(self.json_schema).decode()
         return f"Answer with one JSON object and nothing else. It must be valid against this JSON schema:\n{schema}"
 
     def validate(self, row: ResultRow) -> None:
-        """Set the row's `output`, or turn it into an invalid one that keeps its text."""
+        """Set the row's `output`; if the answer does not match, make the row invalid and keep its text."""
         text = row.content if isinstance(row.content, str) else ""
         try:
-            said = msgspec.json.decode(_without_fence(text))
-            value = said[_WRAPPER] if self._is_wrapped else said
-            # As JSON, where a strict model takes a date that is a string.
+            decoded = msgspec.json.decode(_without_fence(text))
+            value = decoded[_WRAPPER] if self._is_wrapped else decoded
+            # In JSON mode, a strict model accepts a string for a date.
             valid = self._adapter.validate_json(msgspec.json.encode(value))
             row.output = self._adapter.dump_python(valid, mode="json")
         except Exception as error:  # validators are the user's own code
@@ -56,7 +56,7 @@ class OutputSchema:
 
 
 def _without_fence(text: str) -> str:
-    """Return what stands in a fenced block, or the text where it is none."""
+    """Return the content of a fenced code block; the text itself if it is not fenced."""
     block = text.strip()
     if len(block) < 2 * len(_FENCE) or not (block.startswith(_FENCE) and block.endswith(_FENCE)):
         return text
@@ -65,9 +65,9 @@ def _without_fence(text: str) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    """Say what is wrong without the answer's own text, so that equal faults count as one."""
+    """Return the message of an error without the answer's own text, so that equal errors are counted together."""
     details = getattr(error, "errors", None)
     if details is None:
-        return cut(f"not the JSON that was asked for: {error}", LONGEST_MESSAGE)
-    faults = (f"{'.'.join(map(str, each['loc'])) or 'answer'}: {each['msg']}" for each in details())
-    return cut("; ".join(faults), LONGEST_MESSAGE)
+        return cut(f"not valid JSON for output_type: {error}", LONGEST_MESSAGE)
+    messages = (f"{'.'.join(map(str, detail['loc'])) or 'answer'}: {detail['msg']}" for detail in details())
+    return cut("; ".join(messages), LONGEST_MESSAGE)

@@ -1,4 +1,4 @@
-"""Whose an output directory is, and which files in it are its owner's: nothing else is ever overwritten."""
+"""Record the owner of an output directory and the files it has written. No other file is ever overwritten."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import IO, Any, cast
 import msgspec
 
 from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut
-from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS, Files, JobFilesError, replaced_name
+from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS, JobDirectory, JobFilesError, replaced_name
 
 log = logging.getLogger(__name__)
 
 OWNER = f"{INTERNAL}/owner.json"
-# Its files are named for a file, its size and its SHA-256, so that attempts at the same time write none of the others'.
+# A record's name has a file's name, size and SHA-256, so that concurrent attempts never overwrite each other's records.
 WRITTEN = f"{INTERNAL}/written"
 
 
-class OutputTakenError(JobFilesError):
-    """A directory or a file is another one's. It is not overwritten."""
+class OutputConflictError(JobFilesError):
+    """A directory belongs to another task instance, or a file was not written by this one. It is not overwritten."""
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """What `_siliconflow/owner.json` holds.
+    """The content of `_siliconflow/owner.json`.
 
     :param task: the task instance, as `dag/task/run/index`
     """
@@ -33,35 +33,35 @@ class Owner(msgspec.Struct, frozen=True):
     task: str
 
 
-class Output:
-    """The files for users in a directory, all of which one task instance has written.
+class OutputDirectory:
+    """The published files in a directory, all written by one task instance.
 
     :param task: the task instance
     """
 
-    def __init__(self, files: Files, task: str) -> None:
+    def __init__(self, files: JobDirectory, task: str) -> None:
         self._files = files
         self._owner = Owner(task)
 
-    def check(self, *, is_ours: bool) -> None:
-        """Raise OutputTakenError where `claim` would, and write nothing."""
+    def check_claim(self, *, is_ours: bool) -> None:
+        """Raise OutputConflictError if `claim` would raise it; write nothing."""
         if self._read_owner() is None and self._is_of_an_earlier_version(is_ours=is_ours):
             return
         self._check_owner()
         self._check_files(RESULTS, MANIFEST)
 
     def claim(self, *, is_ours: bool) -> None:
-        """Make the directory this task instance's, before anything is submitted for it or published in it.
+        """Make this task instance the owner of the directory, before it submits or publishes anything.
 
-        :param is_ours: whether a version that wrote down no owner has written what is there for this task instance
-        :raises OutputTakenError: when the directory is another's, or has a file that this task instance has not written
+        :param is_ours: True if a version without owner files has written the directory for this task instance
+        :raises OutputConflictError: if another task instance owns the directory, or has written a file in it
         """
         if self._read_owner() is None:
             if self._is_of_an_earlier_version(is_ours=is_ours):
                 for name in (RESULTS, MANIFEST):
                     digest = self._files.digest(name)
                     if digest is not None:
-                        self._note(name, self._files.size(name), digest)
+                        self._record_written(name, self._files.size(name), digest)
             self._check_files(RESULTS, MANIFEST)
             self._files.create_json_once(OWNER, self._owner)
         self._check_owner()
@@ -69,42 +69,42 @@ class Output:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """Open one of the files for writing; it is published once the block has ended without an error.
+        """Open a file for writing; it is published if the block ends without an error.
 
-        :raises OutputTakenError: when another file has come to its place
+        :raises OutputConflictError: if another task has published a file of this name meanwhile
         """
         with self._files.writing(name) as file:
             digested = _Digested(file)
             yield cast(IO[bytes], digested)
             self._check_owner()
             self._check_files(name)
-            # Before it has its name: whenever this attempt dies, the next one knows it for its own.
-            self._note(name, file.tell(), digested.sha256.hexdigest())
+            # Recorded before it is published: if this attempt is killed, the next one recognizes the file as its own.
+            self._record_written(name, file.tell(), digested.sha256.hexdigest())
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Publish the manifest, which comes last: where it is, the results are.
+        """Publish the manifest. It comes last: once it exists, the results exist too.
 
-        :raises OutputTakenError: when another task instance has the directory meanwhile
+        :raises OutputConflictError: if another task instance has claimed the directory meanwhile
         """
         with self.writing(MANIFEST) as file:
             file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         self._files.discard(MANIFEST)
-        # Some storages cannot tell two who claim a directory at once: then the later one has it.
+        # Some storages cannot refuse the second of two concurrent claims: then the later one owns the directory.
         self._check_owner()
 
-    def keep_replaced(self, published_id: Any, own_id: str) -> None:
-        """Keep the files of another job, or another batch, that are about to be replaced.
+    def archive_replaced_files(self, published_id: Any, own_id: str) -> None:
+        """Copy the published files of another job or batch before they are replaced.
 
-        :param published_id: of what is published
-        :param own_id: of what is going to be
+        :param published_id: the id of the published job
+        :param own_id: the id of the job that will be published
         """
         if not isinstance(published_id, str) or "/" in published_id or published_id == own_id:
             return
         if self._files.size(replaced_name(MANIFEST, published_id)) is None:
-            # The manifest comes last here too: where it is kept, the results are, and those that stand may be newer.
+            # The manifest comes last here too: once it is copied, the results are, and the published ones may be newer.
             for name in (RESULTS, MANIFEST):
-                self._files.keep(name, replaced_name(name, published_id))
-            log.info("what was there before is kept as %s", self._files.url(replaced_name(RESULTS, published_id)))
+                self._files.copy(name, replaced_name(name, published_id))
+            log.info("kept the previous results as %s", self._files.url(replaced_name(RESULTS, published_id)))
 
     def _read_owner(self) -> Owner | None:
         self._files.discard(OWNER)
@@ -113,42 +113,42 @@ class Output:
     def _check_owner(self) -> None:
         owner = self._read_owner()
         if owner is not None and owner != self._owner:
-            raise OutputTakenError(
-                f"{self._files.url(OWNER)} says that the directory is that of another task instance "
+            raise OutputConflictError(
+                f"the directory of {self._files.url(OWNER)} belongs to another task instance "
                 f"({cut(owner.task, LONGEST_ERROR)}), and this one ({self._owner.task}) does not overwrite its files: "
-                "give each its own output_path, such as one with {{ run_id }}, and {{ ti.map_index }} where the task "
-                "is mapped, and clear this task alone, which buys nothing that was bought already"
+                "give each its own output_path, such as one with {{ run_id }}, and {{ ti.map_index }} if the task "
+                "is mapped. Then clear only this task, which submits nothing twice"
             )
 
     def _is_of_an_earlier_version(self, *, is_ours: bool) -> bool:
-        """Whether what is there is of a version that wrote down neither owner nor files."""
+        """Return True if a version without owner files and records has written the directory."""
         return is_ours and not self._files.names(WRITTEN)
 
     def _check_files(self, *names: str) -> None:
         written = set(self._files.names(WRITTEN))
         for name in names:
             if not self._is_written(name, written):
-                raise OutputTakenError(
-                    f"{self._files.url(name)} is there, and this task ({self._owner.task}) has not written it, or it "
-                    "was changed since: it is not overwritten. Move it away, or give another output_path, and clear "
-                    "the task, which buys nothing that was bought already"
+                raise OutputConflictError(
+                    f"{self._files.url(name)} exists, but this task ({self._owner.task}) did not write it, or it was "
+                    "changed since: it is not overwritten. Move it away, or set another output_path, and clear the "
+                    "task, which submits nothing twice"
                 )
 
     def _is_written(self, name: str, written: Collection[str]) -> bool:
-        """Whether a file is one that was written down, or there is none."""
+        """Return True if a file does not exist, or its size and digest are recorded."""
         size = self._files.size(name)
         if size is None:
             return True
-        # It is read only where its size may be right.
-        is_like_one = any(each.startswith(_note_name(name, size, "")) for each in written)
-        return is_like_one and _note_name(name, size, self._files.digest(name)) in written
+        # Read the file only if its size matches.
+        has_known_size = any(record.startswith(_record_name(name, size, "")) for record in written)
+        return has_known_size and _record_name(name, size, self._files.digest(name)) in written
 
-    def _note(self, name: str, size: int | None, digest: str) -> None:
-        self._files.create_json_once(f"{WRITTEN}/{_note_name(name, size, digest)}", self._owner)
+    def _record_written(self, name: str, size: int | None, digest: str) -> None:
+        self._files.create_json_once(f"{WRITTEN}/{_record_name(name, size, digest)}", self._owner)
 
 
 class _Digested:
-    """A file that is being written, and the SHA-256 of what was."""
+    """A file that is being written, and the SHA-256 of its content so far."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -159,5 +159,5 @@ class _Digested:
         return self._file.write(block)
 
 
-def _note_name(name: str, size: int | None, digest: str | None) -> str:
+def _record_name(name: str, size: int | None, digest: str | None) -> str:
     return f"{name}.{size}.{digest}"

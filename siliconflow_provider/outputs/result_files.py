@@ -1,4 +1,4 @@
-"""The output and error file of a batch, downloaded to the local disk."""
+"""Download the output and error file of a batch to the local disk."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import msgspec
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServiceError, UnreadableAnswerError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.jsonl import LONGEST_LINE, blocks_of, lines_within, pieces_of
+from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks, read_chunks, read_lines
 from siliconflow_provider.outputs.answers import parse_answer
-from siliconflow_provider.outputs.completeness import Contents, FileContents, contents_of
+from siliconflow_provider.outputs.completeness import FileContents, ResultContents, contents_of
 
 log = logging.getLogger(__name__)
 
 SAMPLED_LINES = 100
-# A batch that says it is over may show its counts and files some seconds later.
+# A batch may show its counts and files some time after its final status.
 DELIVERY_TIME = timedelta(minutes=10)
 FIRST_PAUSE = 2.0
 GONE = (404, 410)
@@ -30,30 +30,32 @@ GONE = (404, 410)
 
 @dataclass(frozen=True)
 class ResultFiles:
-    """The result files of a batch, on the local disk; one that it does not have is empty.
+    """The result files of a batch on the local disk; a missing file is empty.
 
-    :param gone: why a file could not be had, where the service does not find it; it is empty then
+    :param gone: the error if the service does not find a file; the file is empty then
     """
 
     batch: Batch
     output: IO[bytes]
     errors: IO[bytes]
-    contents: Contents
+    contents: ResultContents
     gone: ServiceError | None
 
     def blocks(self) -> Iterator[tuple[str, Iterator[bytes]]]:
-        """Yield each file's name in messages and its lines."""
+        """Yield each file's name in messages, and its lines."""
         for name, file in (("output", self.output), ("error", self.errors)):
             file.seek(0)
-            yield name, blocks_of(pieces_of(file), LONGEST_LINE)
+            yield name, line_blocks(read_chunks(file), LONGEST_LINE)
 
 
 @contextmanager
-def fetched(client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[bytes]]) -> Iterator[ResultFiles]:
+def download_result_files(
+    client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[bytes]]
+) -> Iterator[ResultFiles]:
     """Download the result files of a batch.
 
     :param create: opens a new local file of that name
-    :raises UnreadableAnswerError: when what came is no result file
+    :raises UnreadableAnswerError: if the response is no result file
     """
     with ExitStack() as stack:
         files: list[IO[bytes]] = []
@@ -71,21 +73,21 @@ def fetched(client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[
                     file.truncate(0)
             file.seek(0)
             files.append(file)
-            contents.append(contents_of(blocks_of(pieces_of(file), LONGEST_LINE)))
-        yield ResultFiles(batch, files[0], files[1], Contents(*contents), gone)
+            contents.append(contents_of(line_blocks(read_chunks(file), LONGEST_LINE)))
+        yield ResultFiles(batch, files[0], files[1], ResultContents(*contents), gone)
 
 
 def _download(client: SiliconFlowClient, file_ref: str, fileobj: IO[bytes], name: str) -> None:
     """Download a result file.
 
-    :param name: the file in messages
-    :raises UnreadableAnswerError: when what came is no result file, such as a proxy's page
+    :param name: the file's name in messages
+    :raises UnreadableAnswerError: if the response is no result file, such as a proxy's page
     """
     client.download(file_ref, fileobj)
     fileobj.seek(0)
-    lines = [line for line in islice(lines_within(fileobj), SAMPLED_LINES) if line.strip()]
+    lines = [line for line in islice(read_lines(fileobj), SAMPLED_LINES) if line.strip()]
     if lines and not any(map(_is_answer, lines)):
-        raise UnreadableAnswerError(f"what came as {name} has no line of a result file: a retry asks again")
+        raise UnreadableAnswerError(f"the response for {name} has no line of a result file: a retry downloads it again")
 
 
 def _is_answer(line: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The answers to a job's requests, kept by position: rows in a local file, and an index of a few bytes a request."""
+"""Store the best row of each request: rows in a local file, and an index of a few bytes for each request."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from siliconflow_provider.api.service_texts import word
 from siliconflow_provider.jsonl import WRITTEN_BYTES
 from siliconflow_provider.outputs.answer_files import rows_of_file
 from siliconflow_provider.outputs.answers import TOO_LONG, AnswerError, ResultRow
-from siliconflow_provider.outputs.row_errors import RowErrors, WholeError
+from siliconflow_provider.outputs.row_errors import FullError, RowErrors
 
 STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
 _STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
 SUCCEEDED = STATUSES.index("succeeded")
-# What a request's own content caused comes again; codes of the service and of OpenAI's form.
+# Codes of errors that the request itself causes: a resend would fail too. Codes of the service and of OpenAI's API.
 LASTING_CODES = frozenset({"400", "20012", "invalid_request", "invalid_request_error", "context_length_exceeded"})
-# A result that was there and cannot be had any more is billed: only a person has it sent again.
+# A lost result is billed: resend its request only if a person clears the task.
 RESULTS_LOST = "results_lost"
 _HELD_CODES = frozenset({RESULTS_LOST, TOO_LONG})
-# Of an answer, by its status's code.
-_WORTH = bytes({"succeeded": 2, "invalid": 1}.get(each, 0) for each in STATUSES)
-_BEST = _WORTH[SUCCEEDED]
+# The rank of an answer, by the code of its status.
+_RANKS = bytes({"succeeded": 2, "invalid": 1}.get(status, 0) for status in STATUSES)
+_BEST = _RANKS[SUCCEEDED]
 WINDOW_BYTES = 1 << 23
 REPORTED_ERRORS = 10
-# Messages that name their own request are all different; beyond this many they are counted as one.
+# Messages that name their own request are all different; above this number they are counted together.
 DISTINCT_ERRORS = 1_000
-# Codes of one byte, with room for `other`.
+# A code has one byte; one code is reserved for `other`.
 DISTINCT_REASONS = 254
 _END = b"null}"
 _encode_into = msgspec.json.Encoder().encode_into
@@ -43,12 +43,12 @@ Validate = Callable[[ResultRow], None]
 
 
 class ResultStore:
-    """The best row of each request so far.
+    """Keep the best row of each request.
 
-    :param requests: how many there are
-    :param rows: a local file, written from its beginning and read again
-    :param validate: may turn a row that succeeded into an invalid one
-    :param errors: makes the errors of rows fit to be kept
+    :param requests: the number of requests
+    :param rows: an empty local file for the rows
+    :param validate: may change a row from succeeded to invalid
+    :param errors: cleans and cuts the errors of rows
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ResultStore:
         self._offsets = array("q", [-1]) * requests
         self._lengths = array("I", [0]) * requests
         self._statuses = bytearray(requests)
-        self._landed = bytearray(requests)
+        self._is_earlier = bytearray(requests)
         self._reasons = bytearray(requests)
         self._errors = array("H", [0]) * requests
         self._reason_names: list[str | None] = [None]
@@ -81,11 +81,11 @@ class ResultStore:
     def add_file(
         self, blocks: Iterable[bytes], indexes: dict[str, int], batch_id: str, round_number: int, name: str
     ) -> None:
-        """Take in an output or error file of a batch.
+        """Add an output or error file of a batch.
 
-        :param blocks: its lines, one or several at a time
-        :param indexes: the position of each request of the batch, by its custom id
-        :param name: the file in messages
+        :param blocks: the file's lines, in blocks
+        :param indexes: the position of each request of the batch, by custom id
+        :param name: the file's name in messages
         """
         for row in rows_of_file(blocks, batch_id, name, self):
             index = indexes.get(row.custom_id)
@@ -93,20 +93,20 @@ class ResultStore:
                 self.unknown_requests += 1
                 continue
             row.round = round_number
-            self._take(index, row)
+            self._add(index, row)
 
     def begin_batch(self) -> None:
-        """Say that the next files are those of another batch."""
+        """Start the files of another batch."""
         self._start = self._end
 
     def is_mentioned(self, index: int) -> bool:
-        """Whether the files of this batch have brought a row for a request."""
+        """Return True if a file of the current batch has a row for the request."""
         return self._offsets[index] >= self._start
 
     def add_earlier_row(self, row: ResultRow, *, is_billed: bool = True) -> None:
-        """Take in a row that an earlier attempt has landed, where there is none, or it is better.
+        """Add a row of an earlier attempt if the request has no row, or a worse one.
 
-        :param is_billed: whether its tokens are this job's
+        :param is_billed: True if its tokens belong to this job
         """
         if row.index is None or row.index >= len(self._statuses) or row.status == "unfinished":
             return
@@ -115,32 +115,31 @@ class ResultStore:
                 self.prompt_tokens += row.prompt_tokens or 0
                 self.completion_tokens += row.completion_tokens or 0
             self._keep(row.index, row)
-            self._landed[row.index] = True
+            self._is_earlier[row.index] = True
 
     def set_outcome(self, index: int, row: ResultRow) -> None:
-        """Say what became of a request that no file mentions."""
+        """Set the row of a request that no file mentions."""
         status = STATUSES[self._statuses[index]]
-        # An invalid answer keeps its text, unless it is asked for once more.
+        # An invalid answer keeps its text, unless its request is being resent.
         if status != "succeeded" and (status != "invalid" or row.status == "unfinished"):
             self._keep(index, row)
 
     def is_good(self, index: int) -> bool:
-        """Whether this request has its answer."""
+        """Return True if the request has a successful answer."""
         return self._statuses[index] == SUCCEEDED
 
     def has_row(self, index: int) -> bool:
-        """Whether anything is known of this request."""
+        """Return True if the request has a row."""
         return self._offsets[index] >= 0
 
     def retryable(self, *, is_cleared: bool) -> list[int]:
-        """Return the positions of the requests that another round may answer.
+        """Return the positions of the requests that are worth resending.
 
-        :param is_cleared: a person wants the task to start over: what somebody cancelled, or what the service has
-            lost, is sent again, too
+        :param is_cleared: True if a person has cleared the task: cancelled and lost requests are resent too
         """
-        healing = {STATUSES.index(each) for each in ("failed", "expired", "invalid", "missing")}
+        retryable = {STATUSES.index(status) for status in ("failed", "expired", "invalid", "missing")}
         if is_cleared:
-            healing.add(STATUSES.index("cancelled"))
+            retryable.add(STATUSES.index("cancelled"))
         held_codes = LASTING_CODES if is_cleared else LASTING_CODES | _HELD_CODES
         lasting = {
             code for code, error in enumerate(self._error_names) if error is not None and error.code in held_codes
@@ -148,13 +147,13 @@ class ResultStore:
         return [
             index
             for index, status in enumerate(self._statuses)
-            if status in healing and self._errors[index] not in lasting
+            if status in retryable and self._errors[index] not in lasting
         ]
 
     def write(self, results: IO[bytes], inputs: Iterator[bytes] | None) -> None:
-        """Write one row a request, in order.
+        """Write one row for each request, in order.
 
-        :param inputs: the row that each request was made of, as JSON; None when there are none
+        :param inputs: the input row of each request, as JSON; None if there are none
         """
         self._write_block()
         self._file.flush()
@@ -173,12 +172,12 @@ class ResultStore:
         results.write(block)
 
     def _in_order(self) -> Iterator[bytes]:
-        """Yield the rows."""
+        """Yield the rows in the order of the requests."""
         for first in range(0, len(self._offsets), MAXIMUM_FILE_LINES):
-            yield from self._of_part(slice(first, first + MAXIMUM_FILE_LINES))
+            yield from self._rows_of_part(slice(first, first + MAXIMUM_FILE_LINES))
 
-    def _of_part(self, part: slice) -> Iterator[bytes]:
-        """Yield the rows of a part, which are read at once where they lie together."""
+    def _rows_of_part(self, part: slice) -> Iterator[bytes]:
+        """Yield the rows of a part; read them at once if they are close together in the file."""
         descriptor, offsets, lengths = self._file.fileno(), self._offsets[part], self._lengths[part]
         start, end = min(offsets), max(map(operator.add, offsets, lengths))
         if end - start <= WINDOW_BYTES:
@@ -187,32 +186,32 @@ class ResultStore:
         else:
             yield from (os.pread(descriptor, n, o) for o, n in zip(offsets, lengths, strict=True))
 
-    def whole_errors(self, landed: Iterable[WholeError]) -> Iterator[WholeError]:
-        """Yield what is cut in the rows, whole.
+    def full_errors(self, earlier: Iterable[FullError]) -> Iterator[FullError]:
+        """Yield the full text of each error that is cut in a row.
 
-        :param landed: what an earlier attempt has written; of that, what belongs to the rows that are taken from it
+        :param earlier: the full errors of an earlier attempt; those of its rows that are still used are yielded
         """
-        yield from (each for each in self._row_errors.whole() if each.index is not None and self._is_at(each))
-        yield from (each for each in landed if each.index is not None and self._has_landed(each.index))
+        yield from (error for error in self._row_errors.full_errors() if self._is_current(error))
+        yield from (error for error in earlier if error.index is not None and self._is_earlier_error(error.index))
 
-    def _is_at(self, error: WholeError) -> bool:
-        return error.index is not None and self._offsets[error.index] == error.at
+    def _is_current(self, error: FullError) -> bool:
+        return error.index is not None and self._offsets[error.index] == error.row_offset
 
-    def _has_landed(self, index: int) -> bool:
-        return index < len(self._landed) and bool(self._landed[index]) and not self.is_good(index)
+    def _is_earlier_error(self, index: int) -> bool:
+        return index < len(self._is_earlier) and bool(self._is_earlier[index]) and not self.is_good(index)
 
     def counts(self) -> dict[str, int]:
-        """Return how many requests have each status."""
+        """Return the number of requests of each status."""
         found = Counter(self._statuses)
         return {name: found[code] for code, name in enumerate(STATUSES) if found[code]}
 
     def finish_reasons(self) -> dict[str, int]:
-        """Return how many answers ended for each reason."""
+        """Return the number of answers of each finish reason."""
         found = Counter(self._reasons)
         return {str(self._reason_names[code]): count for code, count in found.most_common() if code}
 
     def commonest_errors(self) -> list[dict[str, Any]]:
-        """Return the ten commonest errors: code, message, count, and the first request that met it."""
+        """Return the ten most frequent errors: code, message, count, and the first request with this error."""
         found = Counter(self._errors)
         del found[0]
         ranked = found.most_common(REPORTED_ERRORS)
@@ -229,10 +228,10 @@ class ResultStore:
         row = os.pread(self._file.fileno(), self._lengths[index], self._offsets[index])
         return _row_decoder.decode(row).custom_id
 
-    def _take(self, index: int, row: ResultRow) -> None:
+    def _add(self, index: int, row: ResultRow) -> None:
         if self._validate is not None and row.status == "succeeded":
             self._validate(row)
-        known, new = _WORTH[self._statuses[index]], _WORTH[_STATUS_CODES[row.status]]
+        known, new = _RANKS[self._statuses[index]], _RANKS[_STATUS_CODES[row.status]]
         is_repeated = self._offsets[index] >= self._start
         is_better = new > known or (new == known < _BEST and not is_repeated)
         self.duplicates += is_repeated
@@ -244,8 +243,8 @@ class ResultStore:
 
     def _keep(self, index: int, row: ResultRow) -> None:
         row.index, row.input = index, None
-        self._row_errors.settle(row, self._end)
-        self._landed[index] = False
+        self._row_errors.clean_and_cut(row, self._end)
+        self._is_earlier[index] = False
         written = len(self._block)
         _encode_into(row, self._block, written)
         length = len(self._block) - written

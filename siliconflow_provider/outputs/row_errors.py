@@ -1,6 +1,6 @@
-"""The errors of rows and batches, fit to be kept: without secrets, on one line, and not too long.
+"""Clean the errors of rows and batches: remove secrets, escape line ends, cut long messages.
 
-What is cut in rows and in the manifest is whole in a file of its own, which the manifest names.
+The full text of an error that is cut in a row or the manifest is in a separate file, which the manifest names.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, first_errors, printable, word
 from siliconflow_provider.outputs.answers import AnswerError, ResultRow
 
-_NOWHERE = -1
+_NO_ROW = -1
 
 
-class WholeError(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A line of that file: an error of a batch, or with `custom_id` one of a request.
+class FullError(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A line of that file: an error of a batch, or of a request if it has a `custom_id`.
 
-    :param at: of a request, where its row is, by which it is told from what became of the request before
+    :param row_offset: the offset of the request's row, to tell its error from those of earlier rows of the request
     """
 
     batch_id: str | None
@@ -33,28 +33,28 @@ class WholeError(msgspec.Struct, kw_only=True, omit_defaults=True):
     custom_id: str | None = None
     code: str | None = None
     message: str
-    at: int = _NOWHERE
+    row_offset: int = _NO_ROW
 
 
 _encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(WholeError)
+_decoder = msgspec.json.Decoder(FullError)
 
 
 class RowErrors:
-    """Makes the errors of rows fit to be kept.
+    """Clean and cut the errors of rows.
 
-    :param file: is given what is cut, whole; None when that is wanted nowhere
-    :param without_secrets: takes the key and the queries of URLs out of a text
+    :param file: receives the full text of cut errors; None to drop it
+    :param without_secrets: removes the key and the queries of URLs from a text
     """
 
     def __init__(self, file: IO[bytes] | None = None, without_secrets: Callable[[str], str] = without_queries) -> None:
         self._file = file
         self._without_secrets = without_secrets
 
-    def settle(self, row: ResultRow, at: int = _NOWHERE) -> None:
-        """Change the error of a row to what is kept of it.
+    def clean_and_cut(self, row: ResultRow, row_offset: int = _NO_ROW) -> None:
+        """Replace the error of a row by its cleaned and cut form.
 
-        :param at: where the row is going to be
+        :param row_offset: the offset at which the row will be written
         """
         if row.error is None:
             return
@@ -62,47 +62,47 @@ class RowErrors:
         message = printable(self._without_secrets(row.error.message))
         row.error = AnswerError(code, cut(message, LONGEST_ERROR))
         if self._file is not None and row.error.message != message:
-            whole = WholeError(
+            full = FullError(
                 batch_id=row.batch_id,
                 round=row.round,
                 index=row.index,
                 custom_id=row.custom_id,
                 code=code,
                 message=message,
-                at=at,
+                row_offset=row_offset,
             )
-            # It may have been read meanwhile.
+            # The file may have been read meanwhile.
             self._file.seek(0, SEEK_END)
-            self._file.write(_encode(whole) + b"\n")
+            self._file.write(_encode(full) + b"\n")
 
-    def whole(self) -> Iterator[WholeError]:
-        """Yield what was cut."""
+    def full_errors(self) -> Iterator[FullError]:
+        """Yield the full text of each error that was cut."""
         if self._file is not None:
             self._file.seek(0)
             yield from map(_decoder.decode, self._file)
 
 
-def whole_of_batch(batch: Batch, round_number: int | None = None) -> Iterator[WholeError]:
-    """Yield the errors of a batch where the manifest has not all of them whole."""
+def full_errors_of_batch(batch: Batch, round_number: int | None = None) -> Iterator[FullError]:
+    """Yield the errors of a batch if the manifest cuts them."""
     if first_errors(batch.errors) != batch.errors:
         for message in batch.errors:
-            yield WholeError(batch_id=batch.id, round=round_number, message=message)
+            yield FullError(batch_id=batch.id, round=round_number, message=message)
 
 
-def read_whole(path: Path) -> Iterator[WholeError]:
-    """Yield the lines of a file that `write_whole` has written."""
+def read_full_errors(path: Path) -> Iterator[FullError]:
+    """Yield the errors in a file that `write_full_errors` wrote."""
     with path.open("rb") as lines:
         for line in lines:
-            # A file that was damaged must not hold up the answers.
+            # A damaged file must not prevent the results.
             with suppress(msgspec.DecodeError, UnicodeDecodeError):
                 yield _decoder.decode(line)
 
 
-def write_whole(file: IO[bytes], errors: Iterable[WholeError]) -> int:
+def write_full_errors(file: IO[bytes], errors: Iterable[FullError]) -> int:
     """Write a line for each error, and return their number."""
     count = 0
-    for each in errors:
-        each.at = _NOWHERE
-        file.write(_encode(each) + b"\n")
+    for error in errors:
+        error.row_offset = _NO_ROW
+        file.write(_encode(error) + b"\n")
         count += 1
     return count

@@ -1,4 +1,4 @@
-"""The border to object storage and disks: what they raise, turned into errors that name the path and the remedy.
+"""Turn errors of object storage and disks into errors that name the path and the remedy.
 
 StorageError (OSError)
 └── MissingFileError (FileNotFoundError)
@@ -23,7 +23,7 @@ _PACKAGES = {
     **dict.fromkeys(("gs", "gcs"), "apache-airflow-providers-google"),
     **dict.fromkeys(("abfs", "abfss", "adl"), "apache-airflow-providers-microsoft-azure"),
 }
-# By name: which storage libraries are installed is not known here.
+# By name, since the storage libraries may not be installed.
 _MISSING_CREDENTIALS = {
     "ClientAuthenticationError",
     "CredentialRetrievalError",
@@ -40,18 +40,18 @@ LONGEST_REASON = 300
 
 
 class StorageError(OSError):
-    """A file could not be read or written. A retry may find things mended."""
+    """A file could not be read or written. A retry may succeed."""
 
 
 class MissingFileError(StorageError, FileNotFoundError):
-    """There is no such file."""
+    """The file does not exist."""
 
 
 @contextmanager
 def storage_errors(action: Action, argument: str, path: object) -> Iterator[None]:
-    """Turn what a storage raises meanwhile into a StorageError.
+    """Turn errors of a storage inside the block into a StorageError.
 
-    :param argument: the operator's argument that the path comes from
+    :param argument: the operator's argument with the path
     :param path: the file or directory
     """
     try:
@@ -60,7 +60,7 @@ def storage_errors(action: Action, argument: str, path: object) -> Iterator[None
     except StorageError:
         raise
     except Exception as error:
-        failure = _translated(error, action, argument, path)
+        failure = _storage_error(error, action, argument, path)
     raise failure from None
 
 
@@ -68,7 +68,7 @@ def storage_errors(action: Action, argument: str, path: object) -> Iterator[None
 def temporary_disk() -> Iterator[None]:
     """Turn the error of a full disk into one that names the directory of temporary files.
 
-    Any other disk that files are written to has its errors turned by `storage_errors`.
+    `storage_errors` handles all other disks.
     """
     try:
         yield
@@ -79,9 +79,9 @@ def temporary_disk() -> Iterator[None]:
     raise _full_temporary_disk() from None
 
 
-def _translated(error: Exception, action: Action, argument: str, path: object) -> StorageError:
+def _storage_error(error: Exception, action: Action, argument: str, path: object) -> StorageError:
     if action == "read" and getattr(error, "errno", None) in _FULL:
-        # Only the local copy can have met a full disk.
+        # Reading fills only the disk of the local copy.
         return _full_temporary_disk()
     kind = MissingFileError if action == "read" and isinstance(error, FileNotFoundError) else StorageError
     text = without_queries(_USER_INFO.sub(_without_password, str(path)))
@@ -94,10 +94,10 @@ def _without_password(user_info: re.Match[str]) -> str:
 
 
 def _cause_and_remedy(error: Exception, action: Action, scheme: str) -> tuple[str, str]:
-    names = {each.__name__ for each in type(error).__mro__}
+    names = {base.__name__ for base in type(error).__mro__}
     if isinstance(error, ImportError) or _UNKNOWN_SCHEME.search(str(error)):
         package = _PACKAGES.get(scheme)
-        remedy = f"install {package}" if package else "check the scheme, or install the Airflow provider that has it"
+        remedy = f"install {package}" if package else "correct the scheme, or install the Airflow provider for it"
         return f"no file system for {scheme}:// is installed", remedy
     if names & _MISSING_CREDENTIALS:
         return (
@@ -111,32 +111,35 @@ def _local(error: Exception, action: Action) -> tuple[str, str]:
     reason = getattr(error, "strerror", None) or _reason(error)
     if isinstance(error, FileNotFoundError):
         if action == "write":
-            return "a directory of the path is not there, and cannot be made", "correct the path"
-        return "there is no such file", "correct the path, or write the file first"
+            return "a directory of the path does not exist and cannot be created", "correct the path"
+        return "the file does not exist", "correct the path, or create the file first"
     if isinstance(error, IsADirectoryError):
-        return "it is a directory", "give a file" if action == "read" else "remove it, or choose another path"
+        return (
+            "it is a directory",
+            "give the path of a file" if action == "read" else "remove it, or choose another path",
+        )
     if isinstance(error, (NotADirectoryError, FileExistsError)):
         return "a part of the path is a file", "remove it, or choose another path"
     if getattr(error, "errno", None) in _FULL:
         return f"the disk is full ({reason})", "free space, or choose a path on another disk"
     if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
         return reason, f"let the user that runs Airflow's worker {action} there, or choose another path"
-    return reason, "correct the path, or see to the worker's disk"
+    return reason, "correct the path, or check the worker's disk"
 
 
 def _remote(error: Exception, action: Action) -> tuple[str, str]:
     if isinstance(error, FileNotFoundError):
         if action == "write":
             return "the bucket does not exist", "create it, or correct the path"
-        return "there is no such file, or no such bucket", "correct the path, or write the file first"
+        return "the file or the bucket does not exist", "correct the path, or create the file first"
     if isinstance(error, IsADirectoryError):
-        return "it is a directory", "give a file"
+        return "it is a directory", "give the path of a file"
     if isinstance(error, PermissionError):
         return (
             f"access was refused ({_reason(error)})",
-            f"check the credentials of the Airflow connection and that they may {action} there",
+            f"check the credentials of the Airflow connection, and their permission to {action} there",
         )
-    return _reason(error), "check the storage's endpoint and the network, or try again"
+    return _reason(error), "check the storage's endpoint and the network, and retry"
 
 
 def _full_temporary_disk() -> StorageError:

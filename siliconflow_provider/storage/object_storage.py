@@ -1,4 +1,4 @@
-"""Object storage, as it is read; `publishing.py` writes it."""
+"""Read object storage; `publishing.py` writes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from siliconflow_provider import jsonl
 from siliconflow_provider.storage.errors import MissingFileError, StorageError, storage_errors
 
-# As storages name them: first those that are equal for equal bytes.
+# The names in different storages; first those that are equal for equal bytes.
 VERSION_FIELDS = (
     "ETag",
     "etag",
@@ -32,29 +32,28 @@ VERSION_FIELDS = (
 
 
 def storage_path(path: str | os.PathLike[str], argument: str = "output_path") -> ObjectStoragePath:
-    """Return the path as Airflow's object storage takes it; a relative local one is made absolute.
+    """Return the path for Airflow's object storage; make a relative local path absolute.
 
     :param path: `s3://...`, `gs://...`, `file://...`, or a local path
-    :param argument: the operator's argument that it comes from, for errors
-    :raises StorageError: when it is empty, or its scheme is unknown
+    :param argument: the operator's argument with the path, for errors
+    :raises StorageError: if the path is empty, or its scheme is unknown
     """
     text = os.fspath(path)
     if not text.strip():
         raise StorageError(f"{argument} is empty: give a path")
     if "://" not in text:
-        # Airflow 2.11 takes `rel` for `/rel`.
+        # Airflow 2.11 treats `rel` as `/rel`.
         text = f"file://{Path(text).expanduser().absolute()}"
     with storage_errors("use", argument, text):
         return ObjectStoragePath(text)
 
 
 def open_for_reading(path: ObjectStoragePath, argument: str = "input_path") -> IO[bytes]:
-    """Open a file for reading bytes; it can be iterated over by lines.
+    """Open a file for reading bytes; iterating over it yields lines.
 
-    Not by `path.open()`, whose wrapper cannot be iterated over in Airflow 2.11.
-
-    :raises StorageError: here and while it is read
+    :raises StorageError: here and while the file is read
     """
+    # Not `path.open()`: in Airflow 2.11, its result cannot be iterated over.
     with storage_errors("read", argument, path):
         stored = path.fs.open(path.path, "rb")
         # s3fs opens a prefix as an empty file.
@@ -65,7 +64,7 @@ def open_for_reading(path: ObjectStoragePath, argument: str = "input_path") -> I
 
 
 class _Reader:
-    """A stored file, whose errors name it."""
+    """A stored file; errors name its path."""
 
     def __init__(self, stored: IO[bytes], argument: str, path: ObjectStoragePath) -> None:
         self._stored = stored
@@ -89,43 +88,43 @@ class _Reader:
         return getattr(self._stored, name)
 
 
-def pieces_of(path: ObjectStoragePath, argument: str = "input_path") -> Iterator[bytes]:
-    """Yield the bytes of a file, some at a time, unpacked where its name ends in `.gz`.
+def read_chunks(path: ObjectStoragePath, argument: str = "input_path") -> Iterator[bytes]:
+    """Yield the bytes of a file in chunks; decompress the file if its name ends in `.gz`.
 
-    :raises StorageError: when it cannot be read
-    :raises ValueError: when it cannot be unpacked
+    :raises StorageError: if the file cannot be read
+    :raises ValueError: if the file cannot be decompressed
     """
     with open_for_reading(path, argument) as stored:
         if not path.name.endswith(".gz"):
-            yield from jsonl.pieces_of(stored)
+            yield from jsonl.read_chunks(stored)
             return
         try:
-            yield from jsonl.pieces_of(cast(IO[bytes], gzip.GzipFile(fileobj=stored)))
+            yield from jsonl.read_chunks(cast(IO[bytes], gzip.GzipFile(fileobj=stored)))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path} cannot be unpacked: {error}; nothing was submitted") from None
+            raise ValueError(f"{path} cannot be decompressed: {error}. Fix the file; nothing was submitted") from None
 
 
 def is_local(path: ObjectStoragePath) -> bool:
-    """Whether a path is on a disk of this machine, or mounted as one."""
+    """Return True if a path is on a local or mounted disk."""
     return path.protocol in ("file", "local")
 
 
 def is_same(one: ObjectStoragePath, other: ObjectStoragePath) -> bool:
-    """Whether two paths are of one file, whether it is there or not."""
+    """Return True if two paths name the same file, which need not exist."""
     if is_local(one) and is_local(other):
         with suppress(FileNotFoundError):
             return Path(one.path).samefile(other.path)
-    return _whole(one) == _whole(other)
+    return _canonical(one) == _canonical(other)
 
 
 def is_below(path: ObjectStoragePath, directory: ObjectStoragePath) -> bool:
-    """Whether a path is in a directory, at any depth."""
-    (place, name), (outer_place, outer) = _whole(path), _whole(directory)
-    return place == outer_place and name.startswith(f"{outer}/")
+    """Return True if a path is in a directory, at any depth."""
+    (is_local_path, name), (is_local_directory, outer) = _canonical(path), _canonical(directory)
+    return is_local_path == is_local_directory and name.startswith(f"{outer}/")
 
 
-def _whole(path: ObjectStoragePath) -> tuple[bool, str]:
-    """Return a path in the one spelling of its place: connections and schemes may differ for one bucket."""
+def _canonical(path: ObjectStoragePath) -> tuple[bool, str]:
+    """Return a path without its connection and scheme, which may differ for one bucket."""
     if is_local(path):
         return True, os.path.realpath(path.path)
     return False, posixpath.normpath(path.path)
@@ -133,17 +132,17 @@ def _whole(path: ObjectStoragePath) -> tuple[bool, str]:
 
 def new_private_file(path: Path) -> IO[bytes]:
     """Open a new local file that only this user can read. It replaces an existing file of that name."""
-    # Not truncated: a file that is there may be a published one by another name.
+    # Not truncated: an existing file may be a hard link to a published one.
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
 
 
 def fetch(source: ObjectStoragePath, target: Path, argument: str = "output_path") -> bool:
-    """Give a stored file a local name; return False when there is none.
+    """Copy a stored file to a local path; return False if it does not exist.
 
-    On one disk that is the same file, which costs no room: published files are replaced, never written to.
+    On the same disk, make a hard link, which needs no space: published files are replaced, never modified.
 
-    :raises StorageError: when it cannot be read
+    :raises StorageError: if the file cannot be read
     """
     if is_local(source) and not Path(source.path).is_symlink():
         target.unlink(missing_ok=True)
@@ -163,26 +162,26 @@ def fetch(source: ObjectStoragePath, target: Path, argument: str = "output_path"
 
 
 def names_in(directory: ObjectStoragePath, argument: str = "output_path") -> list[str]:
-    """Return the names of the files in a directory; none when there is no such directory.
+    """Return the names of the files in a directory; none if it does not exist.
 
-    :raises StorageError: when it cannot be listed
+    :raises StorageError: if the directory cannot be listed
     """
     try:
         with storage_errors("read", argument, directory):
             directory.fs.invalidate_cache()
-            return sorted(each.rpartition("/")[2] for each in directory.fs.ls(directory.path, detail=False))
+            return sorted(name.rpartition("/")[2] for name in directory.fs.ls(directory.path, detail=False))
     except MissingFileError:
         return []
 
 
 def version_of(path: ObjectStoragePath, argument: str = "output_path") -> int | None:
-    """Return what changes whenever a file is written, such as an ETag's or a time's hash; None when there is none.
+    """Return a number that changes whenever a file is written, such as the hash of its ETag; None without a file.
 
-    :raises StorageError: when it cannot be asked for
+    :raises StorageError: if the storage cannot be read
     """
     with storage_errors("read", argument, path):
         if is_local(path):
-            # Not what fsspec takes, which changes with every further name of the file.
+            # Not the checksum of fsspec, which changes with every hard link to the file.
             with suppress(FileNotFoundError):
                 found = Path(path.path).stat()
                 return hash((found.st_ino, found.st_mtime_ns, found.st_size))
@@ -193,33 +192,33 @@ def version_of(path: ObjectStoragePath, argument: str = "output_path") -> int | 
 
 
 def size_of(path: ObjectStoragePath, argument: str = "output_path") -> int | None:
-    """Return how many bytes a file has; None when there is nothing of that name, 0 for what is no file.
+    """Return the size of a file in bytes; None if it does not exist, 0 if the path is not a file.
 
-    :raises StorageError: when it cannot be asked for
+    :raises StorageError: if the storage cannot be read
     """
-    stamp = stamp_of(path, argument)
-    if stamp is None and is_local(path) and os.path.lexists(path.path):
-        # A link that leads nowhere yet is somebody's.
+    found = size_and_version_of(path, argument)
+    if found is None and is_local(path) and os.path.lexists(path.path):
+        # A dangling symbolic link exists, and belongs to somebody.
         return 0
-    return None if stamp is None else int(stamp[0]) if stamp[0].isdecimal() else 0
+    return None if found is None else int(found[0]) if found[0].isdecimal() else 0
 
 
 def digest_of(path: ObjectStoragePath, argument: str = "output_path") -> str:
     """Return the SHA-256 (hex) of a file's bytes.
 
-    :raises StorageError: when it cannot be read
+    :raises StorageError: if the file cannot be read
     """
     sha256 = hashlib.sha256()
     with open_for_reading(path, argument) as stored:
-        for piece in jsonl.pieces_of(stored):
-            sha256.update(piece)
+        for chunk in jsonl.read_chunks(stored):
+            sha256.update(chunk)
     return sha256.hexdigest()
 
 
-def stamp_of(path: ObjectStoragePath, argument: str = "input_path") -> list[str] | None:
-    """Return a file's size and, where the storage shows it, what tells its versions apart; None when there is no file.
+def size_and_version_of(path: ObjectStoragePath, argument: str = "input_path") -> list[str] | None:
+    """Return a file's size and version (empty if the storage has none); None if the file does not exist.
 
-    :raises StorageError: when it cannot be asked for
+    :raises StorageError: if the storage cannot be read
     """
     try:
         with storage_errors("read", argument, path):

@@ -1,4 +1,4 @@
-"""Files brought to their place in an output directory, where each appears whole or not at all."""
+"""Publish files in an output directory atomically: each appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from siliconflow_provider.storage.errors import MissingFileError, storage_errors
 from siliconflow_provider.storage.object_storage import is_local, new_private_file
 
-# s3fs reads ten chunks at a time, of 50 MiB each unless it is told otherwise.
+# s3fs reads ten chunks at a time, by default of 50 MiB each.
 S3_CHUNK_BYTES = 1 << 23
-# A part of a file that nobody has written to for so long, in seconds, is what a killed process has left.
+# In seconds. A temporary file that is older was left by a killed process.
 ABANDONED_AFTER = 24 * 3600
-# What some file systems say that know no `fsync`.
+# The errors of file systems without `fsync`.
 CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 def publish(source: Path, target: ObjectStoragePath, argument: str = "output_path") -> None:
-    """Bring a finished local file to its place, where it has its name only once it is whole.
+    """Publish a finished local file; it gets its name only when it is complete.
 
-    On one disk it is the same file then, which costs no room; write to neither.
+    On the same disk, make a hard link, which needs no space. Do not modify either file afterwards.
 
-    :raises StorageError: when it cannot be written
+    :raises StorageError: if the file cannot be written
     """
-    # Not written through `open()`: a file object that is closed by an error is published all the same, half.
+    # Not `open()`: if an error closes the file object, the storage publishes a truncated file.
     with storage_errors("write", argument, target):
         if is_local(target):
-            with _part_of(Path(target.path)) as part:
-                mode = part.stat().st_mode
-                _link_or_copy(source, part)
-                if part.stat().st_nlink == 2:
-                    # It is a new file, which only this user can read so far.
-                    part.chmod(mode)
-                _move(part, Path(target.path))
+            with _temporary_file(Path(target.path)) as temporary:
+                mode = temporary.stat().st_mode
+                _link_or_copy(source, temporary)
+                if temporary.stat().st_nlink == 2:
+                    # A new file, which only this user can read so far.
+                    temporary.chmod(mode)
+                _move(temporary, Path(target.path))
         else:
             options = {"chunksize": S3_CHUNK_BYTES} if target.protocol.startswith("s3") else {}
             target.fs.put_file(str(source), target.path, **options)
@@ -49,10 +49,10 @@ def publish(source: Path, target: ObjectStoragePath, argument: str = "output_pat
 
 @contextmanager
 def writing(target: ObjectStoragePath, staged: Path, argument: str = "output_path") -> Iterator[IO[bytes]]:
-    """Open a file for writing that has its name once the block has ended without an error.
+    """Open a file for writing; publish it if the block ends without an error.
 
-    :param staged: a local path, used where the storage takes whole files only
-    :raises StorageError: when it cannot be written
+    :param staged: a local path for the content if the target is not local
+    :raises StorageError: if the file cannot be written
     """
     if not is_local(target):
         try:
@@ -64,21 +64,21 @@ def writing(target: ObjectStoragePath, staged: Path, argument: str = "output_pat
         return
     staged.unlink(missing_ok=True)
     with storage_errors("write", argument, target):
-        parts = _part_of(Path(target.path))
-        part = parts.__enter__()
+        context = _temporary_file(Path(target.path))
+        temporary = context.__enter__()
     try:
-        with part.open("wb") as file:
+        with temporary.open("wb") as file:
             yield cast(IO[bytes], _Writer(file, argument, target))
             with storage_errors("write", argument, target):
                 file.flush()
         with storage_errors("write", argument, target):
-            _move(part, Path(target.path))
+            _move(temporary, Path(target.path))
     finally:
-        parts.__exit__(None, None, None)
+        context.__exit__(None, None, None)
 
 
 class _Writer:
-    """A file that is being written, whose errors name its place."""
+    """A file that is being written; errors name its target path."""
 
     def __init__(self, file: IO[bytes], argument: str, path: ObjectStoragePath) -> None:
         self._file = file
@@ -93,11 +93,11 @@ class _Writer:
 
 
 def create_once(target: ObjectStoragePath, content: bytes, argument: str = "output_path") -> None:
-    """Write a small file, unless there is one of its name.
+    """Write a small file if none of its name exists.
 
-    Not every storage can refuse the second of two writers at the same moment: read it afterwards to see whose it is.
+    Some storages cannot refuse the second of two concurrent writers: read the file afterwards to see who wrote it.
 
-    :raises StorageError: when it cannot be written
+    :raises StorageError: if the file cannot be written
     """
     with storage_errors("write", argument, target):
         if is_local(target):
@@ -107,16 +107,16 @@ def create_once(target: ObjectStoragePath, content: bytes, argument: str = "outp
 
 
 def copy(source: ObjectStoragePath, target: ObjectStoragePath, argument: str = "output_path") -> bool:
-    """Copy a stored file within its storage, which brings nothing to this machine; return False when there is none.
+    """Copy a file within its storage, without downloading it; return False if it does not exist.
 
-    :raises StorageError: when it cannot be copied
+    :raises StorageError: if the file cannot be copied
     """
     if is_local(source):
         if not Path(source.path).exists():
             return False
-        with storage_errors("write", argument, target), _part_of(Path(target.path)) as part:
-            _link_or_copy(Path(source.path), part)
-            _move(part, Path(target.path))
+        with storage_errors("write", argument, target), _temporary_file(Path(target.path)) as temporary:
+            _link_or_copy(Path(source.path), temporary)
+            _move(temporary, Path(target.path))
         return True
     try:
         with storage_errors("read", argument, source):
@@ -128,47 +128,47 @@ def copy(source: ObjectStoragePath, target: ObjectStoragePath, argument: str = "
 
 
 @contextmanager
-def _part_of(final: Path) -> Iterator[Path]:
-    """Give a file beside the final one to be written; it is removed unless it was moved."""
+def _temporary_file(final: Path) -> Iterator[Path]:
+    """Create a temporary file beside the final one; remove it after the block unless it was moved."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f".{final.name}.{uuid.uuid4().hex}.part")
+    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.part")
     try:
-        part.open("xb").close()
-        _remove_abandoned(final, part.stat().st_mtime)
-        yield part
+        temporary.open("xb").close()
+        _remove_abandoned(final, temporary.stat().st_mtime)
+        yield temporary
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _remove_abandoned(final: Path, now: float) -> None:
-    """Remove what a killed process has left of a file.
+    """Remove the temporary files that killed processes left beside a file.
 
-    :param now: by the clock of the file system
+    :param now: the time by the clock of the file system
     """
     for other in final.parent.glob(f".{final.name}.{'[0-9a-f]' * 32}.part"):
-        # Another attempt may just have moved it to its place.
+        # Another attempt may just have published it.
         with suppress(FileNotFoundError):
             if now - other.stat().st_mtime > ABANDONED_AFTER:
                 other.unlink()
 
 
-def _link_or_copy(source: Path, part: Path) -> None:
-    part.unlink()
+def _link_or_copy(source: Path, temporary: Path) -> None:
+    temporary.unlink()
     try:
-        os.link(source, part)
+        os.link(source, temporary)
     except OSError:
         # Another disk, or one without hard links.
-        shutil.copyfile(source, part)
+        shutil.copyfile(source, temporary)
 
 
-def _move(part: Path, final: Path) -> None:
-    _sync(part)
-    part.replace(final)
+def _move(temporary: Path, final: Path) -> None:
+    _sync(temporary)
+    temporary.replace(final)
 
 
-def _sync(part: Path) -> None:
-    """Have the disk hold a file before it gets its name: else a loss of power leaves an empty one of that name."""
-    with part.open("rb") as file:
+def _sync(temporary: Path) -> None:
+    """Write a file to the disk before it gets its name: otherwise a power failure could leave an empty file."""
+    with temporary.open("rb") as file:
         try:
             os.fsync(file.fileno())
         except OSError as error:
@@ -177,17 +177,17 @@ def _sync(part: Path) -> None:
 
 
 def _create_once_on_disk(final: Path, content: bytes) -> None:
-    with _part_of(final) as part:
-        part.write_bytes(content)
-        _sync(part)
+    with _temporary_file(final) as temporary:
+        temporary.write_bytes(content)
+        _sync(temporary)
         try:
-            os.link(part, final)
+            os.link(temporary, final)
         except FileExistsError:
             return
         except OSError:
-            # A disk without hard links. Not written in its place: who dies meanwhile would leave half of it for ever.
+            # A disk without hard links. Not written in place: a killed process would leave a truncated file for ever.
             if not os.path.lexists(final):
-                part.replace(final)
+                temporary.replace(final)
 
 
 def _create_once_in_storage(target: ObjectStoragePath, content: bytes) -> None:
@@ -200,6 +200,6 @@ def _create_once_in_storage(target: ObjectStoragePath, content: bytes) -> None:
             return
         except FileExistsError:
             return
-        except Exception:  # noqa: S110 - a storage that takes no conditions; what else fails here fails again below
+        except Exception:  # noqa: S110 - a storage without conditional writes; any other error is raised again below
             pass
     target.fs.pipe_file(target.path, content)

@@ -1,4 +1,4 @@
-"""Directories for the files of one attempt, which the next one on this worker removes where an attempt was killed."""
+"""Create a temporary directory for each attempt, and remove those of killed attempts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from siliconflow_provider.wording import counted
+
 log = logging.getLogger(__name__)
 
 PREFIX = "siliconflow-"
-# A directory without this file may be anybody's, whatever its name is.
+# A directory without this file may belong to another program, even if its name matches.
 LOCK = ".siliconflow-attempt.lock"
 
 
 @contextmanager
 def temporary_directory() -> Iterator[Path]:
-    """Make a directory that only this user can read, and remove it afterwards.
+    """Create a directory that only this user can read, and remove it afterwards.
 
-    While it is used, this process holds the lock of a file in it. The kernel lets go of that when the process dies,
-    however it dies, so what no process uses is known in every container that shares the directory, and on NFS.
+    While the directory is used, this process locks a file in it. The kernel releases the lock when the process ends,
+    even if it is killed. So a directory without a lock is unused, also on NFS and in containers that share a disk.
     """
     path, descriptor = _locked_directory()
     try:
@@ -36,18 +38,18 @@ def temporary_directory() -> Iterator[Path]:
 
 
 def _locked_directory() -> tuple[Path, int]:
-    """Make a directory and lock it. Try again if another attempt removed it before it was locked."""
+    """Create a directory and lock it. Try again if another attempt removed it before it was locked."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX))
         with suppress(FileNotFoundError):
             descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            if _lock(descriptor) is not False and _is_there(path / LOCK, descriptor):
+            if _lock(descriptor) is not False and _is_same_file(path / LOCK, descriptor):
                 return path, descriptor
             os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Take a lock; False when another process has it, None when the disk knows no locks."""
+    """Lock a file. Return False if another process holds the lock, None if the disk does not support locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -57,14 +59,14 @@ def _lock(descriptor: int) -> bool | None:
     return True
 
 
-def _is_there(path: Path, descriptor: int) -> bool:
+def _is_same_file(path: Path, descriptor: int) -> bool:
     with suppress(FileNotFoundError):
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     return False
 
 
 def _remove_leftovers(own: Path) -> None:
-    """Remove the directories of killed processes. A failure is of no account: the next attempt tries again."""
+    """Remove the directories of killed processes. Ignore failures: the next attempt tries again."""
     for path in own.parent.glob(f"{PREFIX}*"):
         with suppress(OSError):
             found = path.lstat()
@@ -82,6 +84,6 @@ def _remove_unused(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    size = sum(each.lstat().st_blocks * 512 for each in path.rglob("*"))
+    size = sum(file.lstat().st_blocks * 512 for file in path.rglob("*"))
     shutil.rmtree(path)
-    log.info("removed %s, %d bytes, which an attempt that was killed has left", path, size)
+    log.info("removed %s (%s) of a killed attempt", path, counted(size, "byte"))

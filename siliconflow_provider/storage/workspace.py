@@ -1,4 +1,4 @@
-"""A job's files: the published ones in object storage, and this attempt's copies of them on the local disk."""
+"""Give a job its files: published ones in object storage, and this attempt's copies on the local disk."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ T = TypeVar("T")
 
 
 class Workspace:
-    """Files by their name, the same in both places.
+    """Read, write and publish files by name; a file has the same name in both places.
 
-    :param directory: where the job's files are published
+    :param directory: the directory of the published files
     :param local: an empty local directory
     """
 
@@ -40,7 +40,7 @@ class Workspace:
         self._digests: dict[str, tuple[int, str]] = {}
 
     def url(self, name: str) -> str:
-        """Return where a file is published."""
+        """Return the URL of a published file."""
         return str(self.directory / name)
 
     def create(self, name: str) -> IO[bytes]:
@@ -48,21 +48,21 @@ class Workspace:
         return new_private_file(self._local_path(name))
 
     def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        """Open a file for writing that is published once the block has ended without an error."""
+        """Open a file for writing; publish it if the block ends without an error."""
         return writing(self.directory / name, self._local_path(name))
 
     def names(self, directory: str) -> list[str]:
-        """Return the names of the files that are published in a directory; none where there is no such directory."""
+        """Return the names of the published files in a directory; none if it does not exist."""
         return names_in(self.directory / directory)
 
     def size(self, name: str) -> int | None:
-        """Return the bytes of a published file; None where there is nothing of that name."""
+        """Return the size of a published file in bytes; None if nothing has this name."""
         return size_of(self.directory / name)
 
     def digest(self, name: str) -> str | None:
-        """Return the SHA-256 (hex) of a published file; None where there is none.
+        """Return the SHA-256 (hex) of a published file; None if it does not exist.
 
-        One that has not been written to since this attempt last asked is not read again.
+        A file that is unchanged since the last call is not read again.
         """
         version = version_of(self.directory / name)
         if version is None:
@@ -72,12 +72,12 @@ class Workspace:
         return self._digests[name][1]
 
     def fetch(self, name: str) -> Path | None:
-        """Return the local copy of a file, which is made where there is none; None when it is not published."""
+        """Return the local copy of a file, and make it if needed; None if the file is not published."""
         path = self._local_path(name)
         return path if path.exists() or fetch(self.directory / name, path) else None
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """Yield the lines of a file, without a local copy of it; none when it is not published."""
+        """Yield the lines of a file without making a local copy; none if the file is not published."""
         path = self.local / name
         try:
             with path.open("rb") if path.exists() else open_for_reading(self.directory / name, "output_path") as lines:
@@ -86,41 +86,41 @@ class Workspace:
             return
 
     def discard(self, name: str) -> None:
-        """Forget the local copy of a file."""
+        """Remove the local copy of a file."""
         (self.local / name).unlink(missing_ok=True)
 
     def publish(self, name: str) -> None:
-        """Bring a local file to its place, where it appears whole."""
+        """Publish a local file atomically."""
         publish(self.local / name, self.directory / name)
         self._versions[name] = version_of(self.directory / name)
 
-    def keep(self, name: str, new_name: str) -> None:
-        """Publish what is published as one file as another one too, if it is there."""
+    def copy(self, name: str, new_name: str) -> None:
+        """Copy a published file to another name, if it exists."""
         copy(self.directory / name, self.directory / new_name)
 
     def restore(self, *names: str) -> None:
-        """Publish once more what this attempt has published of these, where another has put its own in their place."""
+        """Publish files of this attempt again if another attempt has replaced them."""
         for name in names:
             is_ours = name in self._versions and (self.local / name).exists()
             if is_ours and version_of(self.directory / name) != self._versions[name]:
                 self.publish(name)
 
     def publish_json(self, name: str, value: Any) -> None:
-        """Write a value as JSON, to be looked at, and publish it."""
+        """Write a value as readable JSON, and publish it."""
         content = json_of(value)
         with self.create(name) as file:
             file.write(content)
         self.publish(name)
 
     def create_json_once(self, name: str, value: Any) -> None:
-        """Publish a value as JSON, unless there is a file of that name; read it afterwards to see whose it is."""
+        """Publish a value as JSON if no file of this name exists. Read it afterwards to see who wrote it."""
         self.discard(name)
         create_once(self.directory / name, json_of(value))
 
     def read_json(self, name: str, kind: type[T]) -> T | None:
-        """Return what a published file holds, or None when there is none.
+        """Return the value in a published JSON file; None if it does not exist.
 
-        :raises UnreadableFileError: when it holds something else
+        :raises UnreadableFileError: if the file does not hold such a value
         """
         path = self.fetch(name)
         if path is None:
@@ -132,11 +132,11 @@ class Workspace:
 
     def _local_path(self, name: str) -> Path:
         path = self.local / name
-        for each in reversed(path.relative_to(self.local).parents):
-            (self.local / each).mkdir(mode=0o700, exist_ok=True)
+        for parent in reversed(path.relative_to(self.local).parents):
+            (self.local / parent).mkdir(mode=0o700, exist_ok=True)
         return path
 
 
 def json_of(value: Any) -> bytes:
-    """Return a value as JSON, to be looked at."""
+    """Return a value as readable JSON."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2)

@@ -21,7 +21,7 @@ KEPT_BYTES = 1 << 16
 
 @dataclass
 class Received:
-    """One request as it arrived; of a long body only the beginning is kept."""
+    """A received request. Only the beginning of a long body is kept."""
 
     method: str
     target: str
@@ -37,21 +37,21 @@ class Received:
 
 @dataclass
 class Answer:
-    """Bytes to send as they are; then the connection is closed, reset, or kept open in silence."""
+    """Bytes to send unchanged. Afterwards the connection is closed, reset, or kept open."""
 
     parts: Iterable[bytes] = ()
     ending: Literal["close", "reset", "hang"] = "close"
 
 
-# What is lined up may depend on the request: then it gives the parts.
+# A planned response may be a function of the request that returns the parts.
 Reply = Answer | Callable[[Received], Iterable[bytes]]
 
 
 @dataclass
 class ScriptedServer:
-    """Answers what the test lined up, in that order, over raw sockets, and records what it was asked.
+    """Sends the planned responses in order over raw sockets, and records the requests.
 
-    `always` is the answer when nothing is lined up.
+    `always` is the response if no other is planned.
     """
 
     port: int = 0
@@ -95,8 +95,8 @@ class ScriptedServer:
         return f"{self.origin}/results/file-out?Expires=1800000060&Signature={SIGNATURE}"
 
     def asked(self) -> list[str]:
-        """The requests without their queries."""
-        return [f"{each.method} {each.target.partition('?')[0]}" for each in self.received]
+        """Return the requests without their queries."""
+        return [f"{request.method} {request.target.partition('?')[0]}" for request in self.received]
 
     def json(self, body: Any, status: int = 200, **headers: str) -> ScriptedServer:
         return self.text(json.dumps(body), status, content_type="application/json", **headers)
@@ -172,7 +172,7 @@ def whole(body: bytes, status: int, headers: dict[str, str]) -> bytes:
 
 @pytest.fixture
 def start_server() -> Iterator[Callable[..., ScriptedServer]]:
-    """Starts scripted servers, each of them an origin of its own."""
+    """Return a function that starts scripted servers, each with its own origin."""
     running: list[ScriptedServer] = []
 
     def start(**arguments: Any) -> ScriptedServer:
@@ -180,43 +180,43 @@ def start_server() -> Iterator[Callable[..., ScriptedServer]]:
         return running[-1]
 
     yield start
-    for each in running:
-        each.stop()
+    for server in running:
+        server.stop()
 
 
 @pytest.fixture
 def server(start_server: Callable[..., ScriptedServer]) -> ScriptedServer:
-    """The API's origin."""
+    """Return the server at the API's origin."""
     return start_server()
 
 
 @pytest.fixture
 def storage(start_server: Callable[..., ScriptedServer]) -> ScriptedServer:
-    """Another origin, such as an object storage."""
+    """Return a server at another origin, such as an object storage."""
     return start_server()
 
 
 @pytest.fixture
 def key() -> str:
-    """The API key of `caller`; it must be seen nowhere but at the API's origin."""
+    """Return the API key of `caller`. Only the API's origin may receive it."""
     return KEY
 
 
 @pytest.fixture
 def signature() -> str:
-    """The secret in every signed URL; it must be seen nowhere."""
+    """Return the secret of every signed URL. It must not be shown."""
     return SIGNATURE
 
 
 @pytest.fixture
 def caller(server: ScriptedServer, held_time: Any) -> SiliconFlowClient:
-    """A client of the scripted server; time is held."""
+    """Return a client of the scripted server, with a held clock."""
     return SiliconFlowClient(KEY, server.base_url)
 
 
 @pytest.fixture
 def refused_port() -> int:
-    """A port on which nobody listens."""
+    """Return a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port
@@ -224,7 +224,7 @@ def refused_port() -> int:
 
 @pytest.fixture
 def batch_json() -> Callable[..., dict[str, Any]]:
-    """Makes a batch object as the service writes it."""
+    """Return a function that makes a batch object in the service's form."""
 
     def make(batch_id: str = "batch_rdyqgrcgjg", **fields: Any) -> dict[str, Any]:
         moments = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
@@ -240,7 +240,7 @@ def batch_json() -> Callable[..., dict[str, Any]]:
             "error_file_id": None,
             "created_at": 1741685413,
             "expires_at": 1741771813,
-            **dict.fromkeys((f"{each}_at" for each in moments), None),
+            **dict.fromkeys((f"{phase}_at" for phase in moments), None),
             "request_counts": None,
             "metadata": {"description": "nightly eval job"},
         } | fields

@@ -39,7 +39,7 @@ PUBLIC_API = "https://8.8.8.8/v1"
         ("64:ff9b::808:808", "public"),
     ],
 )
-def test_an_address_has_a_kind(address: str, kind: str) -> None:
+def test_address_has_a_kind(address: str, kind: str) -> None:
     assert kind_of_address(address) == kind
 
 
@@ -67,10 +67,10 @@ def test_an_address_has_a_kind(address: str, kind: str) -> None:
         ("https://10.0.0.1/v1", "https://10.0.0.1:9000/a", False),
     ],
 )
-def test_results_may_not_lead_into_the_network_around(base_url: str, url: str, is_refused: bool) -> None:
+def test_result_url_must_not_lead_into_local_network(base_url: str, url: str, is_refused: bool) -> None:
     hosts = ResultHosts(base_url)
     if is_refused:
-        with pytest.raises(UnsafeAddressError, match=r"^results (at|are offered at) \S+ .*: nothing was fetched"):
+        with pytest.raises(UnsafeAddressError, match=r"^the result URL (at|leads to) \S+ .*: nothing was downloaded"):
             hosts.check_url(url)
     else:
         hosts.check_url(url)
@@ -90,32 +90,32 @@ def test_results_may_not_lead_into_the_network_around(base_url: str, url: str, i
         ("results.example.org.evil.com", True),
     ],
 )
-def test_a_list_of_hosts_narrows_where_results_come_from(host: str, is_refused: bool) -> None:
+def test_storage_hosts_limit_the_allowed_hosts(host: str, is_refused: bool) -> None:
     hosts = ResultHosts(PUBLIC_API, ["*.oss.example.com", " results.example.ORG "])
     if is_refused:
-        with pytest.raises(UnsafeAddressError, match="which the connection's storage_hosts does not name"):
+        with pytest.raises(UnsafeAddressError, match="which is not in the connection's storage_hosts"):
             hosts.check_url(f"https://{host}/a")
     else:
         hosts.check_url(f"https://{host}/a")
 
 
 @pytest.mark.parametrize("host", ["https://a.b", "a.b/c", "a.b:443", "a@b", "*", "", ".", "a *.b", "a.*.b"])
-def test_what_names_no_host_is_refused(host: str) -> None:
+def test_invalid_host_name_is_refused(host: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"^storage_hosts has "):
         checked_hosts([host])
 
 
-def test_a_result_on_this_machine_is_not_fetched_for_an_api_elsewhere(storage: Any, key: str, held_time: Any) -> None:
+def test_loopback_result_of_a_remote_api_is_refused(storage: Any, key: str, held_time: Any) -> None:
     client = SiliconFlowClient(key, "http://8.8.8.8/v1", max_retries=0)
-    with pytest.raises(UnsafeAddressError, match=r"^results are offered at 127\.0\.0\.1, a loopback address, and the"):
+    with pytest.raises(UnsafeAddressError, match=r"^the result URL leads to 127\.0\.0\.1, a loopback address, but the"):
         client.download(storage.signed_url, io.BytesIO())
     assert storage.received == []
 
 
-def test_a_name_counts_as_the_address_that_is_connected_to(
+def test_host_name_is_checked_by_its_ip_address(
     storage: Any, key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Looking it up beforehand would say nothing of the look-up that counts."""
+    """A check of the name before connecting could see another address."""
     look_up = socket.getaddrinfo
     monkeypatch.setattr(
         socket,
@@ -126,20 +126,20 @@ def test_a_name_counts_as_the_address_that_is_connected_to(
     )
     url = storage.signed_url.replace("127.0.0.1", "bucket.example.com")
     client = SiliconFlowClient(key, "http://8.8.8.8/v1", max_retries=0)
-    with pytest.raises(UnsafeAddressError, match=r"^results are offered at bucket\.example\.com, a loopback address"):
+    with pytest.raises(UnsafeAddressError, match=r"^the result URL leads to bucket\.example\.com, a loopback address"):
         client.download(url, io.BytesIO())
     assert storage.received == []
     storage.text("signed")
     assert SiliconFlowClient(key, "http://localhost:1/v1").download(url, io.BytesIO()) == 6
 
 
-def test_a_redirect_is_held_to_the_same(server: Any, storage: Any, key: str, held_time: Any) -> None:
+def test_redirect_target_is_checked_too(server: Any, storage: Any, key: str, held_time: Any) -> None:
     server.redirects("http://169.254.169.254/latest/meta-data").redirects(storage.signed_url)
     caller = SiliconFlowClient(key, server.base_url)
-    with pytest.raises(UnsafeAddressError, match=r"^results are offered at 169\.254\.169\.254, a link-local address"):
+    with pytest.raises(UnsafeAddressError, match=r"^the result URL leads to 169\.254\.169\.254, a link-local address"):
         caller.download("file-1", io.BytesIO())
     narrow = SiliconFlowClient(key, server.base_url.replace("127.0.0.1", "localhost"), storage_hosts=["a.example.com"])
-    with pytest.raises(UnsafeAddressError, match=r"storage_hosts does not name"):
+    with pytest.raises(UnsafeAddressError, match=r"is not in the connection's storage_hosts"):
         narrow.download("file-1", io.BytesIO())
     assert (len(server.received), storage.received) == (2, [])
 
@@ -156,7 +156,7 @@ def test_a_redirect_is_held_to_the_same(server: Any, storage: Any, key: str, hel
         "http://[",
     ],
 )
-def test_a_proxy_that_cannot_be_used_was_sent_nothing(
+def test_unusable_proxy_means_nothing_was_sent(
     proxy: str, key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A create that was not sent is not uncertain."""
@@ -177,7 +177,7 @@ def test_a_proxy_that_cannot_be_used_was_sent_nothing(
         ("HTTPS_PROXY", "socks5://127.0.0.1:1", InvalidRequestError),
     ],
 )
-def test_other_settings_that_cannot_be_used_were_sent_nothing(
+def test_unusable_settings_mean_nothing_was_sent(
     name: str, value: str, kind: type[Exception], key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -185,7 +185,7 @@ def test_other_settings_that_cannot_be_used_were_sent_nothing(
         SiliconFlowClient(key, "https://127.0.0.1:1/v1", max_retries=0).create_batch("file-1")
 
 
-def test_what_speaks_no_tls_was_sent_nothing(server: Any, key: str, held_time: Any) -> None:
+def test_server_without_tls_was_sent_nothing(server: Any, key: str, held_time: Any) -> None:
     server.text("x")
     with pytest.raises(ConnectionFailedError):
         SiliconFlowClient(key, server.base_url.replace("http:", "https:"), max_retries=0).create_batch("file-1")

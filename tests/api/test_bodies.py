@@ -19,7 +19,7 @@ BOMB = gzip.compress(b" " * (40 * MEGABYTES), 1)
 
 @pytest.fixture
 def once(server: Any, key: str, held_time: Any) -> SiliconFlowClient:
-    """A client that asks once."""
+    """Return a client without retries."""
     return SiliconFlowClient(key, server.base_url, max_retries=0)
 
 
@@ -36,7 +36,7 @@ def once(server: Any, key: str, held_time: Any) -> SiliconFlowClient:
         (bytes, "identity"),
     ],
 )
-def test_a_packed_answer_is_unpacked(
+def test_compressed_response_is_decompressed(
     server: Any, once: SiliconFlowClient, batch_json: Any, packed: Any, encoding: str
 ) -> None:
     errors_of_batch = [f"line {number}" for number in range(30_000)]
@@ -46,49 +46,45 @@ def test_a_packed_answer_is_unpacked(
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
-def test_what_is_packed_otherwise_is_no_answer(server: Any, once: SiliconFlowClient, encoding: str) -> None:
+def test_unknown_content_encoding_is_an_error(server: Any, once: SiliconFlowClient, encoding: str) -> None:
     server.text(gzip.compress(gzip.compress(b"{}")), content_encoding=encoding)
-    with pytest.raises(errors.AnswerLostError, match=f"packed as '{encoding}', which nobody asked for"):
+    with pytest.raises(errors.AnswerLostError, match=f"unsupported content encoding '{encoding}'"):
         once.get_batch("batch_1")
 
 
 @pytest.mark.parametrize("before", ["", "gzip " * 5])
-def test_an_encoding_that_repeats_the_key_does_not_show_it(
-    server: Any, once: SiliconFlowClient, key: str, before: str
-) -> None:
+def test_key_in_the_content_encoding_is_hidden(server: Any, once: SiliconFlowClient, key: str, before: str) -> None:
     server.text(b"{}", content_encoding=f"{before}{key}")
     with pytest.raises(errors.AnswerLostError) as caught:
         once.get_batch("batch_1")
     shown = str(caught.value).lower()
-    assert "which nobody asked for" in shown
+    assert "unsupported content encoding" in shown
     assert not [start for start in range(len(key) - 7) if key[start : start + 8].lower() in shown]
 
 
 @pytest.mark.parametrize("cut", [10, 100])
-def test_a_packed_answer_that_ends_too_early_is_incomplete(server: Any, once: SiliconFlowClient, cut: int) -> None:
+def test_truncated_compressed_response_is_incomplete(server: Any, once: SiliconFlowClient, cut: int) -> None:
     server.text(gzip.compress(bytes(range(256)) * 9)[:-cut], content_encoding="gzip")
     with pytest.raises(errors.IncompleteBodyError):
         once.get_batch("batch_1")
 
 
 @pytest.mark.parametrize("rest", [gzip.compress(b"{}")[:-3], b"\0x", b"rest"], ids=["cut", "padded", "text"])
-def test_what_follows_a_packed_body_and_is_none_is_no_success(
-    server: Any, once: SiliconFlowClient, rest: bytes
-) -> None:
+def test_garbage_after_a_compressed_body_is_an_error(server: Any, once: SiliconFlowClient, rest: bytes) -> None:
     server.text(gzip.compress(b"{}\n") + rest, content_encoding="gzip")
     with pytest.raises(errors.AnswerLostError):
         once.download("file-1", io.BytesIO())
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_packed_members_are_all_read_wherever_the_pieces_end(size: int) -> None:
+def test_all_compressed_members_are_read(size: int) -> None:
     packed = b"".join(map(gzip.compress, (b"one\n", b"", b"two\n"))) + bytes(20)
     pieces = iter([packed[start : start + size] for start in range(0, len(packed), size)])
-    assert b"".join(bodies._unpacked(pieces, 2)) == b"one\ntwo\n"
+    assert b"".join(bodies._decompressed(pieces, 2)) == b"one\ntwo\n"
 
 
 @pytest.mark.parametrize("status", [200, 400, 302])
-def test_an_answer_that_unpacks_without_end_takes_no_memory(
+def test_compressed_bomb_takes_no_memory(
     server: Any, caller: SiliconFlowClient, peak_of: Any, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setattr(bodies, "LARGEST_OBJECT", MEGABYTES)
@@ -105,7 +101,7 @@ def test_an_answer_that_unpacks_without_end_takes_no_memory(
     assert len(server.received) == (2 if status == 302 else 1), "it is not asked for again"
 
 
-def test_a_create_with_too_large_an_answer_is_uncertain(
+def test_create_with_too_large_response_is_uncertain(
     server: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "LARGEST_OBJECT", 1_000)
@@ -115,10 +111,10 @@ def test_a_create_with_too_large_an_answer_is_uncertain(
 
 
 @pytest.mark.parametrize("item", [b"{},", b"[],", b"1,", b"[", b'{"":', b'{"a":1},'])
-def test_an_answer_of_too_many_values_takes_no_memory(
+def test_response_with_too_many_values_takes_no_memory(
     server: Any, once: SiliconFlowClient, peak_of: Any, monkeypatch: pytest.MonkeyPatch, item: bytes
 ) -> None:
-    """Each takes some 70 bytes, and 2 where it is sent."""
+    """Each value takes about 70 bytes of memory, but only 2 in the body."""
     monkeypatch.setattr(bodies, "MOST_VALUES_OF_OBJECT", 10_000)
     server.text(gzip.compress(b"[" + item * 2_000_000 + b"0]"), content_encoding="gzip")
 
@@ -129,7 +125,7 @@ def test_an_answer_of_too_many_values_takes_no_memory(
     assert peak_of(ask) < 4 * MEGABYTES
 
 
-def test_twenty_thousand_batches_without_paging_are_within_the_limits(batch_json: Any) -> None:
+def test_unpaged_list_of_20000_batches_is_accepted(batch_json: Any) -> None:
     metadata = {f"{'k' * 20}{number}": "v" * 60 for number in range(16)}
     url = f"https://bucket.example.com/{'p' * 100}?{'s' * 400}"
     item = json.dumps(batch_json(metadata=metadata, output_file_id=url, error_file_id=url))
@@ -144,10 +140,10 @@ def nested(depth: int) -> bytes:
 @pytest.mark.parametrize(
     "wrapped", [b'{"data":[%b]}', b"[%b]", b'\xef\xbb\xbf{"n":NaN,"data":[%b]}', b'{"data":[],"a":[%b]}']
 )
-def test_a_list_may_be_large_but_none_of_its_items(
+def test_list_may_be_large_but_not_its_items(
     server: Any, once: SiliconFlowClient, batch_json: Any, peak_of: Any, monkeypatch: pytest.MonkeyPatch, wrapped: bytes
 ) -> None:
-    """What nests takes some 90 bytes for two, and decoding it holds up all threads."""
+    """Two nested values take about 90 bytes, and decoding blocks all threads."""
     monkeypatch.setattr(bodies, "MOST_VALUES_OF_OBJECT", 10_000)
     server.text(wrapped % b",".join([nested(400)] * 500))
 
@@ -158,7 +154,7 @@ def test_a_list_may_be_large_but_none_of_its_items(
     assert peak_of(ask) < 4 * MEGABYTES
 
 
-def test_an_item_of_a_list_has_the_limits_of_an_object(
+def test_list_item_has_the_limits_of_an_object(
     server: Any, once: SiliconFlowClient, batch_json: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "LARGEST_OBJECT", 2_000)
@@ -174,13 +170,13 @@ def test_an_item_of_a_list_has_the_limits_of_an_object(
             list(once.list_batches())
 
 
-def test_a_list_of_files_may_be_large(server: Any, once: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_of_files_may_be_large(server: Any, once: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "LARGEST_OBJECT", 2_000)
     server.json({"data": {"data": [{"id": f"file-{number}"} for number in range(500)]}})
     assert len(once.list_files()) == 500
 
 
-def test_a_packed_download_takes_no_memory(server: Any, once: SiliconFlowClient, peak_of: Any, tmp_path: Any) -> None:
+def test_compressed_download_takes_no_memory(server: Any, once: SiliconFlowClient, peak_of: Any, tmp_path: Any) -> None:
     server.text(BOMB, content_encoding="gzip")
     with (tmp_path / "results").open("wb") as file:
         assert peak_of(lambda: once.download("file-1", file)) < 8 * MEGABYTES
@@ -188,7 +184,7 @@ def test_a_packed_download_takes_no_memory(server: Any, once: SiliconFlowClient,
 
 
 @pytest.mark.parametrize("is_promised", [True, False])
-def test_a_file_that_is_larger_than_any_is_refused(
+def test_too_large_file_is_refused(
     server: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch, is_promised: bool
 ) -> None:
     monkeypatch.setattr(download, "LARGEST_FILE", 100_000)
@@ -200,7 +196,7 @@ def test_a_file_that_is_larger_than_any_is_refused(
 
     server.always = endless
     file = io.BytesIO()
-    with pytest.raises(errors.AnswerTooLargeError, match="has more than 100,000 bytes, which no file of results has"):
+    with pytest.raises(errors.AnswerTooLargeError, match="has more than 100,000 bytes: too large for a result file"):
         caller.download("file-1", file)
     assert len(file.getvalue()) <= (0 if is_promised else 100_000)
     assert len(server.received) == 1

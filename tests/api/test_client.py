@@ -33,7 +33,7 @@ TRACE = "x_siliconcloud_trace_id"
 
 @pytest.fixture
 def sparse(tmp_path: Path) -> Callable[[int], Path]:
-    """Makes a file of that many bytes which takes no room."""
+    """Return a sparse file of this size."""
 
     def make(size: int) -> Path:
         path = tmp_path / "sparse.jsonl"
@@ -45,25 +45,25 @@ def sparse(tmp_path: Path) -> Callable[[int], Path]:
 
 
 def requests_of(emulator: Any) -> list[str]:
-    """What the emulator was asked, such as `POST /v1/batches`."""
+    """Return the emulator's requests, such as `POST /v1/batches`."""
     log = (emulator.data_dir / "requests.log").read_text().splitlines()
-    return [f"{each['method']} {each['path']}" for each in map(json.loads, log) if each["event"] == "received"]
+    return [f"{entry['method']} {entry['path']}" for entry in map(json.loads, log) if entry["event"] == "received"]
 
 
 def rows(data: bytes) -> dict[str, Any]:
-    return {each["custom_id"]: each for each in map(json.loads, data.splitlines())}
+    return {line["custom_id"]: line for line in map(json.loads, data.splitlines())}
 
 
-# --- against the emulator
+# --- with the emulator
 
 
-def test_a_client_shows_its_base_url_and_no_key(client: SiliconFlowClient, emulator: Any) -> None:
+def test_repr_shows_the_base_url_but_no_key(client: SiliconFlowClient, emulator: Any) -> None:
     assert client.base_url == emulator.base_url
     assert repr(client) == f"SiliconFlowClient('{emulator.base_url}')"
     assert SiliconFlowClient("sk-abc").base_url == DEFAULT_BASE_URL
 
 
-def test_a_file_is_uploaded_from_a_path_under_its_own_name(
+def test_upload_from_a_path_keeps_the_file_name(
     client: SiliconFlowClient, clock: Any, tmp_path: Path, sums: Sums
 ) -> None:
     path = tmp_path / "questions.jsonl"
@@ -75,9 +75,7 @@ def test_a_file_is_uploaded_from_a_path_under_its_own_name(
 
 
 @pytest.mark.parametrize("name", ["other.jsonl", 'a "b".jsonl', "вопросы é.jsonl", "a;b=c.jsonl"])
-def test_a_file_is_uploaded_under_the_name_that_is_given(
-    client: SiliconFlowClient, tmp_path: Path, sums: Sums, name: str
-) -> None:
+def test_upload_uses_the_given_file_name(client: SiliconFlowClient, tmp_path: Path, sums: Sums, name: str) -> None:
     path = tmp_path / "questions.jsonl"
     path.write_bytes(sums(1))
     uploaded = client.upload_file(path, filename=name)
@@ -117,9 +115,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_open_file_of_any_kind_is_uploaded_whole(
-    client: SiliconFlowClient, tmp_path: Path, sums: Sums, kind: str
-) -> None:
+def test_any_kind_of_open_file_is_uploaded(client: SiliconFlowClient, tmp_path: Path, sums: Sums, kind: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(sums(200))
     with opened(kind, path) as fileobj:
@@ -129,7 +125,7 @@ def test_an_open_file_of_any_kind_is_uploaded_whole(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_open_file_is_uploaded_from_where_it_stands(
+def test_open_file_is_uploaded_from_its_position(
     client: SiliconFlowClient, tmp_path: Path, sums: Sums, kind: str
 ) -> None:
     path = tmp_path / "a.jsonl"
@@ -148,7 +144,7 @@ def test_uploaded_files_are_listed(client: SiliconFlowClient, clock: Any, sums: 
     assert client.list_files() == [second, first]
 
 
-def test_a_batch_goes_from_queue_to_results(client: SiliconFlowClient, clock: Any, sums: Sums, jsonl: Any) -> None:
+def test_batch_runs_from_queue_to_results(client: SiliconFlowClient, clock: Any, sums: Sums, jsonl: Any) -> None:
     lines = sums(3) + jsonl([{"custom_id": "bad", "body": {"model": "deepseek-ai/DeepSeek-V3", "messages": []}}])
     file = client.upload_file(io.BytesIO(lines))
     start = pendulum.from_timestamp(int(clock.now))
@@ -163,7 +159,7 @@ def test_a_batch_goes_from_queue_to_results(client: SiliconFlowClient, clock: An
     for seconds in (15, 50, 48, 10):
         clock.advance(seconds)
         seen.append(client.get_batch(batch.id))
-    assert [each.status for each in seen] == ["in_progress", "in_progress", "finalizing", "completed"]
+    assert [batch.status for batch in seen] == ["in_progress", "in_progress", "finalizing", "completed"]
     assert seen[1].request_counts == RequestCounts(total=4, completed=2, failed=0)
 
     done = seen[-1]
@@ -174,7 +170,7 @@ def test_a_batch_goes_from_queue_to_results(client: SiliconFlowClient, clock: An
     assert done.timing.finalizing == timedelta(seconds=5)
     assert done.timing.total == timedelta(seconds=115)
     answers = rows(downloaded(client, done.output_file_id or ""))
-    assert {name: each["response"]["body"]["choices"][0]["message"]["content"] for name, each in answers.items()} == {
+    assert {name: line["response"]["body"]["choices"][0]["message"]["content"] for name, line in answers.items()} == {
         "r0": "1",
         "r1": "2",
         "r2": "3",
@@ -182,7 +178,7 @@ def test_a_batch_goes_from_queue_to_results(client: SiliconFlowClient, clock: An
     assert list(rows(downloaded(client, done.error_file_id or ""))) == ["bad"]
 
 
-def test_a_batch_whose_file_is_bad_fails_with_its_reasons(client: SiliconFlowClient, clock: Any) -> None:
+def test_batch_with_a_bad_file_fails_with_errors(client: SiliconFlowClient, clock: Any) -> None:
     batch = client.create_batch(client.upload_file(io.BytesIO(b"not json\n[]\n")).id)
     clock.advance(15)
     failed = client.get_batch(batch.id)
@@ -192,13 +188,13 @@ def test_a_batch_whose_file_is_bad_fails_with_its_reasons(client: SiliconFlowCli
 
 
 @pytest.mark.parametrize("window", ["336h", timedelta(days=14), pendulum.duration(weeks=2)])
-def test_a_window_may_be_a_text_or_a_length(client: SiliconFlowClient, sums: Sums, window: Any) -> None:
+def test_window_may_be_string_or_duration(client: SiliconFlowClient, sums: Sums, window: Any) -> None:
     batch = client.create_batch(client.upload_file(io.BytesIO(sums(1))).id, completion_window=window)
     assert batch.completion_window == "336h"
     assert (batch.timing.expires_at or 0) - (batch.timing.created_at or 0) == timedelta(days=14)  # type: ignore[operator]
 
 
-def test_a_model_takes_the_place_of_those_on_the_lines(client: SiliconFlowClient, clock: Any, sums: Sums) -> None:
+def test_model_replaces_those_of_the_lines(client: SiliconFlowClient, clock: Any, sums: Sums) -> None:
     batch = client.create_batch(client.upload_file(io.BytesIO(sums(1))).id, model="Qwen/QwQ-32B")
     clock.advance(120)
     done = client.get_batch(batch.id)
@@ -207,7 +203,7 @@ def test_a_model_takes_the_place_of_those_on_the_lines(client: SiliconFlowClient
     assert answer["choices"][0]["message"]["reasoning_content"]
 
 
-def test_a_batch_is_cancelled(client: SiliconFlowClient, clock: Any, sums: Sums) -> None:
+def test_batch_is_cancelled(client: SiliconFlowClient, clock: Any, sums: Sums) -> None:
     batch = client.create_batch(client.upload_file(io.BytesIO(sums(4))).id)
     clock.advance(60)
     cancelling = client.cancel_batch(batch.id)
@@ -219,7 +215,7 @@ def test_a_batch_is_cancelled(client: SiliconFlowClient, clock: Any, sums: Sums)
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 5, 100])
-def test_batches_are_listed_newest_first_over_all_pages(
+def test_all_pages_are_listed_newest_first(
     client: SiliconFlowClient, emulator: Any, clock: Any, sums: Sums, page_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "PAGE_SIZE", page_size)
@@ -228,11 +224,11 @@ def test_batches_are_listed_newest_first_over_all_pages(
     for _ in range(5):
         created.append(client.create_batch(file_id))
         clock.advance(1)
-    assert [each.id for each in client.list_batches()] == [each.id for each in reversed(created)]
+    assert [batch.id for batch in client.list_batches()] == [batch.id for batch in reversed(created)]
     assert requests_of(emulator).count("GET /v1/batches") == -(-5 // page_size)
 
 
-def test_pages_are_fetched_as_they_are_needed(
+def test_pages_are_fetched_on_demand(
     client: SiliconFlowClient, emulator: Any, sums: Sums, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "PAGE_SIZE", 1)
@@ -245,7 +241,7 @@ def test_pages_are_fetched_as_they_are_needed(
     assert requests_of(emulator).count("GET /v1/batches") == 1
 
 
-def test_a_wrong_key_and_unknown_ids_are_named(client: SiliconFlowClient, emulator: Any, held_time: Any) -> None:
+def test_wrong_key_and_unknown_ids_are_named(client: SiliconFlowClient, emulator: Any, held_time: Any) -> None:
     host = emulator.base_url.removeprefix("http://").removesuffix("/v1")
     with pytest.raises(errors.AuthenticationError, match=f"GET /files at {host} was refused: Invalid token: check the"):
         SiliconFlowClient("sk-wrong", emulator.base_url).list_files()
@@ -260,15 +256,15 @@ def test_a_wrong_key_and_unknown_ids_are_named(client: SiliconFlowClient, emulat
     assert (caught.value.status, caught.value.code, len(caught.value.request_id or "")) == (400, 20012, 32)
 
 
-def test_an_id_cannot_reach_another_path(client: SiliconFlowClient, emulator: Any) -> None:
+def test_id_cannot_reach_another_path(client: SiliconFlowClient, emulator: Any) -> None:
     for odd in ("../files", "a/b?c=d#e", "é"):
         with pytest.raises(errors.NotFoundError):
             client.get_batch(odd)
-    paths = [each for each in requests_of(emulator) if not each.startswith("GET /v1/batches/")]
+    paths = [request for request in requests_of(emulator) if not request.startswith("GET /v1/batches/")]
     assert paths == []
 
 
-# --- refused before anything is sent
+# --- refused before sending
 
 
 def refused(call: Callable[[], Any], server: Any) -> str:
@@ -281,7 +277,7 @@ def refused(call: Callable[[], Any], server: Any) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"endpoint": "/v1/embeddings"}, r"^endpoint '/v1/embeddings' .* use '/v1/chat/completions'$"),
+        ({"endpoint": "/v1/embeddings"}, r"endpoint '/v1/embeddings': use '/v1/chat/completions'$"),
         ({"completion_window": "12h"}, r"^completion_window '12h' .* 24 to 336 whole hours"),
         ({"completion_window": "337h"}, r"^completion_window '337h' .* 24 to 336 whole hours"),
         ({"completion_window": "24"}, r"^completion_window '24' "),
@@ -289,16 +285,16 @@ def refused(call: Callable[[], Any], server: Any) -> str:
         ({"completion_window": 1.5}, r"^completion_window 1\.5 "),
         ({"completion_window": timedelta(minutes=90)}, r"^completion_window 1:30:00 "),
         ({"completion_window": pendulum.duration(days=15)}, r"^completion_window "),
-        ({"metadata": {str(number): "" for number in range(17)}}, r"^metadata has 17 pairs, the service takes 16"),
-        ({"metadata": {"k" * 65: ""}}, r"^metadata key 'k+\.\.\. has 65 characters, the service takes 64"),
-        ({"metadata": {"k": "v" * 513}}, r"^metadata\['k'\] = 'v+\.\.\. has 513 characters, the service takes 512"),
-        ({"metadata": {"k": 1}}, r"^metadata\['k'\] = 1 is of type int, the service takes strings"),
+        ({"metadata": {str(number): "" for number in range(17)}}, r"^metadata has 17 pairs, .* accepts at most 16"),
+        ({"metadata": {"k" * 65: ""}}, r"^metadata key 'k+\.\.\. has 65 characters, the service accepts at most 64"),
+        ({"metadata": {"k": "v" * 513}}, r"^metadata\['k'\] = 'v+\.\.\. has 513 characters, .* accepts at most 512"),
+        ({"metadata": {"k": 1}}, r"^metadata\['k'\] = 1 is of type int, the service accepts strings"),
         ({"model": ""}, r"^model is ''"),
         ({"input_file_id": " "}, r"^input_file_id is ' '"),
         ({"input_file_id": None}, r"^input_file_id is None"),
     ],
 )
-def test_a_create_that_would_be_refused_is_not_sent(
+def test_invalid_create_is_not_sent(
     server: Any, caller: SiliconFlowClient, arguments: dict[str, Any], message: str
 ) -> None:
     found = refused(lambda: caller.create_batch(**{"input_file_id": "file-1", **arguments}), server)
@@ -312,10 +308,10 @@ def test_empty_ids_are_not_sent(server: Any, caller: SiliconFlowClient) -> None:
     assert refused(lambda: caller.download(None, io.BytesIO()), server).startswith("file_ref is None")  # type: ignore[arg-type]
 
 
-def test_an_empty_or_oversized_file_is_not_sent(
+def test_empty_or_too_large_file_is_not_sent(
     server: Any, caller: SiliconFlowClient, sparse: Callable[[int], Path]
 ) -> None:
-    limit = "the service takes 1 to 1,000,000,000"
+    limit = "the service accepts 1 to 1,000,000,000"
     assert refused(lambda: caller.upload_file(sparse(0)), server) == (
         f"file sparse.jsonl has 0 bytes, {limit}: write requests to it first"
     )
@@ -327,11 +323,11 @@ def test_an_empty_or_oversized_file_is_not_sent(
     assert "has 0 bytes" in refused(lambda: caller.upload_file(ended), server)
 
 
-# --- what is asked and answered
+# --- requests and responses
 
 
 @pytest.mark.parametrize("answer", [{"object": "list"}, {"data": "none"}, 7, "files"])
-def test_a_list_in_another_form_is_unreadable(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
+def test_list_of_unknown_form_is_unreadable(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
     server.json(answer)
     with pytest.raises(
         errors.UnreadableAnswerError,
@@ -341,7 +337,7 @@ def test_a_list_in_another_form_is_unreadable(server: Any, caller: SiliconFlowCl
 
 
 @pytest.mark.parametrize("answer", [{}, {"id": ""}, {"id": [7]}, {"data": None}, {"data": {}}, [], 7, "ok"])
-def test_an_answer_without_an_id_is_unreadable(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
+def test_response_without_an_id_is_unreadable(server: Any, caller: SiliconFlowClient, answer: Any) -> None:
     server.json(answer)
     with pytest.raises(errors.UnreadableAnswerError) as caught:
         caller.get_batch("batch_1")
@@ -353,33 +349,33 @@ NAMELESS = [None, 7, "batch_1", [], {}, {"id": None}, {"id": " "}, {"id": {}}, {
 
 
 @pytest.mark.parametrize("item", NAMELESS)
-def test_a_listed_batch_without_an_id_is_not_passed_over(server: Any, caller: SiliconFlowClient, item: Any) -> None:
-    """It could be the batch that is looked for, which would then be bought again."""
+def test_listed_batch_without_an_id_is_an_error(server: Any, caller: SiliconFlowClient, item: Any) -> None:
+    """It could be the wanted batch, which would then be billed again."""
     server.json({"data": [{"id": "batch_1"}, item]})
     with pytest.raises(errors.UnreadableAnswerError, match=r"GET /batches at 127.* lists a batch without an id, so"):
         list(caller.list_batches())
 
 
 @pytest.mark.parametrize("item", NAMELESS)
-def test_a_listed_file_without_an_id_is_passed_over(server: Any, caller: SiliconFlowClient, item: Any) -> None:
+def test_listed_file_without_an_id_is_skipped(server: Any, caller: SiliconFlowClient, item: Any) -> None:
     server.json({"data": [item, {"id": "file-1"}]})
-    assert [each.id for each in caller.list_files()] == ["file-1"]
+    assert [file.id for file in caller.list_files()] == ["file-1"]
 
 
-def test_a_create_says_exactly_what_was_asked_for(
+def test_create_sends_exactly_the_given_arguments(
     server: Any, caller: SiliconFlowClient, batch_json: MakeBatch
 ) -> None:
     server.json(batch_json()).json(batch_json())
     caller.create_batch("file-1")
     caller.create_batch("file-1", completion_window=timedelta(hours=48), metadata={"k": "v"}, model="m")
     plain = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    assert [json.loads(each.body) for each in server.received] == [
+    assert [json.loads(request.body) for request in server.received] == [
         plain,
         plain | {"completion_window": "48h", "metadata": {"k": "v"}, "replace": {"model": "m"}},
     ]
 
 
-# --- never twice
+# --- no second create
 
 
 LOST: list[tuple[str, Callable[[Any], Any]]] = [
@@ -396,7 +392,7 @@ LOST: list[tuple[str, Callable[[Any], Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "fail"), LOST)
-def test_a_create_whose_answer_was_lost_is_not_sent_again(
+def test_create_with_lost_response_is_not_retried(
     server: Any, caller: SiliconFlowClient, name: str, fail: Callable[[Any], Any], batch_json: MakeBatch
 ) -> None:
     fail(server)
@@ -405,12 +401,12 @@ def test_a_create_whose_answer_was_lost_is_not_sent_again(
         caller.create_batch("file-1")
     assert server.asked() == ["POST /v1/batches"]
     assert caught.value.message.startswith(
-        "whether a batch of file file-1 was created is not known, since the answer was lost: "
+        "a batch of file file-1 may have been created (the response was lost): "
         "look for it in list_batches() before you create another (POST /batches"
     )
 
 
-def test_a_create_that_timed_out_is_not_sent_again(server: Any, held_time: Any, key: str) -> None:
+def test_create_that_timed_out_is_not_retried(server: Any, held_time: Any, key: str) -> None:
     server.hangs()
     with pytest.raises(errors.CreateUncertainError, match="timed out"):
         SiliconFlowClient(key, server.base_url, timeout=0.1).create_batch("file-1")
@@ -421,14 +417,14 @@ NO_REFUSALS = [50505, "50505", 50501, 60000, 500, 503, 504, 408, 429]
 REFUSALS = [20012, "20012", 20015, 30001, 30003, 400, 403, 404, "insufficient_quota", -1]
 
 
-def test_an_uncertain_create_keeps_the_facts(server: Any, caller: SiliconFlowClient) -> None:
+def test_uncertain_create_keeps_status_code_and_id(server: Any, caller: SiliconFlowClient) -> None:
     server.json({"code": 50505, "message": "overloaded"}, 503, **{TRACE: "trace-1"})
     with pytest.raises(errors.CreateUncertainError) as caught:
         caller.create_batch("file-1")
     assert (caught.value.status, caught.value.code, caught.value.request_id) == (503, 50505, "trace-1")
 
 
-def test_a_create_that_was_one_too_many_is_not_sent_again_blindly(server: Any, caller: SiliconFlowClient) -> None:
+def test_rate_limited_create_is_not_retried(server: Any, caller: SiliconFlowClient) -> None:
     server.json("slow down", 429)
     with pytest.raises(errors.RateLimitError):
         caller.create_batch("file-1")
@@ -439,11 +435,11 @@ def test_a_create_that_was_one_too_many_is_not_sent_again_blindly(server: Any, c
     ("status", "code"),
     [*((status, 20012) for status in (301, 302, 303, 307, 308, 409, 499)), *((200, code) for code in NO_REFUSALS)],
 )
-def test_an_answer_that_does_not_tell_leaves_a_create_uncertain(
+def test_ambiguous_response_makes_a_create_uncertain(
     server: Any, caller: SiliconFlowClient, status: int, code: Any
 ) -> None:
     server.json({"code": code, "message": "sorry"}, status)
-    with pytest.raises(errors.CreateUncertainError, match=r"the answer does not tell.*sorry"):
+    with pytest.raises(errors.CreateUncertainError, match=r"the response is ambiguous.*sorry"):
         caller.create_batch("file-1")
     assert server.asked() == ["POST /v1/batches"]
 
@@ -452,13 +448,13 @@ def test_an_answer_that_does_not_tell_leaves_a_create_uncertain(
     ("status", "code"),
     [*((status, 50505) for status in (400, 401, 403, 404, 405, 413, 415, 422)), *((200, code) for code in REFUSALS)],
 )
-def test_a_refused_create_is_certain(server: Any, caller: SiliconFlowClient, status: int, code: Any) -> None:
+def test_refused_create_is_certain(server: Any, caller: SiliconFlowClient, status: int, code: Any) -> None:
     server.json({"code": code, "message": "sorry"}, status)
     with pytest.raises(errors.ServiceError):
         caller.create_batch("file-1")
 
 
-def test_a_create_that_found_nobody_is_sent_again(
+def test_create_without_connection_is_retried(
     start_server: Any,
     refused_port: int,
     held_time: Any,
@@ -487,7 +483,7 @@ def test_a_create_that_found_nobody_is_sent_again(
         (403, "Forbidden", errors.PermissionDeniedError),
     ],
 )
-def test_a_create_that_was_refused_is_no_uncertain_one(
+def test_refused_create_is_not_uncertain(
     server: Any, caller: SiliconFlowClient, status: int, body: Any, kind: type[SiliconFlowError]
 ) -> None:
     server.json(body, status, location=f"{server.base_url}/elsewhere")
@@ -497,10 +493,10 @@ def test_a_create_that_was_refused_is_no_uncertain_one(
     assert server.asked() == ["POST /v1/batches"]
 
 
-# --- bytes
+# --- streams
 
 
-def test_a_large_upload_streams(
+def test_large_upload_streams(
     server: Any, caller: SiliconFlowClient, sparse: Callable[[int], Path], peak_of: Any
 ) -> None:
     server.json({"id": "file-1"})
@@ -510,7 +506,7 @@ def test_a_large_upload_streams(
 
 
 @pytest.mark.parametrize("fail", [lambda server: server.resets(), lambda server: server.json("busy", 503)])
-def test_an_upload_that_is_sent_again_is_sent_whole(
+def test_retried_upload_is_complete(
     server: Any, caller: SiliconFlowClient, tmp_path: Path, sums: Sums, fail: Callable[[Any], Any]
 ) -> None:
     path = tmp_path / "a.jsonl"
@@ -520,15 +516,13 @@ def test_an_upload_that_is_sent_again_is_sent_whole(
     caller.upload_file(path)
     first, second = server.received
     assert first.size == second.size > len(sums(500))
-    for each in (first, second):
-        assert sums(500) in each.body
-        assert b'name="purpose"\r\n\r\nbatch\r\n' in each.body
+    for request in (first, second):
+        assert sums(500) in request.body
+        assert b'name="purpose"\r\n\r\nbatch\r\n' in request.body
 
 
-def test_a_file_that_shrinks_while_it_is_uploaded_is_an_error(
-    server: Any, caller: SiliconFlowClient, tmp_path: Path
-) -> None:
-    """Nobody may take the rest for the whole."""
+def test_file_that_shrinks_during_upload_is_an_error(server: Any, caller: SiliconFlowClient, tmp_path: Path) -> None:
+    """The rest must not be used as the whole file."""
 
     class Shrinking(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
@@ -544,7 +538,7 @@ def test_a_file_that_shrinks_while_it_is_uploaded_is_an_error(
 
 
 class Watched(logging.Handler):
-    """Keeps every record of every logger, as text."""
+    """Keeps every record of every logger as text."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -556,7 +550,7 @@ class Watched(logging.Handler):
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What any logger says at any level."""
+    """Return the texts of all loggers at all levels."""
     caplog.set_level(logging.DEBUG)
     watched = Watched()
     logging.getLogger().addHandler(watched)
@@ -565,7 +559,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
 
 
 def everything_of(error: BaseException | None) -> str:
-    """All that a traceback, a repr and the attributes of an error and of its causes could show."""
+    """Return all texts in the traceback, repr and attributes of an error and its causes."""
     texts = []
     if error is not None:
         texts += traceback.format_exception(error)
@@ -575,49 +569,49 @@ def everything_of(error: BaseException | None) -> str:
     return "\n".join(texts)
 
 
-def test_the_key_goes_to_the_api_only(server: Any, storage: Any, caller: SiliconFlowClient, key: str) -> None:
+def test_key_is_sent_to_the_api_only(server: Any, storage: Any, caller: SiliconFlowClient, key: str) -> None:
     server.json({"data": []}).text("mine")
     storage.text("signed")
     caller.list_files()
     assert downloaded(caller, "file-1") == b"mine"
     assert downloaded(caller, storage.signed_url) == b"signed"
-    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
-    assert [each.key for each in storage.received] == [None]
+    assert [request.key for request in server.received] == [f"Bearer {key}"] * 2
+    assert [request.key for request in storage.received] == [None]
     assert key not in repr(storage.received)
 
 
-def test_a_signed_url_is_fetched_as_it_is(storage: Any, caller: SiliconFlowClient) -> None:
+def test_signed_url_is_requested_unchanged(storage: Any, caller: SiliconFlowClient) -> None:
     url = f"{storage.origin}/a%2Fb?Signature=a%2Bb%3D&x=%20y&Expires=1"
     storage.text("signed")
     downloaded(caller, url)
     assert storage.received[0].target == url.removeprefix(storage.origin)
 
 
-def test_a_signed_url_on_the_apis_own_origin_gets_no_key(server: Any, caller: SiliconFlowClient) -> None:
+def test_signed_url_on_api_origin_gets_no_key(server: Any, caller: SiliconFlowClient) -> None:
     server.text("signed")
     downloaded(caller, server.signed_url)
-    assert [each.key for each in server.received] == [None]
+    assert [request.key for request in server.received] == [None]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_the_key_does_not_follow_a_redirect(
+def test_key_does_not_follow_a_redirect(
     server: Any, storage: Any, caller: SiliconFlowClient, status: int, key: str
 ) -> None:
     server.redirects(storage.signed_url, status)
     storage.text("signed")
     assert downloaded(caller, "file-1") == b"signed"
-    assert [each.key for each in storage.received] == [None]
+    assert [request.key for request in storage.received] == [None]
     assert key not in repr(storage.received)
 
 
-def test_the_key_does_not_come_back_in_from_a_signed_url(server: Any, storage: Any, caller: SiliconFlowClient) -> None:
+def test_key_is_not_added_after_a_signed_url(server: Any, storage: Any, caller: SiliconFlowClient) -> None:
     storage.redirects(f"{server.base_url}/files/file-1/content")
     server.text("mine")
     downloaded(caller, storage.signed_url)
-    assert [each.key for each in server.received] == [None]
+    assert [request.key for request in server.received] == [None]
 
 
-def test_a_post_is_not_redirected(server: Any, storage: Any, caller: SiliconFlowClient) -> None:
+def test_post_is_not_redirected(server: Any, storage: Any, caller: SiliconFlowClient) -> None:
     for status in (301, 302, 303, 307, 308):
         server.redirects(storage.origin, status)
         with pytest.raises(errors.BadRequestError):
@@ -639,12 +633,12 @@ def test_netrc_is_not_read(
     client.list_files()
     downloaded(client, "file-1")
     downloaded(client, storage.signed_url)
-    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
-    assert [each.key for each in storage.received] == [None, None]
+    assert [request.key for request in server.received] == [f"Bearer {key}"] * 2
+    assert [request.key for request in storage.received] == [None, None]
 
 
 @pytest.mark.parametrize("key", ["sk-s3cret\nx", "sk s3cret", "sk-s3crét"])
-def test_a_key_that_cannot_be_one_is_refused_unseen(key: str) -> None:
+def test_invalid_key_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(errors.InvalidRequestError) as caught:
         SiliconFlowClient(key)
     assert "s3c" not in everything_of(caught.value).replace(repr(key), "")
@@ -652,7 +646,7 @@ def test_a_key_that_cannot_be_one_is_refused_unseen(key: str) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 429, 503])
-def test_a_key_that_the_service_repeats_is_hidden(
+def test_key_repeated_by_the_service_is_hidden(
     server: Any, caller: SiliconFlowClient, logged: list[str], key: str, status: int
 ) -> None:
     said = {"code": f"bad {key}", "message": f"the key {key} is bad"}
@@ -665,16 +659,14 @@ def test_a_key_that_the_service_repeats_is_hidden(
     assert key not in "".join(logged)
 
 
-def test_a_key_at_the_end_of_what_is_shown_is_not_shown_in_part(
-    server: Any, caller: SiliconFlowClient, key: str
-) -> None:
+def test_key_at_the_cut_is_not_partly_shown(server: Any, caller: SiliconFlowClient, key: str) -> None:
     server.text("x" * 490 + key, 400)
     with pytest.raises(SiliconFlowError) as caught:
         caller.get_batch("batch_1")
     assert key[:8] not in everything_of(caught.value)
 
 
-def test_a_key_in_an_uncertain_create_is_hidden(server: Any, caller: SiliconFlowClient, key: str) -> None:
+def test_key_in_an_uncertain_create_is_hidden(server: Any, caller: SiliconFlowClient, key: str) -> None:
     server.json(f"failed for {key}", 500)
     with pytest.raises(errors.CreateUncertainError, match=r"failed for \*\*\*") as caught:
         caller.create_batch("file-1")
@@ -695,7 +687,7 @@ BROKEN: list[tuple[str, Callable[[Any], Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "fail"), BROKEN)
-def test_the_query_of_a_signed_url_is_shown_nowhere(
+def test_signed_url_query_is_never_shown(
     storage: Any,
     caller: SiliconFlowClient,
     logged: list[str],
@@ -708,23 +700,23 @@ def test_the_query_of_a_signed_url_is_shown_nowhere(
     storage.always = storage.script[-1]
     with pytest.raises(SiliconFlowError) as caught:
         caller.download(storage.signed_url, io.BytesIO())
-    assert any("Starting new HTTP connection" in each for each in logged), "the pool logs at DEBUG"
+    assert any("Starting new HTTP connection" in message for message in logged), "the pool logs at DEBUG"
     for text in (everything_of(caught.value), "".join(logged)):
         assert signature not in text
         assert "Expires" not in text
     assert f"127.0.0.1:{storage.port}" in str(caught.value)
 
 
-def test_the_query_of_a_signed_url_is_not_in_the_pools_warnings_either(
+def test_signed_url_query_is_not_in_urllib3_warnings(
     storage: Any, caller: SiliconFlowClient, logged: list[str], signature: str
 ) -> None:
     storage.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno colon here\r\n\r\n{}")
     caller.download(storage.signed_url, io.BytesIO())
-    assert any("Failed to parse headers" in each for each in logged)
+    assert any("Failed to parse headers" in message for message in logged)
     assert signature not in "".join(logged)
 
 
-def test_the_query_of_a_signed_url_that_nobody_serves_is_shown_nowhere(
+def test_unreachable_signed_url_query_is_never_shown(
     refused_port: int, caller: SiliconFlowClient, logged: list[str], signature: str
 ) -> None:
     url = f"http://127.0.0.1:{refused_port}/out?Signature={signature}"
@@ -733,16 +725,14 @@ def test_the_query_of_a_signed_url_that_nobody_serves_is_shown_nowhere(
     assert signature not in everything_of(caught.value) + "".join(logged)
 
 
-def test_a_signed_url_that_cannot_be_one_is_shown_nowhere(
-    caller: SiliconFlowClient, logged: list[str], signature: str
-) -> None:
+def test_invalid_signed_url_is_never_shown(caller: SiliconFlowClient, logged: list[str], signature: str) -> None:
     for url in (f"http://[bad/out?Signature={signature}", f"http://host:x/out?Signature={signature}"):
         with pytest.raises(SiliconFlowError) as caught:
             caller.download(url, io.BytesIO())
         assert signature not in "".join([str(caught.value), repr(vars(caught.value)), *logged])
 
 
-def test_credentials_in_a_url_are_shown_nowhere(storage: Any, caller: SiliconFlowClient, logged: list[str]) -> None:
+def test_credentials_in_a_url_are_never_shown(storage: Any, caller: SiliconFlowClient, logged: list[str]) -> None:
     storage.text("no", 403).resets()
     caller._transport._max_retries = 0
     url = storage.signed_url.replace("127", "me:pa55word@127")
@@ -752,10 +742,10 @@ def test_credentials_in_a_url_are_shown_nowhere(storage: Any, caller: SiliconFlo
         assert "pa55word" not in everything_of(caught.value) + "".join(logged)
 
 
-def test_results_by_signed_url_leave_no_trace(
+def test_download_by_signed_url_leaves_no_trace(
     client: SiliconFlowClient, clock: Any, sums: Sums, logged: list[str]
 ) -> None:
-    """The whole way against the emulator: queries appear in no log, the references in no repr."""
+    """With the emulator: no log shows a query, and no repr shows a reference."""
     batch = client.create_batch(client.upload_file(io.BytesIO(sums(1))).id)
     clock.advance(120)
     done = client.get_batch(batch.id)
@@ -765,7 +755,7 @@ def test_results_by_signed_url_leave_no_trace(
         assert "Signature" not in text
 
 
-def test_an_expired_signed_url_says_what_to_do(client: SiliconFlowClient, clock: Any, sums: Sums) -> None:
+def test_expired_signed_url_has_a_remedy(client: SiliconFlowClient, clock: Any, sums: Sums) -> None:
     batch = client.create_batch(client.upload_file(io.BytesIO(sums(1))).id)
     clock.advance(120)
     done: Batch = client.get_batch(batch.id)
@@ -775,40 +765,40 @@ def test_an_expired_signed_url_says_what_to_do(client: SiliconFlowClient, clock:
     assert "Request has expired.: the link to the result file may have expired: try again" in caught.value.message
 
 
-def test_hashes_of_what_was_sent_and_fetched_are_equal(client: SiliconFlowClient, sums: Sums) -> None:
+def test_uploaded_and_downloaded_files_are_equal(client: SiliconFlowClient, sums: Sums) -> None:
     content = sums(2000)
     file = client.upload_file(io.BytesIO(content))
     assert hashlib.sha256(downloaded(client, file.id)).hexdigest() == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"id": "batch_1", "x": %b}' % (b"[" * 5000 + b"]" * 5000)])
-def test_an_answer_that_is_nested_too_deeply_is_unreadable(server: Any, caller: SiliconFlowClient, body: bytes) -> None:
+def test_too_deeply_nested_response_is_unreadable(server: Any, caller: SiliconFlowClient, body: bytes) -> None:
     for _ in range(6):
         server.text(body)
     with pytest.raises(errors.UnreadableAnswerError, match="are not JSON"):
         caller.get_batch("batch_1")
 
 
-def test_half_a_character_in_an_answer_is_replaced(server: Any, caller: SiliconFlowClient) -> None:
-    """What holds one cannot be stored or sent on."""
+def test_lone_surrogate_in_a_response_is_replaced(server: Any, caller: SiliconFlowClient) -> None:
+    """A lone surrogate cannot be stored or sent."""
     server.text(rb'{"id": "batch_1", "metadata": {"a": "half \ud83d", "b": "caf' + b'\xe9"}}')
     assert caller.get_batch("batch_1").metadata == {"a": "half \ufffd", "b": "caf\ufffd"}
 
 
 @pytest.mark.parametrize("length", ["²", "9" * 5000])
-def test_a_length_that_is_no_number_is_no_promise(server: Any, caller: SiliconFlowClient, length: str) -> None:
+def test_invalid_content_length_is_ignored(server: Any, caller: SiliconFlowClient, length: str) -> None:
     server.always = None
     for _ in range(6):
         server.raw(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode("latin-1"), b"whole")
     assert downloaded(caller, "file-1") == b"whole"
 
 
-def test_a_key_in_the_errors_of_a_batch_is_hidden(server: Any, caller: SiliconFlowClient, key: str) -> None:
+def test_key_in_batch_errors_is_hidden(server: Any, caller: SiliconFlowClient, key: str) -> None:
     server.json({"id": "batch_1", "status": "failed", "errors": [f"{key} is out of money"]})
     assert caller.get_batch("batch_1").errors == ["*** is out of money"]
 
 
-def test_a_key_that_is_escaped_in_an_answer_is_hidden(server: Any, caller: SiliconFlowClient, key: str) -> None:
+def test_escaped_key_in_a_response_is_hidden(server: Any, caller: SiliconFlowClient, key: str) -> None:
     escaped = key.replace("s", "\\u0073", 1)
     server.text(
         json.dumps({"id": "batch_1", "status": "failed", "errors": ["KEY is out of money"]}).replace("KEY", escaped)
@@ -816,15 +806,13 @@ def test_a_key_that_is_escaped_in_an_answer_is_hidden(server: Any, caller: Silic
     assert caller.get_batch("batch_1").errors == ["*** is out of money"]
 
 
-def test_a_word_that_serves_as_key_is_left_in_answers(server: Any, held_time: Any) -> None:
-    """As local servers take it: it is no secret."""
+def test_short_key_is_kept_in_responses(server: Any, held_time: Any) -> None:
+    """Local servers accept short keys, which are not secret."""
     server.json({"id": "batch_1", "status": "completed"})
     assert SiliconFlowClient("batch", server.base_url).get_batch("batch_1").id == "batch_1"
 
 
-def test_a_signature_that_the_storage_repeats_is_hidden(
-    storage: Any, caller: SiliconFlowClient, signature: str
-) -> None:
+def test_signature_repeated_by_the_storage_is_hidden(storage: Any, caller: SiliconFlowClient, signature: str) -> None:
     storage.text(f"<Error><Message>{signature} is no signature</Message></Error>", 403)
     with pytest.raises(SiliconFlowError) as caught:
         downloaded(caller, storage.signed_url)

@@ -19,7 +19,7 @@ def service_clock(held_time: Any) -> ServiceClock:
     ("seconds", "difference"),
     [(0, 0), (59, 0), (-59, 0), (61, 61), (5 * 3600, 5 * 3600), (-5 * 3600, -5 * 3600), (29 * 86400, 29 * 86400)],
 )
-def test_a_date_that_differs_by_a_minute_is_believed(service_clock: Any, seconds: int, difference: int) -> None:
+def test_date_that_differs_by_a_minute_is_used(service_clock: Any, seconds: int, difference: int) -> None:
     service_clock.note(format_datetime(clock.now().replace(microsecond=0) + timedelta(seconds=seconds)))
     assert (service_clock.now() - clock.now()).total_seconds() == pytest.approx(difference, abs=1)
 
@@ -28,21 +28,21 @@ FAR_OFF = ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"]
 
 
 @pytest.mark.parametrize("date", [None, "", "soon", *FAR_OFF, "Fri, 15 Jan 2027 13:00:00 -0000"])
-def test_what_is_no_date_of_a_clock_says_nothing(service_clock: ServiceClock, date: str | None) -> None:
+def test_invalid_date_is_ignored(service_clock: ServiceClock, date: str | None) -> None:
     service_clock.note(format_datetime(clock.now().add(hours=2)))
     before = service_clock.now()
     service_clock.note(date)
     assert service_clock.now() == before
 
 
-def test_clocks_that_agree_again_are_noticed(service_clock: ServiceClock) -> None:
+def test_clock_follows_the_last_date(service_clock: ServiceClock) -> None:
     service_clock.note(format_datetime(clock.now().add(hours=2)))
     service_clock.note(format_datetime(clock.now()))
     assert service_clock.now() == clock.now()
 
 
-def test_the_date_of_another_origin_says_nothing(caller: Any, server: Any, storage: Any, batch_json: Any) -> None:
-    """Such as that of an object storage."""
+def test_date_of_another_origin_is_ignored(caller: Any, server: Any, storage: Any, batch_json: Any) -> None:
+    """For example the date of an object storage."""
     server.redirects(f"{storage.origin}/batch").json(batch_json(), date=format_datetime(clock.now().add(hours=3)))
     storage.json(batch_json(), date=format_datetime(clock.now().add(hours=7)))
     caller.get_batch("batch_1")

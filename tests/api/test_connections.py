@@ -22,13 +22,13 @@ PROMISED = HEAD + b"Content-Length: 1000000\r\n\r\n"
 
 
 def dripping(start: bytes, drop: bytes) -> Callable[[Any], Iterator[bytes]]:
-    """An answer that begins so, and then has a byte every now and then without an end."""
+    """Return a response with this beginning, followed by single bytes without end."""
 
     def parts(request: Any) -> Iterator[bytes]:
         yield start
-        for each in repeat(drop):
+        for piece in repeat(drop):
             time.sleep(0.02)
-            yield each
+            yield piece
 
     return parts
 
@@ -50,7 +50,7 @@ ENDLESS = {
 
 @pytest.fixture
 def brief(server: Any, key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch) -> SiliconFlowClient:
-    """A client whose exchanges may take 0.3 s each, in which a byte comes often enough."""
+    """Return a client whose exchanges time out after 0.3 s in total, but not between bytes."""
     monkeypatch.setattr(transport, "TIMEOUTS_OF_EXCHANGE", 1)
     return SiliconFlowClient(key, server.base_url, timeout=SECONDS, max_retries=0)
 
@@ -63,36 +63,36 @@ def seconds_of(action: Callable[[], Any]) -> float:
 
 
 @pytest.mark.parametrize("part", ENDLESS)
-def test_an_answer_that_never_ends_is_given_up(server: Any, brief: SiliconFlowClient, part: str) -> None:
+def test_endless_response_times_out(server: Any, brief: SiliconFlowClient, part: str) -> None:
     server.always = ENDLESS[part]
     assert seconds_of(lambda: brief.get_batch("batch_1")) < 20 * SECONDS
 
 
-def test_the_error_says_how_long_it_took(server: Any, brief: SiliconFlowClient) -> None:
+def test_timeout_error_has_the_duration(server: Any, brief: SiliconFlowClient) -> None:
     server.always = ENDLESS["body"]
-    with pytest.raises(errors.AnswerLostError, match=r"no whole answer came back \(TimeoutError: .* longer than 0.3 s"):
+    with pytest.raises(errors.AnswerLostError, match=r"lost or incomplete \(TimeoutError: .* longer than 0.3 s"):
         brief.get_batch("batch_1")
     with pytest.raises(errors.CreateUncertainError):
         brief.create_batch("file-1")
 
 
 @pytest.mark.parametrize("part", ["head", "body", "chunks", "size of a chunk", "redirect"])
-def test_a_download_that_only_drips_is_given_up(server: Any, brief: SiliconFlowClient, part: str) -> None:
+def test_very_slow_download_times_out(server: Any, brief: SiliconFlowClient, part: str) -> None:
     server.always = ENDLESS[part]
     assert seconds_of(lambda: brief.download("file-1", io.BytesIO())) < 20 * SECONDS
 
 
-def test_a_download_that_moves_on_may_take_longer(
+def test_steady_download_may_take_longer(
     server: Any, brief: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer of the API may not."""
+    """A response of the API may not take longer."""
     monkeypatch.setattr(transport, "SLOWEST_BYTES_PER_SECOND", 10)
 
     def parts(request: Any) -> Iterator[bytes]:
         yield HEAD + b"Content-Length: 200\r\n\r\n"
-        for each in repeat(b"1" * 10, 20):
+        for piece in repeat(b"1" * 10, 20):
             time.sleep(0.02)
-            yield each
+            yield piece
 
     server.script += [parts, parts]
     assert brief.download("file-1", io.BytesIO()) == 200
@@ -100,7 +100,7 @@ def test_a_download_that_moves_on_may_take_longer(
         brief.get_batch("batch_1")
 
 
-def test_an_upload_that_nobody_reads_is_given_up(key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unread_upload_times_out(key: str, held_time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "TIMEOUTS_OF_EXCHANGE", 1)
     monkeypatch.setattr(transport, "SLOWEST_BYTES_PER_SECOND", 10**9)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
@@ -108,30 +108,28 @@ def test_an_upload_that_nobody_reads_is_given_up(key: str, held_time: Any, monke
         assert seconds_of(lambda: client.upload_file(io.BytesIO(bytes(20_000_000)))) < 20 * SECONDS
 
 
-def test_the_size_of_a_chunk_has_a_limit(server: Any, brief: SiliconFlowClient) -> None:
+def test_chunk_size_line_has_a_limit(server: Any, brief: SiliconFlowClient) -> None:
     server.raw(CHUNKED + b"0" * 200_000)
     with pytest.raises(errors.AnswerLostError, match=r"LineTooLong|chunk size line"):
         brief.download("file-1", io.BytesIO())
 
 
-def test_nobody_but_the_service_has_the_key(server: Any, brief: SiliconFlowClient, key: str, batch_json: Any) -> None:
+def test_only_the_service_gets_the_key(server: Any, brief: SiliconFlowClient, key: str, batch_json: Any) -> None:
     server.json(batch_json()).json({"id": "file-1"})
     seen: list[Any] = []
     brief._transport._session.hooks["response"].append(lambda response, **_: seen.append(response.request.headers))
     brief.get_batch("batch_1")
-    # What a file has is sent as it is.
+    # The content of a file is sent unchanged.
     content = b"\r\nAuthorization: Bearer ***\r\n"
     brief.upload_file(io.BytesIO(content))
-    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
+    assert [request.key for request in server.received] == [f"Bearer {key}"] * 2
     assert content in server.received[1].body
-    assert [each["Authorization"] for each in seen] == ["Bearer ***"] * 2
+    assert [headers["Authorization"] for headers in seen] == ["Bearer ***"] * 2
 
 
 @pytest.mark.parametrize("size", [b"-1", b"-2", b"-7fffffff;a=b"])
-def test_a_chunk_of_less_than_nothing_is_no_chunk(
-    server: Any, brief: SiliconFlowClient, peak_of: Any, size: bytes
-) -> None:
-    """One byte less than nothing stands for all there is."""
+def test_negative_chunk_size_is_an_error(server: Any, brief: SiliconFlowClient, peak_of: Any, size: bytes) -> None:
+    """A size of -1 would read the whole body."""
     server.raw(CHUNKED + size + b"\r\n", *repeat(bytes(1 << 20), 20))
 
     def ask() -> None:
@@ -141,7 +139,7 @@ def test_a_chunk_of_less_than_nothing_is_no_chunk(
     assert peak_of(ask) < 4 << 20
 
 
-def test_connecting_to_many_addresses_is_part_of_the_time(
+def test_connecting_to_many_addresses_counts_for_the_timeout(
     brief: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}", 9)) for last in range(1, 101)]
@@ -160,8 +158,8 @@ def test_connecting_to_many_addresses_is_part_of_the_time(
     assert max(tried) <= SECONDS
 
 
-def test_results_come_through_a_socks_proxy(server: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    """Its other end is a name, which the proxy looks up."""
+def test_download_through_a_socks_proxy(server: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """The peer is a host name, which the proxy resolves."""
 
     class ThroughProxy(socket.socket):
         def getpeername(self) -> Any:

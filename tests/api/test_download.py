@@ -28,12 +28,12 @@ DATE = "Fri, 15 Jan 2027 08:00:30 GMT"
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets a few bytes stand for many."""
+    """Reduce the sizes of chunks and progress."""
     monkeypatch.setattr(download_module, "CHUNK_BYTES", CHUNK)
 
 
 def answer(status: int, body: bytes, *, promised: int | None = None, **headers: str) -> bytes:
-    """An answer that promises as many bytes as it has, or other ones."""
+    """Return a response with its Content-Length, or another one."""
     length = f"Content-Length: {len(body) if promised is None else promised}"
     lines = [f"HTTP/1.1 {status} Some reason", length, "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -41,23 +41,23 @@ def answer(status: int, body: bytes, *, promised: int | None = None, **headers: 
 
 
 def chunked(status: int, body: bytes, *, whole: bool = True, **headers: str) -> bytes:
-    """An answer of unknown length; one that is not whole ends within a chunk, or lacks the last."""
+    """Return a chunked response. An incomplete one ends within a chunk or lacks the last chunk."""
     lines = [f"HTTP/1.1 {status} Some reason", "Transfer-Encoding: chunked", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     pieces = [body[place : place + 5] for place in range(0, len(body), 5)]
-    coded = b"".join(b"5\r\n" + each + (b"\r\n" if len(each) == 5 else b"") for each in pieces)
+    coded = b"".join(b"5\r\n" + piece + (b"\r\n" if len(piece) == 5 else b"") for piece in pieces)
     return "\r\n".join([*lines, "", ""]).encode() + coded + (b"0\r\n\r\n" if whole else b"")
 
 
 def rest(offset: int, content: bytes = CONTENT, total: int | str | None = None, **headers: str) -> bytes:
-    """What a server sends that goes on from there."""
+    """Return a partial response from an offset."""
     size = len(content) if total is None else total
     content_range = f"bytes {offset}-{len(content) - 1}/{size}"
     return answer(206, content[offset:], **{"content_range": content_range} | headers)
 
 
 class OneWay(io.RawIOBase):
-    """A file object that cannot go back."""
+    """A file object that cannot seek."""
 
     def __init__(self) -> None:
         self.content = b""
@@ -80,14 +80,14 @@ def fetched(client: SiliconFlowClient, file_ref: str = "file-1") -> bytes:
 
 
 def ranges(server: Any) -> list[str | None]:
-    """From where each request asked."""
-    return [each.headers.get("range") for each in server.received]
+    """Return the ranges of all requests."""
+    return [request.headers.get("range") for request in server.received]
 
 
-# --- whole
+# --- complete downloads
 
 
-def test_a_download_begins_where_the_file_object_stands(server: Any, caller: SiliconFlowClient) -> None:
+def test_download_starts_at_the_file_position(server: Any, caller: SiliconFlowClient) -> None:
     server.text(CONTENT)
     fileobj = io.BytesIO(b"before")
     fileobj.seek(6)
@@ -95,14 +95,14 @@ def test_a_download_begins_where_the_file_object_stands(server: Any, caller: Sil
     assert fileobj.getvalue() == b"before" + CONTENT
 
 
-def test_nothing_of_what_stood_there_before_follows_a_download(server: Any, caller: SiliconFlowClient) -> None:
+def test_download_truncates_the_file(server: Any, caller: SiliconFlowClient) -> None:
     server.text("new")
     fileobj = io.BytesIO(b"something old and longer")
     assert caller.download("file-1", fileobj) == 3
     assert fileobj.getvalue() == b"new"
 
 
-def test_a_download_that_is_refused_leaves_what_stood_there(server: Any, caller: SiliconFlowClient) -> None:
+def test_refused_download_keeps_the_file(server: Any, caller: SiliconFlowClient) -> None:
     server.json("404 page not found", 404)
     fileobj = io.BytesIO(b"something old")
     with pytest.raises(errors.NotFoundError):
@@ -111,12 +111,12 @@ def test_a_download_that_is_refused_leaves_what_stood_there(server: Any, caller:
 
 
 @pytest.mark.parametrize("body", [b"", b"abc", CONTENT])
-def test_a_chunked_download_is_whole(server: Any, caller: SiliconFlowClient, body: bytes) -> None:
+def test_chunked_download_is_complete(server: Any, caller: SiliconFlowClient, body: bytes) -> None:
     server.raw(chunked(200, body + bytes(-len(body) % 5)))
     assert fetched(caller) == body + bytes(-len(body) % 5)
 
 
-def test_a_download_is_asked_for_as_it_is_and_from_its_beginning(server: Any, caller: SiliconFlowClient) -> None:
+def test_download_requests_the_whole_uncompressed_file(server: Any, caller: SiliconFlowClient) -> None:
     server.text("abc")
     assert fetched(caller) == b"abc"
     headers = server.received[0].headers
@@ -124,19 +124,17 @@ def test_a_download_is_asked_for_as_it_is_and_from_its_beginning(server: Any, ca
     assert not {"range", "if-range"} & set(headers)
 
 
-def test_a_server_that_compresses_all_the_same_is_held_against_its_promise(
-    server: Any, caller: SiliconFlowClient
-) -> None:
+def test_compressed_download_is_checked_by_its_length(server: Any, caller: SiliconFlowClient) -> None:
     server.text(gzip.compress(b"abc" * 100), content_encoding="gzip")
     assert fetched(caller) == b"abc" * 100
 
 
-def test_an_empty_file_is_downloaded(server: Any, caller: SiliconFlowClient) -> None:
+def test_empty_file_is_downloaded(server: Any, caller: SiliconFlowClient) -> None:
     server.text("")
     assert fetched(caller) == b""
 
 
-def test_a_failing_disk_is_not_taken_for_the_service(server: Any, caller: SiliconFlowClient) -> None:
+def test_disk_error_is_not_a_service_error(server: Any, caller: SiliconFlowClient) -> None:
     class Full(io.BytesIO):
         def write(self, data: Any) -> int:
             raise OSError(28, "No space left on device")
@@ -147,8 +145,8 @@ def test_a_failing_disk_is_not_taken_for_the_service(server: Any, caller: Silico
     assert len(server.received) == 1
 
 
-def test_bytes_that_a_file_object_does_not_take_are_not_lost_in_silence(server: Any, caller: SiliconFlowClient) -> None:
-    """An unbuffered file on a full disk takes what fits and says so."""
+def test_short_write_is_an_error(server: Any, caller: SiliconFlowClient) -> None:
+    """On a full disk, an unbuffered file writes only a part and returns its size."""
 
     class Filling(io.BytesIO):
         def write(self, data: Any) -> int:
@@ -159,7 +157,7 @@ def test_bytes_that_a_file_object_does_not_take_are_not_lost_in_silence(server: 
         caller.download("file-1", Filling())
 
 
-# --- broken
+# --- interrupted downloads
 
 
 CUTS = {
@@ -169,17 +167,17 @@ CUTS = {
 
 
 def offset_of(request: Any) -> int:
-    """From where a request asks."""
+    """Return the offset of a request."""
     return int(request.headers.get("range", "bytes=0-")[6:-1])
 
 
 def going_on(request: Any) -> list[bytes]:
-    """What a server sends that can go on."""
+    """Return the response of a server that can resume."""
     return [rest(offset_of(request)) if offset_of(request) else answer(200, CONTENT)]
 
 
 def starting_again(request: Any) -> list[bytes]:
-    """What a server sends that cannot."""
+    """Return the response of a server that cannot resume."""
     return [answer(200, CONTENT)]
 
 
@@ -187,7 +185,7 @@ def starting_again(request: Any) -> list[bytes]:
 @pytest.mark.parametrize("place", [0, 1, 6, 7, 8, 20, 38, 39])
 @pytest.mark.parametrize(("reply", "kind"), [(going_on, io.BytesIO), (starting_again, io.BytesIO), (going_on, OneWay)])
 @pytest.mark.usefixtures("small_chunks")
-def test_a_download_that_breaks_off_anywhere_is_whole_in_the_end(
+def test_interrupted_download_is_completed(
     server: Any, caller: SiliconFlowClient, framing: str, place: int, reply: Any, kind: Any
 ) -> None:
     server.raw(CUTS[framing](CONTENT[:place])).script.append(reply)
@@ -201,7 +199,7 @@ def test_a_download_that_breaks_off_anywhere_is_whole_in_the_end(
 @pytest.mark.parametrize("framing", CUTS)
 @pytest.mark.parametrize("place", [7, 8, 20, 38, 39])
 @pytest.mark.usefixtures("small_chunks")
-def test_nothing_is_written_twice_into_what_cannot_go_back(
+def test_nothing_is_written_twice_without_seek(
     server: Any, caller: SiliconFlowClient, framing: str, place: int
 ) -> None:
     server.raw(CUTS[framing](CONTENT[:place])).script.append(starting_again)
@@ -213,18 +211,14 @@ def test_nothing_is_written_twice_into_what_cannot_go_back(
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\n"])
-def test_an_answer_that_breaks_off_in_its_head_is_asked_for_again(
-    server: Any, caller: SiliconFlowClient, head: bytes
-) -> None:
+def test_response_cut_in_its_headers_is_retried(server: Any, caller: SiliconFlowClient, head: bytes) -> None:
     server.raw(head).text(CONTENT)
     assert fetched(caller) == CONTENT
 
 
 @pytest.mark.parametrize("ending", ["reset", "hang"])
 @pytest.mark.usefixtures("small_chunks")
-def test_a_connection_that_is_reset_or_falls_silent_is_gone_on_with(
-    server: Any, held_time: Any, key: str, ending: str
-) -> None:
+def test_reset_or_silent_connection_is_resumed(server: Any, held_time: Any, key: str, ending: str) -> None:
     server.raw(answer(200, CONTENT[:21], promised=40), ending=ending).script.append(going_on)
     assert fetched(SiliconFlowClient(key, server.base_url, timeout=0.2)) == CONTENT
     assert len(server.received) == 2
@@ -243,7 +237,7 @@ def test_a_connection_that_is_reset_or_falls_silent_is_gone_on_with(
     ids=repr,
 )
 @pytest.mark.usefixtures("small_chunks")
-def test_the_rest_is_asked_for_on_condition_that_the_file_is_the_same(
+def test_rest_is_requested_for_the_same_version(
     server: Any, caller: SiliconFlowClient, headers: dict[str, str], condition: str | None, key: str
 ) -> None:
     server.raw(answer(200, CONTENT[:14], promised=40, **headers)).raw(rest(14, **headers))
@@ -267,9 +261,7 @@ MISFITS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("misfit", MISFITS)
 @pytest.mark.usefixtures("small_chunks")
-def test_a_rest_that_does_not_fit_is_not_used_and_the_download_starts_again(
-    server: Any, caller: SiliconFlowClient, misfit: str
-) -> None:
+def test_mismatching_rest_restarts_the_download(server: Any, caller: SiliconFlowClient, misfit: str) -> None:
     server.raw(answer(200, CONTENT[:14], promised=40, etag=ETAG, last_modified=DATE))
     server.raw(MISFITS[misfit]).raw(answer(200, OTHER))
     assert fetched(caller) == OTHER
@@ -278,34 +270,30 @@ def test_a_rest_that_does_not_fit_is_not_used_and_the_download_starts_again(
 
 @pytest.mark.parametrize("misfit", MISFITS)
 @pytest.mark.usefixtures("small_chunks")
-def test_a_rest_that_does_not_fit_ends_a_download_into_what_cannot_go_back(
-    server: Any, caller: SiliconFlowClient, misfit: str
-) -> None:
+def test_mismatching_rest_without_seek_is_an_error(server: Any, caller: SiliconFlowClient, misfit: str) -> None:
     server.raw(answer(200, CONTENT[:14], promised=40, etag=ETAG, last_modified=DATE)).raw(MISFITS[misfit])
     target = OneWay()
-    with pytest.raises(errors.IncompleteBodyError, match=r"broke off after 14 bytes and the rest cannot be had"):
+    with pytest.raises(errors.IncompleteBodyError, match=r"broke off after 14 bytes and cannot be resumed"):
         caller.download("file-1", target)  # type: ignore[arg-type]
     assert target.content == CONTENT[:14]
     assert len(server.received) == 2
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_changed_file_that_comes_whole_replaces_what_had_arrived(server: Any, caller: SiliconFlowClient) -> None:
+def test_changed_file_replaces_the_received_part(server: Any, caller: SiliconFlowClient) -> None:
     server.raw(answer(200, CONTENT[:14], promised=40, etag=ETAG)).raw(answer(200, OTHER[:30], etag='"v2"'))
     assert fetched(caller) == OTHER[:30]
     assert ranges(server) == [None, "bytes=14-"]
 
 
-def test_a_part_that_nobody_asked_for_is_no_file(server: Any, caller: SiliconFlowClient) -> None:
+def test_unrequested_part_is_not_a_file(server: Any, caller: SiliconFlowClient) -> None:
     server.raw(answer(206, b"part", content_range="bytes 0-3/40"))
     with pytest.raises(errors.IncompleteBodyError):
         caller.download("file-1", io.BytesIO())
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_server_that_sends_a_part_at_a_time_is_asked_until_all_is_there(
-    server: Any, caller: SiliconFlowClient
-) -> None:
+def test_partial_responses_are_requested_until_complete(server: Any, caller: SiliconFlowClient) -> None:
     server.raw(answer(200, CONTENT[:14], promised=40))
     server.raw(answer(206, CONTENT[14:20], content_range="bytes 14-19/40"))
     server.raw(answer(206, CONTENT[20:39], content_range="bytes 20-38/*"))
@@ -315,7 +303,7 @@ def test_a_server_that_sends_a_part_at_a_time_is_asked_until_all_is_there(
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_length_that_only_the_rest_tells_is_held_against_too(server: Any, caller: SiliconFlowClient) -> None:
+def test_length_from_content_range_is_checked(server: Any, caller: SiliconFlowClient) -> None:
     server.raw(chunked(200, CONTENT[:15], whole=False))
     server.raw(chunked(206, CONTENT[15:35], content_range="bytes 15-39/40"))
     server.raw(rest(35))
@@ -324,7 +312,7 @@ def test_a_length_that_only_the_rest_tells_is_held_against_too(server: Any, call
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_rest_that_is_too_long_makes_the_download_start_again(server: Any, caller: SiliconFlowClient) -> None:
+def test_too_long_rest_restarts_the_download(server: Any, caller: SiliconFlowClient) -> None:
     server.raw(answer(200, CONTENT[:14], promised=40))
     server.raw(answer(206, CONTENT[14:] + b"more!", content_range="bytes 14-39/40")).text(CONTENT)
     assert fetched(caller) == CONTENT
@@ -332,7 +320,7 @@ def test_a_rest_that_is_too_long_makes_the_download_start_again(server: Any, cal
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_positions_of_a_compressed_body_are_not_used(server: Any, caller: SiliconFlowClient) -> None:
+def test_compressed_body_is_not_resumed(server: Any, caller: SiliconFlowClient) -> None:
     packed = gzip.compress(CONTENT * 50, 0)
     server.raw(answer(200, packed[:500], promised=len(packed), content_encoding="gzip", etag=ETAG))
     server.text(packed, content_encoding="gzip", etag=ETAG)
@@ -341,28 +329,28 @@ def test_positions_of_a_compressed_body_are_not_used(server: Any, caller: Silico
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_signed_url_that_expires_between_two_tries_is_a_refusal(storage: Any, caller: SiliconFlowClient) -> None:
+def test_signed_url_expired_between_tries_is_an_error(storage: Any, caller: SiliconFlowClient) -> None:
     storage.raw(answer(200, CONTENT[:14], promised=40)).text("<Error><Message>expired</Message></Error>", 403)
     with pytest.raises(errors.PermissionDeniedError, match=f"^GET of a signed URL at 127.0.0.1:{storage.port} was"):
         caller.download(storage.signed_url, io.BytesIO())
     assert ranges(storage) == [None, "bytes=14-"]
-    assert [each.key for each in storage.received] == [None, None]
+    assert [request.key for request in storage.received] == [None, None]
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_the_rest_is_asked_for_beyond_a_redirect_too(server: Any, storage: Any, caller: SiliconFlowClient) -> None:
+def test_rest_is_requested_through_a_redirect(server: Any, storage: Any, caller: SiliconFlowClient) -> None:
     for part in (answer(200, CONTENT[:14], promised=40, etag=ETAG), rest(14, etag=ETAG)):
         server.redirects(storage.signed_url)
         storage.raw(part)
     assert fetched(caller) == CONTENT
     assert ranges(storage) == [None, "bytes=14-"]
-    assert [each.key for each in storage.received] == [None, None]
+    assert [request.key for request in storage.received] == [None, None]
 
 
-# --- how often
+# --- number of retries
 
 
-def test_a_download_that_stays_short_is_an_error(server: Any, caller: SiliconFlowClient) -> None:
+def test_incomplete_download_is_an_error(server: Any, caller: SiliconFlowClient) -> None:
     server.always = server.cut(b"short", 100).script.pop()
     with pytest.raises(errors.IncompleteBodyError) as caught:
         caller.download("file-1", io.BytesIO())
@@ -371,7 +359,7 @@ def test_a_download_that_stays_short_is_an_error(server: Any, caller: SiliconFlo
 
 
 def trickling(step: int, *, goes_on: bool = True) -> Callable[[Any], list[bytes]]:
-    """Replies of which each breaks off so many bytes further on."""
+    """Return responses that break off later each time."""
     furthest = 0
 
     def reply(request: Any) -> list[bytes]:
@@ -385,7 +373,7 @@ def trickling(step: int, *, goes_on: bool = True) -> Callable[[Any], list[bytes]
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
-def test_retries_that_bring_something_new_do_not_use_up_the_retries(
+def test_progress_resets_the_retries(
     server: Any, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch, goes_on: bool
 ) -> None:
     monkeypatch.setattr(download_module, "CHUNK_BYTES", 1)
@@ -395,10 +383,10 @@ def test_retries_that_bring_something_new_do_not_use_up_the_retries(
     assert len(server.received) == len(CONTENT) // 2
 
 
-def test_retries_that_bring_little_are_used_up_all_the_same(
+def test_small_progress_does_not_reset_the_retries(
     server: Any, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two retries, three tries in a row have to bring four bytes: one byte each is not enough."""
+    """With two retries, three tries must receive four bytes: one byte per try is not enough."""
     monkeypatch.setattr(download_module, "CHUNK_BYTES", 1)
     monkeypatch.setattr(download_module, "PROGRESS_BYTES", 4)
     server.always = trickling(1)
@@ -411,10 +399,10 @@ def test_retries_that_bring_little_are_used_up_all_the_same(
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_bytes_that_had_arrived_before_are_nothing_new(
+def test_repeated_bytes_do_not_reset_the_retries(
     server: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a server that cannot go on and always breaks off would be asked for ever."""
+    """Otherwise a server that cannot resume and always breaks off would be retried without end."""
     monkeypatch.setattr(download_module, "PROGRESS_BYTES", 1)
     server.always = server.cut(CONTENT[:20], 40).script.pop()
     with pytest.raises(errors.IncompleteBodyError):
@@ -431,19 +419,17 @@ def test_no_retries_means_one_request(server: Any, held_time: Any, key: str, mon
     assert len(server.received) == 1
 
 
-def test_a_download_into_what_cannot_go_back_is_asked_for_again_while_nothing_has_arrived(
-    server: Any, caller: SiliconFlowClient
-) -> None:
+def test_download_without_seek_retries_before_first_byte(server: Any, caller: SiliconFlowClient) -> None:
     server.json("slow down", 429).json("busy", 503).resets().text(CONTENT)
     target = OneWay()
     assert caller.download("file-1", target) == len(CONTENT)  # type: ignore[arg-type]
     assert target.content == CONTENT
 
 
-# --- much
+# --- large files
 
 
-def test_a_large_download_streams_however_often_it_breaks_off(
+def test_often_interrupted_large_download_streams(
     server: Any, caller: SiliconFlowClient, tmp_path: Path, peak_of: Any
 ) -> None:
     block = bytes(1 << 20)
@@ -465,7 +451,7 @@ def test_a_large_download_streams_however_often_it_breaks_off(
 
 @pytest.fixture
 def flaky(emulator: Any) -> Iterator[Callable[[str], str]]:
-    """Gives a URL of the emulator the address of a relay that lets 200,000 bytes through on each connection."""
+    """Replace the address in a URL by that of a relay that closes each connection after 200,000 bytes."""
     with contextlib.ExitStack() as stack:
 
         def relayed(url: str) -> str:
@@ -491,7 +477,7 @@ def flaky(emulator: Any) -> Iterator[Callable[[str], str]]:
         yield relayed
 
 
-def test_files_of_the_emulator_come_whole_through_a_relay_that_keeps_breaking(
+def test_downloads_survive_a_breaking_relay(
     client: SiliconFlowClient, emulator: Any, clock: Any, sums: Any, flaky: Any
 ) -> None:
     lines = sums(4000)
@@ -503,6 +489,6 @@ def test_files_of_the_emulator_come_whole_through_a_relay_that_keeps_breaking(
     straight = fetched(client, results)
     assert fetched(client, flaky(results)) == straight
     log = (emulator.data_dir / "requests.log").read_text().splitlines()
-    paths = [each["path"] for each in map(json.loads, log) if each["event"] == "received"]
+    paths = [entry["path"] for entry in map(json.loads, log) if entry["event"] == "received"]
     assert paths.count(f"/v1/files/{file.id}/content") > len(lines) // 200_000
-    assert len([each for each in paths if each.startswith("/results/")]) > 1 + len(straight) // 200_000
+    assert len([path for path in paths if path.startswith("/results/")]) > 1 + len(straight) // 200_000

@@ -49,13 +49,13 @@ REFUSED: list[Any] = [
 
 
 @pytest.mark.parametrize(("window", "text"), ACCEPTED)
-def test_a_window_of_whole_hours_is_written_in_the_services_form(window: Any, text: str) -> None:
+def test_whole_hours_become_the_services_form(window: Any, text: str) -> None:
     assert completion_window_text(window) == text
     assert parse_completion_window(window) == timedelta(hours=int(text[:-1]))
 
 
 @pytest.mark.parametrize("window", REFUSED)
-def test_any_other_window_is_refused_by_name_value_and_limit(window: Any) -> None:
+def test_invalid_window_is_named_with_its_limits(window: Any) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         completion_window_text(window)
     shown = repr(window) if isinstance(window, str) else str(window)
@@ -81,5 +81,5 @@ def test_any_other_window_is_refused_by_name_value_and_limit(window: Any) -> Non
         (timedelta(seconds=-7), "-7s"),
     ],
 )
-def test_a_length_reads_well(length: Any, text: str) -> None:
+def test_duration_is_formatted_for_people(length: Any, text: str) -> None:
     assert format_duration(length) == text

@@ -23,7 +23,7 @@ def what(server: Any) -> str:
 
 @pytest.fixture
 def failure(caller: SiliconFlowClient) -> Callable[[], SiliconFlowError]:
-    """Asks for a batch once and returns how that failed."""
+    """Return the error of a single request for a batch."""
     caller._transport._max_retries = 0
 
     def ask() -> SiliconFlowError:
@@ -89,7 +89,7 @@ DOCUMENTED: list[tuple[int, Any, type[SiliconFlowError], str, Any]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "said", "code"), DOCUMENTED)
-def test_each_documented_error_has_its_kind_and_its_words(
+def test_documented_error_has_its_class_and_message(
     server: Any,
     failure: Any,
     status: int,
@@ -125,14 +125,14 @@ def test_each_documented_error_has_its_kind_and_its_words(
         ("at /c?Signature=s3cret", "at /c?..."),
     ],
 )
-def test_pages_and_texts_are_cut_down_to_what_they_say(server: Any, failure: Any, page: Any, said: str | None) -> None:
+def test_error_pages_are_reduced_to_their_message(server: Any, failure: Any, page: Any, said: str | None) -> None:
     server.text(page, 504)
     message = failure().message
     assert message.startswith(f"{what(server)} was refused: ") if said is None else message.endswith(f"refused: {said}")
 
 
 @pytest.mark.parametrize("code", [[URL], {"url": URL}, URL, True, None])
-def test_the_reason_the_code_and_the_id_for_support_show_no_query(server: Any, failure: Any, code: Any) -> None:
+def test_error_texts_show_no_query(server: Any, failure: Any, code: Any) -> None:
     body = json.dumps({"code": code}).encode()
     head = f"HTTP/1.1 400 see {URL}\r\nx-request-id: {URL}\r\nContent-Length: {len(body)}\r\n\r\n"
     server.raw(head.encode() + body)
@@ -140,14 +140,14 @@ def test_the_reason_the_code_and_the_id_for_support_show_no_query(server: Any, f
     assert "s3cret" not in f"{error} {vars(error)}"
 
 
-def test_an_error_body_that_breaks_off_leaves_the_status(server: Any, failure: Any) -> None:
+def test_truncated_error_body_leaves_the_status(server: Any, failure: Any) -> None:
     server.raw(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\nContent-Encoding: gzip\r\n\r\n", b"not gzip")
     error = failure()
     assert (type(error), error.message) == (errors.ServerError, f"{what(server)} was refused: Busy")
 
 
 @pytest.mark.parametrize("name", ["x-siliconcloud-trace-id", "x-request-id"])
-def test_the_id_for_support_is_kept(server: Any, failure: Any, name: str) -> None:
+def test_request_id_is_kept(server: Any, failure: Any, name: str) -> None:
     server.json("busy", 503, **{name: "trace-7"})
     assert failure().request_id == "trace-7"
 
@@ -180,33 +180,34 @@ def test_retry_after_is_kept(server: Any, failure: Any, header: str, seconds: fl
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\n{}", errors.AnswerLostError, "Content-Length"),
     ],
 )
-def test_a_broken_answer_is_a_lost_one(
+def test_broken_response_is_a_lost_response(
     server: Any, failure: Any, sent: bytes, kind: type[SiliconFlowError], reason: str
 ) -> None:
     server.raw(sent)
     error = failure()
     assert type(error) is kind
-    assert error.message.startswith(f"{what(server)}: sent, but no whole answer came back (")
+    assert error.message.startswith(f"{what(server)}: request sent, but the response was lost or incomplete (")
     assert reason in error.message
 
 
-def test_a_reset_connection_is_a_lost_answer(server: Any, failure: Any) -> None:
+def test_reset_connection_is_a_lost_response(server: Any, failure: Any) -> None:
     server.resets()
     error = failure()
     assert type(error) is errors.AnswerLostError
     assert error.message == (
-        f"{what(server)}: sent, but no whole answer came back (ConnectionResetError: Connection reset by peer)"
+        f"{what(server)}: request sent, but the response was lost or incomplete "
+        "(ConnectionResetError: Connection reset by peer)"
     )
 
 
-def test_an_answer_that_does_not_come_is_a_lost_one(server: Any, held_time: Any, key: str) -> None:
+def test_missing_response_is_a_lost_response(server: Any, held_time: Any, key: str) -> None:
     server.hangs()
     client = SiliconFlowClient(key, server.base_url, timeout=0.1, max_retries=0)
-    with pytest.raises(errors.AnswerLostError, match=r"no whole answer came back .*timed out"):
+    with pytest.raises(errors.AnswerLostError, match=r"the response was lost or incomplete .*timed out"):
         client.get_batch("batch_1")
 
 
-def test_a_refused_connection_was_never_sent(refused_port: int, held_time: Any, key: str) -> None:
+def test_refused_connection_means_nothing_was_sent(refused_port: int, held_time: Any, key: str) -> None:
     client = SiliconFlowClient(key, f"http://127.0.0.1:{refused_port}/v1", max_retries=0)
     with pytest.raises(errors.ConnectionFailedError) as caught:
         client.get_batch("batch_1")
@@ -217,7 +218,7 @@ def test_a_refused_connection_was_never_sent(refused_port: int, held_time: Any, 
     )
 
 
-def test_an_unknown_host_was_never_sent(held_time: Any, key: str) -> None:
+def test_unknown_host_means_nothing_was_sent(held_time: Any, key: str) -> None:
     client = SiliconFlowClient(key, "http://nowhere.invalid/v1", max_retries=0)
     with pytest.raises(errors.ConnectionFailedError, match=r"at nowhere\.invalid: no connection \(gaierror: "):
         client.get_batch("batch_1")
@@ -237,21 +238,21 @@ def test_an_unknown_host_was_never_sent(held_time: Any, key: str) -> None:
         TypeError("no host"),
     ],
 )
-def test_what_was_not_sent_may_be_repeated_and_nothing_else(error: Exception) -> None:
-    """What is not sure must not be repeated: it may have bought a batch."""
+def test_only_unsent_create_may_be_retried(error: Exception) -> None:
+    """An uncertain create must not be retried: a batch may exist and be billed."""
     never = from_exception(error, WHAT, was_sent=False)
     of_settings = not isinstance(error, OSError) or isinstance(error, ValueError)
     assert type(never) is (errors.InvalidRequestError if of_settings else errors.ConnectionFailedError)
     assert type(from_exception(error, WHAT, was_sent=True)) is errors.AnswerLostError
 
 
-def test_a_reason_shows_no_password() -> None:
+def test_reason_shows_no_password() -> None:
     reason = str(from_exception(LocationParseError("http://me:s3cret@:x"), WHAT, was_sent=False))
     assert "s3cret" not in reason
 
 
-def test_the_reason_is_none_that_was_declared_irrelevant() -> None:
-    """urllib3 before 2 first tries a call that Python no longer takes, and hides that TypeError with `from None`."""
+def test_reason_ignores_the_exception_context() -> None:
+    """urllib3 1 first tries a call that Python rejects, and hides the TypeError with `from None`."""
     try:
         try:
             raise TypeError("no such argument")
@@ -271,5 +272,5 @@ def test_the_reason_is_none_that_was_declared_irrelevant() -> None:
         "Failed to parse: //h/x?Signature=s3cret",
     ],
 )
-def test_a_reason_shows_no_query(text: str) -> None:
+def test_reason_shows_no_query(text: str) -> None:
     assert "s3cret" not in str(from_exception(requests.RequestException(text), WHAT, was_sent=True))

@@ -1,6 +1,6 @@
-"""Every form in which the service, or one that is compatible with it, has been seen to answer.
+"""All response forms that the service, or a compatible one, was seen to use.
 
-Each row of a table says who shows the form.
+Each row of a table names the source of its form.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OK = {"code": 20000, "message": "Ok", "status": True}
 
 
 def by_source(table: list[Any]) -> Any:
-    """Turns rows that begin with their source into parameters that show it."""
+    """Return parameters with ids that show the source of each row."""
     shown = [(row[0], ", ".join(map(repr, row[1:]))) for row in table]
     return [
         pytest.param(*row[1:], id=f"{source}: {text[:60]}") for row, (source, text) in zip(table, shown, strict=True)
@@ -51,7 +51,7 @@ UPLOADS: list[tuple[str, Any, File]] = [
 
 
 @pytest.mark.parametrize(("answer", "file"), by_source(UPLOADS))
-def test_an_upload_is_read_in_every_form(server: Any, caller: SiliconFlowClient, answer: Any, file: File) -> None:
+def test_upload_response_is_read_in_every_form(server: Any, caller: SiliconFlowClient, answer: Any, file: File) -> None:
     server.json(answer)
     assert caller.upload_file(io.BytesIO(b"{}")) == file
 
@@ -78,7 +78,7 @@ COUNTS = {"total": 0, "completed": 0, "failed": 0}
 URL = "https://bucket.example/out.jsonl?Signature=abc"
 NOT_UNIQUE = {"code": "dup", "message": "twice", "line": 3, "param": None}
 
-# What is expected are attributes of the batch.
+# The expected values are attributes of the batch.
 BATCHES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (REFERENCE, {}, {"id": "batch_rdyqgrcgjg", "status": "in_queue", "is_terminal": False, "errors": []}),
     (REFERENCE, {"request_counts": None}, {"request_counts": None}),
@@ -110,8 +110,8 @@ BATCHES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (REFERENCE, {"output_file_id": "file-2"}, {"output_file_id": "file-2", "error_file_id": None}),
     (LIVE, {"output_file_id": URL, "error_file_id": URL}, {"output_file_id": URL, "error_file_id": URL}),
     (NOBODY, {"output_file_id": "", "error_file_id": MISSING}, {"output_file_id": None, "error_file_id": None}),
-    *((GUIDE, {"status": each}, {"final_status": None}) for each in ("in_queue", "in_progress", "finalizing")),
-    *((GUIDE, {"status": each}, {"final_status": each}) for each in ("completed", "expired", "cancelled")),
+    *((GUIDE, {"status": status}, {"final_status": None}) for status in ("in_queue", "in_progress", "finalizing")),
+    *((GUIDE, {"status": status}, {"final_status": status}) for status in ("completed", "expired", "cancelled")),
     (GUIDE, {"status": "cancelling", "cancelling_at": 5}, {"final_status": None}),
     (GUIDE, {"status": "validating"}, {"final_status": None}),
     (REFERENCE, {"status": "failed", "failed_at": 5}, {"final_status": "failed"}),
@@ -119,10 +119,10 @@ BATCHES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (NOBODY, {"status": None}, {"status": "unknown", "final_status": None}),
     (NOBODY, {"status": MISSING}, {"status": "unknown", "final_status": None}),
     *(
-        (NOBODY, {"status": "pondering", f"{each}_at": 5}, {"final_status": each})
-        for each in ("completed", "failed", "expired", "cancelled")
+        (NOBODY, {"status": "pondering", f"{status}_at": 5}, {"final_status": status})
+        for status in ("completed", "failed", "expired", "cancelled")
     ),
-    # A time may be an estimate: a status that is known is believed.
+    # A time may be an estimate: a known status decides.
     (NOBODY, {"status": "cancelling", "cancelled_at": 5}, {"final_status": None}),
     (OPENAI, {"status": "in_progress", "completed_at": 0, "failed_at": 0}, {"final_status": None}),
     (LIVE, {"created_at": MISSING, "expires_at": MISSING}, {"timing": BatchTiming()}),
@@ -136,7 +136,7 @@ BATCHES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("fields", "expected"), by_source(BATCHES))
-def test_a_batch_is_read_in_every_form(
+def test_batch_is_read_in_every_form(
     server: Any,
     caller: SiliconFlowClient,
     batch_json: MakeBatch,
@@ -159,7 +159,7 @@ def test_a_batch_is_read_in_every_form(
         ]
     ),
 )
-def test_a_batch_may_come_wrapped_from_every_call(
+def test_every_call_accepts_a_wrapped_batch(
     server: Any, caller: SiliconFlowClient, batch_json: MakeBatch, wrap: Callable[[Any], Any]
 ) -> None:
     server.always = server.json(wrap(batch_json())).script.pop()
@@ -172,13 +172,13 @@ def item(batch_id: str, **fields: Any) -> dict[str, Any]:
 
 
 def page(*ids: str, **fields: Any) -> dict[str, Any]:
-    return {"object": "list", "data": [item(each) for each in ids]} | fields
+    return {"object": "list", "data": [item(batch_id) for batch_id in ids]} | fields
 
 
 MORE, LAST = {"has_more": True}, {"has_more": False}
 FULL = [f"b{number}" for number in range(PAGE_SIZE)]
 
-# The answers one after the other, the ids that are listed, and from where was asked on.
+# The responses in order, the listed ids, and the `after` of the next requests.
 LISTS: list[tuple[str, list[Any], list[str], list[str]]] = [
     (REFERENCE, [page("b", "a", first_id="b", last_id="a", **LAST)], ["b", "a"], []),
     (REFERENCE, [page("c", "b", **MORE), page("a", **LAST)], ["c", "b", "a"], ["b"]),
@@ -199,40 +199,38 @@ LISTS: list[tuple[str, list[Any], list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("answers", "ids", "asked_on"), by_source(LISTS))
-def test_batches_are_listed_whole_in_every_form(
+def test_batches_are_listed_completely_in_every_form(
     server: Any, caller: SiliconFlowClient, answers: list[Any], ids: list[str], asked_on: list[str]
 ) -> None:
-    """A batch that is not listed is bought again."""
+    """A batch that is not listed would be submitted and billed again."""
     for answer in answers:
         server.json(answer)
-    assert [each.id for each in caller.list_batches()] == ids
-    pages = ["", *(f"&after={each}" for each in asked_on)]
-    assert [each.target for each in server.received] == [f"/v1/batches?limit=100{each}" for each in pages]
+    assert [batch.id for batch in caller.list_batches()] == ids
+    pages = ["", *(f"&after={batch_id}" for batch_id in asked_on)]
+    assert [request.target for request in server.received] == [f"/v1/batches?limit=100{page}" for page in pages]
 
 
 @pytest.mark.parametrize("answers", [[page("b", "a", **MORE)] * 2, [page(**MORE)]], ids=["again", "empty"])
-def test_a_list_that_is_not_whole_is_an_error(server: Any, caller: SiliconFlowClient, answers: list[Any]) -> None:
-    """What the service says that it has and does not show may be the batch that is looked for."""
+def test_incomplete_list_is_an_error(server: Any, caller: SiliconFlowClient, answers: list[Any]) -> None:
+    """The missing batch may be the wanted one."""
     for answer in answers:
         server.json(answer)
     batches, shown = caller.list_batches(), []
-    with pytest.raises(IncompleteListError, match=r"more batches than the \d that it shows: try again later"):
+    with pytest.raises(IncompleteListError, match=r"lists only \d batches .* there are more: try again later"):
         shown.extend(iter(batches))
-    assert [each.id for each in shown] == [each["id"] for each in answers[0]["data"]][: len(shown)]
+    assert [batch.id for batch in shown] == [batch["id"] for batch in answers[0]["data"]][: len(shown)]
 
 
-def test_a_list_without_an_end_has_one(server: Any, caller: SiliconFlowClient, monkeypatch: Any) -> None:
+def test_endless_list_is_stopped(server: Any, caller: SiliconFlowClient, monkeypatch: Any) -> None:
     monkeypatch.setattr("siliconflow_provider.api.client.MOST_PAGES", 3)
     for number in range(3):
         server.json(page(f"b{number}", **MORE))
-    with pytest.raises(IncompleteListError, match="than the 3 that it shows"):
+    with pytest.raises(IncompleteListError, match="lists only 3 batches"):
         list(caller.list_batches())
 
 
 @pytest.mark.parametrize("answer", [{"object": "list", "data": None}, {"data": None, **LAST}])
-def test_null_is_a_list_only_where_it_may_be_empty(
-    server: Any, caller: SiliconFlowClient, answer: Any, monkeypatch: Any
-) -> None:
+def test_null_is_a_list_only_if_allowed(server: Any, caller: SiliconFlowClient, answer: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("siliconflow_provider.api.clock.sleep", lambda seconds: None)
     server.always = server.json(answer).script.pop()
     assert list(caller.list_batches(may_be_empty=True)) == []
@@ -249,7 +247,7 @@ ITEMS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("fields", "expected"), by_source(ITEMS))
-def test_an_item_of_the_list_may_lack_everything_but_its_id(
+def test_list_item_needs_only_an_id(
     server: Any, caller: SiliconFlowClient, fields: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     server.json({"object": "list", "data": [item("a", **fields)]})
@@ -267,11 +265,11 @@ def test_an_item_of_the_list_may_lack_everything_but_its_id(
         ]
     ),
 )
-def test_a_result_reference_may_be_an_id_or_a_url(
+def test_result_reference_may_be_id_or_url(
     server: Any, storage: Any, caller: SiliconFlowClient, reference: str, asked: str, is_keyed: bool, key: str
 ) -> None:
-    for each in (server, storage):
-        each.text("result")
+    for origin in (server, storage):
+        origin.text("result")
     url = reference.format(storage=storage.origin, upper=storage.origin.replace("http", "HTTP"))
     fileobj = io.BytesIO()
     assert caller.download(url, fileobj) == 6

@@ -17,7 +17,7 @@ from siliconflow_provider.api.known_secrets import KnownSecrets
 KEY = 'sk-Zm9v.7Qx9/b+c="quoted"\\back&end'
 PLAIN_KEY = "sk-" + "abcdefghijklmnop" * 3
 SIGNATURE = "c2VjcmV0/LXNpZ25h+dHVyZQ=="
-# Either stands before it in what is encoded, so that base64 begins at each of its three places.
+# Different prefixes, so that the secret starts at each of the three positions of base64.
 FORMS: dict[str, Callable[[str], str]] = {
     "as it is": str,
     "upper case": str.upper,
@@ -40,13 +40,13 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 
 def parts_of(text: str) -> set[str]:
-    """Its pieces of eight characters."""
+    """Return the pieces of eight characters of a text."""
     return {text[start : start + 8] for start in range(len(text) - 7)}
 
 
 @pytest.mark.parametrize("key", [KEY, PLAIN_KEY, SIGNATURE, "\\abcdefghijklmnop", '"abcdefghijklmnop'])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_secret_is_hidden_in_the_usual_encodings(form: str, key: str) -> None:
+def test_secret_is_hidden_in_common_encodings(form: str, key: str) -> None:
     said = FORMS[form](key)
     secrets = KnownSecrets([key])
     shown = secrets.hidden(f"no {said}, no")
@@ -62,24 +62,24 @@ def test_a_secret_is_hidden_in_the_usual_encodings(form: str, key: str) -> None:
         assert not parts_of(inner) & parts_of(str(found).replace("\\\\", "\\"))
 
 
-def test_what_has_no_secret_is_the_very_same() -> None:
+def test_text_without_secret_is_the_same_object() -> None:
     secrets = KnownSecrets([KEY])
     text, harmless = "sk-Zm9v is no key, and Bearer none", {"id": "batch_1", "errors": ["sk-\\"]}
     assert secrets.hidden(text) is text
     assert secrets.hidden_in_value(harmless, json.dumps(harmless).encode()) is harmless
 
 
-def test_a_word_for_a_key_is_no_secret() -> None:
+def test_short_key_is_not_a_secret() -> None:
     secrets = KnownSecrets(["local"])
     assert secrets.hidden("a local server") == "a local server"
     assert secrets.hidden_in_value(["local\\"], b'["local\\\\"]') == ["local\\"]
 
 
-def test_a_short_key_is_no_name_in_another_case() -> None:
+def test_short_key_is_matched_with_exact_case() -> None:
     assert KnownSecrets(["emulator"]).hidden("the emulator of Emulators") == "the *** of Emulators"
 
 
-def test_values_of_others_are_left_alone() -> None:
+def test_other_values_are_unchanged() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
@@ -88,36 +88,34 @@ def test_values_of_others_are_left_alone() -> None:
     assert secrets.hidden_in_value([2**70], b"\\") == [2**70]
 
 
-def test_it_shows_none_of_them() -> None:
+def test_repr_shows_no_secret() -> None:
     secrets = KnownSecrets([PLAIN_KEY]).with_more([SIGNATURE])
     assert secrets.hidden(f"{PLAIN_KEY} {SIGNATURE}") == "*** ***"
     assert PLAIN_KEY not in f"{secrets!r} {secrets}"
 
 
-def test_a_secret_may_have_any_characters() -> None:
+def test_secret_may_have_any_characters() -> None:
     assert KnownSecrets(["schlüssel", "\ud800" * 8]).hidden("ein schlüssel " + "\ud800" * 8) == "ein *** ***"
 
 
 class TestOfAnAnswer:
-    """What the service, or a storage, repeats."""
+    """Return texts that repeat the secret, as the service or a storage does."""
 
     @pytest.fixture
     def failure(self, server: Any, key: str) -> Callable[..., SiliconFlowError]:
-        """Fails at the server that is lined up."""
+        """Send a request that fails, and return its error and logs."""
 
         def fail(ask: Callable[[SiliconFlowClient], Any] | None = None, key: str = key) -> SiliconFlowError:
             client = SiliconFlowClient(key, server.base_url, max_retries=0)
             with pytest.raises(SiliconFlowError) as caught:
-                (ask or (lambda each: each.get_batch("batch_1")))(client)
+                (ask or (lambda client: client.get_batch("batch_1")))(client)
             return caught.value
 
         return fail
 
     @pytest.mark.parametrize("before", [160, 460])
     @pytest.mark.parametrize("status", ["400 Bad", "200 OK"])
-    def test_a_key_is_hidden_before_what_repeats_it_is_cut(
-        self, server: Any, failure: Any, before: int, status: str
-    ) -> None:
+    def test_key_is_hidden_before_a_message_is_cut(self, server: Any, failure: Any, before: int, status: str) -> None:
         key = "sk-abcdefghijkl.mnopqrstuvwxyz.0123456789"
         said = "x" * before + key + "y " * 200
         body = json.dumps({"code": said, "message": said}).encode()
@@ -126,13 +124,13 @@ class TestOfAnAnswer:
         error = failure(key=key)
         assert not parts_of(key) & parts_of(f"{error} {vars(error)}")
 
-    def test_a_key_is_hidden_before_a_reason_is_cut(self, server: Any, failure: Any) -> None:
+    def test_key_is_hidden_before_a_reason_is_cut(self, server: Any, failure: Any) -> None:
         key = "sk-abcdefghijkl.mnopqrstuvwxyz.0123456789"
         server.raw(b"x" * 3_880 + key.encode() + b"y" * 200 + b"\r\n\r\n")
         assert not parts_of(key) & parts_of(str(failure(key=key)))
 
     @pytest.mark.parametrize("form", FORMS)
-    def test_a_batch_shows_no_encoded_key(self, server: Any, batch_json: Any, form: str) -> None:
+    def test_batch_shows_no_encoded_key(self, server: Any, batch_json: Any, form: str) -> None:
         said = FORMS[form](PLAIN_KEY)
         server.json(batch_json(errors=[said, {"message": said}], metadata={"said": said}))
         found = SiliconFlowClient(PLAIN_KEY, server.base_url, max_retries=0).get_batch("batch_1")
@@ -144,7 +142,7 @@ class TestOfAnAnswer:
     )
     @pytest.mark.parametrize("place", ["elsewhere", "here"])
     @pytest.mark.parametrize("number", [1, 3])
-    def test_a_signature_that_a_redirect_led_to_is_hidden(
+    def test_signature_of_a_redirect_target_is_hidden(
         self, server: Any, storage: Any, failure: Any, said: str, place: str, number: int
     ) -> None:
         host = storage if place == "elsewhere" else server
@@ -156,15 +154,13 @@ class TestOfAnAnswer:
         assert SIGNATURE not in f"{error} {vars(error)}"
         assert error.message.endswith(": the link to the result file may have expired: try again")
 
-    def test_a_signature_is_hidden_in_what_breaks_behind_a_redirect(
-        self, server: Any, storage: Any, failure: Any
-    ) -> None:
+    def test_signature_is_hidden_in_errors_after_redirect(self, server: Any, storage: Any, failure: Any) -> None:
         server.redirects(f"{storage.origin}/a?Signature={SIGNATURE}")
         storage.raw(f"{SIGNATURE}\r\n\r\n".encode())
         error = failure(lambda client: client.download("file-1", io.BytesIO()))
         assert "BadStatusLine: ***" in error.message
 
-    def test_the_api_is_blamed_for_what_it_refuses_itself(self, server: Any, failure: Any) -> None:
+    def test_refusal_by_the_api_has_api_remedy(self, server: Any, failure: Any) -> None:
         server.redirects(f"{server.base_url}/files/file-1/content/?a=1")
         server.json("Forbidden", 403)
         error = failure(lambda client: client.download("file-1", io.BytesIO()))

@@ -22,24 +22,24 @@ from siliconflow_provider.api.lenient_json import decode, decode_any, decode_pag
         (b'{"a": 1, "a": 2}', {"a": 2}),
     ],
 )
-def test_what_json_forbids_is_replaced(text: bytes, value: Any) -> None:
+def test_invalid_json_values_are_replaced(text: bytes, value: Any) -> None:
     assert decode_any(text) == value
 
 
 @pytest.mark.parametrize("text", [b"", b"<html>", b"{", b'{"a": 1}}', b"[" * 100_000, b"[" * 5000 + b"]" * 5000])
-def test_what_is_no_json_or_too_deep_is_one_kind_of_error(text: bytes) -> None:
+def test_invalid_or_too_deep_json_is_decode_error(text: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_any(text)
 
 
-def test_a_mended_text_is_still_held_against_the_wanted_type() -> None:
+def test_repaired_text_must_have_the_wanted_type() -> None:
     decoder = msgspec.json.Decoder(dict[str, int])
     assert decode(decoder, b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
     with pytest.raises(msgspec.ValidationError):
         decode(decoder, b'{"a": NaN}')
 
 
-def test_any_value_has_a_text() -> None:
+def test_text_of_returns_text_for_any_value() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
@@ -52,9 +52,9 @@ PAGE = b'{"object": "list", "data": [{"id": "a"}, {"id": "b"}], "has_more": true
 @pytest.mark.parametrize(
     "text", [PAGE, b'{"code": 20000, "data": ' + PAGE + b"}", b"\xef\xbb\xbf\n" + PAGE], ids=range(3)
 )
-def test_a_page_is_what_it_is_with_its_items_decoded(text: bytes) -> None:
+def test_page_equals_the_decoded_value(text: bytes) -> None:
     def decoded(value: Any) -> Any:
-        return [decode_any(bytes(each)) if isinstance(each, msgspec.Raw) else each for each in value]
+        return [decode_any(bytes(item)) if isinstance(item, msgspec.Raw) else item for item in value]
 
     page, whole = decode_page(text), decode_any(text)
     while isinstance(page["data"], dict):
@@ -63,29 +63,29 @@ def test_a_page_is_what_it_is_with_its_items_decoded(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", [b"1", b"null", b'{"data": null}', b'{"data": 7, "n": NaN}', b'{"message": "no"}'])
-def test_what_is_no_page_is_decoded_as_anything_else(text: bytes) -> None:
+def test_other_values_are_decoded_normally(text: bytes) -> None:
     assert decode_page(text) == decode_any(text)
 
 
-def test_the_items_of_a_list_by_itself_are_not_decoded() -> None:
+def test_items_of_a_plain_list_stay_undecoded() -> None:
     assert decode_page(b' [{"id": "a"}, 1]') == [msgspec.Raw(b'{"id": "a"}'), msgspec.Raw(b"1")]
 
 
-def test_a_page_in_many_wrappers_is_not_looked_through_for_each() -> None:
+def test_deep_wrappers_are_not_searched() -> None:
     decoded: list[bytes] = []
     text = b'{"data": ' * 400 + b"1" + b"}" * 400
     decode_page(text, lambda part: decoded.append(part))
-    assert [len(text) - len(each) for each in decoded] == [4 * len(b'{"data": }')]
+    assert [len(text) - len(part) for part in decoded] == [4 * len(b'{"data": }')]
 
 
-def test_an_object_of_many_fields_is_no_page() -> None:
+def test_object_with_many_fields_is_not_a_page() -> None:
     text = b'{"data": [1], %b}' % b", ".join(b'"%d": 1' % number for number in range(10_000))
     decoded: list[bytes] = []
     decode_page(text, lambda part: decoded.append(part))
     assert decoded == [text]
 
 
-def test_what_is_too_large_is_not_decoded() -> None:
+def test_too_large_value_is_not_decoded() -> None:
     def check(part: bytes | msgspec.Raw) -> None:
         if len(bytes(part)) > 30:
             raise OverflowError
@@ -103,8 +103,8 @@ def test_what_is_too_large_is_not_decoded() -> None:
             decode_page(text % long, lambda part: pytest.fail("it was decoded") if long in part else 1, check)
 
 
-def test_the_items_of_a_page_take_little_beside_its_text() -> None:
-    """An account's list need not be paged."""
+def test_undecoded_items_take_little_memory() -> None:
+    """The list of an account may be unpaged."""
     item = json.dumps({"metadata": {f"key_{number}": "v" * 50 for number in range(12)}}).encode()
     text = b'{"data": [' + b", ".join([item] * 2_000) + b"]}"
     tracemalloc.start()

@@ -16,10 +16,10 @@ def message_of(check: Any, *arguments: Any) -> str:
     return str(caught.value)
 
 
-def test_only_the_endpoint_that_has_batches_passes() -> None:
+def test_only_the_batch_endpoint_is_accepted() -> None:
     check_endpoint("/v1/chat/completions")
     assert message_of(check_endpoint, "/v1/embeddings") == (
-        "endpoint '/v1/embeddings' has no batches at the service: use '/v1/chat/completions'"
+        "the service has no batches for endpoint '/v1/embeddings': use '/v1/chat/completions'"
     )
 
 
@@ -27,13 +27,13 @@ def test_only_the_endpoint_that_has_batches_passes() -> None:
     "metadata",
     [{}, {"k" * 64: "v" * 512}, {f"k{number}": "" for number in range(16)}, {"ключ" * 16: "é" * 512}],
 )
-def test_metadata_at_its_limits_passes(metadata: dict[str, str]) -> None:
+def test_metadata_at_its_limits_is_accepted(metadata: dict[str, str]) -> None:
     check_metadata(metadata)
 
 
-def test_a_seventeenth_pair_is_refused() -> None:
+def test_seventeenth_pair_is_refused() -> None:
     message = message_of(check_metadata, {f"k{number}": "" for number in range(17)})
-    assert message.startswith("metadata has 17 pairs, the service takes 16: drop 1 of 'k0', 'k1', ")
+    assert message.startswith("metadata has 17 pairs, the service accepts at most 16: drop 1 of 'k0', 'k1', ")
 
 
 @pytest.mark.parametrize(
@@ -41,22 +41,22 @@ def test_a_seventeenth_pair_is_refused() -> None:
     [
         (
             {"k" * 65: "v"},
-            f"metadata key '{'k' * 36}... has 65 characters, the service takes 64: shorten it",
+            f"metadata key '{'k' * 36}... has 65 characters, the service accepts at most 64: shorten it",
         ),
         (
             {"note": "v" * 513},
-            f"metadata['note'] = '{'v' * 36}... has 513 characters, the service takes 512: shorten it",
+            f"metadata['note'] = '{'v' * 36}... has 513 characters, the service accepts at most 512: shorten it",
         ),
-        ({"shard": 7}, "metadata['shard'] = 7 is of type int, the service takes strings: pass str(...)"),
-        ({"note": None}, "metadata['note'] = None is of type NoneType, the service takes strings: pass str(...)"),
-        ({7: "shard"}, "metadata key 7 is of type int, the service takes strings: pass str(...)"),
+        ({"shard": 7}, "metadata['shard'] = 7 is of type int, the service accepts strings: pass str(...)"),
+        ({"note": None}, "metadata['note'] = None is of type NoneType, the service accepts strings: pass str(...)"),
+        ({7: "shard"}, "metadata key 7 is of type int, the service accepts strings: pass str(...)"),
     ],
 )
-def test_a_pair_over_the_limit_is_named_with_value_and_limit(metadata: Any, message: str) -> None:
+def test_too_long_pair_is_named_with_its_limit(metadata: Any, message: str) -> None:
     assert message_of(check_metadata, metadata) == message
 
 
-def test_a_file_of_one_byte_to_one_gb_passes() -> None:
+def test_smallest_and_largest_file_are_accepted() -> None:
     check_file_size("a.jsonl", 1)
     check_file_size("a.jsonl", GB)
 
@@ -65,17 +65,17 @@ def test_a_file_of_one_byte_to_one_gb_passes() -> None:
     ("size", "shown", "remedy"),
     [(0, "0", "write requests to it first"), (GB + 1, "1,000,000,001", "cut it into parts")],
 )
-def test_a_file_of_another_size_is_refused(size: int, shown: str, remedy: str) -> None:
+def test_file_of_another_size_is_refused(size: int, shown: str, remedy: str) -> None:
     assert message_of(check_file_size, "a.jsonl", size) == (
-        f"file a.jsonl has {shown} bytes, the service takes 1 to 1,000,000,000: {remedy}"
+        f"file a.jsonl has {shown} bytes, the service accepts 1 to 1,000,000,000: {remedy}"
     )
 
 
 @pytest.mark.parametrize("value", ["", "  ", None, 7, b"file-1", "half \ud83d"])
-def test_what_cannot_be_an_id_is_refused_by_its_name(value: Any) -> None:
+def test_invalid_id_is_refused_with_its_name(value: Any) -> None:
     assert message_of(check_id, "batch_id", value) == f"batch_id is {value!r}: give the id that the service returned"
 
 
 @pytest.mark.parametrize("value", [["https://a/b?Signature=s3cret"], {"url": "https://a/b?Signature=s3cret"}])
-def test_a_collection_in_the_place_of_an_id_is_not_shown(value: Any) -> None:
+def test_collection_as_an_id_is_not_shown(value: Any) -> None:
     assert message_of(check_id, "file_ref", value).startswith(f"file_ref is of type {type(value).__name__}: give")

@@ -38,5 +38,5 @@ def test_pauses_grow_and_end_after_an_hour(held_time: Any) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_may_be_tried_again(error: Exception, is_tried: bool) -> None:
+def test_retryable_errors(error: Exception, is_tried: bool) -> None:
     assert is_retryable(error) == is_tried

@@ -33,7 +33,7 @@ POOL = "urllib3.connectionpool"
         ),
         ("SAS sv=1&sig=s3cret-s3cret", "SAS sv=1&sig=***"),
         ("https://user:s3cret@h/x and http:\\/\\/u:s3@cret@h", "https://***@h/x and http:\\/\\/***@h"),
-        # What is no secret.
+        # Texts without secrets.
         ("s3://bucket/token=20260101/design=abcdefgh", "s3://bucket/token=20260101/design=abcdefgh"),
         ("eos_token=151643 and max_tokens=123456789", "eos_token=151643 and max_tokens=123456789"),
         ("s3://conn_id@bucket/key, write to me@h", "s3://conn_id@bucket/key, write to me@h"),
@@ -41,11 +41,11 @@ POOL = "urllib3.connectionpool"
         ("the signature of the token is bad", "the signature of the token is bad"),
     ],
 )
-def test_the_query_of_every_url_is_hidden(text: str, shown: str) -> None:
+def test_query_of_every_url_is_hidden(text: str, shown: str) -> None:
     assert without_queries(text) == shown
 
 
-def test_the_pool_logs_no_query_meanwhile_and_again_does_afterwards(caplog: pytest.LogCaptureFixture) -> None:
+def test_urllib3_logs_no_query_inside_quiet_urls(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, POOL)
     pool = logging.getLogger(POOL)
     with quiet_urls(), quiet_urls():
@@ -56,9 +56,9 @@ def test_the_pool_logs_no_query_meanwhile_and_again_does_afterwards(caplog: pyte
     assert caplog.messages == ['"GET /a?... HTTP/1.1" 200', "GET /b?...", "GET /somebody?elses=query"]
 
 
-def test_the_filter_is_installed_once() -> None:
+def test_filter_is_installed_once() -> None:
     for _ in range(3):
         with quiet_urls():
             pass
-    names = [type(each).__name__ for each in logging.getLogger(POOL).filters]
+    names = [type(filter_).__name__ for filter_ in logging.getLogger(POOL).filters]
     assert names.count("_HideQuery") == 1

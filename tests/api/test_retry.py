@@ -30,20 +30,20 @@ NEVER = [
 
 
 @pytest.mark.parametrize("kind", ALWAYS)
-def test_what_was_not_carried_out_is_sent_again(kind: type[errors.SiliconFlowError]) -> None:
-    assert [should_retry(kind("x"), idempotent=each) for each in (True, False)] == [True, True]
+def test_unexecuted_request_is_retried(kind: type[errors.SiliconFlowError]) -> None:
+    assert [should_retry(kind("x"), idempotent=idempotent) for idempotent in (True, False)] == [True, True]
 
 
 @pytest.mark.parametrize("kind", WHERE_REPEATABLE)
-def test_what_may_have_been_carried_out_is_sent_again_where_that_does_no_harm(
+def test_possibly_executed_request_is_retried_if_idempotent(
     kind: type[errors.SiliconFlowError],
 ) -> None:
-    assert [should_retry(kind("x"), idempotent=each) for each in (True, False)] == [True, False]
+    assert [should_retry(kind("x"), idempotent=idempotent) for idempotent in (True, False)] == [True, False]
 
 
 @pytest.mark.parametrize("kind", NEVER)
-def test_what_does_not_heal_is_not_sent_again(kind: type[errors.SiliconFlowError]) -> None:
-    assert [should_retry(kind("x"), idempotent=each) for each in (True, False)] == [False, False]
+def test_permanent_error_is_not_retried(kind: type[errors.SiliconFlowError]) -> None:
+    assert [should_retry(kind("x"), idempotent=idempotent) for idempotent in (True, False)] == [False, False]
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_what_does_not_heal_is_not_sent_again(kind: type[errors.SiliconFlowError
         (1.0, [0.25, 0.5, 1, 2, 4, 8, 15, 15]),
     ],
 )
-def test_pauses_double_up_to_a_limit_and_jitter_shortens_them(jitter: float, pauses: list[float]) -> None:
+def test_pauses_double_to_a_limit_with_jitter(jitter: float, pauses: list[float]) -> None:
     assert [pause_before_retry(failures, None, jitter) for failures in range(1, 9)] == pauses
     assert pause_before_retry(10_000, None, jitter) == pauses[-1]
 
 
 @pytest.mark.parametrize(("retry_after", "pause"), [(0, 0), (7.5, 7.5), (120, 120), (3600, 120), (float("inf"), 120)])
-def test_the_service_may_ask_for_a_pause_of_up_to_two_minutes(retry_after: float, pause: float) -> None:
+def test_retry_after_is_limited_to_two_minutes(retry_after: float, pause: float) -> None:
     assert pause_before_retry(5, retry_after, 0.5) == pause
 
 
@@ -85,5 +85,5 @@ def test_the_service_may_ask_for_a_pause_of_up_to_two_minutes(retry_after: float
         ("9" * 400, float("inf")),
     ],
 )
-def test_retry_after_is_read_in_every_form(header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_parsed_in_every_form(header: str | None, seconds: float | None) -> None:
     assert parse_retry_after(header, NOW) == seconds

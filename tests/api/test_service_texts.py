@@ -29,21 +29,23 @@ from siliconflow_provider.api.service_texts import (
         ("", ""),
     ],
 )
-def test_what_moves_a_cursor_or_forges_a_line_is_escaped(text: str, shown: str) -> None:
+def test_control_characters_and_line_ends_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert printable(shown) == shown
     assert is_printable(text) == (text == shown)
 
 
-def test_all_control_characters_and_ends_of_lines_are_escaped() -> None:
+def test_every_unprintable_character_is_escaped() -> None:
     characters = map(chr, range(0x10000))
     escaped = {"Cc", "Zl", "Zp", "Cs"}
-    left = [each for each in characters if unicodedata.category(each) in escaped and is_printable(each)]
+    left = [
+        character for character in characters if unicodedata.category(character) in escaped and is_printable(character)
+    ]
     assert left == []
     assert len(printable("a".join(map(chr, range(0x3000)))).splitlines()) == 1
 
 
-def test_a_long_text_is_cut_with_how_much_was_left_out() -> None:
+def test_cut_text_has_the_omitted_count() -> None:
     shown = cut("x" * 1_000_000, 2_000)
     assert shown == "x" * 2_000 + "... (998,000 more characters)"
     assert cut(shown, 2_000) == shown
@@ -51,13 +53,13 @@ def test_a_long_text_is_cut_with_how_much_was_left_out() -> None:
     assert word("\n" * 500) == "\\n" * 100 + "... (800 more characters)"
 
 
-def test_no_half_of_a_key_is_left() -> None:
+def test_key_is_not_cut_in_half() -> None:
     shown = cut_between_words("key: " + "sk-Abc_9" * 100, 100)
     assert shown == "key: ... (800 more characters)"
     assert cut_between_words("short", 100) == "short"
 
 
-def test_of_many_names_the_first_are_told() -> None:
+def test_first_names_has_the_omitted_count() -> None:
     assert first_names(f"batch_{number}" for number in range(5_000)) == (
         "batch_0, batch_1, batch_2, batch_3, batch_4, batch_5, batch_6, batch_7, batch_8, batch_9, and 4,990 more"
     )
@@ -69,7 +71,7 @@ def test_of_many_names_the_first_are_told() -> None:
 @pytest.mark.parametrize(
     ("number", "length"), [(1, 10**6), (2, 3_000), (10, 2_500), (11, 5), (5_000, 5), (5_000, 2_500)]
 )
-def test_errors_are_bounded_and_stay_as_they_were_bounded(number: int, length: int, characters: int) -> None:
+def test_cut_errors_are_not_cut_again(number: int, length: int, characters: int) -> None:
     errors = ["e" * length] * number
     shown = first_errors(errors, characters)
     assert sum(map(len, shown)) <= max(characters, 200) + 10 * 40
@@ -78,7 +80,7 @@ def test_errors_are_bounded_and_stay_as_they_were_bounded(number: int, length: i
     assert not are_whole(errors)
 
 
-def test_few_short_errors_are_whole() -> None:
+def test_few_short_errors_are_unchanged() -> None:
     errors = ["one", "two (3 more characters)", "and more"]
     assert first_errors(errors) == errors
     assert are_whole(errors)

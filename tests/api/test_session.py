@@ -33,24 +33,24 @@ BAD_KEYS = ["sk-s3cret\nX-Evil: 1", "sk-s3 cret", "sk-s3cret\t1", "sk-s3crét", 
         ("https://[::1]:8900/v1", ("https", "::1", 8900)),
     ],
 )
-def test_an_origin_is_scheme_host_and_port(url: str, parts: tuple[Any, ...]) -> None:
+def test_origin_is_scheme_host_and_port(url: str, parts: tuple[Any, ...]) -> None:
     assert origin(url) == parts
 
 
-def test_white_space_around_a_key_is_not_part_of_it() -> None:
+def test_white_space_around_a_key_is_removed() -> None:
     assert checked_key("  sk-abc\n").reveal() == "sk-abc"
 
 
 @pytest.mark.parametrize("key", BAD_KEYS)
-def test_a_key_that_cannot_be_one_is_refused_unseen(key: str) -> None:
+def test_invalid_key_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         checked_key(key)
     assert "s3" not in str(caught.value)
-    assert str(caught.value).startswith("api_key holds characters that no key has")
+    assert str(caught.value).startswith("api_key has invalid characters")
 
 
 @pytest.mark.parametrize("key", [None, "", "  \n"])
-def test_an_empty_key_is_refused(key: str | None) -> None:
+def test_empty_key_is_refused(key: str | None) -> None:
     with pytest.raises(InvalidRequestError, match="api_key is empty"):
         checked_key(key)
 
@@ -63,7 +63,7 @@ def test_an_empty_key_is_refused(key: str | None) -> None:
         ("http://[::1]:8900/v1", "http://[::1]:8900/v1"),
     ],
 )
-def test_a_base_url_loses_its_final_slash(url: str, checked: str) -> None:
+def test_base_url_loses_its_final_slash(url: str, checked: str) -> None:
     assert checked_base_url(url) == checked
 
 
@@ -79,7 +79,7 @@ def test_a_base_url_loses_its_final_slash(url: str, checked: str) -> None:
         "http://[",
     ],
 )
-def test_what_is_no_url_is_refused_by_name_and_value(url: str) -> None:
+def test_invalid_base_url_is_named(url: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         checked_base_url(url)
     assert str(caught.value) == f"base_url {url!r} is not a URL: give one like 'https://api.siliconflow.com/v1'"
@@ -96,7 +96,7 @@ def test_what_is_no_url_is_refused_by_name_and_value(url: str) -> None:
         "sk-s3cret",
     ],
 )
-def test_a_base_url_that_holds_a_secret_is_refused_unseen(url: str) -> None:
+def test_base_url_with_a_secret_is_not_shown(url: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"^base_url ") as caught:
         checked_base_url(url)
     assert "s3cret" not in str(caught.value)
@@ -111,27 +111,27 @@ def test_a_base_url_that_holds_a_secret_is_refused_unseen(url: str) -> None:
         ("http://localhost:1/v1/files", None),
     ],
 )
-def test_the_key_is_put_on_requests_to_the_api_only(url: str, header: str | None) -> None:
+def test_key_is_added_to_api_requests_only(url: str, header: str | None) -> None:
     auth = BearerAuth("sk-abc", "http://127.0.0.1:1/v1")
     prepared = requests.Request("GET", url, auth=auth).prepare()
     assert prepared.headers.get("Authorization") == header, "the connection puts it there as it sends them"
     assert "Authorization" not in requests.Request("GET", url, auth=NoAuth()).prepare().headers
 
 
-def test_a_session_follows_a_redirect_within_the_api_with_its_key(server: Any, key: str) -> None:
+def test_redirect_within_the_api_keeps_the_key(server: Any, key: str) -> None:
     server.redirects(f"{server.base_url}/elsewhere").json({})
     session = Session(BearerAuth(key, server.base_url))
     session.get(f"{server.base_url}/files", timeout=5)
-    assert [each.key for each in server.received] == [f"Bearer {key}"] * 2
+    assert [request.key for request in server.received] == [f"Bearer {key}"] * 2
 
 
-def test_a_session_leaves_its_key_behind_when_redirected_away_and_back(server: Any, storage: Any, key: str) -> None:
+def test_redirect_away_and_back_drops_the_key(server: Any, storage: Any, key: str) -> None:
     server.redirects(f"{storage.origin}/a").json({})
     storage.redirects(f"{server.base_url}/b")
     session = Session(BearerAuth(key, server.base_url))
     session.get(f"{server.base_url}/files", timeout=5)
-    assert [each.key for each in storage.received] == [None]
-    assert [each.key for each in server.received] == [f"Bearer {key}", None]
+    assert [request.key for request in storage.received] == [None]
+    assert [request.key for request in server.received] == [f"Bearer {key}", None]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_session_leaves_its_key_behind_when_redirected_away_and_back(server: A
         ("https://api.siliconflow.com@example.com/v1/files", False),
     ],
 )
-def test_the_key_stays_with_its_origin_when_redirected(url: str, kept: bool) -> None:
+def test_key_stays_with_its_origin(url: str, kept: bool) -> None:
     session = Session(BearerAuth("sk-abc", "https://api.siliconflow.com/v1"))
     asked = session.prepare_request(requests.Request("GET", "https://api.siliconflow.com/v1/files"))
     redirected = session._redirected(asked, url)
@@ -156,7 +156,7 @@ def test_the_key_stays_with_its_origin_when_redirected(url: str, kept: bool) -> 
 
 
 def test_no_cookie_is_kept(server: Any, key: str) -> None:
-    """A client lives as long as the triggerer."""
+    """A client can live as long as the triggerer."""
     cookie = "c=1; path=/"
     server.redirects(f"{server.base_url}/elsewhere").json({}, set_cookie=cookie).json({}, set_cookie=cookie)
     server.script[0].parts = [server.script[0].parts[0].replace(b"Location", b"Set-Cookie: d=2\r\nLocation", 1)]
@@ -164,20 +164,20 @@ def test_no_cookie_is_kept(server: Any, key: str) -> None:
     for _ in range(2):
         session.get(f"{server.base_url}/files", timeout=5)
     assert len(session.cookies) == 0
-    assert [each.headers.get("cookie") for each in server.received] == [None] * 3
+    assert [request.headers.get("cookie") for request in server.received] == [None] * 3
 
 
 @pytest.mark.parametrize("location", ["http://[", "http://a:99999/", "http://.a/", "\xff"])
-def test_a_redirect_that_leads_nowhere_is_an_answer(server: Any, key: str, location: str) -> None:
+def test_redirect_without_target_is_a_response(server: Any, key: str, location: str) -> None:
     server.raw(f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode("latin-1"))
     session = Session(BearerAuth(key, server.base_url))
     assert session.get(f"{server.base_url}/files", timeout=5).status_code == 302
 
 
-def test_the_debug_level_of_http_client_prints_nothing_of_it(
+def test_http_client_debug_level_prints_nothing(
     server: Any, key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It would print the key and the signed URLs."""
+    """It would print the key and signed URLs."""
     monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
     server.json({}).json({}).json({})
     session = Session(BearerAuth(key, server.base_url))
@@ -190,7 +190,7 @@ def test_the_debug_level_of_http_client_prints_nothing_of_it(
 
 @pytest.fixture
 def keep_alive_server() -> Iterator[Any]:
-    """A server that keeps connections open; `peers` has the client's address at each request."""
+    """Run a server that keeps connections open. `peers` has the client's address of each request."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -211,10 +211,10 @@ def keep_alive_server() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("idle_seconds", "connections"), [(0.5, 1), (1.5, 2), (5, 2)])
-def test_a_connection_that_was_idle_is_not_reused(
+def test_idle_connection_is_not_reused(
     keep_alive_server: Any, monkeypatch: pytest.MonkeyPatch, idle_seconds: float, connections: int
 ) -> None:
-    """The server may be about to close it, which would lose the request."""
+    """The server may close it at any moment, which would lose the request."""
     url = f"http://127.0.0.1:{keep_alive_server.server_port}/v1"
     now = time.monotonic()
     monkeypatch.setattr("siliconflow_provider.api.connections.monotonic", lambda: now)

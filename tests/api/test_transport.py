@@ -27,7 +27,7 @@ from siliconflow_provider.api.transport import Transport
 
 @pytest.fixture
 def pauses(held_time: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that were slept, without jitter."""
+    """Return the list of sleeps in seconds, without jitter."""
     slept: list[float] = []
     monkeypatch.setattr(provider_clock, "sleep", slept.append)
     monkeypatch.setattr(transport.random, "random", lambda: 0.0)
@@ -36,7 +36,7 @@ def pauses(held_time: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate of 127.0.0.1 that nobody vouches for, with its key in the same file."""
+    """Return a file with an untrusted certificate of 127.0.0.1 and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     made = (
@@ -65,7 +65,7 @@ def tls(certificate: Path) -> Callable[[socket.socket], socket.socket]:
 
 
 class BreaksRecords:
-    """A TLS connection that takes a request in and then sends what is no TLS."""
+    """Run a TLS server that reads a request and then sends invalid TLS."""
 
     def __init__(self, secured: ssl.SSLSocket) -> None:
         self._secured = secured
@@ -81,17 +81,17 @@ class BreaksRecords:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
-def test_a_timeout_that_ends_before_it_begins_is_refused(timeout: float) -> None:
+def test_timeout_must_be_positive(timeout: float) -> None:
     with pytest.raises(errors.InvalidRequestError, match=f"^timeout is {timeout}: give a positive number of seconds"):
         Transport("sk-abc", "http://127.0.0.1:1/v1", timeout=timeout, max_retries=0)
 
 
 @pytest.mark.parametrize(("timeout", "used"), [(60, (10, 60)), (3, (3, 3))])
-def test_connecting_takes_ten_seconds_at_most(timeout: float, used: tuple[float, float]) -> None:
+def test_connect_timeout_is_at_most_ten_seconds(timeout: float, used: tuple[float, float]) -> None:
     assert Transport("sk-abc", "http://127.0.0.1:1/v1", timeout=timeout, max_retries=0)._timeout == used
 
 
-def test_an_answer_may_take_longer_than_a_connection(
+def test_response_may_take_longer_than_connecting(
     server: Any, held_time: Any, key: str, batch_json: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(request: Any) -> list[bytes]:
@@ -104,7 +104,7 @@ def test_an_answer_may_take_longer_than_a_connection(
     assert SiliconFlowClient(key, server.base_url, timeout=5, max_retries=0).get_batch("batch_1").status == "in_queue"
 
 
-def test_a_reading_is_sent_again_with_growing_pauses_until_it_succeeds(
+def test_read_is_retried_with_growing_pauses(
     server: Any, caller: SiliconFlowClient, pauses: list[float], batch_json: Any
 ) -> None:
     server.json("busy", 503).resets().cut(b"{", 2).text("<html>").json(batch_json())
@@ -113,9 +113,7 @@ def test_a_reading_is_sent_again_with_growing_pauses_until_it_succeeds(
     assert pauses == [0.5, 1, 2, 4]
 
 
-def test_the_last_error_is_raised_when_the_retries_are_used_up(
-    server: Any, caller: SiliconFlowClient, pauses: list[float]
-) -> None:
+def test_last_error_is_raised_after_all_retries(server: Any, caller: SiliconFlowClient, pauses: list[float]) -> None:
     for number in range(6):
         server.json(f"busy {number}", 503)
     with pytest.raises(errors.ServerError, match="busy 5"):
@@ -131,7 +129,9 @@ def test_no_retries_means_one_request(server: Any, held_time: Any, key: str, pau
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_a_refusal_is_not_sent_again(server: Any, caller: SiliconFlowClient, pauses: list[float], status: int) -> None:
+def test_refused_request_is_not_retried(
+    server: Any, caller: SiliconFlowClient, pauses: list[float], status: int
+) -> None:
     server.json("no", status)
     with pytest.raises(errors.ServiceError):
         caller.get_batch("batch_1")
@@ -149,7 +149,7 @@ def test_a_refusal_is_not_sent_again(server: Any, caller: SiliconFlowClient, pau
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_pause_is_the_one_that_the_service_asks_for(
+def test_pause_follows_retry_after(
     server: Any,
     caller: SiliconFlowClient,
     pauses: list[float],
@@ -163,17 +163,17 @@ def test_the_pause_is_the_one_that_the_service_asks_for(
     assert pauses == [pause]
 
 
-def test_each_retry_is_logged_with_its_reason_and_its_pause(
+def test_retry_is_logged_with_reason_and_pause(
     server: Any, caller: SiliconFlowClient, pauses: list[float], batch_json: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     server.json("busy", 503).json(batch_json())
     caller.get_batch("batch_1")
     refused = f"GET /batches/batch_1 at 127.0.0.1:{server.port} was refused: busy (status 503)"
-    assert caplog.messages == [f"{refused}; attempt 1 of 6, next in 0.5 s"]
+    assert caplog.messages == [f"{refused}; attempt 1 of 6 failed, retrying in 0.5 s"]
 
 
-def test_a_certificate_that_nobody_vouches_for_ends_it_at_once(
+def test_untrusted_certificate_is_not_retried(
     start_server: Any, held_time: Any, certificate: Path, pauses: list[float], key: str
 ) -> None:
     secure = start_server(wrap=tls(certificate))
@@ -183,7 +183,7 @@ def test_a_certificate_that_nobody_vouches_for_ends_it_at_once(
     assert (secure.received, pauses) == ([], [])
 
 
-def test_an_accepted_certificate_serves(
+def test_trusted_certificate_is_accepted(
     start_server: Any, held_time: Any, certificate: Path, key: str, batch_json: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
@@ -191,10 +191,10 @@ def test_an_accepted_certificate_serves(
     assert SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1").get_batch("batch_1").status == "in_queue"
 
 
-def test_a_tls_connection_that_breaks_after_a_create_leaves_it_uncertain(
+def test_broken_tls_makes_a_create_uncertain(
     start_server: Any, held_time: Any, certificate: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not every TLS error is about a certificate: here the service has read the whole request."""
+    """This TLS error is not about a certificate: the service has read the whole request."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     wrap = tls(certificate)
     secure = start_server(wrap=lambda connection: BreaksRecords(wrap(connection)))  # type: ignore[arg-type]
@@ -204,23 +204,23 @@ def test_a_tls_connection_that_breaks_after_a_create_leaves_it_uncertain(
     assert secure.asked() == ["POST /v1/batches"]
 
 
-def test_results_of_an_api_on_https_come_over_https(
+def test_https_api_needs_https_results(
     start_server: Any, server: Any, held_time: Any, certificate: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     secure = start_server(wrap=tls(certificate)).redirects(server.signed_url)
     client = SiliconFlowClient(key, f"https://127.0.0.1:{secure.port}/v1")
     for file_ref in ("file-1", server.signed_url):
-        with pytest.raises(errors.UnsafeAddressError, match=r"^results at \S+ are offered over http, and the API"):
+        with pytest.raises(errors.UnsafeAddressError, match=r"^the result URL at \S+ uses http, but the API"):
             client.download(file_ref, io.BytesIO())
     assert (secure.asked(), server.received) == (["GET /v1/files/file-1/content"], [])
 
 
 def forward(request: Any) -> list[bytes]:
-    """What a proxy does with a plain request: the URL says where it goes."""
+    """Forward a plain request to the host in its URL, as a proxy does."""
     _, _, host, path = request.target.split("/", 3)
     name, _, port = host.partition(":")
-    lines = [f"{request.method} /{path} HTTP/1.1", *(f"{each}: {text}" for each, text in request.headers.items())]
+    lines = [f"{request.method} /{path} HTTP/1.1", *(f"{name}: {text}" for name, text in request.headers.items())]
     with socket.create_connection((name, int(port))) as upstream:
         upstream.sendall("\r\n".join([*lines, "", ""]).encode() + request.body)
         return list(iter(lambda: upstream.recv(1 << 16), b""))
@@ -228,14 +228,14 @@ def forward(request: Any) -> list[bytes]:
 
 @pytest.fixture
 def proxy(start_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A proxy for plain HTTP, and nothing of that in the environment yet."""
+    """Start a proxy for plain HTTP. The environment does not name it yet."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     return start_server(always=forward)
 
 
-def test_requests_go_through_the_proxy_of_the_environment(
+def test_proxy_of_the_environment_is_used(
     server: Any, storage: Any, proxy: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy.origin)
@@ -244,13 +244,13 @@ def test_requests_go_through_the_proxy_of_the_environment(
     caller.upload_file(io.BytesIO(b"{}"))
     caller.download("file-1", io.BytesIO())
     paths = [f"{server.base_url}/files", f"{server.base_url}/files/file-1/content", storage.signed_url]
-    assert [each.target for each in proxy.received] == paths
-    assert [each.key for each in proxy.received] == [f"Bearer {key}"] * 2 + [None]
+    assert [request.target for request in proxy.received] == paths
+    assert [request.key for request in proxy.received] == [f"Bearer {key}"] * 2 + [None]
     assert b'name="purpose"' in server.received[0].body
 
 
 @pytest.mark.parametrize("hosts", ["127.0.0.1", "*", "example.com,127.0.0.0/8"])
-def test_hosts_that_need_no_proxy_are_asked_without(
+def test_no_proxy_hosts_are_requested_directly(
     server: Any, proxy: Any, caller: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch, batch_json: Any, hosts: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy.origin)
@@ -260,17 +260,17 @@ def test_hosts_that_need_no_proxy_are_asked_without(
     assert proxy.received == []
 
 
-def test_a_proxy_that_breaks_off_after_a_create_leaves_it_uncertain(
+def test_broken_proxy_makes_a_create_uncertain(
     server: Any, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", server.origin)
     server.resets()
     with pytest.raises(errors.CreateUncertainError):
         SiliconFlowClient(key, "http://api.invalid/v1").create_batch("file-1")
-    assert [each.method for each in server.received] == ["POST"]
+    assert [request.method for request in server.received] == ["POST"]
 
 
-def test_an_unreachable_proxy_was_sent_nothing(
+def test_unreachable_proxy_means_nothing_was_sent(
     refused_port: int, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{refused_port}")
@@ -278,21 +278,21 @@ def test_an_unreachable_proxy_was_sent_nothing(
         SiliconFlowClient(key, "http://api.invalid/v1").create_batch("file-1")
 
 
-def test_a_proxy_that_opens_no_tunnel_was_sent_nothing(
+def test_refused_tunnel_means_nothing_was_sent(
     server: Any, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("https_proxy", server.origin)
     server.text("who are you", 407)
     with pytest.raises(errors.ConnectionFailedError, match="Tunnel connection failed: 407"):
         SiliconFlowClient(key, "https://api.invalid/v1", max_retries=0).create_batch("file-1")
-    assert [each.key for each in server.received] == [None]
+    assert [request.key for request in server.received] == [None]
 
 
 @pytest.mark.parametrize(
     "body",
     [b"", b"<html>", b"null", b"{", b"\xff\xfe\x00", b"[" * 3],
 )
-def test_a_success_that_is_not_json_is_unreadable(server: Any, caller: SiliconFlowClient, body: bytes) -> None:
+def test_success_without_json_is_unreadable(server: Any, caller: SiliconFlowClient, body: bytes) -> None:
     for _ in range(6):
         server.text(body, x_request_id="trace-1")
     with pytest.raises(errors.UnreadableAnswerError) as caught:
@@ -303,7 +303,7 @@ def test_a_success_that_is_not_json_is_unreadable(server: Any, caller: SiliconFl
     )
 
 
-def test_a_success_whose_code_says_otherwise_is_a_bad_request(server: Any, caller: SiliconFlowClient) -> None:
+def test_success_with_an_error_code_is_bad_request(server: Any, caller: SiliconFlowClient) -> None:
     server.json({"code": 20012, "message": "no such batch", "data": None})
     with pytest.raises(errors.BadRequestError) as caught:
         caller.get_batch("batch_1")
@@ -313,7 +313,7 @@ def test_a_success_whose_code_says_otherwise_is_a_bad_request(server: Any, calle
     assert len(server.received) == 1
 
 
-def test_nothing_of_requests_is_in_the_context_of_an_error(server: Any, caller: SiliconFlowClient) -> None:
+def test_error_has_no_exception_of_requests(server: Any, caller: SiliconFlowClient) -> None:
     for _ in range(6):
         server.resets()
     with pytest.raises(SiliconFlowError) as caught:

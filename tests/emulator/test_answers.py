@@ -15,7 +15,7 @@ def complete(prompt: Any, *, model: str = V3, **body: Any) -> dict[str, Any]:
     return chat_completion({"messages": messages} | body, model, "chatcmpl-1", 1_800_000_000)
 
 
-def test_a_completion_has_the_services_form() -> None:
+def test_completion_has_the_services_form() -> None:
     assert complete("What is 12 + 30?") == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -37,22 +37,22 @@ def test_a_completion_has_the_services_form() -> None:
         ([], ""),
     ],
 )  # fmt: skip
-def test_arithmetic_is_answered_and_anything_else_repeated(prompt: Any, content: str) -> None:
+def test_arithmetic_is_computed_other_text_is_repeated(prompt: Any, content: str) -> None:
     assert complete(prompt)["choices"][0]["message"]["content"] == content
 
 
-def test_json_mode_puts_the_answer_into_an_object() -> None:
+def test_json_mode_returns_an_object() -> None:
     choice = complete("2+2", response_format={"type": "json_object"})["choices"][0]
     assert json.loads(choice["message"]["content"]) == {"answer": "4"}
 
 
-def test_n_asks_for_that_many_choices_and_all_are_counted() -> None:
+def test_n_choices_are_returned_and_counted() -> None:
     completion = complete("2+2", n=3)
     assert [choice["index"] for choice in completion["choices"]] == [0, 1, 2]
     assert completion["usage"]["completion_tokens"] == 3
 
 
-def test_an_answer_longer_than_max_tokens_is_cut_off() -> None:
+def test_answer_is_cut_at_max_tokens() -> None:
     choice = complete("abcdefghij", max_tokens=2)["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("abcdefgh", "length")
     assert complete("abcdefgh", max_tokens=2)["choices"][0]["finish_reason"] == "stop"
@@ -68,7 +68,7 @@ def test_an_answer_longer_than_max_tokens_is_cut_off() -> None:
         ("Qwen/QwQ-32B", {}, True),
     ],
 )
-def test_reasoning_models_say_what_they_thought(model: str, body: dict[str, Any], reasons: bool) -> None:
+def test_reasoning_models_return_reasoning_content(model: str, body: dict[str, Any], reasons: bool) -> None:
     completion = complete("2+2", model=model, **body)
     reasoning = completion["choices"][0]["message"].get("reasoning_content")
     assert (reasoning is not None) == reasons

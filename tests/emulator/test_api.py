@@ -1,4 +1,4 @@
-"""The endpoints: the forms of their answers and of their errors."""
+"""The endpoints: forms of responses and errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY = 24 * 3600
 Sums = Callable[[int], bytes]
 
 
-def test_an_upload_answers_in_the_wrapped_form(api: Any) -> None:
+def test_upload_response_is_wrapped(api: Any) -> None:
     answer = api.call("POST", "/files", data={"purpose": "batch"}, files={"file": ("é.jsonl", b"{}\n")})
     body = answer.json()
     assert body.pop("data") == {
@@ -51,7 +51,7 @@ def test_uploaded_files_are_listed_and_served(api: Any) -> None:
     assert api.call("GET", f"/files/{first}/content").content == b"{}\n"
 
 
-def test_a_created_batch_waits_in_the_queue(api: Any, sums: Sums) -> None:
+def test_created_batch_is_queued(api: Any, sums: Sums) -> None:
     file_id = api.upload(sums(1))
     metadata = {"description": "nightly"}
     body = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
@@ -83,13 +83,13 @@ def test_a_created_batch_waits_in_the_queue(api: Any, sums: Sums) -> None:
     "token", [None, "", "Bearer", "Bearer sk-wrong", "Basic sk-emulator", "sk-emulator", "Bearer sk-emulatorx"]
 )
 @pytest.mark.parametrize("path", ["/files", "/batches", "/batches/batch_x", "/files/file-x/content"])
-def test_a_missing_or_wrong_key_is_refused(idle_emulator: Emulator, token: str | None, path: str) -> None:
+def test_missing_or_wrong_key_is_refused(idle_emulator: Emulator, token: str | None, path: str) -> None:
     headers = {} if token is None else {"Authorization": token}
     answer = requests.get(idle_emulator.base_url + path, headers=headers, timeout=10)
     assert (answer.status_code, answer.json()) == (401, "Invalid token")
 
 
-def test_a_wrong_key_is_answered_even_while_a_large_upload_is_sent(idle_emulator: Emulator) -> None:
+def test_wrong_key_is_refused_during_large_upload(idle_emulator: Emulator) -> None:
     answer = requests.post(
         idle_emulator.base_url + "/files",
         data={"purpose": "batch"},
@@ -104,7 +104,7 @@ def test_a_wrong_key_is_answered_even_while_a_large_upload_is_sent(idle_emulator
     ("method", "path"),
     [("GET", "/models"), ("GET", "/batches/"), ("PUT", "/batches"), ("DELETE", "/files"), ("GET", "/docs")],
 )
-def test_a_path_or_method_that_does_not_exist_is_a_404_string(idle_api: Any, method: str, path: str) -> None:
+def test_unknown_path_or_method_is_404_string(idle_api: Any, method: str, path: str) -> None:
     answer = idle_api.call(method, path)
     assert (answer.status_code, answer.json()) == (404, "404 page not found")
 
@@ -118,7 +118,7 @@ def test_a_path_or_method_that_does_not_exist_is_a_404_string(idle_api: Any, met
         ("GET", "/files/..%2Femulator.sqlite/content"),
     ],
 )
-def test_an_unknown_id_is_a_404(idle_api: Any, method: str, path: str) -> None:
+def test_unknown_id_is_404(idle_api: Any, method: str, path: str) -> None:
     answer = idle_api.call(method, path)
     assert answer.status_code == 404
     if isinstance(answer.json(), dict):
@@ -128,7 +128,7 @@ def test_an_unknown_id_is_a_404(idle_api: Any, method: str, path: str) -> None:
         assert "%2F" in path
 
 
-def test_a_batch_of_an_unknown_file_is_refused(idle_api: Any) -> None:
+def test_batch_of_unknown_file_is_refused(idle_api: Any) -> None:
     body = {"input_file_id": "file-no", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
     answer = idle_api.call("POST", "/batches", json=body)
     assert answer.status_code == 400
@@ -140,12 +140,12 @@ def test_a_batch_of_an_unknown_file_is_refused(idle_api: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff"])
-def test_a_body_that_is_no_json_object_is_refused(idle_api: Any, body: bytes) -> None:
+def test_body_must_be_a_json_object(idle_api: Any, body: bytes) -> None:
     answer = idle_api.call("POST", "/batches", data=body)
     assert (answer.status_code, answer.json()["code"]) == (400, 20012)
 
 
-def test_batches_are_listed_newest_first_and_paged(api: Any, sums: Sums) -> None:
+def test_batches_are_paged_newest_first(api: Any, sums: Sums) -> None:
     file_id = api.upload(sums(1), "input.jsonl")
     ids = [api.create(sums(1), input_file_id=file_id, metadata={"n": str(n)}) for n in range(5)][::-1]
     everything = api.call("GET", "/batches").json()
@@ -168,12 +168,12 @@ def test_batches_are_listed_newest_first_and_paged(api: Any, sums: Sums) -> None
     [("limit=0", "limit"), ("limit=-1", "limit"), ("limit=x", "limit"), ("limit=", "limit"),
      ("after=batch_no", "after"), ("after=", "after")],
 )  # fmt: skip
-def test_bad_paging_is_refused(idle_api: Any, query: str, field: str) -> None:
+def test_invalid_paging_is_refused(idle_api: Any, query: str, field: str) -> None:
     answer = idle_api.call("GET", f"/batches?{query}")
     assert (answer.status_code, answer.json()["data"]) == (400, field)
 
 
-def test_an_upload_that_is_cut_off_leaves_nothing_behind(emulator: Emulator, api: Any) -> None:
+def test_interrupted_upload_leaves_no_file(emulator: Emulator, api: Any) -> None:
     address = urlsplit(emulator.base_url)
     with socket.create_connection((address.hostname, address.port)) as connection:
         connection.sendall(
@@ -185,7 +185,7 @@ def test_an_upload_that_is_cut_off_leaves_nothing_behind(emulator: Emulator, api
     assert [path for path in (emulator.data_dir / "files").rglob("*") if path.is_file()] == []
 
 
-def test_an_unexpected_error_is_json_too(api: Any, monkeypatch: Any) -> None:
+def test_unexpected_error_is_json(api: Any, monkeypatch: Any) -> None:
     def broken(*arguments: Any) -> None:
         raise RuntimeError("broken")
 
@@ -195,7 +195,7 @@ def test_an_unexpected_error_is_json_too(api: Any, monkeypatch: Any) -> None:
     assert set(answer.json()) == {"code", "message", "data"}
 
 
-def test_every_answer_carries_its_own_request_id(idle_emulator: Emulator, idle_api: Any) -> None:
+def test_every_response_has_its_own_request_id(idle_emulator: Emulator, idle_api: Any) -> None:
     answers = [idle_api.call("GET", path) for path in ("/files", "/files", "/nothing", "/batches/x")]
     answers += [requests.get(idle_emulator.base_url + "/files", timeout=10)]
     answers += [requests.get(idle_emulator.storage_url + "/results/x", timeout=10)]
@@ -210,7 +210,7 @@ def test_files_are_streamed_to_the_data_directory(api: Any, emulator: Emulator) 
     assert api.call("GET", f"/files/{file_id}/content").headers["Content-Length"] == str(len(content))
 
 
-def test_the_account_shows_its_balance(api: Any) -> None:
+def test_account_has_its_balance(api: Any) -> None:
     assert api.call("GET", "/user/info").json() == {
         "code": 20000,
         "message": "Ok",
@@ -231,7 +231,7 @@ class TestEmptyAccount:
     def options(self, tmp_path: Path) -> EmulatorOptions:
         return EmulatorOptions(data_dir=tmp_path, charge_balance=Decimal(0))
 
-    def test_a_batch_that_cannot_be_paid_is_refused(self, api: Any, sums: Sums) -> None:
+    def test_batch_without_balance_is_refused(self, api: Any, sums: Sums) -> None:
         body = {"input_file_id": api.upload(sums(1)), "endpoint": "/v1/chat/completions", "completion_window": "24h"}
         refused = api.call("POST", "/batches", json=body)
         assert (refused.status_code, refused.json()["code"]) == (403, 30001)

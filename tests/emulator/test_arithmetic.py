@@ -26,7 +26,7 @@ from siliconflow_provider.emulator.arithmetic import work_out
         ("First 1+1, then 2+2!", "4"),
     ],
 )
-def test_the_last_expression_in_a_text_is_worked_out_exactly(text: str, value: str) -> None:
+def test_last_expression_is_computed_exactly(text: str, value: str) -> None:
     assert work_out(text) == value
 
 
@@ -54,9 +54,9 @@ def test_the_last_expression_in_a_text_is_worked_out_exactly(text: str, value: s
         "__import__('os').getcwd()",
     ],
 )
-def test_what_is_no_arithmetic_has_no_value(text: str) -> None:
+def test_other_text_has_no_value(text: str) -> None:
     assert work_out(text) is None
 
 
-def test_unfortunate_prose_does_not_crash() -> None:
+def test_difficult_text_does_not_crash() -> None:
     assert work_out("We are open 24/7") is not None

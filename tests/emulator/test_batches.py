@@ -17,7 +17,7 @@ Line = Callable[..., dict[str, Any]]
 Jsonl = Callable[[list[Any]], bytes]
 
 
-def test_a_batch_passes_through_its_phases_by_time(api: Any, clock: Any, sums: Sums) -> None:
+def test_batch_changes_phases_over_time(api: Any, clock: Any, sums: Sums) -> None:
     batch_id = api.create(sums(4))
     seen = []
     for seconds in (0, 10, 50, 50, 5):
@@ -39,7 +39,7 @@ def test_a_batch_passes_through_its_phases_by_time(api: Any, clock: Any, sums: S
     assert batch["error_file_id"] is None
 
 
-def test_results_come_as_signed_urls_in_another_order(api: Any, clock: Any, sums: Sums) -> None:
+def test_results_are_signed_urls_in_another_order(api: Any, clock: Any, sums: Sums) -> None:
     batch_id = api.create(sums(5))
     clock.advance(200)
     rows = api.rows(api.batch(batch_id)["output_file_id"])
@@ -54,7 +54,7 @@ def test_results_come_as_signed_urls_in_another_order(api: Any, clock: Any, sums
     assert len({row["id"] for row in rows}) == 5
 
 
-def test_results_are_found_by_their_id_too_but_not_before_the_end(api: Any, clock: Any, sums: Sums) -> None:
+def test_results_are_found_by_id_after_end(api: Any, clock: Any, sums: Sums) -> None:
     batch_id = api.create(sums(2))
     clock.advance(200)
     url = api.batch(batch_id)["output_file_id"]
@@ -64,7 +64,7 @@ def test_results_are_found_by_their_id_too_but_not_before_the_end(api: Any, cloc
     assert api.call("GET", content).status_code == 404
 
 
-def test_requests_that_fail_alone_are_in_the_error_file(api: Any, clock: Any, line: Line, jsonl: Jsonl) -> None:
+def test_failed_requests_are_in_the_error_file(api: Any, clock: Any, line: Line, jsonl: Jsonl) -> None:
     lines = [line("good", "1+1"), line("bad", "x", max_tokens=0), line("worse", "x", messages=[])]
     batch_id = api.create(jsonl(lines))
     clock.advance(200)
@@ -82,7 +82,7 @@ def test_requests_that_fail_alone_are_in_the_error_file(api: Any, clock: Any, li
     assert worse["error"]["message"].startswith("messages:")
 
 
-def test_a_batch_without_a_success_has_no_output_file(api: Any, clock: Any, line: Line, jsonl: Jsonl) -> None:
+def test_batch_without_success_has_no_output_file(api: Any, clock: Any, line: Line, jsonl: Jsonl) -> None:
     batch_id = api.create(jsonl([line("bad", "x", max_tokens=0)]))
     clock.advance(200)
     batch = api.batch(batch_id)
@@ -90,7 +90,7 @@ def test_a_batch_without_a_success_has_no_output_file(api: Any, clock: Any, line
     assert len(api.rows(batch["error_file_id"])) == 1
 
 
-def test_a_bad_input_file_fails_the_batch_with_its_errors(api: Any, clock: Any, jsonl: Jsonl) -> None:
+def test_bad_input_file_fails_the_batch(api: Any, clock: Any, jsonl: Jsonl) -> None:
     batch_id = api.create(jsonl(["nonsense"]))
     clock.advance(200)
     batch = api.batch(batch_id)
@@ -112,14 +112,12 @@ def test_replace_overrides_the_model_of_every_line(api: Any, clock: Any, line: L
 
 @pytest.fixture
 def options(options: Any, request: pytest.FixtureRequest) -> Any:
-    """With an indirect parameter: another length of the run."""
+    """Return emulator options. An indirect parameter sets the duration of the run."""
     return replace(options, run_seconds=getattr(request, "param", options.run_seconds))
 
 
 @pytest.mark.parametrize("options", [2 * (DAY - 10)], indirect=True)
-def test_an_expired_batch_delivers_what_it_finished_and_names_the_rest(
-    api: Any, clock: Any, line: Line, jsonl: Jsonl
-) -> None:
+def test_expired_batch_has_results_and_expired_lines(api: Any, clock: Any, line: Line, jsonl: Jsonl) -> None:
     lines = [line(f"r{i}", "1+1") for i in range(6)]
     lines[1]["body"]["max_tokens"] = 0
     batch_id = api.create(jsonl(lines))
@@ -138,7 +136,7 @@ def test_an_expired_batch_delivers_what_it_finished_and_names_the_rest(
     assert errors["r5"]["message"] == ("This request could not be executed before the completion window expired.")
 
 
-def test_a_cancelled_batch_delivers_what_it_finished_before(api: Any, clock: Any, line: Line, jsonl: Jsonl) -> None:
+def test_cancelled_batch_has_its_finished_results(api: Any, clock: Any, line: Line, jsonl: Jsonl) -> None:
     lines = [line(f"r{i}", "1+1") for i in range(6)]
     lines[1]["body"]["n"] = lines[5]["body"]["n"] = 0
     batch_id = api.create(jsonl(lines))
@@ -154,7 +152,7 @@ def test_a_cancelled_batch_delivers_what_it_finished_before(api: Any, clock: Any
     assert [row["custom_id"] for row in api.rows(batch["error_file_id"])] == ["r1"]
 
 
-def test_a_batch_cancelled_in_the_queue_never_ran(api: Any, clock: Any, jsonl: Jsonl) -> None:
+def test_batch_cancelled_in_queue_has_no_results(api: Any, clock: Any, jsonl: Jsonl) -> None:
     batch_id = api.create(jsonl(["nonsense"]))
     api.call("POST", f"/batches/{batch_id}/cancel")
     clock.advance(200)
@@ -163,7 +161,7 @@ def test_a_batch_cancelled_in_the_queue_never_ran(api: Any, clock: Any, jsonl: J
     assert (batch["output_file_id"], batch["errors"]) == (None, None)
 
 
-def test_cancelling_again_changes_nothing(api: Any, clock: Any, sums: Sums) -> None:
+def test_second_cancel_changes_nothing(api: Any, clock: Any, sums: Sums) -> None:
     batch_id = api.create(sums(1))
     first = api.call("POST", f"/batches/{batch_id}/cancel").json()
     clock.advance(5)
@@ -172,9 +170,7 @@ def test_cancelling_again_changes_nothing(api: Any, clock: Any, sums: Sums) -> N
 
 
 @pytest.mark.parametrize(("content", "status"), [(None, "completed"), (b"nonsense\n", "failed")])
-def test_a_batch_that_is_over_cannot_be_cancelled(
-    api: Any, clock: Any, sums: Sums, content: bytes | None, status: str
-) -> None:
+def test_ended_batch_cannot_be_cancelled(api: Any, clock: Any, sums: Sums, content: bytes | None, status: str) -> None:
     batch_id = api.create(content or sums(1))
     clock.advance(200)
     answer = api.call("POST", f"/batches/{batch_id}/cancel")
@@ -183,7 +179,7 @@ def test_a_batch_that_is_over_cannot_be_cancelled(
     assert api.batch(batch_id)["cancelling_at"] is None
 
 
-def test_files_and_results_are_gone_after_30_days(api: Any, clock: Any, sums: Sums) -> None:
+def test_files_and_results_are_deleted_after_30_days(api: Any, clock: Any, sums: Sums) -> None:
     file_id = api.upload(sums(1))
     clock.advance(29 * DAY)
     batch_id = api.create(sums(1), input_file_id=file_id)
@@ -192,7 +188,7 @@ def test_files_and_results_are_gone_after_30_days(api: Any, clock: Any, sums: Su
     assert api.call("GET", "/files?purpose=batch").json()["data"] != []
     with pytest.raises(Exception, match="400"):
         api.create(sums(1), input_file_id=file_id)
-    # The results are kept for 30 days of their own, and are made of an input that is gone by now.
+    # Results have their own 30 days; their input file is already deleted.
     content = f"/files/{urlsplit(api.batch(batch_id)['output_file_id']).path.split('/')[-1]}/content"
     clock.advance(28 * DAY)
     assert api.call("GET", content).status_code == 200
@@ -201,7 +197,7 @@ def test_files_and_results_are_gone_after_30_days(api: Any, clock: Any, sums: Su
     assert api.batch(batch_id)["status"] == "completed"
 
 
-def test_many_readers_at_once_see_one_result(api: Any, new_api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_concurrent_readers_get_the_same_result(api: Any, new_api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     batch_id = api.create(sums(500))
     clock.advance(200)
 

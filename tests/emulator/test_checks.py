@@ -17,11 +17,11 @@ def check(content: bytes, model: str | None = None) -> Check:
     return check_input(content.splitlines(keepends=True), ENDPOINT, model)
 
 
-def test_a_good_file_passes(sums: Callable[[int], bytes]) -> None:
+def test_valid_file_passes(sums: Callable[[int], bytes]) -> None:
     assert check(sums(5_000)) == Check(5_000)
 
 
-def test_blank_lines_are_passed_over_but_numbered(line: Line, jsonl: Jsonl) -> None:
+def test_blank_lines_are_skipped_but_numbered(line: Line, jsonl: Jsonl) -> None:
     found = check(jsonl([line("a", "x"), "", "  ", "nonsense", line("b", "x")]))
     assert found == Check(3, errors=("line 4: not JSON",))
 
@@ -42,22 +42,22 @@ def test_blank_lines_are_passed_over_but_numbered(line: Line, jsonl: Jsonl) -> N
         ({"custom_id": "b", "body": {"model": "other"}}, "line 2: body.model 'other' differs from"),
     ],
 )
-def test_what_fails_the_whole_batch_is_named_with_its_line(line: Line, jsonl: Jsonl, bad: Any, error: str) -> None:
+def test_error_of_a_batch_has_its_line(line: Line, jsonl: Jsonl, bad: Any, error: str) -> None:
     (found,) = check(jsonl([line("a", "x"), bad])).errors
     assert found.startswith(error)
 
 
-def test_text_that_is_not_utf_8_is_not_json() -> None:
+def test_invalid_utf_8_is_not_json() -> None:
     assert check(b'{"custom_id": "\xff"}\n').errors == ("line 1: not JSON",)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b" \n\t\n"])
-def test_a_file_without_a_line_fails(content: bytes) -> None:
+def test_file_without_lines_fails(content: bytes) -> None:
     assert check(content).errors == ("the input file has no line",)
 
 
-def test_a_file_has_at_most_5000_requests(sums: Callable[[int], bytes]) -> None:
-    assert check(sums(5_002)).errors == ("line 5001: a file has at most 5000 requests",)
+def test_file_has_at_most_5000_requests(sums: Callable[[int], bytes]) -> None:
+    assert check(sums(5_002)).errors == ("line 5001: a file has at most 5,000 requests",)
 
 
 def test_the_first_ten_errors_are_named() -> None:
@@ -65,15 +65,15 @@ def test_the_first_ten_errors_are_named() -> None:
     assert [error.split(":")[0] for error in errors] == [f"line {number}" for number in range(1, 11)]
 
 
-def test_models_may_differ_or_be_missing_when_they_are_replaced(line: Line, jsonl: Jsonl) -> None:
+def test_replaced_models_may_differ_or_be_missing(line: Line, jsonl: Jsonl) -> None:
     lines = [line("a", "x"), line("b", "x", model="other"), line("c", "x", model=None)]
     assert check(jsonl(lines), "deepseek-ai/DeepSeek-R1") == Check(3)
 
 
-def test_requests_that_fail_alone_are_remembered_by_position(line: Line, jsonl: Jsonl) -> None:
+def test_failing_requests_are_stored_by_position(line: Line, jsonl: Jsonl) -> None:
     lines = [line("a", "x"), line("b", "x", max_tokens=0), line("c", "x"), line("d", "x", messages=[])]
     assert check(jsonl(lines)) == Check(4, bad=(1, 3))
 
 
-def test_a_line_that_is_nested_too_deeply_is_no_json() -> None:
+def test_too_deeply_nested_line_is_not_json() -> None:
     assert check_input([b"[" * 100_000], "/v1/chat/completions", "m").errors == ("line 1: not JSON",)

@@ -10,7 +10,7 @@ from siliconflow_provider.emulator.errors import ControlError
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 
 
-def test_it_is_off_unless_asked_for(tmp_path: Path) -> None:
+def test_control_is_off_by_default(tmp_path: Path) -> None:
     with (
         Emulator(EmulatorOptions(tmp_path)) as emulator,
         pytest.raises(ControlError, match=r"EmulatorOptions\(control=True\)"),
@@ -18,7 +18,7 @@ def test_it_is_off_unless_asked_for(tmp_path: Path) -> None:
         _ = emulator.control
 
 
-def test_what_needs_a_running_emulator_says_so(options: EmulatorOptions) -> None:
+def test_counts_need_a_running_emulator(options: EmulatorOptions) -> None:
     new, stopped = (Emulator(options) for _ in range(2))
     with stopped:
         assert stopped.control.batches_created() == 0
@@ -28,7 +28,7 @@ def test_what_needs_a_running_emulator_says_so(options: EmulatorOptions) -> None
                 ask()
 
 
-def test_plans_may_be_made_before_the_start(
+def test_plans_may_be_added_before_the_start(
     options: EmulatorOptions, clock: Any, new_api: Any, sums: Callable[[int], bytes]
 ) -> None:
     emulator = Emulator(options, clock=clock)
@@ -39,7 +39,7 @@ def test_plans_may_be_made_before_the_start(
         assert emulator.control.batches_created() == 1
 
 
-def test_the_held_clock_moves_batches_urls_and_the_log(
+def test_held_clock_applies_to_batches_urls_and_log(
     options: EmulatorOptions, clock: Any, new_api: Any, sums: Callable[[int], bytes]
 ) -> None:
     with Emulator(options, clock=clock) as emulator:
@@ -50,7 +50,7 @@ def test_the_held_clock_moves_batches_urls_and_the_log(
         assert api.batch(batch_id)["completed_at"] == 1_900_000_115
         emulator.control.clock.release()
         assert api.batch(batch_id)["status"] == "in_queue"
-        # A batch of the future is in the list nevertheless.
+        # The list contains a batch with a future creation time, too.
         assert [item["id"] for item in api.call("GET", "/batches").json()["data"]] == [batch_id]
         emulator.stop()
     assert '"time": "2030-03-17T17:48:35.000+00:00"' in (options.data_dir / "requests.log").read_text()

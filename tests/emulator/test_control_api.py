@@ -15,7 +15,7 @@ Call = Callable[..., requests.Response]
 
 @pytest.fixture
 def ask(emulator: Emulator) -> Call:
-    """Calls the interface, without a key."""
+    """Return a function that calls the interface without a key."""
 
     def call(method: str, path: str, body: Any = None) -> requests.Response:
         headers = {"Content-Type": "application/json"}
@@ -24,7 +24,7 @@ def ask(emulator: Emulator) -> Call:
     return call
 
 
-def test_the_clock_is_held_advanced_and_released(ask: Call, clock: Any) -> None:
+def test_clock_is_held_advanced_and_released(ask: Call, clock: Any) -> None:
     now = 1_800_000_000.25
     assert ask("GET", "/clock").json() == {"now": now, "held": False}
     assert ask("POST", "/clock/hold").json() == {"now": now, "held": True}
@@ -33,7 +33,7 @@ def test_the_clock_is_held_advanced_and_released(ask: Call, clock: Any) -> None:
     assert ask("POST", "/clock/release").json() == {"now": now, "held": False}
 
 
-def test_plans_and_faults_are_given_listed_and_forgotten(
+def test_plans_and_faults_are_added_listed_and_deleted(
     ask: Call, api: Any, clock: Any, sums: Callable[[int], bytes]
 ) -> None:
     plan = {"metadata": {"team": "a"}, "failing": {"positions": [1]}}
@@ -51,7 +51,7 @@ def test_plans_and_faults_are_given_listed_and_forgotten(
     assert ask("POST", "/reset").json() == {"plans": [], "faults": []}
 
 
-def test_counts_are_told(ask: Call, api: Any, emulator: Emulator, clock: Any, sums: Callable[[int], bytes]) -> None:
+def test_counts_are_returned(ask: Call, api: Any, emulator: Emulator, clock: Any, sums: Callable[[int], bytes]) -> None:
     emulator.control.fault("POST /files", "reset")
     with pytest.raises(requests.ConnectionError):
         api.upload(sums(1))
@@ -82,14 +82,14 @@ def test_counts_are_told(ask: Call, api: Any, emulator: Emulator, clock: Any, su
         ("/clock/advance", {"seconds": -1}, "seconds: must be 0 or more"),
     ],
 )
-def test_a_bad_request_is_a_400_that_names_the_field(ask: Call, path: str, body: Any, message: str) -> None:
+def test_invalid_field_is_named_in_a_400(ask: Call, path: str, body: Any, message: str) -> None:
     answer = ask("POST", path, body)
     assert answer.status_code == 400
     assert answer.json()["message"].startswith(message)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:1", "127.9.9.9", "localhost:8900", "LOCALHOST", "[::1]:80"])
-def test_any_loopback_host_is_answered(emulator: Emulator, host: str) -> None:
+def test_any_loopback_host_is_accepted(emulator: Emulator, host: str) -> None:
     assert requests.get(emulator.control_url + "/rules", headers={"Host": host}, timeout=10).status_code == 200
 
 
@@ -106,11 +106,11 @@ def test_any_loopback_host_is_answered(emulator: Emulator, host: str) -> None:
     ],
 )
 @pytest.mark.parametrize(("method", "path"), [("GET", "/rules"), ("GET", "/executions"), ("POST", "/faults")])
-def test_a_page_whose_name_leads_here_is_refused(emulator: Emulator, method: str, path: str, host: str) -> None:
+def test_other_host_names_are_refused(emulator: Emulator, method: str, path: str, host: str) -> None:
     fault = {"endpoint": "GET /files", "kind": "reset"}
     answer = requests.request(method, emulator.control_url + path, json=fault, headers={"Host": host}, timeout=10)
     assert answer.status_code == 403
-    assert answer.json()["message"].endswith("answers to 127.0.0.1, localhost and [::1] only")
+    assert answer.json()["message"].endswith("only answers 127.0.0.1, localhost and [::1]")
     assert emulator.control.faults() == []
 
 
@@ -126,32 +126,32 @@ def test_a_page_whose_name_leads_here_is_refused(emulator: Emulator, method: str
     ],
 )
 @pytest.mark.parametrize("body", [b'{"endpoint": "GET /files", "kind": "reset"}', b""])
-def test_what_any_page_may_send_changes_nothing(emulator: Emulator, content_type: str | None, body: bytes) -> None:
+def test_simple_web_page_requests_are_refused(emulator: Emulator, content_type: str | None, body: bytes) -> None:
     emulator.control.fault("GET /batches", status=502)
     headers = {} if content_type is None else {"Content-Type": content_type}
     for path in ("/faults", "/reset", "/clock/hold"):
         answer = requests.post(emulator.control_url + path, data=body, headers=headers, timeout=10)
         assert answer.status_code == 415
-        assert answer.json()["message"].endswith(": send application/json, also without a body")
-    assert [each["endpoint"] for each in emulator.control.faults()] == ["GET /batches"]
+        assert answer.json()["message"].endswith(": send application/json, even without a body")
+    assert [fault["endpoint"] for fault in emulator.control.faults()] == ["GET /batches"]
     assert not emulator.control.clock.is_held
 
 
-def test_json_may_name_its_charset(emulator: Emulator) -> None:
+def test_json_content_type_may_have_a_charset(emulator: Emulator) -> None:
     headers = {"Content-Type": "Application/JSON; charset=utf-8"}
     assert requests.post(emulator.control_url + "/reset", data=b"{}", headers=headers, timeout=10).status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/nothing"), ("GET", "/plans"), ("POST", "/counts")])
-def test_what_there_is_not_is_a_404(ask: Call, method: str, path: str) -> None:
+def test_unknown_control_path_is_404(ask: Call, method: str, path: str) -> None:
     assert ask(method, path).status_code == 404
 
 
-def test_another_identity_is_a_400(ask: Call) -> None:
+def test_unknown_identity_is_400(ask: Call) -> None:
     assert ask("GET", "/executions?by=x").status_code == 400
 
 
-def test_there_is_nothing_when_it_is_off(idle_emulator: Emulator) -> None:
+def test_control_paths_are_404_without_control(idle_emulator: Emulator) -> None:
     for method, path in (("GET", "/rules"), ("POST", "/reset"), ("GET", "/clock")):
         answer = requests.request(method, idle_emulator.control_url + path, timeout=10)
         assert (answer.status_code, answer.json()) == (404, "404 page not found")

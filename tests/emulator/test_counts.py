@@ -7,7 +7,7 @@ import requests
 from siliconflow_provider.emulator.server import Emulator
 
 
-def test_answers_are_counted_by_endpoint_and_status(api: Any, emulator: Emulator) -> None:
+def test_responses_are_counted_by_endpoint_and_status(api: Any, emulator: Emulator) -> None:
     api.upload(b"{}\n")
     for path in ("/files?purpose=batch", "/batches/batch_a", "/batches/batch_b", "/nothing"):
         api.call("GET", path)
@@ -23,7 +23,7 @@ def test_answers_are_counted_by_endpoint_and_status(api: Any, emulator: Emulator
     assert answers["POST /batches"][503] == 0
 
 
-def test_counts_go_on_after_a_stop_and_a_reset(api: Any, emulator: Emulator, new_api: Any) -> None:
+def test_counts_survive_stop_and_reset(api: Any, emulator: Emulator, new_api: Any) -> None:
     api.call("GET", "/files?purpose=batch")
     emulator.control.reset()
     emulator.stop()

@@ -26,11 +26,11 @@ GOOD: dict[str, Any] = {
         {"unknown": 1},
     ],
 )
-def test_what_is_within_the_limits_is_accepted(extra: dict[str, Any]) -> None:
+def test_values_within_the_limits_are_accepted(extra: dict[str, Any]) -> None:
     assert create_request(GOOD | extra).input_file_id == "file-a"
 
 
-def test_the_window_is_given_in_hours() -> None:
+def test_window_is_in_hours() -> None:
     assert create_request(GOOD | {"completion_window": "25h"}).window_seconds == 90_000
 
 
@@ -58,7 +58,7 @@ def test_the_window_is_given_in_hours() -> None:
         ("replace", {"model": ""}, "model"),
     ],
 )
-def test_a_refusal_names_the_field_and_its_limit(field: str, value: Any, limit: str) -> None:
+def test_refusal_names_the_field_and_its_limit(field: str, value: Any, limit: str) -> None:
     with pytest.raises(ApiError) as caught:
         create_request(GOOD | {field: value})
     assert caught.value.status == 400

@@ -20,12 +20,12 @@ from siliconflow_provider.emulator.endpoints import ENDPOINTS, endpoint_of, is_o
         ("GET /control/rules", None),
     ],
 )
-def test_a_request_belongs_to_one_endpoint(request_line: str, endpoint: str | None) -> None:
+def test_request_belongs_to_one_endpoint(request_line: str, endpoint: str | None) -> None:
     assert endpoint_of(request_line) == endpoint
-    assert [each for each in ENDPOINTS if is_of(request_line, each)] == ([endpoint] if endpoint else [])
+    assert [candidate for candidate in ENDPOINTS if is_of(request_line, candidate)] == ([endpoint] if endpoint else [])
 
 
-def test_a_pattern_may_name_one_object_or_any() -> None:
+def test_pattern_may_match_one_object_or_any() -> None:
     assert is_of("GET /batches/a", "GET /batches/a")
     assert is_of("GET /batches/a", "GET /batches/{batch_id}")
     assert not is_of("GET /batches/b", "GET /batches/a")

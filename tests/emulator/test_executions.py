@@ -1,4 +1,4 @@
-"""How often requests were executed: what users count to see that nothing was paid for twice."""
+"""Counts of executions, which show that no request was paid for twice."""
 
 from __future__ import annotations
 
@@ -21,21 +21,19 @@ def totals(emulator: Emulator, by: Any = "body") -> tuple[int, int, int]:
     return found.total, found.distinct, found.most
 
 
-def test_nothing_was_executed_yet() -> None:
+def test_nothing_is_executed_at_first() -> None:
     found = Executions({})
     assert (found.total, found.distinct, found.most) == (0, 0, 0)
 
 
-def test_the_digest_is_that_of_sorted_compact_json() -> None:
+def test_digest_is_of_sorted_compact_json() -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "é"}]}
     canonical = '{"messages":[{"content":"\\u00e9","role":"user"}],"model":"m"}'
     assert request_digest(body) == hashlib.sha256(canonical.encode()).hexdigest()
     assert request_digest(body, "r0") == hashlib.sha256(f'["r0",{canonical}]'.encode()).hexdigest()
 
 
-def test_a_request_counts_when_it_is_run_and_again_in_another_batch(
-    api: Any, emulator: Emulator, clock: Any, sums: Sums
-) -> None:
+def test_request_is_counted_in_each_batch(api: Any, emulator: Emulator, clock: Any, sums: Sums) -> None:
     api.create(sums(4))
     assert totals(emulator) == (0, 0, 0)
     clock.advance(60)
@@ -49,7 +47,7 @@ def test_a_request_counts_when_it_is_run_and_again_in_another_batch(
     assert sorted(counts.values()) == [1, 1, 1, 2]
 
 
-def test_the_order_of_keys_makes_no_other_body_but_a_custom_id_can(
+def test_key_order_does_not_change_the_identity(
     api: Any, emulator: Emulator, clock: Any, line: Any, jsonl: Any
 ) -> None:
     first, second = line("a", "x"), line("b", "x")
@@ -60,7 +58,7 @@ def test_the_order_of_keys_makes_no_other_body_but_a_custom_id_can(
     assert totals(emulator, "custom_id") == (2, 2, 1)
 
 
-def test_a_replaced_model_is_part_of_what_was_executed(api: Any, emulator: Emulator, clock: Any, sums: Sums) -> None:
+def test_replaced_model_is_part_of_the_body(api: Any, emulator: Emulator, clock: Any, sums: Sums) -> None:
     api.create(sums(1))
     api.create(sums(1), replace={"model": "other"})
     clock.advance(200)
@@ -81,7 +79,7 @@ def test_a_replaced_model_is_part_of_what_was_executed(api: Any, emulator: Emula
         ({"stuck": "in_queue"}, 0),
     ],
 )
-def test_what_a_batch_did_not_run_does_not_count(
+def test_unexecuted_requests_are_not_counted(
     api: Any, emulator: Emulator, clock: Any, sums: Sums, plan: Any, executed: int
 ) -> None:
     emulator.control.plan(**plan)
@@ -90,15 +88,13 @@ def test_what_a_batch_did_not_run_does_not_count(
     assert totals(emulator) == (executed, executed, min(executed, 1))
 
 
-def test_a_request_with_a_fault_is_executed_too(
-    api: Any, emulator: Emulator, clock: Any, line: Any, jsonl: Any
-) -> None:
+def test_failed_request_is_counted(api: Any, emulator: Emulator, clock: Any, line: Any, jsonl: Any) -> None:
     api.create(jsonl([line("a", "x", n=0), {"custom_id": "b"}, {"custom_id": "c", "body": 7}]), replace={"model": "m"})
     clock.advance(200)
     assert totals(emulator) == (3, 3, 1)
 
 
-def test_the_counts_survive_a_restart(
+def test_counts_survive_a_restart(
     api: Any, emulator: Emulator, options: EmulatorOptions, clock: Any, new_api: Any, sums: Sums
 ) -> None:
     api.create(sums(3))
@@ -110,20 +106,18 @@ def test_the_counts_survive_a_restart(
         assert totals(second) == (6, 3, 2)
 
 
-def test_another_identity_is_refused(emulator: Emulator) -> None:
+def test_unknown_identity_is_refused(emulator: Emulator) -> None:
     with pytest.raises(ControlError, match="by: must be one of body, custom_id, not 'prompt'"):
         emulator.control.executions("prompt")  # type: ignore[arg-type]
 
 
-def test_each_batch_tells_what_it_executed_and_what_of_it_went_well(
-    api: Any, emulator: Emulator, clock: Any, sums: Sums
-) -> None:
+def test_batch_has_its_executed_and_answered_requests(api: Any, emulator: Emulator, clock: Any, sums: Sums) -> None:
     emulator.control.plan(failing={"positions": [1]}, missing={"positions": [2]})
     first = api.create(sums(4))
     clock.advance(200)
     second = api.create(sums(2))
     clock.advance(20)
-    digests = [request_digest(json.loads(each)["body"]) for each in sums(4).splitlines()]
+    digests = [request_digest(json.loads(line)["body"]) for line in sums(4).splitlines()]
     old, new = emulator.control.executions_by_batch()
     assert (old.batch_id, old.executed, old.answered) == (first, set(digests), {digests[0], digests[3]})
     assert (new.batch_id, new.executed, new.over_at) == (second, set(), None)

@@ -19,20 +19,20 @@ Sums = Callable[[int], bytes]
 
 @pytest.fixture
 def body(api: Any, sums: Sums) -> dict[str, Any]:
-    """The body of a good create."""
+    """Return the body of a valid create."""
     return {"input_file_id": api.upload(sums(2)), "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
 
 @pytest.fixture
 def url(api: Any, clock: Any, body: dict[str, Any]) -> str:
-    """The signed URL of a result file."""
+    """Return the signed URL of a result file."""
     batch_id = api.call("POST", "/batches", json=body).json()["id"]
     clock.advance(200)
     reference: str = api.batch(batch_id)["output_file_id"]
     return reference
 
 
-def test_a_status_is_answered_instead_of_the_work_then_all_is_well(api: Any, emulator: Emulator, body: Any) -> None:
+def test_status_fault_replaces_one_response(api: Any, emulator: Emulator, body: Any) -> None:
     emulator.control.fault("POST /batches", status=429, retry_after=2, times=2)
     answers = [api.call("POST", "/batches", json=body) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [429, 429, 200]
@@ -52,7 +52,7 @@ def test_a_status_is_answered_instead_of_the_work_then_all_is_well(api: Any, emu
         ({"status": 500, "body": ""}, "text/plain", b""),
     ],
 )
-def test_the_body_is_the_services_or_as_it_was_given(
+def test_fault_body_is_default_or_given(
     api: Any, emulator: Emulator, fields: Any, content_type: str, content: bytes
 ) -> None:
     emulator.control.fault("GET /files", **fields)
@@ -62,14 +62,14 @@ def test_the_body_is_the_services_or_as_it_was_given(
     assert answer.content.startswith(content)
 
 
-def test_a_504_can_come_after_the_work(api: Any, emulator: Emulator, body: Any) -> None:
+def test_status_fault_can_come_after_the_work(api: Any, emulator: Emulator, body: Any) -> None:
     emulator.control.fault("POST /batches", status=504, after_work=True)
     assert api.call("POST", "/batches", json=body).status_code == 504
     assert len(api.call("GET", "/batches").json()["data"]) == 1
 
 
 @pytest.mark.parametrize(("kind", "created"), [("lost_answer", 1), ("reset", 0)])
-def test_a_connection_can_break_after_or_before_the_work(
+def test_connection_can_break_before_or_after_the_work(
     api: Any, emulator: Emulator, body: Any, kind: str, created: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     emulator.control.fault("POST /batches", kind)
@@ -80,7 +80,7 @@ def test_a_connection_can_break_after_or_before_the_work(
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
-def test_an_upload_can_be_reset_while_it_is_sent(api: Any, emulator: Emulator) -> None:
+def test_upload_can_be_reset_while_sending(api: Any, emulator: Emulator) -> None:
     emulator.control.fault("POST /files", "reset")
     with pytest.raises(requests.ConnectionError):
         api.upload(b"x" * 5_000_000)
@@ -88,7 +88,7 @@ def test_an_upload_can_be_reset_while_it_is_sent(api: Any, emulator: Emulator) -
 
 
 @pytest.mark.parametrize("after_bytes", [0, 10])
-def test_a_body_can_break_off_short_of_its_promised_length(
+def test_body_can_be_shorter_than_content_length(
     emulator: Emulator, url: str, after_bytes: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = requests.get(url, timeout=10)
@@ -106,13 +106,13 @@ def test_a_body_can_break_off_short_of_its_promised_length(
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
-def test_a_body_that_is_short_enough_is_not_cut(emulator: Emulator, url: str) -> None:
+def test_short_body_is_not_cut(emulator: Emulator, url: str) -> None:
     whole = requests.get(url, timeout=10).content
     emulator.control.fault("GET /results/{id}", "cut", after_bytes=len(whole))
     assert requests.get(url, timeout=10).content == whole
 
 
-def test_a_200_can_be_garbage(api: Any, emulator: Emulator, body: Any) -> None:
+def test_success_can_have_a_garbage_body(api: Any, emulator: Emulator, body: Any) -> None:
     emulator.control.fault("POST /batches", "garbage", after_work=True)
     answer = api.call("POST", "/batches", json=body)
     assert answer.status_code == 200
@@ -122,7 +122,7 @@ def test_a_200_can_be_garbage(api: Any, emulator: Emulator, body: Any) -> None:
 
 
 @pytest.mark.parametrize(("after_work", "created"), [(False, 0), (True, 1)])
-def test_a_client_that_does_not_wait_for_a_late_answer_may_have_asked(
+def test_delay_after_the_work_executes_the_request(
     api: Any, emulator: Emulator, body: Any, after_work: bool, created: int
 ) -> None:
     emulator.control.fault("POST /batches", "delay", seconds=60, after_work=after_work)
@@ -133,14 +133,14 @@ def test_a_client_that_does_not_wait_for_a_late_answer_may_have_asked(
     assert emulator.control.batches_created() == created
 
 
-def test_a_late_answer_is_whole(api: Any, emulator: Emulator) -> None:
+def test_delayed_response_is_complete(api: Any, emulator: Emulator) -> None:
     emulator.control.fault("GET /files", "delay", seconds=0.05)
     started = time.monotonic()
     assert api.call("GET", "/files?purpose=batch").json()["data"] == []
     assert time.monotonic() - started >= 0.05
 
 
-def test_a_slow_body_drips_and_is_whole(emulator: Emulator, url: str) -> None:
+def test_slow_body_is_complete(emulator: Emulator, url: str) -> None:
     whole = requests.get(url, timeout=10).content
     emulator.control.fault("GET /results/{id}", "slow", chunk_bytes=100, pause_seconds=0.02)
     started = time.monotonic()
@@ -148,17 +148,17 @@ def test_a_slow_body_drips_and_is_whole(emulator: Emulator, url: str) -> None:
     assert time.monotonic() - started >= 0.02 * (len(whole) // 100)
 
 
-def test_a_fault_comes_before_the_key_is_checked(emulator: Emulator) -> None:
+def test_fault_applies_before_the_key_check(emulator: Emulator) -> None:
     emulator.control.fault("GET /files")
     assert requests.get(emulator.base_url + "/files?purpose=batch", timeout=10).status_code == 503
 
 
-def test_a_fault_can_be_for_one_object(api: Any, emulator: Emulator) -> None:
+def test_fault_can_apply_to_one_object(api: Any, emulator: Emulator) -> None:
     emulator.control.fault("GET /batches/batch_b", every=1)
-    assert [api.call("GET", f"/batches/batch_{each}").status_code for each in "abab"] == [404, 503, 404, 503]
+    assert [api.call("GET", f"/batches/batch_{name}").status_code for name in "abab"] == [404, 503, 404, 503]
 
 
-def test_faults_take_turns_and_can_be_forgotten(api: Any, emulator: Emulator) -> None:
+def test_faults_take_turns_and_can_be_deleted(api: Any, emulator: Emulator) -> None:
     emulator.control.fault("GET /files", status=500)
     emulator.control.fault("GET /files", status=502, times=5)
     assert [api.call("GET", "/files?purpose=batch").status_code for _ in range(3)] == [500, 502, 502]
@@ -177,13 +177,13 @@ def test_faults_take_turns_and_can_be_forgotten(api: Any, emulator: Emulator) ->
         ({"endpoint": "GET /files", "kind": "slow", "chunk_bytes": 0}, "fault: chunk_bytes: Expected `int` >= 1"),
     ],
 )
-def test_a_bad_fault_is_named_with_what_is_allowed(emulator: Emulator, arguments: Any, error: str) -> None:
+def test_invalid_fault_is_named_with_allowed_values(emulator: Emulator, arguments: Any, error: str) -> None:
     with pytest.raises(ControlError, match=error):
         emulator.control.fault(**arguments)
     assert emulator.control.faults() == []
 
 
-def test_a_fault_is_listed_as_it_was_given(api: Any, emulator: Emulator) -> None:
+def test_fault_is_listed_with_its_fields(api: Any, emulator: Emulator) -> None:
     emulator.control.fault("GET /files", "delay", seconds=0, nth=2)
     api.call("GET", "/files?purpose=batch")
     assert emulator.control.faults() == [

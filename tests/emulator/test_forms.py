@@ -1,4 +1,4 @@
-"""Forms of answers beside the usual ones."""
+"""Alternative response forms."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Sums = Callable[[int], bytes]
 
 @pytest.fixture
 def options(options: EmulatorOptions, request: pytest.FixtureRequest) -> EmulatorOptions:
-    """With an indirect parameter: the names of the forms."""
+    """Return emulator options. An indirect parameter has the names of the forms."""
     return replace(options, forms=Forms.named(request.param))
 
 
 @pytest.fixture
 def mixed(api: Any, clock: Any, line: Any, jsonl: Any) -> dict[str, Any]:
-    """A completed batch: "good" succeeded, "bad" failed."""
+    """Return a completed batch: "good" succeeded, "bad" failed."""
     batch_id = api.create(jsonl([line("good", "1+1"), line("bad", "x", max_tokens=0)]))
     clock.advance(200)
     batch: dict[str, Any] = api.batch(batch_id)
@@ -38,7 +38,7 @@ def named(*names: str) -> pytest.MarkDecorator:
 
 
 @named("result-ids")
-def test_result_files_can_be_ids_that_need_the_key(api: Any, mixed: dict[str, Any]) -> None:
+def test_result_files_can_be_ids(api: Any, mixed: dict[str, Any]) -> None:
     assert mixed["output_file_id"].startswith("file-")
     assert mixed["error_file_id"].startswith("file-")
     answer = api.call("GET", f"/files/{mixed['output_file_id']}/content")
@@ -48,7 +48,7 @@ def test_result_files_can_be_ids_that_need_the_key(api: Any, mixed: dict[str, An
 
 
 @named("flat-upload")
-def test_an_upload_can_answer_without_a_wrapping(api: Any) -> None:
+def test_upload_response_can_be_flat(api: Any) -> None:
     answer = api.call("POST", "/files", data={"purpose": "batch"}, files={"file": ("a.jsonl", b"{}\n")}).json()
     assert answer.pop("id").startswith("file-")
     assert answer == {
@@ -61,7 +61,7 @@ def test_an_upload_can_answer_without_a_wrapping(api: Any) -> None:
 
 
 @named("wrapped-file-list")
-def test_files_can_be_listed_in_a_wrapping(api: Any) -> None:
+def test_list_of_files_can_be_wrapped(api: Any) -> None:
     file_id = api.upload(b"{}\n")
     listed = api.call("GET", "/files?purpose=batch").json()
     assert (listed["code"], listed["status"]) == (20000, True)
@@ -69,7 +69,7 @@ def test_files_can_be_listed_in_a_wrapping(api: Any) -> None:
 
 
 @named("nested-file-list")
-def test_files_can_be_listed_in_two_wrappings(api: Any) -> None:
+def test_list_of_files_can_be_wrapped_twice(api: Any) -> None:
     file_id = api.upload(b"{}\n")
     listed = api.call("GET", "/files?purpose=batch").json()
     assert (listed["code"], listed["data"]["object"]) == (20000, "file")
@@ -77,7 +77,7 @@ def test_files_can_be_listed_in_two_wrappings(api: Any) -> None:
 
 
 @named("error-objects")
-def test_errors_can_be_a_list_of_objects(api: Any, clock: Any, jsonl: Any) -> None:
+def test_errors_can_be_objects(api: Any, clock: Any, jsonl: Any) -> None:
     failed, empty = api.create(jsonl(["nonsense", "[]"])), api.create(b"\n")
     clock.advance(200)
     assert api.batch(failed)["errors"] == {
@@ -93,7 +93,7 @@ def test_errors_can_be_a_list_of_objects(api: Any, clock: Any, jsonl: Any) -> No
 
 
 @named("openai-lines")
-def test_lines_can_be_openais_with_status_codes(api: Any, mixed: dict[str, Any]) -> None:
+def test_lines_can_have_openais_form(api: Any, mixed: dict[str, Any]) -> None:
     (good,), (bad,) = api.rows(mixed["output_file_id"]), api.rows(mixed["error_file_id"])
     assert (good["response"]["status_code"], good["error"]) == (200, None)
     assert good["response"]["request_id"] != bad["response"]["request_id"]
@@ -103,9 +103,7 @@ def test_lines_can_be_openais_with_status_codes(api: Any, mixed: dict[str, Any])
 
 
 @named("openai-lines")
-def test_a_request_that_did_not_run_has_no_response_in_any_form(
-    api: Any, emulator: Emulator, clock: Any, sums: Sums
-) -> None:
+def test_unexecuted_request_never_has_a_response(api: Any, emulator: Emulator, clock: Any, sums: Sums) -> None:
     emulator.control.plan(end="expired", run_share=0)
     batch_id = api.create(sums(1))
     clock.advance(200)
@@ -114,14 +112,14 @@ def test_a_request_that_did_not_run_has_no_response_in_any_form(
 
 
 @named("body-strings")
-def test_the_body_can_be_json_in_a_string(api: Any, mixed: dict[str, Any]) -> None:
+def test_body_can_be_a_json_string(api: Any, mixed: dict[str, Any]) -> None:
     (good,) = api.rows(mixed["output_file_id"])
     assert set(good["response"]) == {"body"}
     assert json.loads(good["response"]["body"])["choices"][0]["message"]["content"] == "2"
 
 
 @named("errors-without-code")
-def test_failures_can_have_no_code(api: Any, mixed: dict[str, Any]) -> None:
+def test_errors_can_have_no_code(api: Any, mixed: dict[str, Any]) -> None:
     (bad,) = api.rows(mixed["error_file_id"])
     assert bad["error"] == {"message": "max_tokens: must be an integer of at least 1"}
 
@@ -159,7 +157,7 @@ class TestListLag:
     def options(self, options: EmulatorOptions) -> EmulatorOptions:
         return replace(options, forms=Forms(list_lag_seconds=3))
 
-    def test_a_new_batch_can_be_missing_from_the_list_for_a_while(self, api: Any, clock: Any, sums: Sums) -> None:
+    def test_new_batch_can_be_missing_from_list(self, api: Any, clock: Any, sums: Sums) -> None:
         old = api.create(sums(1))
         clock.advance(2.9)
         new = api.create(sums(1))
@@ -177,18 +175,18 @@ class TestListLag:
 
 
 def test_every_form_has_a_name_and_a_meaning() -> None:
-    assert {name.replace("-", "_") for name in MEANINGS} == {each.name for each in fields(Forms)} - {"list_lag_seconds"}
+    assert {name.replace("-", "_") for name in MEANINGS} == {form.name for form in fields(Forms)} - {"list_lag_seconds"}
     assert Forms.named(["result-ids", "unpaged"], 2.0) == Forms(result_ids=True, unpaged=True, list_lag_seconds=2.0)
 
 
-def test_two_forms_of_one_answer_are_refused() -> None:
+def test_two_forms_of_one_response_are_refused() -> None:
     with pytest.raises(EmulatorError, match=r"wrapped-file-list and nested-file-list .*; choose one"):
         Forms.named(["wrapped-file-list", "nested-file-list"])
 
 
 @pytest.fixture
 def listed(api: Any, clock: Any, sums: Any) -> list[str]:
-    """The ids of 45 batches, the newest first."""
+    """Return the ids of 45 batches, newest first."""
     ids = []
     for _ in range(45):
         ids.append(api.create(sums(1)))
@@ -208,11 +206,11 @@ def listed(api: Any, clock: Any, sums: Any) -> list[str]:
     ],
     indirect=["options"],
 )
-def test_batches_can_be_listed_otherwise(
+def test_lists_of_batches_can_have_other_forms(
     api: Any, listed: list[str], query: str, shown: slice, has_more: bool | None
 ) -> None:
     answer = api.call("GET", f"/batches{query}").json()
-    assert [each["id"] for each in answer["data"]] == listed[shown]
+    assert [batch["id"] for batch in answer["data"]] == listed[shown]
     assert answer.get("has_more") == has_more
 
 
@@ -225,15 +223,15 @@ def test_batches_can_be_listed_otherwise(
     ],
     indirect=["options"],
 )
-def test_a_second_page_can_be_another_one(api: Any, listed: list[str], second: slice) -> None:
+def test_second_page_can_be_different(api: Any, listed: list[str], second: slice) -> None:
     first = api.call("GET", "/batches?limit=10").json()["data"]
     answer = api.call("GET", f"/batches?limit=10&after={first[-1]['id']}").json()
-    assert [each["id"] for each in answer["data"]] == listed[second]
+    assert [batch["id"] for batch in answer["data"]] == listed[second]
 
 
 @pytest.mark.parametrize("options", [["list-unordered"]], indirect=True)
-def test_batches_can_be_listed_in_no_order(api: Any, listed: list[str]) -> None:
-    ids = [each["id"] for each in api.call("GET", "/batches").json()["data"]]
+def test_batches_can_be_listed_in_random_order(api: Any, listed: list[str]) -> None:
+    ids = [batch["id"] for batch in api.call("GET", "/batches").json()["data"]]
     assert sorted(ids) == sorted(listed)
     assert ids not in (listed, listed[::-1])
 
@@ -247,7 +245,7 @@ def test_batches_can_be_listed_in_no_order(api: Any, listed: list[str]) -> None:
     ],
     indirect=["options"],
 )
-def test_metadata_can_be_lost(api: Any, sums: Any, metadata: Any) -> None:
+def test_metadata_can_be_dropped(api: Any, sums: Any, metadata: Any) -> None:
     created = api.create(sums(1), metadata={"team": "n" * 40, "airflow_key": "k" * 40})
     assert api.call("GET", f"/batches/{created}").json()["metadata"] == metadata
     assert api.call("GET", "/batches").json()["data"][0]["metadata"] == metadata
@@ -266,7 +264,7 @@ def test_metadata_can_be_lost(api: Any, sums: Any, metadata: Any) -> None:
 )
 def test_some_files_are_listed(api: Any, query: str, shown: slice) -> None:
     ids = [api.upload(b"{}\n") for _ in range(14)][::-1]
-    assert [each["id"] for each in api.call("GET", f"/files{query}").json()["data"]] == ids[shown]
+    assert [file["id"] for file in api.call("GET", f"/files{query}").json()["data"]] == ids[shown]
 
 
 @pytest.mark.parametrize(
@@ -280,5 +278,5 @@ def test_some_files_are_listed(api: Any, query: str, shown: slice) -> None:
     ],
     indirect=["options"],
 )
-def test_a_list_of_files_can_be_refused(api: Any, query: str) -> None:
+def test_list_of_files_can_be_refused(api: Any, query: str) -> None:
     assert api.call("GET", f"/files{query}").status_code == 400

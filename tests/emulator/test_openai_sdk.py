@@ -1,4 +1,4 @@
-"""The OpenAI SDK, pointed at the emulator as the service's user guide points it at the service."""
+"""The OpenAI SDK with the emulator, used as in the service's user guide."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def create(sdk: openai.OpenAI, file_id: str, **fields: Any) -> Any:
     return sdk.batches.create(input_file_id=file_id, endpoint="/v1/chat/completions", completion_window="24h", **fields)
 
 
-def test_the_services_own_forms(sdk: openai.OpenAI, clock: Any, sums: Sums) -> None:
+def test_sdk_reads_the_services_forms(sdk: openai.OpenAI, clock: Any, sums: Sums) -> None:
     uploaded = sdk.files.create(file=("requests.jsonl", sums(3)), purpose="batch")
     file_id = uploaded.data["id"]  # type: ignore[attr-defined]  # as the user guide does
-    # Not iterated over: the list of files is not paged, and without has_more the SDK would ask for pages for ever.
+    # Not iterated: the list of files is unpaged, and without has_more the SDK would request pages without end.
     assert [file.id for file in sdk.files.list(purpose="batch").data] == [file_id]
     assert sdk.files.content(file_id).read() == sums(3)
     batch = create(
@@ -52,7 +52,7 @@ def test_the_services_own_forms(sdk: openai.OpenAI, clock: Any, sums: Sums) -> N
 
 
 @pytest.mark.parametrize("options", [OPENAI_FORMS], indirect=True)
-def test_openais_forms(sdk: openai.OpenAI, clock: Any, sums: Sums) -> None:
+def test_sdk_reads_openais_forms(sdk: openai.OpenAI, clock: Any, sums: Sums) -> None:
     uploaded = sdk.files.create(file=("requests.jsonl", sums(3)), purpose="batch")
     batch = create(sdk, uploaded.id, extra_body={"replace": {"model": "deepseek-ai/DeepSeek-R1"}})
     failing = create(sdk, sdk.files.create(file=("bad.jsonl", b"nonsense\n"), purpose="batch").id)
@@ -74,7 +74,7 @@ def test_batches_are_paged_through_and_cancelled(sdk: openai.OpenAI, clock: Any,
     assert sdk.batches.retrieve(ids[0]).status == "cancelled"
 
 
-def test_errors_are_the_sdks_own(sdk: openai.OpenAI, emulator: Emulator) -> None:
+def test_errors_are_the_sdks_errors(sdk: openai.OpenAI, emulator: Emulator) -> None:
     with pytest.raises(openai.NotFoundError, match="batch_no"):
         sdk.batches.retrieve("batch_no")
     with pytest.raises(openai.AuthenticationError):

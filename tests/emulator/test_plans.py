@@ -30,18 +30,18 @@ Sums = Callable[[int], bytes]
         (0.01, 5, [0]),
     ],
 )
-def test_a_share_is_spread_evenly_and_begun_ones_count(share: float, total: int, chosen: list[int]) -> None:
+def test_share_is_spread_evenly_and_rounded_up(share: float, total: int, chosen: list[int]) -> None:
     requests = Requests(share=share)
     assert [index for index in range(total) if requests.choose(index, "r")] == chosen
 
 
-def test_requests_are_chosen_by_position_and_custom_id_too() -> None:
+def test_requests_are_chosen_by_position_and_custom_id() -> None:
     requests = Requests(positions=frozenset({2}), custom_ids=frozenset({"r5"}))
     assert [index for index in range(9) if requests.choose(index, f"r{index}")] == [2, 5]
 
 
 def over(api: Any, emulator: Emulator, clock: Any, content: bytes, **plan: Any) -> dict[str, Any]:
-    """A batch of this plan when its phases have passed."""
+    """Return a batch with this plan after all its phases."""
     emulator.control.plan(**plan)
     batch_id = api.create(content)
     clock.advance(200)
@@ -53,16 +53,14 @@ def ids(api: Any, reference: str | None) -> list[str]:
     return sorted(row["custom_id"] for row in api.rows(reference)) if reference else []
 
 
-def test_a_planned_failure_has_its_errors_and_no_results(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_planned_failure_has_errors_and_no_results(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     batch = over(api, emulator, clock, sums(3), end="failed", errors=["no quota", "no mercy"])
     assert (batch["status"], batch["failed_at"], batch["errors"]) == ("failed", SECOND + 10, ["no quota", "no mercy"])
     assert (batch["output_file_id"], batch["error_file_id"], batch["request_counts"]) == (None, None, None)
     assert over(api, emulator, clock, sums(3), end="failed")["errors"] == ["The batch failed, as planned."]
 
 
-def test_a_planned_expiry_delivers_its_share_and_names_the_rest(
-    api: Any, emulator: Any, clock: Any, sums: Sums
-) -> None:
+def test_planned_expiry_has_results_and_expired_lines(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     batch = over(api, emulator, clock, sums(4), end="expired", run_share=0.75)
     assert (batch["status"], batch["expired_at"], batch["completed_at"]) == ("expired", SECOND + 110, None)
     assert batch["request_counts"] == {"total": 4, "completed": 3, "failed": 1}
@@ -71,13 +69,13 @@ def test_a_planned_expiry_delivers_its_share_and_names_the_rest(
     assert (row["custom_id"], row["error"]["code"]) == ("r3", "batch_expired")
 
 
-def test_a_cancellation_by_the_service_delivers_its_share(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_planned_cancellation_has_some_results(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     batch = over(api, emulator, clock, sums(4), end="cancelled")
     assert (batch["status"], batch["cancelling_at"], batch["cancelled_at"]) == ("cancelled", SECOND + 110, SECOND + 130)
     assert (ids(api, batch["output_file_id"]), batch["error_file_id"]) == (["r0", "r1"], None)
 
 
-def test_to_cancel_what_the_service_cancels_changes_nothing(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_cancel_does_not_change_a_planned_cancellation(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     emulator.control.plan(end="cancelled")
     batch_id = api.create(sums(4))
     clock.advance(120)
@@ -86,7 +84,7 @@ def test_to_cancel_what_the_service_cancels_changes_nothing(api: Any, emulator: 
     assert api.batch(batch_id)["cancelled_at"] == SECOND + 130
 
 
-def test_planned_requests_fail_with_their_code_and_message(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_planned_requests_fail_with_their_error(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     failing = {"positions": [1], "custom_ids": ["r3"], "code": "rate_limit", "message": "too many"}
     batch = over(api, emulator, clock, sums(5), failing=failing)
     assert batch["request_counts"] == {"total": 5, "completed": 3, "failed": 2}
@@ -104,33 +102,31 @@ def test_errors_may_have_any_form(api: Any, emulator: Any, clock: Any, sums: Sum
     assert over(api, emulator, clock, sums(2), end="failed", errors=[error, error])["errors"] == [error, error]
 
 
-def test_a_fault_of_its_own_is_named_before_a_planned_one(
-    api: Any, emulator: Any, clock: Any, line: Any, jsonl: Any
-) -> None:
+def test_own_fault_comes_before_a_planned_error(api: Any, emulator: Any, clock: Any, line: Any, jsonl: Any) -> None:
     content = jsonl([line("own", "x", max_tokens=0), line("planned", "x")])
     batch = over(api, emulator, clock, content, failing={"share": 1})
     errors = {row["custom_id"]: row["error"]["code"] for row in api.rows(batch["error_file_id"])}
     assert errors == {"own": "invalid_request", "planned": "server_error"}
 
 
-def test_once_fails_a_body_the_first_time_that_any_batch_runs_it(
+def test_once_fails_only_the_first_execution(
     api: Any, emulator: Any, clock: Any, sums: Sums, line: Any, jsonl: Any
 ) -> None:
     emulator.control.plan(every=1, failing={"share": 1, "once": True})
     first = api.create(sums(2))
     clock.advance(50)
-    # While the first is at its first request of two. Twice the same body: the second sight of it is none.
+    # The first batch has run one of its two requests. The second request has the same body, so it is not new.
     second = api.create(jsonl([line("x", "What is 0 + 1?"), line("y", "new"), line("z", "new")]))
     clock.advance(200)
     third = api.create(sums(2))
     clock.advance(200)
-    # The newest is asked for first: when it is read does not matter.
+    # Read newest first: the order of reading must not matter.
     batches = [api.batch(batch_id) for batch_id in (third, second, first)]
     assert [ids(api, batch["error_file_id"]) for batch in batches] == [[], ["y"], ["r0", "r1"]]
     assert [ids(api, batch["output_file_id"]) for batch in batches] == [["r0", "r1"], ["x", "z"], []]
 
 
-def test_a_body_that_no_batch_has_run_is_still_new(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_body_is_new_until_it_is_executed(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     over(api, emulator, clock, sums(4), end="expired")
     batch = over(api, emulator, clock, sums(4), failing={"share": 1, "once": True})
     assert ids(api, batch["error_file_id"]) == ["r2", "r3"]
@@ -140,7 +136,7 @@ def content(reference: str) -> list[bytes]:
     return requests.get(reference, timeout=10).content.splitlines(keepends=True)
 
 
-def test_lines_can_be_missing_doubled_broken_or_nobodys(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_lines_can_be_missing_duplicated_damaged_or_unknown(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     batch = over(
         api,
         emulator,
@@ -167,19 +163,19 @@ def test_lines_can_be_missing_doubled_broken_or_nobodys(api: Any, emulator: Any,
     assert batch["error_file_id"] is None
 
 
-def test_lines_of_the_error_file_go_wrong_too(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_error_file_lines_can_be_damaged(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     batch = over(api, emulator, clock, sums(2), failing={"share": 1}, missing={"positions": [0]}, unknown_ids=1)
     assert (ids(api, batch["error_file_id"]), batch["output_file_id"]) == (["r1"], None)
 
 
-def test_missing_requests_are_not_counted_unwritten_ones_are(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_missing_requests_are_not_counted_but_unwritten_are(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     plan = {"missing": {"positions": [1, 2]}, "unwritten": {"positions": [0]}, "failing": {"positions": [2, 3]}}
     batch = over(api, emulator, clock, sums(5), **plan)
     assert batch["request_counts"] == {"total": 5, "completed": 2, "failed": 1}
     assert (ids(api, batch["output_file_id"]), ids(api, batch["error_file_id"])) == (["r4"], ["r3"])
 
 
-def test_a_batch_of_missing_requests_has_no_files(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_batch_of_missing_requests_has_no_files(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     batch = over(api, emulator, clock, sums(2), missing={"share": 1})
     assert batch["request_counts"] == {"total": 2, "completed": 0, "failed": 0}
     assert (batch["output_file_id"], batch["error_file_id"]) == (None, None)
@@ -194,7 +190,7 @@ def test_a_batch_of_missing_requests_has_no_files(api: Any, emulator: Any, clock
         ({"stripped_ids": True, "lowered_ids": True, "ids_cut_to": 1}, ["a", "b"]),
     ],
 )
-def test_custom_ids_can_come_back_changed(
+def test_custom_ids_can_be_changed(
     api: Any, emulator: Any, clock: Any, line: Any, jsonl: Any, plan: dict[str, Any], written: list[str]
 ) -> None:
     content = jsonl([line(" A1 ", "1 + 1"), line("Bee", "2 + 1")])
@@ -202,7 +198,7 @@ def test_custom_ids_can_come_back_changed(
     assert ids(api, batch["output_file_id"]) + ids(api, batch["error_file_id"]) == written
 
 
-def test_counts_files_and_lines_can_come_late(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_counts_files_and_lines_can_be_late(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     emulator.control.plan(counts_late_seconds=1, files_late_seconds=2, lines_late_seconds=3)
     batch_id = api.create(sums(1))
     clock.advance(115)
@@ -220,7 +216,7 @@ def test_counts_files_and_lines_can_come_late(api: Any, emulator: Any, clock: An
     ]
 
 
-def test_result_files_can_be_gone_for_a_time(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_result_files_can_be_missing_at_first(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     batch = over(api, emulator, clock, sums(1), gone_seconds=100)
     assert requests.get(batch["output_file_id"], timeout=10).status_code == 404
     clock.advance(15)
@@ -230,7 +226,7 @@ def test_result_files_can_be_gone_for_a_time(api: Any, emulator: Any, clock: Any
 @pytest.mark.parametrize(
     ("stuck", "completed"), [("in_queue", None), ("in_progress", 2), ("finalizing", 4), ("cancelling", 4)]
 )
-def test_a_stuck_batch_does_not_leave_its_status_even_after_its_window(
+def test_stuck_batch_keeps_its_status_after_window(
     api: Any, emulator: Any, clock: Any, sums: Sums, stuck: str, completed: int | None
 ) -> None:
     emulator.control.plan(stuck=stuck)
@@ -246,7 +242,7 @@ def test_a_stuck_batch_does_not_leave_its_status_even_after_its_window(
 
 
 @pytest.mark.parametrize("stuck", ["in_queue", "in_progress", "finalizing"])
-def test_a_stuck_batch_can_be_cancelled(api: Any, emulator: Any, clock: Any, sums: Sums, stuck: str) -> None:
+def test_stuck_batch_can_be_cancelled(api: Any, emulator: Any, clock: Any, sums: Sums, stuck: str) -> None:
     emulator.control.plan(stuck=stuck)
     batch_id = api.create(sums(4))
     clock.advance(200)
@@ -255,7 +251,7 @@ def test_a_stuck_batch_can_be_cancelled(api: Any, emulator: Any, clock: Any, sum
     assert api.batch(batch_id)["status"] == "cancelled"
 
 
-def test_statuses_can_have_other_words_while_times_stay(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_statuses_can_have_other_words(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     emulator.control.plan(shown_as={"in_queue": "validating", "in_progress": "reviewing"})
     batch_id = api.create(sums(1))
     seen = []
@@ -271,14 +267,14 @@ def test_statuses_can_have_other_words_while_times_stay(api: Any, emulator: Any,
     ]
 
 
-def test_phases_can_have_other_lengths(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_phases_can_have_other_durations(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     emulator.control.plan(queue_seconds=1, run_seconds=2, cancel_seconds=0)
     batch_id = api.create(sums(1))
     clock.advance(8)
     assert (api.batch(batch_id)["finalizing_at"], api.batch(batch_id)["status"]) == (SECOND + 3, "completed")
 
 
-def test_a_plan_is_for_batches_whose_metadata_has_its_pairs(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_plan_applies_to_matching_metadata(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     emulator.control.plan(metadata={"team": "a", "n": "1"}, end="failed")
     created = [
         api.create(sums(1)),
@@ -286,17 +282,17 @@ def test_a_plan_is_for_batches_whose_metadata_has_its_pairs(api: Any, emulator: 
         api.create(sums(1), metadata={"team": "a", "n": "1", "more": "x"}),
     ]
     clock.advance(200)
-    assert [api.batch(each)["status"] for each in created] == ["completed", "completed", "failed"]
+    assert [api.batch(batch_id)["status"] for batch_id in created] == ["completed", "completed", "failed"]
 
 
-def test_a_refused_create_uses_no_plan(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
+def test_refused_create_uses_no_plan(api: Any, emulator: Any, clock: Any, sums: Sums) -> None:
     emulator.control.plan(end="failed")
     body = {"input_file_id": "file-no", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
     assert api.call("POST", "/batches", json=body).status_code == 400
     assert [plan["used"] for plan in emulator.control.plans()] == [0]
 
 
-def test_a_batch_keeps_its_plan_over_a_restart_and_a_reset(
+def test_batch_keeps_its_plan_after_restart_and_reset(
     options: EmulatorOptions, clock: Any, new_api: Any, sums: Sums
 ) -> None:
     with Emulator(options, clock=clock) as first:
@@ -310,7 +306,7 @@ def test_a_batch_keeps_its_plan_over_a_restart_and_a_reset(
         assert (batch["status"], ids(api, batch["error_file_id"])) == ("done", ["r0", "r1"])
 
 
-def test_a_batch_stored_before_there_were_plans_is_read(emulator: Any, api: Any, clock: Any, sums: Sums) -> None:
+def test_batch_stored_without_a_plan_is_read(emulator: Any, api: Any, clock: Any, sums: Sums) -> None:
     batch_id = api.create(sums(1))
     emulator._database.change_batch(batch_id, lambda batch: replace(batch, plan=Plan()))
     record = emulator._database._rows("SELECT record FROM batches")[0]

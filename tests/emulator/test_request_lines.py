@@ -25,7 +25,7 @@ def request(messages: Any = (USER,), **body: Any) -> dict[str, Any]:
         request(thinking_budget=32768, max_tokens=None),
     ],
 )
-def test_a_good_request_has_no_fault(good: dict[str, Any]) -> None:
+def test_valid_request_has_no_fault(good: dict[str, Any]) -> None:
     assert request_fault(good, ENDPOINT) is None
 
 
@@ -52,7 +52,7 @@ def test_a_good_request_has_no_fault(good: dict[str, Any]) -> None:
         (request(n=10**9), "n"),
     ],
 )
-def test_a_fault_names_its_field(bad: dict[str, Any], field: str) -> None:
+def test_fault_names_its_field(bad: dict[str, Any], field: str) -> None:
     fault = request_fault(bad, ENDPOINT)
     assert fault is not None
     assert fault.startswith(f"{field}:")

@@ -11,12 +11,12 @@ from siliconflow_provider.emulator.server import Emulator
 
 
 def entries(emulator: Emulator) -> list[dict[str, Any]]:
-    """The log once the emulator has stopped, so that the last answer is in it."""
+    """Stop the emulator and return its log, which then has the last response."""
     emulator.stop()
     return [json.loads(line) for line in (emulator.data_dir / "requests.log").read_text().splitlines()]
 
 
-def test_a_request_is_logged_when_it_arrives_and_when_it_is_answered(api: Any, emulator: Emulator) -> None:
+def test_request_and_response_are_logged(api: Any, emulator: Emulator) -> None:
     trace_id = api.call("GET", "/batches/batch_no").headers["x-siliconcloud-trace-id"]
     received, answered = entries(emulator)
     assert received == {
@@ -43,12 +43,12 @@ def test_queries_headers_and_bodies_are_never_logged(
         assert secret not in text
 
 
-def test_a_line_break_in_a_path_makes_no_line(api: Any, emulator: Emulator) -> None:
+def test_line_break_in_a_path_stays_encoded(api: Any, emulator: Emulator) -> None:
     api.call("GET", "/files/a%0A%0Db/content")
     assert [entry["path"] for entry in entries(emulator)] == ["/v1/files/a%0A%0Db/content"] * 2
 
 
-def test_each_answer_is_printed_in_one_short_line(tmp_path: Any, clock: Any, capsys: Any) -> None:
+def test_response_is_printed_on_one_line(tmp_path: Any, clock: Any, capsys: Any) -> None:
     log = RequestLog(tmp_path / "requests.log", clock, printing=True)
     log.received("id", "GET", "/v1/files")
     log.answered("id", "GET", "/v1/files", 200, 3.2)
@@ -56,7 +56,7 @@ def test_each_answer_is_printed_in_one_short_line(tmp_path: Any, clock: Any, cap
     assert capsys.readouterr().out == "08:00:00 GET /v1/files 200 3 ms\n"
 
 
-def test_the_log_goes_on_after_a_restart(tmp_path: Any, clock: Any) -> None:
+def test_log_continues_after_a_restart(tmp_path: Any, clock: Any) -> None:
     for _ in range(2):
         log = RequestLog(tmp_path / "requests.log", clock, printing=False)
         log.received("id", "GET", "/v1/files")

@@ -22,27 +22,27 @@ from siliconflow_provider.emulator.rules import Rule, Rules, read
         ({"every": 3, "times": 2}, [3, 6]),
     ],
 )
-def test_a_rule_applies_by_its_count_of_matches(fields: dict[str, int], hits: list[int]) -> None:
+def test_rule_applies_by_its_count_of_matches(fields: dict[str, int], hits: list[int]) -> None:
     rules: Rules[Rule] = Rules()
     rules.add(Rule(**fields))
     assert [number for number in range(1, 10) if rules.take(lambda rule: True)] == hits
 
 
-def test_what_does_not_match_is_not_counted() -> None:
+def test_unmatched_requests_are_not_counted() -> None:
     rules: Rules[Rule] = Rules()
     rules.add(Rule(nth=2))
     taken = [rules.take(lambda rule, matches=matches: matches) for matches in (True, False, True)]
     assert [rule is not None for rule in taken] == [False, False, True]
 
 
-def test_rules_for_the_next_wait_for_their_turn() -> None:
+def test_rules_for_the_next_match_take_turns() -> None:
     rules: Rules[Plan] = Rules()
     rules.add(Plan(end="failed"))
     rules.add(Plan(end="expired"))
     rules.add(Plan(nth=3, end="cancelled"))
     taken = [rules.take(lambda rule: True) for _ in range(4)]
     assert [plan and plan.end for plan in taken] == ["failed", "expired", "cancelled", None]
-    assert [(each["seen"], each["used"]) for each in rules.listing()] == [(4, 1)] * 3
+    assert [(rule["seen"], rule["used"]) for rule in rules.listing()] == [(4, 1)] * 3
     rules.clear()
     assert rules.listing() == []
 
@@ -56,7 +56,7 @@ def test_rules_for_the_next_wait_for_their_turn() -> None:
             "plan: failing: .*unknown field `shares`; there are share, positions, custom_ids,",
         ),
         ({"missing": {"code": "x"}}, "plan: missing: .*unknown field `code`; there are share, positions, custom_ids$"),
-        ({"failing": {}}, "plan: failing: say which requests, by share, positions or custom_ids"),
+        ({"failing": {}}, "plan: failing: choose requests by share, positions or custom_ids"),
         ({"failing": {"share": 1.5}}, "plan: failing.share: Expected `float` <= 1.0"),
         ({"missing": {"positions": [-1]}}, r"plan: missing.positions\[0\]: Expected `int` >= 0"),
         ({"end": "finished"}, "plan: end: must be one of completed, failed, expired, cancelled, not 'finished'"),
@@ -70,6 +70,6 @@ def test_rules_for_the_next_wait_for_their_turn() -> None:
         ({"metadata": {"n": 1}}, r"plan: metadata\[...\]: Expected `str`, got `int`"),
     ],
 )
-def test_a_bad_field_is_named_with_what_is_allowed(fields: dict[str, Any], error: str) -> None:
+def test_invalid_field_is_named_with_allowed_values(fields: dict[str, Any], error: str) -> None:
     with pytest.raises(ControlError, match=error):
         read("plan", fields, Plan)

@@ -15,12 +15,12 @@ from siliconflow_provider.emulator.errors import EmulatorError
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 
 
-def test_both_origins_answer_as_soon_as_it_has_started(emulator: Emulator) -> None:
+def test_both_origins_answer_after_start(emulator: Emulator) -> None:
     assert requests.get(emulator.base_url + "/files?purpose=batch", timeout=10).status_code == 401
     assert requests.get(emulator.storage_url, timeout=10).status_code == 404
 
 
-def test_nothing_answers_after_it_has_stopped(options: EmulatorOptions) -> None:
+def test_nothing_answers_after_stop(options: EmulatorOptions) -> None:
     emulator = Emulator(options)
     emulator.start()
     emulator.stop()
@@ -29,7 +29,7 @@ def test_nothing_answers_after_it_has_stopped(options: EmulatorOptions) -> None:
     emulator.stop()
 
 
-def test_it_can_start_again_where_it_stopped(
+def test_emulator_can_be_restarted(
     options: EmulatorOptions, clock: Any, new_api: Any, sums: Callable[[int], bytes]
 ) -> None:
     emulator = Emulator(options, clock=clock)
@@ -40,7 +40,7 @@ def test_it_can_start_again_where_it_stopped(
         assert new_api(emulator).batch(batch_id)["request_counts"]["completed"] == 1
 
 
-def test_a_batch_keeps_the_timings_that_it_was_created_with(
+def test_batch_keeps_its_timings_after_restart(
     options: EmulatorOptions, clock: Any, new_api: Any, sums: Callable[[int], bytes]
 ) -> None:
     with Emulator(options, clock=clock) as first:
@@ -50,7 +50,7 @@ def test_a_batch_keeps_the_timings_that_it_was_created_with(
         assert new_api(second).batch(batch_id)["status"] == "in_progress"
 
 
-def test_two_run_side_by_side(tmp_path: Path, clock: Any, new_api: Any) -> None:
+def test_two_emulators_run_side_by_side(tmp_path: Path, clock: Any, new_api: Any) -> None:
     with (
         Emulator(EmulatorOptions(tmp_path / "a", api_key="sk-a"), clock=clock) as first,
         Emulator(EmulatorOptions(tmp_path / "b", api_key="sk-b"), clock=clock) as second,
@@ -60,25 +60,25 @@ def test_two_run_side_by_side(tmp_path: Path, clock: Any, new_api: Any) -> None:
 
 
 @pytest.mark.parametrize("option", ["port", "storage_port"])
-def test_a_taken_port_is_said_so(options: EmulatorOptions, option: str) -> None:
+def test_used_port_is_named(options: EmulatorOptions, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(EmulatorError, match=f"{port}.*--{option.replace('_', '-')}"):
             Emulator(replace(options, **{option: port})).start()
 
 
-def test_a_host_that_cannot_be_listened_on_is_said_so(options: EmulatorOptions) -> None:
+def test_invalid_host_is_named(options: EmulatorOptions) -> None:
     with pytest.raises(EmulatorError, match=r"192\.0\.2\.1.*--host"):
         Emulator(replace(options, host="192.0.2.1")).start()
 
 
-def test_a_data_directory_that_cannot_be_used_is_said_so(tmp_path: Path) -> None:
+def test_unusable_data_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EmulatorError, match="--data-dir"):
         Emulator(EmulatorOptions(tmp_path / "file")).start()
 
 
-def test_it_stops_while_an_upload_is_under_way(emulator: Emulator) -> None:
+def test_emulator_stops_during_an_upload(emulator: Emulator) -> None:
     port = int(emulator.base_url.removesuffix("/v1").rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(
@@ -88,7 +88,7 @@ def test_it_stops_while_an_upload_is_under_way(emulator: Emulator) -> None:
         emulator.stop()
 
 
-def test_what_a_killed_process_left_half_done_is_removed(options: EmulatorOptions) -> None:
+def test_leftovers_of_a_killed_process_are_removed(options: EmulatorOptions) -> None:
     left = options.data_dir / "files" / "unfinished" / "upload-x"
     left.parent.mkdir(parents=True)
     left.write_text("{")
@@ -96,7 +96,7 @@ def test_what_a_killed_process_left_half_done_is_removed(options: EmulatorOption
         assert not left.exists()
 
 
-def test_it_imports_nothing_of_airflow_and_nothing_of_the_rest_of_the_package() -> None:
+def test_emulator_does_not_import_airflow_or_provider() -> None:
     program = (
         "import sys, siliconflow_provider.emulator.__main__; "
         "print([name for name in sys.modules if name.split('.')[0] == 'airflow' or "
@@ -107,7 +107,7 @@ def test_it_imports_nothing_of_airflow_and_nothing_of_the_rest_of_the_package() 
     assert result.stdout.strip() == "[]"
 
 
-def test_its_answers_have_the_date_of_its_own_clock(emulator: Emulator, clock: Any) -> None:
+def test_responses_have_the_emulators_date(emulator: Emulator, clock: Any) -> None:
     clock.advance(0.75)
     answer = requests.get(f"{emulator.base_url}/batches", timeout=5)
     assert answer.headers["Date"] == "Fri, 15 Jan 2027 08:00:01 GMT"

@@ -1,4 +1,4 @@
-"""The state of a batch is a function of its record and `now`; these are the moments where it changes."""
+"""The state of a batch at the times where it changes."""
 
 from __future__ import annotations
 
@@ -49,23 +49,21 @@ BATCH = Batch(
         (10_000, "completed", (8, 2)),
     ],
 )
-def test_an_undisturbed_batch_goes_from_queue_to_completed(
-    now: float, status: str, numbers: tuple[int, int] | None
-) -> None:
+def test_undisturbed_batch_completes(now: float, status: str, numbers: tuple[int, int] | None) -> None:
     state = state_at(BATCH, now)
     assert state.status == status
     assert counts(BATCH, state) == (Counts(10, *numbers) if numbers else None)
 
 
-def test_times_are_those_of_the_plan_not_of_the_reading() -> None:
+def test_times_do_not_depend_on_the_poll() -> None:
     assert state_at(BATCH, 999) == State("completed", 10, in_progress_at=10, finalizing_at=110, completed_at=115)
 
 
-def test_phases_without_length_are_over_at_once() -> None:
+def test_phases_of_zero_seconds_end_at_once() -> None:
     assert state_at(replace(BATCH, timings=Timings(0, 0, 0, 0)), 0).status == "completed"
 
 
-def test_a_bad_input_fails_when_the_batch_leaves_the_queue() -> None:
+def test_bad_input_fails_after_the_queue() -> None:
     bad = replace(BATCH, check=Check(1, errors=("line 1: not JSON",)))
     assert state_at(bad, 9.9).status == "in_queue"
     assert state_at(bad, 10) == State("failed", failed_at=10)
@@ -76,7 +74,7 @@ def test_a_bad_input_fails_when_the_batch_leaves_the_queue() -> None:
     ("window", "finished", "in_progress_at", "numbers"),
     [(60, 5, 10, (4, 6)), (109, 9, 10, (7, 3)), (10, 0, None, (0, 10)), (5, 0, None, (0, 10))],
 )
-def test_a_batch_that_does_not_fit_its_window_expires_with_what_it_finished(
+def test_batch_expires_with_its_finished_requests(
     window: int, finished: int, in_progress_at: float | None, numbers: tuple[int, int]
 ) -> None:
     short = replace(BATCH, window_seconds=window)
@@ -86,7 +84,7 @@ def test_a_batch_that_does_not_fit_its_window_expires_with_what_it_finished(
     assert state_at(short, window - 0.1).status != "expired"
 
 
-def test_a_run_that_ends_with_its_window_completes() -> None:
+def test_run_that_ends_with_its_window_completes() -> None:
     assert state_at(replace(BATCH, window_seconds=110), 200).status == "completed"
 
 
@@ -98,7 +96,7 @@ CANCELLED: list[tuple[float, dict[str, Any], Counts | None]] = [
 
 
 @pytest.mark.parametrize(("cancel_at", "before", "numbers"), CANCELLED)
-def test_a_cancelled_batch_keeps_what_was_finished_before(
+def test_cancelled_batch_keeps_its_finished_requests(
     cancel_at: float, before: dict[str, Any], numbers: Counts | None
 ) -> None:
     batch = replace(BATCH, cancel_at=cancel_at)
@@ -114,6 +112,6 @@ def test_a_cancelled_batch_keeps_what_was_finished_before(
     ("cancel_at", "now", "needed"),
     [(None, 9.9, False), (None, 10, True), (4, 10, False), (4, 500, False), (10, 10, True), (60, 60, True)],
 )
-def test_the_input_is_read_when_the_batch_has_left_the_queue(cancel_at: float | None, now: float, needed: bool) -> None:
+def test_input_is_read_after_the_queue(cancel_at: float | None, now: float, needed: bool) -> None:
     assert needs_check(replace(BATCH, check=None, cancel_at=cancel_at), now) == needed
     assert not needs_check(replace(BATCH, cancel_at=cancel_at), now)

@@ -24,7 +24,7 @@ def send(form: bytes, path: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize("form", [PURPOSE + FILE + END, FILE + PURPOSE + END])
-def test_a_form_may_arrive_cut_anywhere_and_in_any_order(tmp_path: Path, form: bytes, size: int) -> None:
+def test_form_may_be_split_and_in_any_order(tmp_path: Path, form: bytes, size: int) -> None:
     with Upload(CONTENT_TYPE, tmp_path / "upload") as upload:
         for start in range(0, len(form), size):
             upload.write(form[start : start + size])
@@ -33,7 +33,7 @@ def test_a_form_may_arrive_cut_anywhere_and_in_any_order(tmp_path: Path, form: b
         assert upload.path.read_bytes() == CONTENT
 
 
-def test_the_temporary_file_is_gone_afterwards(tmp_path: Path) -> None:
+def test_temporary_file_is_deleted(tmp_path: Path) -> None:
     with Upload(CONTENT_TYPE, tmp_path / "upload") as upload:
         upload.write(PURPOSE + FILE)
         assert list(tmp_path.iterdir())
@@ -54,7 +54,7 @@ def test_the_temporary_file_is_gone_afterwards(tmp_path: Path) -> None:
         (b"nonsense\r\n", "file"),
     ],
 )
-def test_a_bad_form_is_refused_with_the_field_at_fault(tmp_path: Path, form: bytes, field: str) -> None:
+def test_invalid_form_is_refused_with_its_field(tmp_path: Path, form: bytes, field: str) -> None:
     with pytest.raises(ApiError) as caught:
         send(form, tmp_path / "upload")
     assert caught.value.status == 400
@@ -63,13 +63,13 @@ def test_a_bad_form_is_refused_with_the_field_at_fault(tmp_path: Path, form: byt
 
 
 @pytest.mark.parametrize("content_type", [None, "application/json", "multipart/form-data"])
-def test_only_multipart_forms_are_taken(tmp_path: Path, content_type: str | None) -> None:
+def test_only_multipart_forms_are_accepted(tmp_path: Path, content_type: str | None) -> None:
     with pytest.raises(ApiError, match="multipart/form-data"):
         Upload(content_type, tmp_path / "upload")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_too_large_is_refused_and_not_stored(tmp_path: Path, monkeypatch: Any) -> None:
+def test_too_large_file_is_refused_and_deleted(tmp_path: Path, monkeypatch: Any) -> None:
     form = PURPOSE + FILE + END
     monkeypatch.setattr(uploads, "MOST_BYTES", len(CONTENT))
     send(form, tmp_path / "upload")

@@ -19,7 +19,7 @@ from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes the hook of a connection with these fields, or of this URI."""
+    """Return a function that makes a hook for a connection with these fields or this URI."""
 
     def make(uri: str | None = None, **fields: Any) -> SiliconFlowHook:
         value = uri or json.dumps({"conn_type": "siliconflow", "password": "sk-secret", **fields})
@@ -47,32 +47,32 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Any:
         ({"host": "http://127.0.0.1:8900/v1", "port": 443}, "http://127.0.0.1:8900/v1"),
     ],
 )
-def test_the_base_url_is_put_together_from_the_fields(hook, fields, base_url) -> None:
+def test_base_url_is_built_from_the_fields(hook, fields, base_url) -> None:
     assert hook(**fields).get_conn().base_url == base_url
 
 
-def test_a_connection_may_be_a_uri(hook) -> None:
+def test_connection_may_be_a_uri(hook) -> None:
     client = hook("siliconflow://:sk-secret@127.0.0.1:8900/http?timeout=5&deployment=staging").get_conn()
     assert client.base_url == "http://127.0.0.1:8900/v1"
     assert SiliconFlowHook("sf").deployment == "staging"
 
 
-def test_the_deployment_is_empty_by_default(hook) -> None:
+def test_deployment_is_empty_by_default(hook) -> None:
     assert hook().deployment == ""
     assert hook(extra={"deployment": "staging"}).deployment == "staging"
 
 
-def test_the_client_is_built_once(hook) -> None:
+def test_client_is_built_once(hook) -> None:
     one = hook()
     assert one.get_conn() is one.get_conn()
 
 
-def test_a_connection_that_does_not_exist_says_how_to_make_it() -> None:
+def test_missing_connection_has_a_remedy() -> None:
     with pytest.raises(AirflowNotFoundException, match=r"connection 'nowhere' does not exist: .* AIRFLOW_CONN_NOWHERE"):
         SiliconFlowHook("nowhere").get_conn()
 
 
-def test_a_connection_without_a_key_says_where_to_put_it(hook) -> None:
+def test_connection_without_a_key_has_a_remedy(hook) -> None:
     with pytest.raises(InvalidConnectionError, match="connection 'sf' has no password: set the SiliconFlow API key"):
         hook(password="").get_conn()
 
@@ -80,14 +80,14 @@ def test_a_connection_without_a_key_says_where_to_put_it(hook) -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"timeout": "soon"}, "connection 'sf' has timeout 'soon' in its extra: give a number, such as 60"),
-        ({"timeout": 0}, "connection 'sf' has timeout 0 in its extra"),
-        ({"storage_hosts": "https://a"}, "connection 'sf': storage_hosts has 'https://a': give names of hosts"),
-        ({"storage_hosts": 7}, "connection 'sf': storage_hosts in its extra is neither a list nor a text"),
-        ({"max_retries": -1}, "connection 'sf' has max_retries -1 in its extra: give a number, such as 5"),
+        ({"timeout": "soon"}, "connection 'sf' has the invalid timeout 'soon' in its extra: give a number, such as 60"),
+        ({"timeout": 0}, "connection 'sf' has the invalid timeout 0 in its extra"),
+        ({"storage_hosts": "https://a"}, "connection 'sf': storage_hosts has 'https://a': give host names"),
+        ({"storage_hosts": 7}, "connection 'sf': storage_hosts in its extra is neither a list nor a string"),
+        ({"max_retries": -1}, "connection 'sf' has the invalid max_retries -1 in its extra: give a number, such as 5"),
     ],
 )
-def test_an_extra_that_cannot_be_used_is_named(hook, extra, message) -> None:
+def test_invalid_extra_is_named(hook, extra, message) -> None:
     with pytest.raises(InvalidConnectionError, match=message):
         hook(extra=extra).get_conn()
 
@@ -105,25 +105,25 @@ def test_an_extra_that_cannot_be_used_is_named(hook, extra, message) -> None:
     ],
 )
 @pytest.mark.parametrize("port", [None, 8900])
-def test_a_host_that_cannot_be_used_is_an_error_with_a_sentence(hook, host, port) -> None:
+def test_invalid_host_is_explained(hook, host, port) -> None:
     with pytest.raises(InvalidRequestError, match=r"^base_url ") as caught:
         hook(host=host, port=port).get_conn()
     assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("hosts", ["*.example.com, a.example.org,", ["*.example.com", "a.example.org"]])
-def test_results_may_be_narrowed_to_some_hosts(hook, hosts) -> None:
+def test_storage_hosts_limit_downloads(hook, hosts) -> None:
     client = hook(host="http://127.0.0.1:9", extra={"storage_hosts": hosts}).get_conn()
-    with pytest.raises(UnsafeAddressError, match=r"evil\.example\.org, which the connection's storage_hosts"):
+    with pytest.raises(UnsafeAddressError, match=r"evil\.example\.org, which is not in the connection's storage_hosts"):
         client.download("http://evil.example.org/results", io.BytesIO())
 
 
-def test_the_key_is_in_no_repr(hook) -> None:
+def test_key_is_in_no_repr(hook) -> None:
     one = hook()
     assert "sk-secret" not in repr(one.get_conn()) + repr(one) + repr(vars(one.get_conn()))
 
 
-def test_the_connection_test_shows_host_and_balance(connection, emulator) -> None:
+def test_connection_test_shows_host_and_balance(connection, emulator) -> None:
     passed, message = SiliconFlowHook(connection).test_connection()
     assert passed
     assert message == (
@@ -133,16 +133,16 @@ def test_the_connection_test_shows_host_and_balance(connection, emulator) -> Non
     assert not emulator.control.answers()["GET /files"]
 
 
-def test_an_unknown_account_path_falls_back_to_files(connection, emulator) -> None:
+def test_unknown_account_path_falls_back_to_files(connection, emulator) -> None:
     emulator.control.fault("GET /user/info", status=404, every=1)
     passed, message = SiliconFlowHook(connection).test_connection()
     assert passed
-    assert message.endswith("accepts the API key; it shows neither the account's status nor its balance")
+    assert message.endswith("accepts the API key; it does not show the account's status and balance")
     emulator.control.fault("GET /files", status=401, every=1)
     assert not SiliconFlowHook(connection).test_connection()[0]
 
 
-def test_a_refused_key_fails_the_test_with_a_sentence(hook, emulator) -> None:
+def test_refused_key_fails_the_connection_test(hook, emulator) -> None:
     passed, message = hook(host=emulator.base_url, password="sk-wrong").test_connection()
     assert not passed
     assert "Invalid token" in message
@@ -151,13 +151,13 @@ def test_a_refused_key_fails_the_test_with_a_sentence(hook, emulator) -> None:
     assert "sk-wrong" not in message
 
 
-def test_a_refused_key_names_the_connection(hook, emulator) -> None:
+def test_refused_key_names_the_connection(hook, emulator) -> None:
     client = hook(host=emulator.base_url, password="sk-wrong").get_conn()
     with pytest.raises(AuthenticationError, match="check the API key of connection 'sf'; keys of"):
         client.get_batch("batch_1")
 
 
-def test_an_unreachable_host_names_the_connection(hook) -> None:
+def test_unreachable_host_names_the_connection(hook) -> None:
     client = hook(host="http://127.0.0.1:9/v1", extra={"max_retries": "0"}).get_conn()
     with pytest.raises(ConnectionFailedError, match="check the base URL of connection 'sf' and the network"):
         client.get_batch("batch_1")

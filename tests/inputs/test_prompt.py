@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from siliconflow_provider.inputs.prompt import Prompt, UnfitItemError
+from siliconflow_provider.inputs.prompt import InvalidItemError, Prompt
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from siliconflow_provider.inputs.prompt import Prompt, UnfitItemError
         ("%s %(q)s 100% {q}", "%s %(q)s 100% hi"),
     ],
 )
-def test_only_columns_are_replaced_and_other_braces_stand(prompt: str, text: str) -> None:
+def test_only_columns_are_replaced(prompt: str, text: str) -> None:
     assert Prompt(prompt).fill({"q": "hi"}) == text
 
 
@@ -40,15 +40,15 @@ def test_a_value_that_looks_like_a_column_is_not_replaced_again() -> None:
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
     ],
 )
-def test_values_as_a_cursor_gives_them_read_as_people_write_them(value: Any, text: str) -> None:
+def test_values_of_a_cursor_become_text(value: Any, text: str) -> None:
     assert Prompt("{q}").fill({"q": value}) == text
 
 
-def test_the_first_row_says_what_the_braces_mean() -> None:
-    """A placeholder that stands in some requests and is replaced in others would be bought unseen."""
+def test_the_first_row_decides_which_names_are_columns() -> None:
+    """Otherwise some requests would be billed with a placeholder that is replaced in others."""
     prompt = Prompt("{q} {hint}")
     assert prompt.fill({"q": "a"}) == "a {hint}"
-    with pytest.raises(UnfitItemError, match="column 'hint', which prompt names, is not in the first row"):
+    with pytest.raises(InvalidItemError, match="column 'hint' of the prompt is not in the first row"):
         prompt.fill({"q": "b", "hint": "c"})
-    with pytest.raises(UnfitItemError, match="column 'q' is missing"):
+    with pytest.raises(InvalidItemError, match="column 'q' is missing"):
         prompt.fill({"hint": "c"})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from siliconflow_provider.inputs.prompt import UnfitItemError
+from siliconflow_provider.inputs.prompt import InvalidItemError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 
 USER = [{"role": "user", "content": "hi"}]
@@ -15,12 +15,12 @@ BY_ID = {"prompt": "{q}", "id_column": "id"}
 LINE = {"custom_id": "a", "body": {"model": "m", "messages": USER}}
 
 
-def made(item: Any, **builder: Any) -> dict[str, Any]:
-    return json.loads(RequestBuilder(**{"model": "m", **builder}).request(item, 0).line)
+def built(item: Any, **builder: Any) -> dict[str, Any]:
+    return json.loads(RequestBuilder(**{"model": "m", **builder}).build(item, 0).line)
 
 
 class NAType:
-    """What pandas has for a missing value: to compare it gives itself, and that is neither true nor false."""
+    """A missing value like that of pandas: a comparison returns the value itself, which is neither true nor false."""
 
     def __ne__(self, other: object) -> NAType:  # type: ignore[override]
         return self
@@ -47,46 +47,46 @@ class NAType:
     ],
 )  # fmt: skip
 def test_an_item_becomes_a_request_line(item: Any, builder: dict[str, Any], line: dict[str, Any]) -> None:
-    assert made(item, **builder) == {"method": "POST", "url": "/v1/chat/completions", **line}
+    assert built(item, **builder) == {"method": "POST", "url": "/v1/chat/completions", **line}
     if not isinstance(item, str):
-        assert made(json.dumps(item).encode() + b"\r\n", **builder) == made(item, **builder)
+        assert built(json.dumps(item).encode() + b"\r\n", **builder) == built(item, **builder)
 
 
-def test_a_system_message_of_the_request_s_own_stands_and_the_instruction_follows_it() -> None:
+def test_the_instruction_follows_an_own_system_message() -> None:
     messages = [{"role": "system", "content": "own"}, *USER]
-    assert made(messages, system_prompt="s", instruction="i")["body"]["messages"][0]["content"] == "own\n\ni"
-    assert made(USER, system_prompt="s", instruction="i")["body"]["messages"][0]["content"] == "s\n\ni"
+    assert built(messages, system_prompt="s", instruction="i")["body"]["messages"][0]["content"] == "own\n\ni"
+    assert built(USER, system_prompt="s", instruction="i")["body"]["messages"][0]["content"] == "s\n\ni"
     listed = [{"role": "system", "content": [{"type": "text", "text": "own"}]}, *USER]
-    assert made(listed, instruction="i")["body"]["messages"][0]["content"][1] == {"type": "text", "text": "i"}
+    assert built(listed, instruction="i")["body"]["messages"][0]["content"][1] == {"type": "text", "text": "i"}
 
 
 @pytest.mark.parametrize(
     ("item", "builder", "reason"),
     [
         ({"q": None}, {"prompt": "{q}"}, "column 'q' is null"),
-        ({"q": float("nan")}, {"prompt": "{q}"}, "column 'q' is nan, a missing value: fill it, or leave the row out"),
+        ({"q": float("nan")}, {"prompt": "{q}"}, "column 'q' is nan, a missing value; set a value, or leave"),
         ({"q": NAType()}, {"prompt": "{q}"}, "column 'q' is <NA>, a missing value"),
         ({"q": "x", "id": Decimal("NaN")}, BY_ID, "column 'id' is NaN, a missing value"),
-        ({"q": "x"}, {"prompt": "{q}", "id_column": "id"}, "column 'id' is missing, the row has 'q'"),
-        ({"r": "x"}, {"prompt": "{q}"}, "prompt names no column of the row: it has {q}, the row has 'r'"),
-        ({"r": "x"}, {"prompt": "Hello"}, "prompt names no column of the row: it has none, the row has 'r'"),
-        ({"r": "x"}, {}, "it is neither a request line (custom_id, body) nor can it become one: give prompt="),
-        ("x", {"prompt": "{q}"}, "prompt= names columns of a row, and this is a text or a list: give rows"),
-        (b'[{"q": "x"}]\n', {"prompt": "{q}"}, "prompt= names columns of a row, and this is a text or a list: give"),
-        (7, {}, "it is int: give a text, a list of messages, a row or a request line"),
+        ({"q": "x"}, {"prompt": "{q}", "id_column": "id"}, "column 'id' is missing; the row has 'q'"),
+        ({"r": "x"}, {"prompt": "{q}"}, "the prompt names no column of the row: the prompt has {q}, the row has 'r'"),
+        ({"r": "x"}, {"prompt": "Hello"}, "the prompt names no column of the row: the prompt has none, the row"),
+        ({"r": "x"}, {}, "not a request line (custom_id, body), and there is no prompt= to build one; give a prompt="),
+        ("x", {"prompt": "{q}"}, "prompt= needs rows, but this is a text or a list; give rows"),
+        (b'[{"q": "x"}]\n', {"prompt": "{q}"}, "prompt= needs rows, but this is a text or a list; give"),
+        (7, {}, "it is int; give a text, a list of messages, a row or a request line"),
         ([], {}, "body.messages is empty"),
         ([{"role": "tool", "content": ""}], {}, "body.messages has the role 'tool'"),
         ((1, "row of a cursor"), {}, "Expected `object`, got `int`"),
         (b"{broken\n", {}, "not JSON in UTF-8: "),
         (b'"\xff"\n', {}, "not JSON in UTF-8: "),
         ({"custom_id": "", "body": {"messages": USER}}, {}, "custom_id is empty"),
-        ({"custom_id": "a ", "body": {"messages": USER}}, {}, "custom_id 'a ' begins or ends with a blank: remove it"),
-        ({"id": "a" * 65, "q": "x"}, BY_ID, f"custom_id '{'a' * 36}... has 65 characters: give at most 64"),
-        ({"id": "\ta", "q": "x"}, BY_ID, "custom_id '\\ta' begins or ends with a blank: remove it"),
+        ({"custom_id": "a ", "body": {"messages": USER}}, {}, "custom_id 'a ' begins or ends with whitespace"),
+        ({"id": "a" * 65, "q": "x"}, BY_ID, f"custom_id '{'a' * 36}... has 65 characters; use at most 64"),
+        ({"id": "\ta", "q": "x"}, BY_ID, "custom_id '\\ta' begins or ends with whitespace; remove it"),
         ({"body": {"messages": USER, "thinking_budget": 1}}, {}, "body.thinking_budget is 1"),
     ],
 )  # fmt: skip
-def test_what_cannot_become_a_request_says_why(item: Any, builder: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UnfitItemError) as caught:
-        made(item, **builder)
+def test_an_invalid_item_is_named_with_the_reason(item: Any, builder: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidItemError) as caught:
+        built(item, **builder)
     assert str(caught.value).startswith(reason)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.api.limits import ENDPOINTS
-from siliconflow_provider.inputs.request_fast_path import plain_requests
-from siliconflow_provider.inputs.request_lines import ROLES, THINKING_BUDGET, check_request, read_request
+from siliconflow_provider.inputs.request_fast_path import decode_common_requests
+from siliconflow_provider.inputs.request_lines import ROLES, THINKING_BUDGET, read_request, request_error
 
 USER = {"role": "user", "content": "hi"}
 
@@ -20,18 +20,18 @@ def line(**changes: Any) -> bytes:
 @pytest.mark.parametrize(
     "good",
     [
-        *[line(body={"messages": [{"role": each, "content": ""}, USER]}) for each in ROLES],
-        *[line(body={"thinking_budget": each}) for each in (*THINKING_BUDGET, None)],
-        *[line(url=each, method="POST") for each in ENDPOINTS],
+        *[line(body={"messages": [{"role": role, "content": ""}, USER]}) for role in ROLES],
+        *[line(body={"thinking_budget": budget}) for budget in (*THINKING_BUDGET, None)],
+        *[line(url=url, method="POST") for url in ENDPOINTS],
         line(body={"messages": [{**USER, "content": []}], "temperature": 0.5, "tools": [{}]}),
         line(body={"model": None}),
     ],
 )
-def test_what_the_service_takes_is_plain(good: bytes) -> None:
-    (found,) = plain_requests(good) or [None]
+def test_valid_common_requests_are_decoded(good: bytes) -> None:
+    (found,) = decode_common_requests(good) or [None]
     assert found is not None
     read = read_request(good)
-    assert (found.custom_id, found.body.model, check_request(read)) == (read.custom_id, read.body.model, None)
+    assert (found.custom_id, found.body.model, request_error(read)) == (read.custom_id, read.body.model, None)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_what_the_service_takes_is_plain(good: bytes) -> None:
         line(body={"messages": [{"role": "tool", "content": ""}, USER]}),
         line(body={"messages": [{**USER, "content": None}]}),
         line(body={"messages": [{**USER, "own": 1}]}),
-        *[line(body={"thinking_budget": each}) for each in (THINKING_BUDGET[0] - 1, THINKING_BUDGET[1] + 1)],
+        *[line(body={"thinking_budget": budget}) for budget in (THINKING_BUDGET[0] - 1, THINKING_BUDGET[1] + 1)],
     ],
 )
-def test_what_it_refuses_or_is_not_well_known_is_not(other: bytes) -> None:
-    assert plain_requests(line() + other) is None
+def test_other_requests_need_a_closer_look(other: bytes) -> None:
+    assert decode_common_requests(line() + other) is None

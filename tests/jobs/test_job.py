@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from siliconflow_provider.inputs.parts import Part
-from siliconflow_provider.jobs.job import Job, Kept, Round, fingerprint
+from siliconflow_provider.jobs.job import Inherited, Job, Round, fingerprint
 
 FIRST = Part(first=0, lines=4, offset=0, bytes=40, sha256="a")
 LAST = Part(first=4, lines=1, offset=40, bytes=10, sha256="b")
@@ -84,8 +84,8 @@ def test_what_could_not_be_told_is_no_change() -> None:
 
 def test_a_round_of_some_requests_is_not_all_of_them() -> None:
     whole, rest = Round(1, [FIRST, LAST], 0, 0), Round(1, [FIRST], 0, 0, [1, 2, 3, 4])
-    assert Job(**{**FIELDS, "first_round": whole, "kept": Kept(others=["batch_1"])}).all_requests is whole
-    job = Job(**{**FIELDS, "first_round": rest, "kept": Kept(rows=1, parts=[FIRST, LAST])})
+    assert Job(**{**FIELDS, "first_round": whole, "inherited": Inherited(others=["batch_1"])}).all_requests is whole
+    job = Job(**{**FIELDS, "first_round": rest, "inherited": Inherited(rows=1, parts=[FIRST, LAST])})
     assert [list(job.all_requests.indexes_of(each)) for each in job.all_requests.parts] == [[0, 1, 2, 3], [4]]
 
 

@@ -67,10 +67,10 @@ class TestSubmit:
     ) -> None:
         batches = JobBatches(client, wanted, MemoryRecords())
         batches.submit([round_], round_.parts, path)
-        assert sorted(batches.of_round(round_)) == sorted(each.sha256 for each in round_.parts)
+        assert sorted(batches.batches_of_round(round_)) == sorted(each.sha256 for each in round_.parts)
         files = {each.id: each.filename for each in client.list_files()}
         for part in round_.parts:
-            batch = batches.of_part(round_, part)
+            batch = batches.batch_of_part(round_, part)
             assert batch is not None
             assert files[batch.input_file_id or ""] == f"{part.sha256}.jsonl"
             assert replace(wanted, content_sha256=part.sha256).matches(batch)
@@ -90,7 +90,7 @@ class TestSubmit:
         batches = JobBatches(client, wanted, MemoryRecords())
         batches.submit([round_], round_.parts[:1], path)
         batches.submit([again], round_.parts[:1], path)
-        first, second = (batches.of_part(each, round_.parts[0]) for each in (round_, again))
+        first, second = (batches.batch_of_part(each, round_.parts[0]) for each in (round_, again))
         assert first is not None
         assert second is not None
         assert (first.metadata["airflow_round"], second.metadata["airflow_round"]) == ("1", "2")
@@ -105,7 +105,7 @@ class TestSubmit:
         known = client.upload_file(io.BytesIO(content), filename=f"{part.sha256}.jsonl")
         batches = JobBatches(client, wanted, MemoryRecords())
         batches.submit([round_], [part], path)
-        batch = batches.of_part(round_, part)
+        batch = batches.batch_of_part(round_, part)
         assert batch is not None
         assert batch.input_file_id == known.id
         assert control.answers()["POST /files"].total() == 1
@@ -117,7 +117,7 @@ class TestSubmit:
         control.fault("POST /batches", status=403, nth=5, times=3)
         batches, started = JobBatches(client, wanted, MemoryRecords()), clock.now
         batches.submit([round_], round_.parts, path)
-        assert len(batches.of_round(round_)) == control.batches_created() == 5
+        assert len(batches.batches_of_round(round_)) == control.batches_created() == 5
         assert clock.now - started < 3600
 
     def test_a_part_that_fails_for_an_hour_is_an_error(
@@ -128,7 +128,7 @@ class TestSubmit:
         with pytest.raises(PermissionDeniedError):
             batches.submit([round_], round_.parts, path)
         assert 3600 <= clock.now - started < 3600 + 600
-        assert len(batches.of_round(round_)) == control.batches_created() == 4
+        assert len(batches.batches_of_round(round_)) == control.batches_created() == 4
 
     def test_the_first_part_that_fails_is_an_error_at_once(
         self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, clock: Any
@@ -182,7 +182,7 @@ class TestLook:
         def look(*rounds: Round, ended: Any = ()) -> list[str | None]:
             batches = JobBatches(account, wanted, MemoryRecords(), ended)
             batches.find_and_cancel_duplicates(rounds or [round_])
-            found = [batches.of_part(each, part) for each in rounds or [round_] for part in each.parts]
+            found = [batches.batch_of_part(each, part) for each in rounds or [round_] for part in each.parts]
             return [None if each is None else each.id for each in found]
 
         return look
@@ -245,7 +245,7 @@ class TestLook:
         ended = Batch.from_json({**service.batches["batch_a"], "status": "completed"})
         batches = JobBatches(account, wanted, MemoryRecords(), [ended])
         batches.find_and_cancel_duplicates([round_])
-        assert batches.of_round(round_) == {round_.parts[0].sha256: ended}
+        assert batches.batches_of_round(round_) == {round_.parts[0].sha256: ended}
 
     def test_what_a_later_look_does_not_show_is_kept(
         self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any
@@ -255,7 +255,7 @@ class TestLook:
         batches.find_and_cancel_duplicates([round_])
         service.unlisted = {"batch_a"}
         batches.find_and_cancel_duplicates([round_])
-        assert list(batches.of_round(round_)) == [round_.parts[0].sha256]
+        assert list(batches.batches_of_round(round_)) == [round_.parts[0].sha256]
 
     def test_a_batch_is_asked_for_anew(
         self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any
@@ -265,9 +265,9 @@ class TestLook:
         service.hidden = ("output_file_id",)
         batches = JobBatches(account, wanted, MemoryRecords())
         batches.find_and_cancel_duplicates([round_])
-        assert batches.of_round(round_)[round_.parts[0].sha256].output_file_id is None
+        assert batches.batches_of_round(round_)[round_.parts[0].sha256].output_file_id is None
         assert batches.refresh(round_, round_.parts[0]).output_file_id == "file-1"
-        assert batches.of_round(round_)[round_.parts[0].sha256].output_file_id == "file-1"
+        assert batches.batches_of_round(round_)[round_.parts[0].sha256].output_file_id == "file-1"
 
     def test_creation_times_are_those_of_all_batches(
         self, account: SiliconFlowClient, wanted: Submission, round_: Round, has: Any

@@ -12,12 +12,12 @@ import pytest
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.batches.finder import UnsafeSubmitError
 from siliconflow_provider.batches.submission import Submission
+from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
-from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
 from siliconflow_provider.job_directory import JobFilesError
 from siliconflow_provider.jobs.job import Job
 from siliconflow_provider.jobs.opening import load_or_create_job
-from siliconflow_provider.outputs.ownership import OutputTakenError
+from siliconflow_provider.outputs.ownership import OutputConflictError
 from siliconflow_provider.storage.workspace import Workspace
 
 Open = Callable[..., Job]
@@ -192,7 +192,7 @@ class TestAtTheSameTime:
         def meanwhile() -> None:
             opened(key="key-2", label="dag/task/run/0")
 
-        with pytest.raises(OutputTakenError, match=r"another task instance \(dag/task/run/0\).*map_index"):
+        with pytest.raises(OutputConflictError, match=r"another task instance \(dag/task/run/0\).*map_index"):
             opened(self.slowly(meanwhile), max_tries=max_tries)
 
     @pytest.mark.parametrize(
@@ -279,7 +279,10 @@ class TestLostFiles:
         metadata = {"airflow_key": "key-1", "airflow_input": "of a part", "airflow_round": "2"}
         service.has(id="batch_1", status=status, request_counts=counts, metadata=metadata)
         if stops:
-            with pytest.raises(JobFilesError, match=r"is gone, but 1 batches .* \(batch_1\): put the job's files back"):
+            with pytest.raises(
+                JobFilesError,
+                match=r"is missing, but .* 1 active or completed batch \(batch_1\)\. Restore the job's files",
+            ):
                 taken_up()
         else:
             assert taken_up().requests == 3
@@ -335,13 +338,13 @@ class TestLostFiles:
             service.has(id=f"batch_{number}", metadata={"airflow_key": "key-1"}, created_at=CREATED - number)
         with pytest.raises(JobFilesError) as caught:
             taken_up()
-        assert f"{count} batches" in str(caught.value)
+        assert f"{count} active or completed batches" in str(caught.value)
         assert named in str(caught.value)
 
     def test_items_without_metadata_are_asked_for(self, service: Any, taken_up: Any) -> None:
         service.hidden = ("metadata", "created_at")
         service.has(id="batch_1", metadata={"airflow_key": "key-1"})
-        with pytest.raises(JobFilesError, match=r"1 batches .* \(batch_1\)"):
+        with pytest.raises(JobFilesError, match=r"1 active or completed batch \(batch_1\)"):
             taken_up()
 
 
@@ -357,6 +360,28 @@ def test_only_what_still_runs_of_the_job_before_is_warned_of(
     load_or_create_job(
         account, workspace(), replace(wanted, max_tries=3, is_cleared_try=True, **change), definition, texts
     )
-    said = [each.getMessage() for each in caplog.records if "runs on and is billed" in each.getMessage()]
+    said = [each.getMessage() for each in caplog.records if "is still running and billed" in each.getMessage()]
     assert [each.split()[1] for each in said] == ["batch_in_progress", "batch_cancelling"]
     assert "to cancel it: client.cancel_batch('batch_in_progress')" in said[0]
+
+
+def test_a_job_submitted_while_ours_was_published_is_resumed(
+    opened: Open, attempt: Callable[..., Any], client: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch, clock: Any
+) -> None:
+    """Large files take minutes to publish. A source can give other items each time that it is read."""
+    publish, others = Workspace.publish, []
+
+    def publish_slowly(self: Workspace, name: str) -> None:
+        monkeypatch.setattr(Workspace, "publish", publish)
+        runner = attempt(3)
+        runner.submit(runner.parts)
+        others.append(runner)
+        clock.advance(60)
+        publish(self, name)
+
+    monkeypatch.setattr(Workspace, "publish", publish_slowly)
+    job = opened(lambda: ("requests", ["What is 1 + 1?"], RequestBuilder(model="m")), definition={})
+    (batch,) = client.list_batches()
+    assert [each.id for each in others[0].batches.values()] == [batch.id]
+    assert job.requests == 3
+    assert [each.id for each in attempt(3).batches.values()] == [batch.id]

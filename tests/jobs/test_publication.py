@@ -11,10 +11,10 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.inputs.parts import Part
 from siliconflow_provider.job_directory import UnreadableFileError
 from siliconflow_provider.jobs.job import Job, Round
-from siliconflow_provider.jobs.publication import EarlierResults, publish_results, rows_in
+from siliconflow_provider.jobs.publication import EarlierResults, publish_results, read_rows
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.outputs.answers import ResultRow
-from siliconflow_provider.outputs.ownership import OutputTakenError
+from siliconflow_provider.outputs.ownership import OutputConflictError
 from siliconflow_provider.outputs.result_store import ResultStore
 from siliconflow_provider.storage.workspace import Workspace
 
@@ -130,7 +130,9 @@ def test_results_that_carry_what_was_asked_are_not_replaced_by_some_that_lack_it
     before = (out / "results.jsonl").read_bytes()
     for damage in (lambda path: path.write_text('{"q":1}\n'), Path.unlink):
         damage(out / "_siliconflow" / "rows.jsonl")
-        with pytest.raises(RequestsLostError, match=r"out/_siliconflow/rows\.jsonl is gone, or not whole: put it back"):
+        with pytest.raises(
+            RequestsLostError, match=r"out/_siliconflow/rows\.jsonl is missing or truncated; restore it"
+        ):
             landed(WITH_ROWS)
         assert (out / "results.jsonl").read_bytes() == before
 
@@ -138,7 +140,7 @@ def test_results_that_carry_what_was_asked_are_not_replaced_by_some_that_lack_it
 def test_the_manifest_comes_last(landed: Any, out: Path) -> None:
     """Where it is, the results are."""
     (out / "results.jsonl").mkdir()
-    with pytest.raises(OutputTakenError, match=r"results\.jsonl"):
+    with pytest.raises(OutputConflictError, match=r"results\.jsonl"):
         landed()
     assert not (out / "manifest.json").exists()
 
@@ -146,5 +148,5 @@ def test_the_manifest_comes_last(landed: Any, out: Path) -> None:
 @pytest.mark.parametrize("line", [b"mine", b"{}", b"[" * 100_000, b'{"custom_id": "\xff"}'], ids=range(4))
 def test_a_file_with_other_lines_than_rows_is_named(workspace: Files, out: Path, line: bytes) -> None:
     (out / "rows").write_bytes(line)
-    with pytest.raises(UnreadableFileError, match=r"^file://.*/rows cannot be read as ResultRow: .* Put back"):
-        list(rows_in(workspace(), "rows"))
+    with pytest.raises(UnreadableFileError, match=r"^file://.*/rows cannot be read as ResultRow: .* Restore"):
+        list(read_rows(workspace(), "rows"))

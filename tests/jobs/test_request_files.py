@@ -100,7 +100,7 @@ def test_requests_that_were_changed_are_not_used(
     files = workspace()
     (tmp_path / "out" / "_siliconflow").mkdir(parents=True)
     (tmp_path / "out" / "_siliconflow" / "requests.jsonl").write_bytes(change((tmp_path / "five.jsonl").read_bytes()))
-    with pytest.raises(RequestsLostError, match=r"requests\.jsonl of this job was changed: put back what it was"):
+    with pytest.raises(RequestsLostError, match=r"requests\.jsonl was changed since the job was created: restore it"):
         RequestFiles(files).path(Round(1, parts, 3, 0))
 
 
@@ -109,7 +109,7 @@ def test_each_round_has_a_file_of_requests(
     workspace: Callable[[], Any], tmp_path: Path, number: int, name: str
 ) -> None:
     files, planned = workspace(), Round(number, [PART], 3, 0)
-    with pytest.raises(RequestsLostError, match=rf"out/{name} is gone: put it back, or start a new job in another"):
+    with pytest.raises(RequestsLostError, match=rf"out/{name} is missing: restore it, or start a new job in another"):
         RequestFiles(files).path(planned)
     (tmp_path / "out" / "_siliconflow").mkdir(parents=True)
     (tmp_path / "out" / name).write_bytes(CONTENT)

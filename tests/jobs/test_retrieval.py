@@ -178,8 +178,11 @@ BY_ID = pytest.mark.parametrize("forms", [Forms(result_ids=True)], ids=["by id"]
     ("fault", "message"),
     [
         ({"kind": "status", "status": 503}, "503"),
-        ({"kind": "garbage"}, r"what came as the output file of batch_\w+ has no line of a result file"),
-        ({"kind": "garbage", "nth": 2}, r"what came as the (output|error) file of batch_\w+ has no line of a result"),
+        ({"kind": "garbage"}, r"the response for the output file of batch_\w+ has no line of a result file"),
+        (
+            {"kind": "garbage", "nth": 2},
+            r"the response for the (output|error) file of batch_\w+ has no line of a result",
+        ),
     ],
 )
 def test_a_file_that_does_not_come_is_an_error_and_no_missing_row(
@@ -297,7 +300,7 @@ def test_a_changed_request_file_does_not_turn_answers_into_strangers(
     path = tmp_path / "out" / "_siliconflow" / "requests.jsonl"
     path.write_text(path.read_text().replace("request-", "r-"))
     runner = attempt()
-    with pytest.raises(RequestsLostError, match=r"requests\.jsonl of this job was changed"):
+    with pytest.raises(RequestsLostError, match=r"requests\.jsonl was changed since the job was created"):
         runner.collect()
     assert runner.retryable is None
 
@@ -349,7 +352,7 @@ class TestForgotten:
     ) -> None:
         landed_rows()
         (tmp_path / "out" / "results.jsonl").unlink()
-        with pytest.raises(JobFilesError, match=r"forgotten a batch of round 1, after 30 days.*'request-000001'"):
+        with pytest.raises(JobFilesError, match=r"deleted a batch of round 1 .*'request-000001'.* 30 days"):
             attempt().collect()
         runner = attempt(submission=cleared)
         assert [said(each) for each in rows(runner)] == [("missing", "forgotten")] * 2 + [("succeeded", None)] * 2
@@ -376,7 +379,7 @@ class TestForgotten:
         control.plan(stuck="in_progress")
         submitted(2)
         clock.advance(2 * DAY)
-        with pytest.raises(JobFilesError, match=r"forgotten a batch of round 1.*'request-000002'"):
+        with pytest.raises(JobFilesError, match=r"deleted a batch of round 1.*'request-000002'"):
             attempt().collect()
         found = rows(attempt(submission=cleared))
         assert [said(each) for each in found] == [("unfinished", "unfinished"), ("missing", "forgotten")]

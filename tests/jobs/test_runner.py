@@ -17,7 +17,7 @@ from siliconflow_provider.job_directory import JobFilesError
 from siliconflow_provider.jobs.job import PlannedRound, Round
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
-from siliconflow_provider.outputs.ownership import OutputTakenError
+from siliconflow_provider.outputs.ownership import OutputConflictError
 from siliconflow_provider.storage.workspace import Workspace
 
 Attempt = Callable[..., JobRunner]
@@ -105,7 +105,7 @@ class TestPlans:
         is_cleared: bool,
     ) -> None:
         first, *later = tries
-        job = attempt(submission=replace(wanted, max_tries=first))._job
+        job = attempt(submission=replace(wanted, max_tries=first)).job
         for number, each in enumerate(later, start=2):
             plan(workspace(), job.id, number, each)
         runner = attempt(submission=replace(wanted, max_tries=now, is_cleared_try=is_cleared), max_rounds=max_rounds)
@@ -115,7 +115,7 @@ class TestPlans:
     def test_rounds_of_another_job_and_after_a_gap_are_none_of_ours(
         self, attempt: Attempt, workspace: Callable[[], Workspace]
     ) -> None:
-        job = attempt()._job
+        job = attempt().job
         plan(workspace(), "of another", 2)
         plan(workspace(), job.id, 3)
         assert [each.number for each in attempt().rounds] == [1]
@@ -170,13 +170,13 @@ class TestRounds:
         one.plan_round([0, 1])
         assert (one.rounds, sent(out, 2)) == (other.rounds, ["request-000001"])
         assert (len(one.batches), one.parts) == (1, other.parts)
-        assert "round 2 was planned by another attempt at the same time: it is taken over" in caplog.text
+        assert "resuming round 2, which another attempt planned at the same time" in caplog.text
 
     def test_the_requests_of_a_round_that_are_gone_are_not_made_up(self, answered: Any, out: Path) -> None:
         runner = answered()
         runner.plan_round([0])
         (out / "_siliconflow" / "round-2.jsonl").unlink()
-        with pytest.raises(RequestsLostError, match=r"out/_siliconflow/round-2\.jsonl is gone"):
+        with pytest.raises(RequestsLostError, match=r"out/_siliconflow/round-2\.jsonl is missing"):
             answered()
 
 
@@ -200,7 +200,7 @@ class TestSubmit:
         clock.advance(age - LIST_LAG_SECONDS - 0.25)
         runner = attempt(submission=cleared if is_cleared else wanted)
         if stops:
-            with pytest.raises(JobFilesError, match=r"round 1 of .*job\.json is 30 days old, and the service forgets"):
+            with pytest.raises(JobFilesError, match=r"round 1 of .*job\.json is 30 days old, and the service deletes"):
                 runner.submit(runner.parts)
         else:
             runner.submit(runner.parts)
@@ -261,7 +261,7 @@ class TestFinish:
     def test_what_was_left_out_is_told(self, answered: Any, control: Control, caplog: pytest.LogCaptureFixture) -> None:
         control.plan(duplicated={"positions": [0]}, unknown_ids=2)
         answered().collect()
-        assert "ignored 1 duplicate lines and 2 lines with unknown custom_ids" in caplog.text
+        assert "ignored 1 duplicate line and 2 lines with unknown custom_ids" in caplog.text
 
     @pytest.mark.parametrize(
         ("age", "window", "lands"),
@@ -303,7 +303,7 @@ class TestFinish:
         clock.advance(29 * DAY)
         runner = attempt()
         (out / "results.jsonl").mkdir()
-        with pytest.raises(OutputTakenError, match=r"results\.jsonl"):
+        with pytest.raises(OutputConflictError, match=r"results\.jsonl"):
             runner.plan_round([0])
         assert not (out / "_siliconflow" / "round-2.json").exists()
 
@@ -321,10 +321,10 @@ class TestFinish:
         runner = answered()
         runner.close()
         runner.collect()
-        collected = runner._results._rows
+        collected = runner.results._rows
         runner.collect()
         assert collected is not None
         assert collected.closed
         runner.close()
-        assert runner._results._rows is not None
-        assert runner._results._rows.closed
+        assert runner.results._rows is not None
+        assert runner.results._rows.closed

@@ -317,10 +317,10 @@ class TestDownloadResults:
         clock.advance(200)
         summary = download(batch.id).execute(context)
         rows = read(summary["results_path"])
-        assert {each["custom_id"]: each["content"] for each in rows} == {
-            **{f"r{each}": str(each + 1) for each in range(5)},
-            "bad": None,
-        }
+        assert [(each["index"], each["custom_id"], each["content"], each["round"]) for each in rows] == [
+            *((each, f"r{each}", str(each + 1), 1) for each in range(5)),
+            (5, "bad", None, 1),
+        ]
         assert summary["counts"] == {"succeeded": 5, "failed": 1}
         (bad,) = [each for each in rows if each["status"] == "failed"]
         assert "thinking_budget" in bad["error"]["message"]
@@ -458,7 +458,7 @@ class TestDownloadResults:
         clock.advance(200)
         path = local(download(batch.id).execute(context)["results_path"])
         path.write_text("scored")
-        with pytest.raises(OutputPathError, match=r"results\.jsonl is there, and this task"):
+        with pytest.raises(OutputPathError, match=r"results\.jsonl exists, but this task"):
             download(batch.id).execute(context)
         assert path.read_text() == "scored"
 
@@ -479,13 +479,16 @@ class TestDownloadResults:
         """As when the task that submitted it was cleared, and has bought another one."""
         batches = [client.create_batch(file_id).id for _ in range(2)]
         clock.advance(200)
+        job_ids = []
         for batch_id in (*batches, batches[1]):
             summary = download(batch_id).execute(context)
+            job_ids.append(json.loads(local(summary["manifest_path"]).read_text())["job_id"])
         assert {row.batch_id for row in read_results(summary)} == {batches[1]}
+        assert job_ids[1] == job_ids[2] != job_ids[0]
         replaced = tmp_path / "out" / "_siliconflow" / "replaced"
-        assert [each.name for each in replaced.iterdir()] == [batches[0]]
-        assert {row.batch_id for row in read_results(replaced / batches[0])} == {batches[0]}
-        assert (replaced / batches[0] / "manifest.json").exists()
+        assert [each.name for each in replaced.iterdir()] == [job_ids[0]]
+        assert {row.batch_id for row in read_results(replaced / job_ids[0])} == {batches[0]}
+        assert json.loads((replaced / job_ids[0] / "manifest.json").read_text())["job_id"] == job_ids[0]
 
     @pytest.mark.parametrize(
         "fault", [{"kind": "garbage"}, {"status": 404}, {"status": 503}, {"kind": "cut", "after_bytes": 20}], ids=str
@@ -512,7 +515,7 @@ class TestDownloadResults:
             ({"lines_late_seconds": 1e9}, "but its output file has 0"),
             ({"unwritten": {"share": 0.5}}, "but its output file has 6"),
             ({"failing": {"share": 0.5}, "unwritten": {"positions": [0]}}, "but its files have 11 of these"),
-            ({"counts_late_seconds": 1e9, "files_late_seconds": 1e9}, "shows neither request counts nor results"),
+            ({"counts_late_seconds": 1e9, "files_late_seconds": 1e9}, "has neither request counts nor results"),
         ],
         ids=str,
     )
@@ -522,9 +525,23 @@ class TestDownloadResults:
         emulator.control.plan(**plan)
         batch = client.create_batch(file_id)
         clock.advance(200)
-        with pytest.raises(UnreadableAnswerError, match=rf"{message}: nothing was written, a retry asks again"):
+        with pytest.raises(
+            UnreadableAnswerError, match=rf"{message}: nothing was written, and a retry downloads again"
+        ):
             download(batch.id).execute(context)
         assert not (tmp_path / "out").exists()
+
+    def test_a_cleared_task_writes_what_is_delivered(
+        self, download, client, file_id, context, clock, emulator, tmp_path
+    ) -> None:
+        emulator.control.plan(unwritten={"share": 0.5})
+        batch = client.create_batch(file_id)
+        clock.advance(200)
+        context["ti"].try_number = 2
+        with pytest.raises(UnreadableAnswerError):
+            download(batch.id).execute(context)
+        context["ti"].clear()
+        assert download(batch.id).execute(context)["counts"] == {"succeeded": 6, "missing": 6}
 
     @pytest.mark.parametrize(
         "plan",

@@ -19,7 +19,7 @@ from siliconflow_provider.operators.definition import (
     schema_of,
 )
 from siliconflow_provider.operators.inference import BatchInferenceOperator
-from siliconflow_provider.storage.object_storage import stamp_of, storage_path
+from siliconflow_provider.storage.object_storage import size_and_version_of, storage_path
 
 Task = Callable[..., BatchInferenceOperator]
 NAMES = [
@@ -169,7 +169,7 @@ class TestInputFile:
 
     def test_without_a_version_the_size_tells(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
         monkeypatch.setattr(LocalFileSystem, "info", lambda self, path: {"name": path, "size": 7})
-        assert stamp_of(storage_path(path)) == ["7", ""]
+        assert size_and_version_of(storage_path(path)) == ["7", ""]
 
     def test_a_missing_input_has_no_version(self, task: Task, path: Path) -> None:
         path.unlink()

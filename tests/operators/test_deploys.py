@@ -25,6 +25,7 @@ from siliconflow_provider.exceptions import (
     SubmissionStoppedError,
 )
 from siliconflow_provider.job_directory import JOB, KEPT, REQUESTS, replaced_name
+from siliconflow_provider.jobs import opening
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.results import read_results
@@ -238,8 +239,8 @@ class TestClears:
         assert kept == {name: {**each, "round": 0} for name, each in before.items()}
         assert (manifest()["kept"], manifest()["rounds"], len(manifest()["batches"])) == (3, 1, 1)
         assert (
-            "a new job, since completion_window changed: of 6 requests, 3 keep the answer of the job before and 3 are "
-            "sent; 0 answers of the job before are given up"
+            "starting a new job, since completion_window changed: reusing 3 answers of the previous job, sending 3 "
+            "requests, dropping 0 answers"
         ) in logged()
 
     def test_the_log_tells_it_before_anything_is_sent(
@@ -252,7 +253,7 @@ class TestClears:
         with pytest.raises(Killed):
             run(lambda: infer(requests=[*sums(2), "9 + 9"], completion_window="48h"))
         assert control.batches_created() == 1
-        assert "of 3 requests, 2 keep the answer of the job before and 1 are sent; 1 answers" in logged()
+        assert "reusing 2 answers of the previous job, sending 1 request, dropping 1 answer" in logged()
 
     def test_kept_answers_have_their_new_place_and_name(
         self, infer: Infer, run: Run, rows: Rows, clear: Any, control: Control
@@ -354,7 +355,7 @@ class TestClears:
         clear()
         run(lambda: infer(requests=sums(3), completion_window="48h"))
         said = logged()
-        assert f"batch {running.id} (in_progress) of the job before runs on" in said
+        assert f"the previous job's batch {running.id} (in_progress) is still running" in said
         assert f"client.cancel_batch({running.id!r})" in said
         assert f"Batch {running.id} of an earlier job of this task is still running" in said
         assert "No batch is running any more" not in said
@@ -440,7 +441,7 @@ class TestClears:
         ("owner", "name", "nth", "after"),
         [
             *((Workspace, "publish", nth, after) for nth in range(1, 10) for after in (False, True)),
-            (JobRunner, "hand_over", 1, True),
+            (opening, "hand_over", 1, True),
             (JobRunner, "submit", 1, False),
             (JobRunner, "submit", 1, True),
             (SiliconFlowClient, "create_batch", 1, True),
@@ -491,7 +492,7 @@ class TestClears:
         cancelled()
         (tmp_path / "out" / REQUESTS).unlink()
         clear()
-        with pytest.raises(RequestsLostError, match=r"requests\.jsonl is gone"):
+        with pytest.raises(RequestsLostError, match=r"requests\.jsonl is missing"):
             run(lambda: infer(requests=sums(6), completion_window="48h"))
         assert control.batches_created() == 1
 
@@ -523,7 +524,7 @@ class TestClears:
         cancelled()
         before, job = rows(), (tmp_path / "out" / JOB).read_bytes()
         clear()
-        with pytest.raises(ValueError, match="items are bad"):
+        with pytest.raises(ValueError, match="1 of 1 item is invalid"):
             run(lambda: infer(requests=[7], completion_window="48h"))
         assert (rows(), (tmp_path / "out" / JOB).read_bytes()) == (before, job)
 

@@ -32,7 +32,7 @@ from siliconflow_provider.exceptions import (
     OutputPathError,
     SubmissionStoppedError,
 )
-from siliconflow_provider.inputs.request_lines import InvalidRequestFileError
+from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.results import read_results
@@ -159,8 +159,8 @@ class TestIn:
         with pytest.raises(InvalidRequestFileError) as caught:
             run(lambda: infer(requests=items, prompt="{q}", id_column="id"))
         first, *shown, last = str(caught.value).split("\n")
-        assert first.startswith("requests: 15 of 30 items are bad and nothing was submitted")
-        assert shown[0] == "  item 2 (q2): column 'q' is missing, the row has 'id'"
+        assert first.startswith("requests: 15 of 30 items are invalid and nothing was submitted")
+        assert shown[0] == "  item 2 (q2): column 'q' is missing; the row has 'id'"
         assert (len(shown), last) == (10, "  and 5 more")
         assert not client.list_files()
         assert not (tmp_path / "out").exists()
@@ -175,9 +175,9 @@ class TestIn:
         with pytest.raises(InvalidRequestFileError) as caught:
             run(lambda: infer(input_path=str(path), prompt="{q}", id_column="id"))
         shown = str(caught.value).split("\n")[1:]
-        assert shown[0] == "  item 2 (b ): custom_id 'b ' begins or ends with a blank: remove it"
+        assert shown[0] == "  line 2 (b ): custom_id 'b ' begins or ends with whitespace; remove it"
         assert re.fullmatch(
-            r"  item 3 \(c+\.\.\.\): custom_id 'c+\.\.\. has 65 characters: give at most 64, .*", shown[1]
+            r"  line 3 \(c+\.\.\.\): custom_id 'c+\.\.\. has 65 characters; use at most 64, .*", shown[1]
         )
         assert client.list_files() == []
 
@@ -224,14 +224,14 @@ class TestContinue:
             run(lambda: infer(input_path=str(path), prompt="{q}"))
         path.unlink()
         assert run(lambda: infer(input_path=str(path), prompt="{q}"))["rows"] == 2
-        assert "going on with the job of 2027-01-15 08:00:00 UTC: 2 requests, parts: 1;" in logged()
+        assert "resuming the job of 2027-01-15 08:00:00 UTC (2 requests, 1 part);" in logged()
         assert_nothing_was_bought_twice(control, 2)
 
     def test_a_changed_definition_stops_a_retry(self, infer: Infer, run: Run, control: Control) -> None:
         run(lambda: infer(requests=sums(3)))
         with pytest.raises(
             JobDefinitionError,
-            match=r"system_prompt, model changed since .*, and a retry submits no different job.*clear the task",
+            match=r"system_prompt, model changed since .*, and a retry will not submit a different job.*clear the task",
         ):
             run(lambda: infer(requests=sums(3), model="m", system_prompt="s"))
         assert control.batches_created() == 1
@@ -246,7 +246,7 @@ class TestContinue:
         context["ti"].clear()
         run(lambda: infer(requests=sums(3), **change))
         assert control.batches_created() == 2
-        assert f"of the job before runs on and is billed, while a new one with another {next(iter(change))}" in logged()
+        assert f"is still running and billed; a new job was started because {next(iter(change))} changed" in logged()
 
     def test_an_equal_part_is_not_resubmitted(
         self, infer: Infer, run: Run, control: Control, context: Any, part_lines: Any
@@ -268,7 +268,7 @@ class TestContinue:
         (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
         context["ti"].clear()
         with pytest.raises(
-            JobDefinitionError, match=r"job\.json is gone, but 1 batches .* run or have answered \(batch_"
+            JobDefinitionError, match=r"job\.json is missing, but this task has 1 active or completed batch \(batch_"
         ):
             run(lambda: infer(requests=sums(3)))
 
@@ -362,7 +362,7 @@ class TestContinue:
 
         monkeypatch.setattr(Workspace, "publish_json", late)
         with pytest.raises(
-            RequestsLostError, match=r"another attempt of this task has submitted other requests \(batch"
+            RequestsLostError, match=r"another attempt of this task already submitted a different job \(batch"
         ):
             run(lambda: infer(requests=sums(2)))
         assert control.batches_created() == 1
@@ -386,11 +386,13 @@ class TestContinue:
         requests = tmp_path / "out" / "_siliconflow" / "requests.jsonl"
         requests.write_bytes(requests.read_bytes().replace(b"2 + 1", b"5 + 1"))
         clock.advance(200)
-        with pytest.raises(RequestsLostError, match=r"requests\.jsonl of this job was changed: put back what it was"):
+        with pytest.raises(
+            RequestsLostError, match=r"requests\.jsonl was changed since the job was created: restore it"
+        ):
             run(lambda: infer(requests=sums(3)))
         assert not (tmp_path / "out" / "results.jsonl").exists()
         requests.unlink()
-        with pytest.raises(RequestsLostError, match=r"requests\.jsonl is gone: put it back"):
+        with pytest.raises(RequestsLostError, match=r"requests\.jsonl is missing: restore it"):
             run(lambda: infer(requests=sums(3)))
         assert control.batches_created() == 1
 
@@ -440,7 +442,7 @@ class TestForgotten:
             run(lambda: infer(requests=sums(3)))
         clock.advance(31 * DAY)
         with pytest.raises(
-            JobDefinitionError, match=r"is 31 days old, and the service forgets after 30.*Clear the task"
+            JobDefinitionError, match=r"is 31 days old, and the service deletes batches after 30.*Clear the task"
         ):
             run(lambda: infer(requests=sums(3)))
         assert control.batches_created() == 1
@@ -455,7 +457,7 @@ class TestForgotten:
         with pytest.raises(BatchTimeoutError):
             run(lambda: infer(requests=sums(6)))
         clock.advance(31 * DAY)
-        with pytest.raises(JobDefinitionError, match=r"forgotten a batch of round 1, after 30 days.*clear the task"):
+        with pytest.raises(JobDefinitionError, match=r"deleted a batch of round 1 .* 30 days\. Clear the task"):
             run(lambda: infer(requests=sums(6)))
         assert control.batches_created() == 2
         context["ti"].clear()
@@ -746,7 +748,7 @@ class TestLongLines:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps({"a": "x" * size}) + "\n" for size in (9, 5_000, 9)))
         with pytest.raises(
-            InvalidRequestFileError, match=r"1 of 3 items .*\n  item 2: it has more than 33,554,432 bytes"
+            InvalidRequestFileError, match=r"1 of 3 lines is invalid.*\n  line 2: it has more than 33,554,432 bytes"
         ):
             run(lambda: infer(input_path=str(path), prompt="{a}"))
         assert batches(client) == []
@@ -796,7 +798,7 @@ class TestResults:
             ({"unwritten": {"positions": [1]}}, "are 3 completed and 0 failed, but its output file has 2"),
             (
                 {"counts_late_seconds": 1e9, "files_late_seconds": 1e9},
-                "completed, but shows neither request counts nor results",
+                "completed, but has neither request counts nor results",
             ),
             (
                 {"failing": {"positions": [1]}, "unwritten": {"positions": [1]}},
@@ -810,7 +812,9 @@ class TestResults:
     ) -> None:
         control.plan(nth=2, **plan)
         for _ in range(2):
-            with pytest.raises(SiliconFlowError, match=rf"{message}.*a retry asks once more.*clear the task") as caught:
+            with pytest.raises(
+                SiliconFlowError, match=rf"{message}.*a retry downloads again.*clear the task"
+            ) as caught:
                 run(lambda: infer(requests=sums(9), retries=3))
             assert not isinstance(caught.value, AirflowFailException)
             assert Counter(statuses(rows())) == {"succeeded": 6, "unfinished": 3}
@@ -847,7 +851,7 @@ class TestResults:
     def test_half_a_batch_missing_stops_the_job(self, infer: Infer, run: Run, control: Control, context: Any) -> None:
         control.plan(missing={"positions": [0, 1]}, counts_late_seconds=1e9)
         for _ in range(2):
-            with pytest.raises(SiliconFlowError, match=r"neither of its files has 2 of its 3 requests, such as 'requ"):
+            with pytest.raises(SiliconFlowError, match=r"its files lack 2 of its 3 requests, such as 'requ"):
                 run(lambda: infer(requests=sums(3)))
             context["ti"].try_number += 1
         assert control.batches_created() == 1

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from siliconflow_provider.exceptions import JobDefinitionError, OutputPathError
 from siliconflow_provider.operators.batches import DownloadResultsOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
-from siliconflow_provider.outputs.ownership import Output, OutputTakenError
+from siliconflow_provider.outputs.ownership import Output, OutputConflictError
 from siliconflow_provider.storage.object_storage import storage_path
 from siliconflow_provider.storage.workspace import Workspace
 
@@ -76,7 +76,7 @@ def test_results_that_somebody_has_changed_are_kept(infer: Infer, run, out: Path
     run(lambda: infer(requests=TEXTS))
     scored = "scored".ljust((out / name).stat().st_size if is_as_long else 0)
     (out / name).write_text(scored)
-    with pytest.raises(OutputPathError, match=f"{name} is there, and this task"):
+    with pytest.raises(OutputPathError, match=f"{name} exists, but this task"):
         run(lambda: infer(requests=TEXTS))
     assert (out / name).read_text() == scored
 
@@ -97,7 +97,7 @@ def test_a_correction_that_leaves_the_size_is_kept(
     run(lambda: infer(requests=TEXTS, output_path=str(directory)))
     content = corrected(directory / name)
     for _ in range(2):
-        with pytest.raises(OutputPathError, match=f"{name} is there, and this task"):
+        with pytest.raises(OutputPathError, match=f"{name} exists, but this task"):
             run(lambda: infer(requests=TEXTS, output_path=str(directory)))
         context["ti"].clear()
     assert (directory / name).fs.cat_file((directory / name).path) == content
@@ -110,7 +110,7 @@ def test_a_file_created_during_replacement_survives(out: Path, tmp_path: Path) -
     output.write_manifest({"counts": "succeeded"})
     output.claim(is_ours=False)
     content = corrected(storage_path(out / "manifest.json"))
-    with pytest.raises(OutputTakenError, match=r"manifest\.json is there, and this task"):
+    with pytest.raises(OutputConflictError, match=r"manifest\.json exists, but this task"):
         output.write_manifest({})
     assert (out / "manifest.json").read_bytes() == content
 
@@ -121,7 +121,7 @@ def test_users_files_are_detected_without_owner_record(infer: Infer, run, out: P
     run(lambda: infer(requests=TEXTS))
     (out / name).write_bytes(content.ljust((out / name).stat().st_size, b" ") if content else b"")
     (out / "_siliconflow" / "owner.json").unlink()
-    with pytest.raises(OutputPathError, match=f"{name} is there, and this task"):
+    with pytest.raises(OutputPathError, match=f"{name} exists, but this task"):
         run(lambda: infer(requests=TEXTS))
     assert (out / name).read_bytes().strip() == content
 
@@ -205,7 +205,7 @@ def test_a_damaged_file_is_named_with_a_remedy(infer: Infer, run, client, contex
     path.write_bytes(b"")
     (out / "manifest.json").rename(out / "moved")
     for _ in range(2):
-        with pytest.raises(JobDefinitionError, match=rf"{path.name} cannot be read as .*: .* Put back what it was"):
+        with pytest.raises(JobDefinitionError, match=rf"{path.name} cannot be read as .*: .* Restore the file"):
             run(lambda: infer(requests=TEXTS))
         context["ti"].clear()
     if damaged == "owner.json":
@@ -222,7 +222,7 @@ def test_a_download_names_it_too(infer: Infer, run, client, context, tmp_path: P
     (tmp_path / "other" / "_siliconflow").mkdir(parents=True)
     (tmp_path / "other" / "_siliconflow" / "owner.json").touch()
     download = DownloadResultsOperator(task_id="d", batch_id=batch.id, output_path=str(tmp_path / "other"))
-    with pytest.raises(OutputPathError, match=r"owner\.json cannot be read as Owner: .* Put back what it was"):
+    with pytest.raises(OutputPathError, match=r"owner\.json cannot be read as Owner: .* Restore the file"):
         download.execute(context)
 
 

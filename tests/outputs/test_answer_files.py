@@ -11,7 +11,6 @@ from siliconflow_provider.outputs import answer_files
 from siliconflow_provider.outputs.answer_files import rows_of_file
 from siliconflow_provider.outputs.answers import AnswerError, ResultRow, parse_answer
 from siliconflow_provider.outputs.completeness import contents_of
-from siliconflow_provider.outputs.manifest import Tally
 
 MESSAGE = {"role": "assistant", "content": "é", "reasoning_content": "so", "tool_calls": [{"id": "t"}]}
 CHOICE = {"index": 0, "message": MESSAGE, "finish_reason": "stop"}
@@ -23,8 +22,14 @@ def line(custom_id: str = "a", **body: Any) -> bytes:
     return json.dumps({**LINE, "custom_id": custom_id, "response": {"body": {**BODY, **body}}}).encode() + b"\n"
 
 
+class Counts:
+    """What `rows_of_file` counts in."""
+
+    unreadable_lines = 0
+
+
 def rows_of(*blocks: bytes) -> list[ResultRow]:
-    return list(rows_of_file(blocks, "batch_1", "output", Tally()))
+    return list(rows_of_file(blocks, "batch_1", "output", Counts()))
 
 
 def test_lines_of_the_common_form_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,13 +79,31 @@ def test_a_line_is_the_same_row_in_company_as_alone(other: bytes) -> None:
 
 
 def test_lines_are_numbered_through_all_blocks(caplog: pytest.LogCaptureFixture) -> None:
-    counts = Tally()
+    counts = Counts()
     blocks = [line() + line(), line() + b"\n" + b"{broken\n", b"", b"{broken\n" + line()]
     assert len(list(rows_of_file(blocks, "batch_1", "error", counts))) == 4
     assert counts.unreadable_lines == 2
     assert [each.partition(" is ")[0] for each in caplog.messages] == [
         f"line {number} of the error file of batch_1" for number in (5, 6)
     ]
+
+
+def test_only_the_first_unreadable_lines_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    counts = Counts()
+    assert list(rows_of_file([b"{broken\n"] * 500, "batch_1", "output", counts)) == []
+    assert (len(caplog.messages), counts.unreadable_lines) == (10, 500)
+
+
+@pytest.mark.parametrize("block", [b"[]\n", b"\xff\xfe\n", b'{"a":' + b"[" * 100_000, b"7\n", b"{}\n"], ids=range(5))
+def test_an_unreadable_line_costs_no_other(block: bytes) -> None:
+    counts = Counts()
+    rows = rows_of_file([line("a"), block, line("b")], "batch_7", "output", counts)
+    assert [(each.custom_id, each.batch_id) for each in rows] == [("a", "batch_7"), ("b", "batch_7")]
+    assert counts.unreadable_lines == 1
+
+
+def test_blank_lines_are_no_rows() -> None:
+    assert rows_of() == rows_of(b"\n", b" \r\n", b"") == []
 
 
 @pytest.mark.parametrize("custom_id", ["a", "a,b", 'a", "custom_id": "b', "é" * 64, "\U0001f600" * 64], ids=len)
@@ -97,7 +120,7 @@ def test_an_answer_that_is_too_long_is_a_row_that_says_so(custom_id: str) -> Non
     "beginning", [b"", b'{"response": {"custom_id": "a", "x": "', b'{"id": "a"', b"[" * 2_000, b"," * 2_000]
 )
 def test_a_line_that_is_too_long_and_names_no_request_is_counted(beginning: bytes) -> None:
-    counts = Tally()
+    counts = Counts()
     (row,) = rows_of_file([LongLine(beginning), line("z")], "batch_1", "output", counts)
     assert row.custom_id == "z"
     assert counts.unreadable_lines == (1 if beginning else 0)

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.outputs.completeness import Contents, contents_of, mistaken, problem_of, undelivered
+from siliconflow_provider.outputs.completeness import (
+    ResultContents,
+    contents_of,
+    delivery_problem,
+    incomplete_reason,
+    mismatch_reason,
+)
 
 SENT = [f"r{i}" for i in range(6)]
 
@@ -17,11 +23,11 @@ def line(custom_id: str) -> bytes:
     return json.dumps({"custom_id": custom_id, "response": {"body": {}}}).encode() + b"\n"
 
 
-def files(output: Iterable[str | bytes] = (), errors: Iterable[str] = ()) -> Contents:
+def files(output: Iterable[str | bytes] = (), errors: Iterable[str] = ()) -> ResultContents:
     def content(ids: Iterable[str | bytes]) -> list[bytes]:
         return [each if isinstance(each, bytes) else line(each) for each in ids]
 
-    return Contents(contents_of(content(output)), contents_of(content(errors)))
+    return ResultContents(contents_of(content(output)), contents_of(content(errors)))
 
 
 def over(completed: int | None = None, failed: int = 0, status: str = "completed", **fields: Any) -> Batch:
@@ -75,21 +81,21 @@ class TestContents:
         (over(4, 0, "cancelled"), files(SENT[:3]), "4 completed and 0 failed, but its output file has 3"),
         (over(None, status="failed", output_file_id=None), files(), None),
         # Counts that are not there.
-        (over(None, output_file_id=None), files(), "completed, but shows neither request counts nor results"),
-        (over(None, request_counts={}), files(), "shows neither request counts nor results"),
-        (over(None, request_counts={"total": 0, "completed": 0, "failed": 0}), files(), "shows neither"),
+        (over(None, output_file_id=None), files(), "completed, but has neither request counts nor results"),
+        (over(None, request_counts={}), files(), "has neither request counts nor results"),
+        (over(None, request_counts={"total": 0, "completed": 0, "failed": 0}), files(), "has neither"),
         (over(None), files(["r0"]), None),
         (over(None), files([], ["r0"]), None),
     ],
 )
-def test_a_batch_has_delivered_what_its_counts_say(batch: Batch, contents: Contents, reason: str | None) -> None:
-    said = undelivered(batch, contents, SENT)
+def test_a_batch_has_delivered_what_its_counts_say(batch: Batch, contents: ResultContents, reason: str | None) -> None:
+    said = incomplete_reason(batch, contents, SENT)
     assert said is None if reason is None else reason in (said or "")
 
 
 def test_without_the_requests_each_line_counts() -> None:
-    assert undelivered(over(6), files(["x"] * 6)) is None
-    assert undelivered(over(6), files(["x"] * 5)) is not None
+    assert incomplete_reason(over(6), files(["x"] * 6)) is None
+    assert incomplete_reason(over(6), files(["x"] * 5)) is not None
 
 
 @pytest.mark.parametrize(
@@ -100,7 +106,7 @@ def test_without_the_requests_each_line_counts() -> None:
             ["A", "B", "C"],
             over(),
             files(["a", "b", "c"]),
-            "results of batch b1 name requests that were not sent, in 3 of 3 lines",
+            "results of batch b1 have unknown custom_ids in 3 of 3 lines",
         ),
         (["A", "B", "c", "d"], over(), files(["a", "b", "c", "d"]), None),
         (["A", "B", "C", "d", "e"], over(), files(["a", "b", "c", "d", "e"]), "in 3 of 5 lines"),
@@ -111,21 +117,21 @@ def test_without_the_requests_each_line_counts() -> None:
         (["A"], over(), files(["a"]), "in 1 of 1 lines: sent 'A', received 'a'"),
         (["A", "b"], over(), files(["a", "b"]), "in 1 of 2 lines"),
         (["a", "b"], over(), files(["a"]), None),
-        (["a", "b"], over(2), files([b"{\n"] * 2), "neither of its files has 2 of its 2 requests, such as 'a', 'b'"),
+        (["a", "b"], over(2), files([b"{\n"] * 2), "its files lack 2 of its 2 requests, such as 'a', 'b'"),
         (["a", "b"], over(0, request_counts={"total": 2, "completed": 0, "failed": 0}), files([]), None),
         (["a"], over(0, request_counts={"total": 1, "completed": 0, "failed": 0}), files([]), None),
-        (["a"], over(1), files([b"{\n"]), "neither of its files has 1 of its 1 requests, such as 'a'"),
-        (["a"], over(None), files([]), "neither of its files has 1 of its 1 requests"),
+        (["a"], over(1), files([b"{\n"]), "its files lack 1 of its 1 request, such as 'a'"),
+        (["a"], over(None), files([]), "its files lack 1 of its 1 request"),
         # Missing without a reason.
-        (SENT, over(2), files(SENT[:2]), "neither of its files has 4 of its 6 requests, such as 'r2', 'r3', 'r4'$"),
+        (SENT, over(2), files(SENT[:2]), "its files lack 4 of its 6 requests, such as 'r2', 'r3', 'r4'$"),
         (SENT, over(3), files(SENT[:3]), None),
         (SENT, over(0, 0, "expired"), files(), None),
     ],
 )
 def test_answers_must_be_those_of_the_requests(
-    sent: list[str], batch: Batch, contents: Contents, reason: str | None
+    sent: list[str], batch: Batch, contents: ResultContents, reason: str | None
 ) -> None:
-    said = mistaken(batch, contents, sent)
+    said = mismatch_reason(batch, contents, sent)
     if reason is None:
         assert said is None
     else:
@@ -143,7 +149,7 @@ def test_answers_must_be_those_of_the_requests(
     ],
 )
 def test_examples_show_what_was_sent_and_received(sent: list[str], received: list[str], shown: str) -> None:
-    said = mistaken(over(), files(received), sent)
+    said = mismatch_reason(over(), files(received), sent)
     assert said is not None
     assert said.endswith(f" lines: {shown}")
 
@@ -161,6 +167,6 @@ def test_examples_show_what_was_sent_and_received(sent: list[str], received: lis
         (over(None, status="expired"), files(SENT[:5]), None),
     ],
 )
-def test_results_are_taken_when_they_are_whole(batch: Batch, contents: Contents, is_error: bool | None) -> None:
-    found = problem_of(batch, contents, SENT)
+def test_results_are_taken_when_they_are_whole(batch: Batch, contents: ResultContents, is_error: bool | None) -> None:
+    found = delivery_problem(batch, contents, SENT)
     assert (found and found.is_error) == is_error

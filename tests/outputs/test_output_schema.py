@@ -54,13 +54,13 @@ def test_what_validates_becomes_the_output(output_type: Any, content: str, outpu
 @pytest.mark.parametrize(
     ("output_type", "content", "message"),
     [
-        (City, "Rome.", "not the JSON that was asked for: JSON is malformed"),
-        (City, None, "not the JSON that was asked for: Input data was truncated"),
-        (City, [{"type": "text"}], "not the JSON that was asked for: Input data was truncated"),
+        (City, "Rome.", "not valid JSON for output_type: JSON is malformed"),
+        (City, None, "not valid JSON for output_type: Input data was truncated"),
+        (City, [{"type": "text"}], "not valid JSON for output_type: Input data was truncated"),
         (City, '{"name": 7}', "name: Input should be a valid string"),
         (City, "{}", "name: Field required"),
-        (City, '{"name": "Atlantis"}', "not the JSON that was asked for: 'str' object has no attribute"),
-        (list[City], "[]", "not the JSON that was asked for: "),
+        (City, '{"name": "Atlantis"}', "not valid JSON for output_type: 'str' object has no attribute"),
+        (list[City], "[]", "not valid JSON for output_type: "),
         (list[int], '{"output": [1, "x"]}', "1: Input should be a valid integer"),
     ],
 )

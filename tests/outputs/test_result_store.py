@@ -12,8 +12,7 @@ import pytest
 
 from siliconflow_provider.outputs import result_store
 from siliconflow_provider.outputs.answers import AnswerError, ResultRow
-from siliconflow_provider.outputs.manifest import DISTINCT_ERRORS
-from siliconflow_provider.outputs.result_store import STATUSES, ResultStore
+from siliconflow_provider.outputs.result_store import DISTINCT_ERRORS, STATUSES, ResultStore
 
 Make = Callable[..., ResultStore]
 Rows = Callable[..., list[dict[str, Any]]]
@@ -94,7 +93,7 @@ class TestLines:
         assert (answers.unreadable_lines, answers.unknown_requests, answers.duplicates) == (12, 2, 0)
         said = [each.getMessage() for each in caplog.records]
         assert len(said) == 10
-        assert said[0].startswith("line 2 of the output file of b1 is unreadable: ")
+        assert said[0].startswith("ignored unreadable line 2 of the output file of b1: ")
 
     @pytest.mark.parametrize(
         ("lines", "status", "content", "tokens", "duplicates"),
@@ -144,6 +143,19 @@ class TestLines:
         (one,) = written(answers)
         assert (one["status"], one["round"], one["batch_id"]) == (status, round_number, f"b{round_number}")
         assert answers.duplicates == 0
+
+    def test_the_error_file_costs_no_answer_of_the_output_file(self, collecting: Make, written: Rows) -> None:
+        answers = collecting(3)
+        answers.begin_batch()
+        indexes = {f"r{i}": i for i in range(3)}
+        answers.add_file([good(1), good(0), good(1, "other")], indexes, "b7", 1, "output")
+        answers.add_file([bad(2), bad(0), bad(2)], indexes, "b7", 1, "error")
+        assert [(each["custom_id"], each["status"], each["content"]) for each in written(answers)] == [
+            ("r0", "succeeded", "yes"), ("r1", "succeeded", "yes"), ("r2", "failed", None),
+        ]  # fmt: skip
+        assert {each["batch_id"] for each in written(answers)} == {"b7"}
+        assert (answers.duplicates, answers.unreadable_lines) == (3, 0)
+        assert (answers.prompt_tokens, answers.completion_tokens) == (20, 2)
 
     def test_every_round_s_tokens_are_billed(self, collecting: Make) -> None:
         answers = collecting(1, invalid_unless_yes)
@@ -290,6 +302,16 @@ class TestReport:
         ]
         assert [each["first_custom_id"] for each in found] == [f"r{kinds.index(kind)}" for kind in range(12, 2, -1)]
 
+    def test_errors_that_are_as_common_come_by_first_request(self, collecting: Make) -> None:
+        answers = collecting(60)
+        # The lines come from the last request to the first.
+        take_batch(answers, *[bad(i, "x", f"error {i % 12}" if i < 36 else "common") for i in reversed(range(60))])
+        found = answers.commonest_errors()
+        assert found[0] == {"code": "x", "message": "common", "count": 24, "first_custom_id": "r36"}
+        assert found[1:] == [
+            {"code": "x", "message": f"error {i}", "count": 3, "first_custom_id": f"r{i}"} for i in range(9)
+        ]
+
     def test_messages_that_are_all_different_are_counted_as_one_of_their_code(self, collecting: Make) -> None:
         count = DISTINCT_ERRORS + 500
         answers = collecting(count + 2)
@@ -318,6 +340,15 @@ class TestReport:
         assert answers.counts() == {"failed": count}
         found = answers.commonest_errors()
         assert sum(each["count"] for each in found) > count - 2 * DISTINCT_ERRORS
+        # None, the distinct errors, one error for the others of each code, and one for all others.
+        assert len(answers._error_names) <= 2 * DISTINCT_ERRORS + 2
+
+    def test_long_finish_reasons_are_shown_in_part(self, collecting: Make) -> None:
+        answers = collecting(300)
+        take_batch(answers, *[good(i, reason=f"{i} " * 1_000) for i in range(300)], among=300)
+        found = answers.finish_reasons()
+        assert (sum(found.values()), len(found)) == (300, 254)
+        assert max(map(len, found)) < 250
 
     def test_no_requests_are_no_rows(self, collecting: Make, written: Rows) -> None:
         answers = collecting(0)

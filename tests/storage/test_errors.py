@@ -17,7 +17,7 @@ import s3fs
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.storage.errors import MissingFileError, StorageError, storage_errors, temporary_disk
-from siliconflow_provider.storage.object_storage import fetch, open_for_reading, pieces_of, storage_path
+from siliconflow_provider.storage.object_storage import fetch, open_for_reading, read_chunks, storage_path
 from siliconflow_provider.storage.publishing import publish
 
 try:
@@ -48,16 +48,18 @@ def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path
 
 def test_a_missing_input_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError) as caught:
-        list(pieces_of(storage_path(tmp_path / "no.jsonl", "input_path")))
+        list(read_chunks(storage_path(tmp_path / "no.jsonl", "input_path")))
     assert str(caught.value) == (
-        f"cannot read input_path file://{tmp_path}/no.jsonl: there is no such file: "
+        f"cannot read input_path file://{tmp_path}/no.jsonl: the file does not exist: "
         "correct the path, or write the file first"
     )
     assert isinstance(caught.value, FileNotFoundError)
 
 
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"cannot read file_path file:///.*: it is a directory: give a file"):
+    with pytest.raises(
+        StorageError, match=r"cannot read file_path file:///.*: it is a directory: give the path of a file"
+    ):
         open_for_reading(storage_path(tmp_path, "file_path"), "file_path")
 
 

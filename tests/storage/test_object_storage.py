@@ -8,7 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.storage.errors import StorageError
-from siliconflow_provider.storage.object_storage import fetch, open_for_reading, pieces_of, storage_path
+from siliconflow_provider.storage.object_storage import fetch, open_for_reading, read_chunks, storage_path
 from siliconflow_provider.storage.publishing import publish
 
 
@@ -59,7 +59,7 @@ def test_files_are_read_in_pieces_and_unpacked(tmp_path: Path, object_store: str
     stored = ObjectStoragePath(f"{object_store}/{path.name}")
     publish(path, stored)
     for each in (storage_path(path), stored):
-        pieces = list(pieces_of(each))
+        pieces = list(read_chunks(each))
         assert b"".join(pieces) == content
         assert len(pieces) > 1
 
@@ -82,7 +82,7 @@ def test_content_is_unpacked_where_the_name_says_so(tmp_path: Path, object_store
     (tmp_path / name).write_bytes(stored)
     publish(tmp_path / name, storage_path(f"{object_store}/{tmp_path.name}/{name}"))
     for path in (tmp_path / name, f"{object_store}/{tmp_path.name}/{name}"):
-        assert b"".join(pieces_of(storage_path(path))) == content
+        assert b"".join(read_chunks(storage_path(path))) == content
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_content_is_unpacked_where_the_name_says_so(tmp_path: Path, object_store
 )
 def test_a_file_that_cannot_be_unpacked_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     (tmp_path / "rows.gz").write_bytes(damage(gzip.compress(b"one\n" * 1000)))
-    with pytest.raises(ValueError, match=r"rows\.gz cannot be unpacked"):
-        list(pieces_of(storage_path(tmp_path / "rows.gz")))
+    with pytest.raises(ValueError, match=r"rows\.gz cannot be decompressed"):
+        list(read_chunks(storage_path(tmp_path / "rows.gz")))
 
 
 def test_a_file_is_fetched_or_known_to_be_missing(tmp_path: Path, source: Path, object_store: str) -> None:

@@ -111,7 +111,7 @@ def test_json_is_written_for_people_and_read_back(directory: ObjectStoragePath, 
 def test_a_file_that_holds_something_else_is_named(local: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "point.json").write_bytes(content)
     files = Workspace(storage_path(tmp_path), local)
-    with pytest.raises(UnreadableFileError, match=r"^file:///.*/point\.json cannot be read as Point: .* Put back"):
+    with pytest.raises(UnreadableFileError, match=r"^file:///.*/point\.json cannot be read as Point: .* Restore"):
         files.read_json("point.json", Point)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "promises.md").read_text()
 ROWS = [cells for line in PAGE.splitlines() if len(cells := line.split(" | ")) == 2 and "---" not in line]
 
