@@ -146,8 +146,8 @@ class TestCreateBatch:
             BatchTimeoutError,
             match=r"was still running at the deadline, 2027-01-15 08:01:00 UTC: in_progress, 5 of 12 requests done. "
             r"It is still running, and answered requests are billed. Airflow does not retry this task, since the "
-            r"timeout counts from the batch's creation. To continue waiting, set a timeout of more than 1m 0s, or none \(waits until "
-            r"2027-01-16 09:00:00 UTC\), and clear the task. To cancel: .*cancel_batch",
+            r"timeout counts from the batch's creation. To continue waiting, set a timeout of more than 1m 0s, or none "
+            r"\(waits until 2027-01-16 09:00:00 UTC\), and clear the task. To cancel: .*cancel_batch",
         ) as failure:
             run(lambda: create(timeout=60))
         assert isinstance(failure.value, AirflowFailException)
@@ -183,7 +183,7 @@ class TestCreateBatch:
 
     @pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"waits": [{}]}])
     def test_an_event_that_says_nothing_is_no_success(self, create, context, event) -> None:
-        with pytest.raises(BatchWaitError, match="unexpected trigger event: .*The batches are still running; a retry"):
+        with pytest.raises(BatchWaitError, match=r"unexpected trigger event: .*The batches are still running; a retry"):
             create().execute_complete(context, event=event)
 
     def test_a_deferral_ends_a_little_after_the_deadline(self, create, context) -> None:
