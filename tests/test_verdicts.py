@@ -134,8 +134,8 @@ def test_a_kill_logs_one_line_per_outcome() -> None:
     assert describe_kill(outcomes, "my_conn", cancel=True) == [
         "task was killed: batches batch_1, batch_4 are cancelling; answered requests are billed",
         "task was killed: could not cancel batches batch_2, batch_5: POST /batches/batch_2/cancel was refused. "
-        "Running batches are billed. To cancel: client = SiliconFlowHook('my_conn').get_conn(); client.cancel_batch('batch_2'); "
-        "client.cancel_batch('batch_5')",
+        "Running batches are billed. To cancel: client = SiliconFlowHook('my_conn').get_conn(); "
+        "client.cancel_batch('batch_2'); client.cancel_batch('batch_5')",
         "task was killed: batch batch_3 is completed; answered requests are billed",
     ]
 
