@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from siliconflow_provider.exceptions import JobDefinitionError, OutputPathError
 from siliconflow_provider.operators.batches import DownloadResultsOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
-from siliconflow_provider.outputs.ownership import OutputDirectory, OutputConflictError
+from siliconflow_provider.outputs.ownership import OutputConflictError, OutputDirectory
 from siliconflow_provider.storage.object_storage import storage_path
 from siliconflow_provider.storage.workspace import Workspace
 
