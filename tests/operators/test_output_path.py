@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from siliconflow_provider.exceptions import JobDefinitionError, OutputPathError
 from siliconflow_provider.operators.batches import DownloadResultsOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
-from siliconflow_provider.outputs.ownership import Output, OutputConflictError
+from siliconflow_provider.outputs.ownership import OutputConflictError, OutputDirectory
 from siliconflow_provider.storage.object_storage import storage_path
 from siliconflow_provider.storage.workspace import Workspace
 
@@ -105,7 +105,7 @@ def test_a_correction_that_leaves_the_size_is_kept(
 
 
 def test_a_file_created_during_replacement_survives(out: Path, tmp_path: Path) -> None:
-    output = Output(Workspace(storage_path(out), tmp_path), "task")
+    output = OutputDirectory(Workspace(storage_path(out), tmp_path), "task")
     output.claim(is_ours=False)
     output.write_manifest({"counts": "succeeded"})
     output.claim(is_ours=False)
