@@ -77,6 +77,9 @@ def request_builder_of(task: InferenceTask, schema: OutputSchema | None) -> Requ
     params = dict(task.request_params or {})
     if schema is not None:
         params.setdefault("response_format", RESPONSE_FORMAT)
+        if params["response_format"] is None:
+            # For models without JSON mode.
+            del params["response_format"]
     return RequestBuilder(
         prompt=task.prompt,
         id_column=task.id_column,

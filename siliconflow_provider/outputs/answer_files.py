@@ -30,17 +30,25 @@ _Tokens = Annotated[int, Meta(ge=0, lt=LARGEST_COUNT)] | None
 class _Message(msgspec.Struct, gc=False):
     content: Any = None
     reasoning_content: Any = None
+    refusal: None = None
     tool_calls: Any = None
 
 
 class _Choice(msgspec.Struct, gc=False):
     message: _Message
+    logprobs: None = None
     finish_reason: str | None = None
+
+
+class _PromptTokens(msgspec.Struct, gc=False):
+    cached_tokens: _Tokens = None
 
 
 class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: _Tokens = None
     completion_tokens: _Tokens = None
+    prompt_tokens_details: _PromptTokens | None = None
+    prompt_cache_hit_tokens: _Tokens = None
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -96,6 +104,7 @@ def rows_of_file(blocks: Iterable[bytes], batch_id: str, name: str, counts: Coun
 def _row(answer: _Answer, batch_id: str) -> ResultRow:
     body = answer.response.body
     (choice,) = body.choices
+    details, cached = body.usage.prompt_tokens_details, body.usage.prompt_cache_hit_tokens
     return ResultRow(
         custom_id=answer.custom_id,
         status="succeeded",
@@ -105,6 +114,7 @@ def _row(answer: _Answer, batch_id: str) -> ResultRow:
         finish_reason=choice.finish_reason,
         prompt_tokens=body.usage.prompt_tokens,
         completion_tokens=body.usage.completion_tokens,
+        cached_tokens=cached if details is None or details.cached_tokens is None else details.cached_tokens,
         model=body.model,
         batch_id=batch_id,
     )

@@ -11,11 +11,15 @@ from siliconflow_provider.api.lenient_json import decode
 from siliconflow_provider.jsonl import LongLine
 
 
-class AnswerError(msgspec.Struct):
-    """The reason why a request has no good answer."""
+class AnswerError(msgspec.Struct, omit_defaults=True):
+    """The reason why a request has no good answer.
+
+    :param status: HTTP status of the request's own response, if it has one
+    """
 
     code: str | None
     message: str
+    status: int | None = None
 
 
 class ResultRow(msgspec.Struct, kw_only=True):
@@ -23,7 +27,9 @@ class ResultRow(msgspec.Struct, kw_only=True):
 
     :param index: the position of the request, from 0; None if the requests are unknown
     :param status: `succeeded`, `failed`, `expired`, `cancelled`, `invalid`, `missing` or `unfinished`
-    :param choices: all choices, only if the request asked for more than one
+    :param refusal: the model's words if it refused to answer, only then
+    :param logprobs: of the content, only if the request asked for them
+    :param choices: all choices in order, only if the request asked for more than one
     :param output: the validated object, only if the task has an output type
     """
 
@@ -32,12 +38,15 @@ class ResultRow(msgspec.Struct, kw_only=True):
     status: str
     content: Any = None
     reasoning_content: Any = None
+    refusal: Any = msgspec.UNSET
     tool_calls: Any = None
+    logprobs: Any = msgspec.UNSET
     choices: Any = msgspec.UNSET
     output: Any = msgspec.UNSET
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
     model: str | None = None
     error: AnswerError | None = None
     batch_id: str | None = None
@@ -49,11 +58,14 @@ class ResultRow(msgspec.Struct, kw_only=True):
 class _Message(msgspec.Struct):
     content: Any = None
     reasoning_content: Any = None
+    refusal: Any = msgspec.UNSET
     tool_calls: Any = None
 
 
 class _Choice(msgspec.Struct):
+    index: Any = None
     message: _Message = msgspec.field(default_factory=_Message)
+    logprobs: Any = msgspec.UNSET
     finish_reason: Any = None
 
 
@@ -87,6 +99,8 @@ _body_decoder = msgspec.json.Decoder(_Body)
 UNREADABLE = "unreadable_answer"
 # The answer is billed, and would be too long again: resend it only if a person clears the task.
 TOO_LONG = "answer_too_long"
+# The answer was cut at `max_tokens`, and would be again.
+TRUNCATED = "truncated"
 SHOWN_CHARACTERS = 200
 LARGEST_COUNT = 2**53
 _STATUS_OF_CODE = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
@@ -145,28 +159,45 @@ def _body_of(answer: _Line) -> _Body | None:
 
 def _refusal(answer: _Line, body: _Body | None) -> AnswerError | None:
     """Return the error if the line is no answer: its error, its status code, or that it has no choices."""
-    if answer.error:
-        return _error_of(answer.error)
     status = answer.response.status_code if answer.response is not None else None
+    if _says_something(answer.error):
+        return _error_of(answer.error, status)
     # If there are choices, a code and a message may report success.
     refused = body is not None and not body.choices and body.message
-    details = body and (body.error or (refused and {"code": body.code, "message": body.message}))
+    details = body and (
+        (_says_something(body.error) and body.error) or (refused and {"code": body.code, "message": body.message})
+    )
     if details:
-        error = _error_of(details)
+        error = _error_of(details, status)
         # The status tells whether the request caused the error.
-        return error if error.code is not None or status is None else AnswerError(str(status), error.message)
+        return error if error.code is not None or status is None else msgspec.structs.replace(error, code=str(status))
     if status not in (None, 200, "200"):
-        return AnswerError(str(status), f"the request was answered with status {status}")
+        return AnswerError(str(status), f"the request was answered with status {status}", _status_of(status))
     if body is None or not body.choices:
         return AnswerError("no_choices", "the answer has no choices")
     return None
 
 
-def _error_of(details: Any) -> AnswerError:
+def _says_something(error: Any) -> bool:
+    """Return False for an error object without content, as some servers write beside an answer."""
+    return any(error.values()) if isinstance(error, dict) else bool(error)
+
+
+def _error_of(details: Any, status: Any) -> AnswerError:
     if not isinstance(details, dict):
-        return AnswerError(None, str(details))
+        return AnswerError(None, str(details), _status_of(status))
     code = details.get("code") or details.get("type")
-    return AnswerError(None if code is None else str(code), str(details.get("message") or code or "no reason given"))
+    message = str(details.get("message") or code or "no reason given")
+    return AnswerError(None if code is None else str(code), message, _status_of(status))
+
+
+def _status_of(status: Any) -> int | None:
+    """Return an HTTP status that reports an error, else None."""
+    try:
+        number = int(status)
+    except (TypeError, ValueError):
+        return None
+    return number if 300 <= number < 600 else None
 
 
 def _failure(custom_id: str, batch_id: str, error: AnswerError) -> ResultRow:
@@ -175,7 +206,8 @@ def _failure(custom_id: str, batch_id: str, error: AnswerError) -> ResultRow:
 
 
 def _success(custom_id: str, batch_id: str, body: _Body) -> ResultRow:
-    choices = body.choices or [_Choice()]
+    # A stable order: choices without an index stay where they are.
+    choices = sorted(body.choices or [_Choice()], key=lambda choice: _count(choice.index) or 0)
     usage = body.usage if isinstance(body.usage, dict) else {}
     first = choices[0]
     row = ResultRow(
@@ -187,12 +219,24 @@ def _success(custom_id: str, batch_id: str, body: _Body) -> ResultRow:
         finish_reason=_text(first.finish_reason),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
+        cached_tokens=_cached_tokens(usage),
         model=_text(body.model),
         batch_id=batch_id,
     )
+    if first.message.refusal:
+        row.refusal = first.message.refusal
+    if first.logprobs is not None:
+        row.logprobs = first.logprobs
     if len(choices) > 1:
         row.choices = choices
     return row
+
+
+def _cached_tokens(usage: dict[str, Any]) -> int | None:
+    """Return the cached prompt tokens, in the form of OpenAI or of DeepSeek."""
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return _count(usage.get("prompt_cache_hit_tokens") if cached is None else cached)
 
 
 def _text(value: Any) -> str | None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 
 from siliconflow_provider.api.service_texts import cut
-from siliconflow_provider.outputs.answers import AnswerError, ResultRow
+from siliconflow_provider.outputs.answers import TRUNCATED, AnswerError, ResultRow
+from siliconflow_provider.outputs.json_in_text import find_json
 
 RESPONSE_FORMAT = {"type": "json_object"}
 INVALID = "invalid_output"
-_FENCE = "```"
+REFUSED = "refusal"
 # The service's JSON mode answers with an object, so any other type becomes this field of an object.
 _WRAPPER = "output"
 LONGEST_MESSAGE = 500
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class OutputSchema:
@@ -27,8 +30,10 @@ class OutputSchema:
         from pydantic import TypeAdapter
 
         self._adapter = TypeAdapter(output_type)
+        self._dump_options: dict[str, Any] | None = None
         self.json_schema = self._adapter.json_schema()
-        self._is_wrapped = self.json_schema.get("type") != "object"
+        self._has_decimals = _has_decimals(self.json_schema)
+        self._is_wrapped = not _is_object(self.json_schema)
         if self._is_wrapped:
             inner = dict(self.json_schema)
             definitions = {"$defs": inner.pop("$defs")} if "$defs" in inner else {}
@@ -44,24 +49,96 @@ class OutputSchema:
 
     def validate(self, row: ResultRow) -> None:
         """Set the row's `output`; if the answer does not match, make the row invalid and keep its text."""
-        text = row.content if isinstance(row.content, str) else ""
         try:
-            decoded = msgspec.json.decode(_without_fence(text))
-            value = decoded[_WRAPPER] if self._is_wrapped else decoded
-            # In JSON mode, a strict model accepts a string for a date.
-            valid = self._adapter.validate_json(msgspec.json.encode(value))
-            row.output = self._adapter.dump_python(valid, mode="json")
+            row.output = self._dump(self._valid_value(_text_of(row.content)))
         except Exception as error:  # validators are the user's own code
-            row.status, row.error = "invalid", AnswerError(INVALID, _sentence(error))
+            row.status, row.error = "invalid", _error_of(row, error)
+
+    def _valid_value(self, text: str) -> Any:
+        """Return the only value in a text that matches the type."""
+        values: list[Any] = []
+        failure: Exception = ValueError("it has no JSON value" if text.strip() else "it is empty")
+        found = find_json(text)
+        for candidate in {each.text: each for each in found}:
+            try:
+                # As JSON, a strict model accepts a string for a date, and numbers keep their digits.
+                values.append(self._validated(self._inner(candidate)))
+            except Exception as error:
+                failure = error
+        if len(values) > 1:
+            raise ValueError(f"it has {len(values):,} different JSON values that match")
+        if not values:
+            raise failure
+        return values[0]
+
+    def _validated(self, text: str) -> Any:
+        if self._has_decimals:
+            try:
+                return self._adapter.validate_json(_with_quoted_fractions(text))
+            except Exception:
+                # Other fields than decimals may not take a quoted number.
+                return self._adapter.validate_json(text)
+        return self._adapter.validate_json(text)
+
+    def _inner(self, text: str) -> str:
+        if not self._is_wrapped:
+            return text
+        fields = _decode_fields(text.encode())
+        if _WRAPPER not in fields:
+            raise ValueError(f"the object has no field {_WRAPPER!r}")
+        return bytes(fields[_WRAPPER]).decode()
+
+    def _dump(self, value: Any) -> Any:
+        """Return a value as JSON types, in the form that validates again: with aliases, if the type has any."""
+        if self._dump_options is None:
+            self._dump_options = next(filter(lambda options: self._validates_again(value, options), _DUMPS), _DUMPS[0])
+        return self._adapter.dump_python(value, mode="json", **self._dump_options)
+
+    def _validates_again(self, value: Any, options: dict[str, Any]) -> bool:
+        try:
+            self._adapter.validate_json(self._adapter.dump_json(value, **options))
+        except Exception:
+            return False
+        return True
 
 
-def _without_fence(text: str) -> str:
-    """Return the content of a fenced code block; the text itself if it is not fenced."""
-    block = text.strip()
-    if len(block) < 2 * len(_FENCE) or not (block.startswith(_FENCE) and block.endswith(_FENCE)):
-        return text
-    block = block[len(_FENCE) : -len(_FENCE)]
-    return (block[4:] if block[:4].lower() == "json" else block).strip()
+_DUMPS: tuple[dict[str, Any], ...] = ({"by_alias": True}, {"by_alias": False})
+
+
+def _is_object(schema: dict[str, Any]) -> bool:
+    """Return True if a schema is of an object; a recursive type refers to one of its definitions."""
+    reference = str(schema.get("$ref", ""))
+    if reference.startswith("#/$defs/"):
+        schema = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"), {})
+    return schema.get("type") == "object"
+
+
+def _has_decimals(schema: Any) -> bool:
+    """Return True if a schema has the form that Pydantic gives to decimals: a number or a text."""
+    if isinstance(schema, dict):
+        kinds = {kind.get("type") for kind in schema.get("anyOf", ()) if isinstance(kind, dict)}
+        return {"number", "string"} <= kinds or any(map(_has_decimals, schema.values()))
+    return isinstance(schema, list) and any(map(_has_decimals, schema))
+
+
+def _with_quoted_fractions(text: str) -> str:
+    """Return JSON in which numbers with a fraction are texts: Pydantic reads them as floats, which lose digits."""
+    return json.dumps(json.loads(text, parse_float=str))
+
+
+def _text_of(content: Any) -> str:
+    """Return the text of an answer, which may come in parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def _error_of(row: ResultRow, error: Exception) -> AnswerError:
+    if row.finish_reason == "length":
+        return AnswerError(TRUNCATED, "the answer was cut at max_tokens: raise max_tokens in request_params")
+    if row.refusal:
+        return AnswerError(REFUSED, cut(f"the model refused to answer: {row.refusal}", LONGEST_MESSAGE))
+    return AnswerError(INVALID, _sentence(error))
 
 
 def _sentence(error: Exception) -> str:

@@ -15,14 +15,18 @@ from siliconflow_provider.api.limits import MAXIMUM_FILE_LINES
 from siliconflow_provider.api.service_texts import word
 from siliconflow_provider.jsonl import WRITTEN_BYTES
 from siliconflow_provider.outputs.answer_files import rows_of_file
-from siliconflow_provider.outputs.answers import TOO_LONG, AnswerError, ResultRow
+from siliconflow_provider.outputs.answers import TOO_LONG, TRUNCATED, AnswerError, ResultRow
 from siliconflow_provider.outputs.row_errors import FullError, RowErrors
 
 STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
 _STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
 SUCCEEDED = STATUSES.index("succeeded")
 # Codes of errors that the request itself causes: a resend would fail too. Codes of the service and of OpenAI's API.
-LASTING_CODES = frozenset({"400", "20012", "invalid_request", "invalid_request_error", "context_length_exceeded"})
+LASTING_CODES = frozenset(
+    {"400", "20012", "20024", "invalid_request", "invalid_request_error", "context_length_exceeded", TRUNCATED}
+)
+# A status from 400 to 499 is a refusal of the request itself, except for these.
+_TEMPORARY_STATUSES = frozenset({408, 409, 425, 429})
 # A lost result is billed: resend its request only if a person clears the task.
 RESULTS_LOST = "results_lost"
 _HELD_CODES = frozenset({RESULTS_LOST, TOO_LONG})
@@ -68,7 +72,7 @@ class ResultStore:
         self._reason_names: list[str | None] = [None]
         self._error_names: list[AnswerError | None] = [None]
         self._reason_codes: dict[str | None, int] = {None: 0}
-        self._error_codes: dict[tuple[str | None, str], int] = {}
+        self._error_codes: dict[tuple[str | None, str, int | None], int] = {}
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.duplicates = 0
@@ -142,7 +146,9 @@ class ResultStore:
             retryable.add(STATUSES.index("cancelled"))
         held_codes = LASTING_CODES if is_cleared else LASTING_CODES | _HELD_CODES
         lasting = {
-            code for code, error in enumerate(self._error_names) if error is not None and error.code in held_codes
+            code
+            for code, error in enumerate(self._error_names)
+            if error is not None and (error.code in held_codes or _is_refusal(error.status))
         }
         return [
             index
@@ -274,12 +280,17 @@ class ResultStore:
         return code
 
     def _error_code(self, error: AnswerError) -> int:
-        code = self._error_codes.get((error.code, error.message))
+        code = self._error_codes.get((error.code, error.message, error.status))
         if code is None and len(self._error_names) > DISTINCT_ERRORS:
             is_known = error.code in LASTING_CODES | _HELD_CODES or len(self._error_names) <= 2 * DISTINCT_ERRORS
-            error = AnswerError(error.code if is_known else "other", "other messages")
-            code = self._error_codes.get((error.code, error.message))
+            error = AnswerError(error.code if is_known else "other", "other messages", error.status)
+            code = self._error_codes.get((error.code, error.message, error.status))
         if code is None:
-            code = self._error_codes[error.code, error.message] = len(self._error_names)
+            code = self._error_codes[error.code, error.message, error.status] = len(self._error_names)
             self._error_names.append(error)
         return code
+
+
+def _is_refusal(status: int | None) -> bool:
+    """Return True if a status says that the request itself is refused, so that a resend would be refused too."""
+    return status is not None and 400 <= status < 500 and status not in _TEMPORARY_STATUSES

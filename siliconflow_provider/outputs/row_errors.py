@@ -60,7 +60,7 @@ class RowErrors:
             return
         code = None if row.error.code is None else word(self._without_secrets(row.error.code))
         message = printable(self._without_secrets(row.error.message))
-        row.error = AnswerError(code, cut(message, LONGEST_ERROR))
+        row.error = AnswerError(code, cut(message, LONGEST_ERROR), row.error.status)
         if self._file is not None and row.error.message != message:
             full = FullError(
                 batch_id=row.batch_id,

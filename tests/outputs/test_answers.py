@@ -100,3 +100,54 @@ def test_a_body_that_is_no_json_is_quoted() -> None:
 def test_a_line_without_id_is_an_error(line: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         parse(line)
+
+
+LOGPROBS = {"content": [{"token": "A", "logprob": -0.25, "top_logprobs": [{"token": "B", "logprob": -1.5}]}]}
+
+
+def test_refusals_and_logprobs_are_kept() -> None:
+    refused = answered(BODY | {"choices": [choice(refusal="I can't help with that.")]})
+    assert (refused.status, refused.content, refused.refusal) == ("succeeded", None, "I can't help with that.")
+    first = {**choice(content="A"), "logprobs": LOGPROBS}
+    one = json.loads(msgspec.json.encode(answered(BODY | {"choices": [first]})))
+    assert one["logprobs"] == LOGPROBS
+    assert "refusal" not in one
+    two = answered(BODY | {"choices": [first, {**choice(content="B"), "index": 1, "logprobs": LOGPROBS}]})
+    shown = json.loads(msgspec.json.encode(two))["choices"]
+    assert [(row["index"], row["logprobs"]) for row in shown] == [(0, LOGPROBS), (1, LOGPROBS)]
+
+
+def test_the_content_is_that_of_choice_zero() -> None:
+    choices = [{**choice(content=text), "index": index} for text, index in (("c", 2), ("a", 0), ("b", 1))]
+    row = answered(BODY | {"choices": choices})
+    assert row.content == "a"
+    assert [each.message.content for each in row.choices] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("usage", "cached"),
+    [
+        ({}, None),
+        ({"prompt_tokens_details": {"cached_tokens": 7}}, 7),
+        ({"prompt_cache_hit_tokens": 7}, 7),
+        ({"prompt_tokens_details": {}, "prompt_cache_hit_tokens": 7}, 7),
+        ({"prompt_tokens_details": None}, None),
+        ({"prompt_tokens_details": {"cached_tokens": "many"}}, None),
+    ],
+)
+def test_cached_tokens_are_read_in_both_forms(usage: dict[str, Any], cached: int | None) -> None:
+    assert answered(BODY | {"usage": BODY["usage"] | usage}).cached_tokens == cached
+
+
+@pytest.mark.parametrize("error", [{}, {"code": None, "message": None}, {"message": ""}, None, "", []])
+def test_an_empty_error_beside_an_answer_is_no_failure(error: Any) -> None:
+    for line in ({"error": error, "response": {"body": BODY}}, {"response": {"body": BODY | {"error": error}}}):
+        assert parse({"custom_id": "r1", **line}).status == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("status_code", "status"), [(400, 400), ("404", 404), (503, 503), (200, None), (0, None), (None, None)]
+)
+def test_an_error_has_the_status_of_its_response(status_code: Any, status: int | None) -> None:
+    row = answered({"code": 20024, "message": "Json mode is not supported"}, status_code=status_code)
+    assert row.error == AnswerError("20024", "Json mode is not supported", status)

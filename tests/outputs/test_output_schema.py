@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import datetime
+import json
+from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from siliconflow_provider.outputs.answers import ResultRow
 from siliconflow_provider.outputs.output_schema import OutputSchema
@@ -25,6 +27,18 @@ class Tree(BaseModel):
     branches: list[Tree] = []
 
 
+class Aliased(BaseModel):
+    full_name: str = Field(alias="fullName")
+
+
+class ReadByAlias(BaseModel):
+    full_name: str = Field(validation_alias="fullName", serialization_alias="fullName")
+
+
+class Price(BaseModel):
+    amount: Decimal
+
+
 def validated(output_type: Any, content: Any) -> ResultRow:
     row = ResultRow(custom_id="a", status="succeeded", content=content)
     OutputSchema(output_type).validate(row)
@@ -43,7 +57,19 @@ def validated(output_type: Any, content: Any) -> ResultRow:
         (Literal["a", "b"], '{"output": "b"}', "b"),
         (int | None, '{"output": null}', None),
         (dict[str, int], '{"a": 1}', {"a": 1}),
-        (Tree, '{"output": {"branches": [{"branches": []}]}}', {"branches": [{"branches": []}]}),
+        (Tree, '{"branches": [{"branches": []}]}', {"branches": [{"branches": []}]}),
+        (City, '<think>Is {"name": "no"} right?</think>\n{"name": "x"}', {"name": "x", "founded": None}),
+        (City, 'The city is {"name": "x"}, I think.', {"name": "x", "founded": None}),
+        (City, 'Not {"town": "y"} but {"name": "x"}, so again: {"name": "x"}', {"name": "x", "founded": None}),
+        (
+            City,
+            [{"type": "text", "text": '{"name": '}, {"type": "text", "text": '"x"}'}],
+            {"name": "x", "founded": None},
+        ),
+        (Price, '{"amount": 1.10}', {"amount": "1.10"}),
+        (Aliased, '{"fullName": "Ada"}', {"fullName": "Ada"}),
+        (ReadByAlias, '{"fullName": "Ada"}', {"fullName": "Ada"}),
+        (Price, '{"amount": 1.10000000000000000001}', {"amount": "1.10000000000000000001"}),
     ],
 )
 def test_a_valid_answer_becomes_the_output(output_type: Any, content: str, output: Any) -> None:
@@ -54,11 +80,13 @@ def test_a_valid_answer_becomes_the_output(output_type: Any, content: str, outpu
 @pytest.mark.parametrize(
     ("output_type", "content", "message"),
     [
-        (City, "Rome.", "not valid JSON for output_type: JSON is malformed"),
-        (City, None, "not valid JSON for output_type: Input data was truncated"),
-        (City, [{"type": "text"}], "not valid JSON for output_type: Input data was truncated"),
+        (City, "Rome.", "not valid JSON for output_type: it has no JSON value"),
+        (City, None, "not valid JSON for output_type: it is empty"),
+        (City, [{"type": "text"}], "not valid JSON for output_type: it is empty"),
         (City, '{"name": 7}', "name: Input should be a valid string"),
         (City, "{}", "name: Field required"),
+        (City, '{"name": "x"} or {"name": "y"}', "not valid JSON for output_type: it has 2 different JSON values that"),
+        (City, '{"name": "x', "not valid JSON for output_type: it has no JSON value"),
         (City, '{"name": "Atlantis"}', "not valid JSON for output_type: 'str' object has no attribute"),
         (list[City], "[]", "not valid JSON for output_type: "),
         (list[int], '{"output": [1, "x"]}', "1: Input should be a valid integer"),
@@ -78,3 +106,34 @@ def test_the_instruction_contains_the_schema() -> None:
     assert "City" in schema.json_schema["$defs"]
     assert schema.instruction.startswith("Answer with one JSON object and nothing else.")
     assert '"founded"' in schema.instruction
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "message"),
+    [
+        (
+            {"content": '{"name": "Once upon', "finish_reason": "length"},
+            "truncated",
+            "cut at max_tokens: raise max_tokens",
+        ),
+        ({"content": None, "refusal": "I can't."}, "refusal", "the model refused to answer: I can't."),
+    ],
+)
+def test_the_reason_of_an_invalid_answer_is_named(fields: dict[str, Any], code: str, message: str) -> None:
+    row = ResultRow(custom_id="a", status="succeeded", **fields)
+    OutputSchema(City).validate(row)
+    assert row.error is not None
+    assert (row.status, row.error.code) == ("invalid", code)
+    assert message in row.error.message
+
+
+@pytest.mark.parametrize("output_type", [Aliased, ReadByAlias, Price, Tree, City, list[Price], dict[str, Aliased]])
+def test_every_output_validates_again(output_type: Any) -> None:
+    schema = OutputSchema(output_type)
+    values = {"fullName": "Ada", "amount": 1.5, "branches": [{}], "name": "x"}
+    content = {"output": [values]} if output_type == list[Price] else values
+    content = {"a": values} if output_type == dict[str, Aliased] else content
+    row = ResultRow(custom_id="a", status="succeeded", content=json.dumps(content))
+    schema.validate(row)
+    assert row.error is None
+    TypeAdapter(output_type).validate_python(row.output)

@@ -244,6 +244,8 @@ class TestRepeats:
             ("failed", "20012", False, False),
             ("failed", "invalid_request_error", False, False),
             ("failed", "context_length_exceeded", False, False),
+            ("failed", "20024", False, False),
+            ("invalid", "truncated", False, False),
             ("expired", "batch_expired", True, True),
             ("missing", "missing", True, True),
             ("invalid", "invalid_output", True, True),
@@ -257,6 +259,16 @@ class TestRepeats:
         answers.add_earlier_row(row(1, status, error=None if status == "succeeded" else AnswerError(code, "why")))
         assert answers.retryable(is_cleared=False) == [1] * is_repeated
         assert answers.retryable(is_cleared=True) == [1] * when_cleared
+
+    @pytest.mark.parametrize(
+        ("status", "is_resent"),
+        [(400, False), (401, False), (404, False), (413, False), (422, False), (408, True), (409, True), (425, True),
+         (429, True), (500, True), (503, True), (302, True), (None, True)],
+    )  # fmt: skip
+    def test_only_a_refused_request_is_not_resent(self, collecting: Make, status: int | None, is_resent: bool) -> None:
+        answers = collecting(1)
+        answers.add_earlier_row(row(0, "failed", error=AnswerError("a code", "a message", status)))
+        assert answers.retryable(is_cleared=False) == ([0] if is_resent else [])
 
     def test_lasting_errors_are_recognized_among_many_messages(self, collecting: Make) -> None:
         count = DISTINCT_ERRORS + 20
