@@ -6,6 +6,7 @@ BatchVerdictError (AirflowFailException)    a batch ended without completing; Ai
 └── BatchCancelledError                 the batch was cancelled
 MissedSuccessRateError (AirflowFailException)   too few requests of a job succeeded; Airflow does not retry
 JobDefinitionError (AirflowFailException)   output_path holds a different job, or a broken one; Airflow does not retry
+InvalidInputError (AirflowFailException, ValueError)    the input cannot become requests; Airflow does not retry
 OutputPathError (AirflowFailException)  output_path holds files of another task or of the user; Airflow does not retry
 SubmissionStoppedError (AirflowFailException)   a submit could pay twice; Airflow does not retry
 BatchWaitError (AirflowException)       the wait ended before the batch did; a retry resumes the wait
@@ -95,6 +96,7 @@ __all__ = [
     "IncompleteListError",
     "InputFileError",
     "InvalidConnectionError",
+    "InvalidInputError",
     "InvalidItemError",
     "InvalidRequestError",
     "InvalidRequestFileError",
@@ -139,6 +141,10 @@ class BatchCancelledError(BatchVerdictError):
 
 class MissedSuccessRateError(AirflowFailException):
     """Too few requests of a job succeeded. The results are written."""
+
+
+class InvalidInputError(AirflowFailException, ValueError):
+    """The input cannot become requests. Nothing was submitted, and a retry would read the same input."""
 
 
 class JobDefinitionError(AirflowFailException):

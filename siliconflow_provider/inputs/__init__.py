@@ -6,6 +6,7 @@ Start reading at `preparation.py`.
 
 from __future__ import annotations
 
+from siliconflow_provider.inputs.limit import first_items
 from siliconflow_provider.inputs.parts import FilePart, Part, PartWriter, ids_of_part, lines_at
 from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
 from siliconflow_provider.inputs.problems import InvalidRequestFileError
@@ -25,6 +26,7 @@ __all__ = [
     "PreparedSource",
     "RequestBuilder",
     "TableError",
+    "first_items",
     "ids_of_part",
     "is_table",
     "items_of_file",

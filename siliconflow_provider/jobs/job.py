@@ -88,9 +88,11 @@ class Job(msgspec.Struct, frozen=True):
         :param keys: the keys of the task instance now
         :param definition: hashes now; an empty hash is unknown, and counts as unchanged
         """
+        # The task had no such argument when the job was created, which is as if it had been None.
+        absent = fingerprint(None)
         changed = [
             name for name, value in definition.items()
-            if value != self.definition.get(name) and value and self.definition.get(name) != ""
+            if value and self.definition.get(name, absent) not in ("", value)
         ]  # fmt: skip
         return changed if self.key in keys else ["submission_key", *changed]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from siliconflow_provider.exceptions import (
 )
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.operators.arguments import as_path_text
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.connection import ConnectionMixin
 from siliconflow_provider.verdicts import raise_for_ends
@@ -258,13 +260,13 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
         self,
         *,
         batch_id: str,
-        output_path: str,
+        output_path: str | os.PathLike[str],
         siliconflow_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.batch_id = batch_id
-        self.output_path = output_path
+        self.output_path = as_path_text(output_path)
         self.siliconflow_conn_id = siliconflow_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from siliconflow_provider.exceptions import OutputPathError
 from siliconflow_provider.inputs import RequestBuilder
 from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS
 from siliconflow_provider.jobs import fingerprint
+from siliconflow_provider.operators.arguments import as_limit, as_request_params, check_text
 from siliconflow_provider.outputs import RESPONSE_FORMAT, OutputSchema
 from siliconflow_provider.storage import (
     MissingFileError,
@@ -41,6 +42,7 @@ class InferenceTask(Protocol):
     request_params: Mapping[str, Any] | None
     model: str | None
     output_type: Any
+    limit: int | str | None
     completion_window: str | timedelta
 
     @property
@@ -74,7 +76,9 @@ def schema_of(task: InferenceTask) -> OutputSchema | None:
 
 def request_builder_of(task: InferenceTask, schema: OutputSchema | None) -> RequestBuilder:
     """Return the request builder with the task's prompt and its defaults for requests."""
-    params = dict(task.request_params or {})
+    for name in ("prompt", "system_prompt", "id_column"):
+        check_text(name, getattr(task, name))
+    params = as_request_params(task.request_params)
     if schema is not None:
         params.setdefault("response_format", RESPONSE_FORMAT)
         if params["response_format"] is None:
@@ -103,6 +107,7 @@ def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str,
         "system_prompt": task.system_prompt,
         "request_params": task.request_params or {},
         "model": task.model,
+        "limit": as_limit(task.limit),
         "output_type": None if schema is None else schema.json_schema,
         "completion_window": completion_window_text(task.completion_window),
         "connection": _service_of(task.hook.get_conn().base_url),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from io import BytesIO
 from tempfile import TemporaryFile
@@ -10,7 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from siliconflow_provider.api.service_texts import printable
+from siliconflow_provider.exceptions import InvalidInputError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
+from siliconflow_provider.operators.arguments import as_path_text
 from siliconflow_provider.operators.connection import ConnectionMixin
 from siliconflow_provider.wording import counted
 
@@ -36,14 +39,16 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
 
     template_fields: Sequence[str] = ("file_path", "siliconflow_conn_id")
 
-    def __init__(self, *, file_path: str, siliconflow_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
+    def __init__(
+        self, *, file_path: str | os.PathLike[str], siliconflow_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.file_path = file_path
+        self.file_path = as_path_text(file_path)
         self.siliconflow_conn_id = siliconflow_conn_id
 
     def execute(self, context: Context) -> str:
         """Return the id of the uploaded file."""
-        from siliconflow_provider.inputs import UPLOAD, RequestBuilder, prepare
+        from siliconflow_provider.inputs import UPLOAD, InvalidRequestFileError, RequestBuilder, prepare
         from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks, read_chunks
         from siliconflow_provider.storage import open_for_reading, storage_path, temporary_disk
 
@@ -51,7 +56,10 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
         with temporary_disk(), TemporaryFile(prefix="siliconflow-") as checked:
             with open_for_reading(storage_path(self.file_path, "file_path"), "file_path") as source:
                 blocks = line_blocks(read_chunks(source), LONGEST_LINE)
-                prepared = prepare(blocks, RequestBuilder(), checked, BytesIO(), name=name, purpose=UPLOAD)
+                try:
+                    prepared = prepare(blocks, RequestBuilder(), checked, BytesIO(), name=name, purpose=UPLOAD)
+                except InvalidRequestFileError as error:
+                    raise InvalidInputError(str(error)) from None
             if prepared.model_conflict:
                 self.log.warning(
                     "not all lines of %s name the same model, so set model= on the batch, or it will fail: %s",

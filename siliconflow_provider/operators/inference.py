@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,14 @@ from siliconflow_provider.exceptions import (
     BatchCancelledError,
     BatchTimeoutError,
     BatchWaitError,
+    InvalidInputError,
     JobDefinitionError,
     MissedSuccessRateError,
     OutputPathError,
     SubmissionStoppedError,
 )
 from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.operators.arguments import as_limit, as_path_text
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.requests import check_items, items_at, wrap_requests
 from siliconflow_provider.operators.waiting import as_timedelta
@@ -48,6 +51,7 @@ class BatchInferenceOperator(BatchOperator):
     :param model: default model of requests
     :param output_type: a Pydantic model, or any type that Pydantic's `TypeAdapter` accepts. The model is instructed
         to answer in this form, and answers are validated
+    :param limit: use only the first items, so many: to try a prompt, and to learn the cost of a row
     :param max_rounds: how often a request is sent at most; clearing the task allows as many again
     :param min_success_rate: the task fails if a smaller share of requests has a good answer. Results are written
         first. None never fails the task
@@ -62,34 +66,37 @@ class BatchInferenceOperator(BatchOperator):
         "id_column",
         "system_prompt",
         "request_params",
+        "limit",
         *BatchOperator.template_fields,
     )
 
     def __init__(
         self,
         *,
-        output_path: str,
-        input_path: str | None = None,
+        output_path: str | os.PathLike[str],
+        input_path: str | os.PathLike[str] | None = None,
         requests: Any = None,
         prompt: str | None = None,
         id_column: str | None = None,
         system_prompt: str | None = None,
         request_params: Mapping[str, Any] | None = None,
         output_type: Any = None,
+        limit: int | str | None = None,
         max_rounds: int = 2,
         min_success_rate: float | None = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         _check_arguments(input_path, requests, max_rounds, min_success_rate)
-        self.output_path = output_path
-        self.input_path = input_path
+        self.output_path = as_path_text(output_path)
+        self.input_path = as_path_text(input_path)
         self.requests = requests
         self.prompt = prompt
         self.id_column = id_column
         self.system_prompt = system_prompt
         self.request_params = request_params
         self.output_type = output_type
+        self.limit = limit
         self.max_rounds = max_rounds
         self.min_success_rate = min_success_rate
 
@@ -119,19 +126,28 @@ class BatchInferenceOperator(BatchOperator):
             return check_items(self.requests)
         return items_at(self.input_path)
 
+    def _limited_source(self, context: Context) -> Iterable[Any]:
+        limit = as_limit(self.limit)
+        if limit is None:
+            return self.source(context)
+        from siliconflow_provider.inputs import first_items
+
+        return first_items(self.source(context), limit)
+
     def _advance(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
         from siliconflow_provider.jobs import Finished
 
         with self._attempt(context, ended) as runner:
             state = runner.advance(as_timedelta(self.timeout), lambda: self._stop_if_killed(runner))
             if isinstance(state, Finished):
-                return self._finish(runner, state)
+                return self._finish(context, runner, state)
         summary: dict[str, Any] = self.wait_until(context, state.batch_ids, state.deadline)
         return summary
 
     @contextmanager
     def _attempt(self, context: Context, ended: Sequence[Batch]) -> Iterator[JobRunner]:
         from siliconflow_provider.batches import UnsafeSubmitError
+        from siliconflow_provider.inputs import InvalidRequestFileError
         from siliconflow_provider.job_directory import JobFilesError
         from siliconflow_provider.jobs import JobRunner, Settings, load_or_create_job
         from siliconflow_provider.operators.definition import (
@@ -161,13 +177,15 @@ class BatchInferenceOperator(BatchOperator):
                     settings.definition,
                     lambda: (
                         printable(str(self.input_path or "requests")),
-                        self.source(context),
+                        self._limited_source(context),
                         request_builder_of(self, schema),
                     ),
                     validate=validate,
                 )
                 with closing(JobRunner.load(client, files, job, settings, ended)) as runner:
                     yield runner
+            except InvalidRequestFileError as error:
+                raise InvalidInputError(str(error)) from None
             except OutputConflictError as error:
                 raise OutputPathError(str(error)) from None
             except JobFilesError as error:
@@ -182,13 +200,13 @@ class BatchInferenceOperator(BatchOperator):
                 self._handle_kill(self.hook.get_conn(), running)
             raise BatchWaitError("task was killed; the next attempt will resume the job")
 
-    def _finish(self, runner: JobRunner, job: Finished) -> dict[str, Any]:
+    def _finish(self, context: Context, runner: JobRunner, job: Finished) -> dict[str, Any]:
         """Log the outcome of the job and return its summary, or raise the error for it."""
         manifest, deadline = job.manifest, job.deadline
         cancelled, failures = self._cancel_overdue(job.running) if self.cancel_on_timeout else ([], [])
         rate = manifest["counts"].get("succeeded", 0) / manifest["rows"] if manifest["rows"] else 1.0
-        running = [each.id for each in job.running if each.id not in cancelled]
-        elsewhere = [each.id for each in runner.find_other_running_batches()]
+        running = [batch.id for batch in job.running if batch.id not in cancelled]
+        elsewhere = [batch.id for batch in runner.find_other_running_batches()]
         resent_count = None if runner.changes else runner.count_resent_when_cleared()
         conn_id = self.siliconflow_conn_id
         summary = describe_job(manifest, job.running, resent_count, conn_id, cancelled=cancelled, elsewhere=elsewhere)
@@ -204,17 +222,22 @@ class BatchInferenceOperator(BatchOperator):
                 f"{timed_out}: {summary}. Airflow does not retry this task, since the timeout counts from the creation "
                 "of the job's first batch. To continue the job, set a larger timeout, or none, and clear the task"
             )
-        if self.min_success_rate is not None and rate < self.min_success_rate:
-            raise MissedSuccessRateError(
-                f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {summary}"
-            )
-        self.log.info("%s", summary)
-        return {
+        result = {
             "results_path": manifest["paths"]["results"],
             "manifest_path": manifest["paths"]["manifest"],
             "success_rate": rate,
             **{name: manifest[name] for name in ("rows", "counts", "tokens", "rounds")},
         }
+        if rate < (self.min_success_rate or 0.0) or rate == 0.0:
+            # For tasks that run whatever this one ends as, and have to know where the results are.
+            context["ti"].xcom_push(key="return_value", value=result)
+            raise MissedSuccessRateError(
+                f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {summary}"
+                if self.min_success_rate
+                else f"no request succeeded: {summary}"
+            )
+        self.log.info("%s", summary)
+        return result
 
     def _cancel_overdue(self, batches: Sequence[Batch]) -> tuple[list[str], list[str]]:
         """Cancel batches. Return the ids of those that were cancelled, and the reasons why others were not."""

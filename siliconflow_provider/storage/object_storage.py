@@ -38,7 +38,8 @@ def storage_path(path: str | os.PathLike[str], argument: str = "output_path") ->
     :param argument: the operator's argument with the path, for errors
     :raises StorageError: if the path is empty, or its scheme is unknown
     """
-    text = os.fspath(path)
+    # Paths of object storage are no os.PathLike on all versions of Airflow.
+    text = str(path)
     if not text.strip():
         raise StorageError(f"{argument} is empty: give a path")
     if "://" not in text:

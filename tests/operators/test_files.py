@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.emulator.forms import Forms
-from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.exceptions import InvalidInputError
 from siliconflow_provider.operators.batches import CreateBatchOperator
 from siliconflow_provider.operators.files import UploadFileOperator
 from siliconflow_provider.storage.errors import MissingFileError, StorageError
@@ -60,7 +60,7 @@ def test_blank_lines_and_byte_order_mark_are_skipped(upload_path, request_file, 
 
 def test_a_file_that_is_too_large_is_refused(upload_path, request_file, sums, client: SiliconFlowClient) -> None:
     request_file.write_bytes(sums(5001))
-    with pytest.raises(InvalidRequestFileError, match=r"it has 5,001 requests and .* or use BatchInferenceOperator"):
+    with pytest.raises(InvalidInputError, match=r"it has 5,001 requests and .* or use BatchInferenceOperator"):
         upload_path(request_file)
     assert client.list_files() == []
 
@@ -134,7 +134,7 @@ def test_a_missing_file_is_named(upload_path, tmp_path) -> None:
 def test_an_empty_file_is_refused(upload_path, tmp_path, client: SiliconFlowClient) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.touch()
-    with pytest.raises(InvalidRequestFileError, match=r"/empty\.jsonl was not uploaded: it has no requests; write one"):
+    with pytest.raises(InvalidInputError, match=r"/empty\.jsonl was not uploaded: it has no requests; write one"):
         upload_path(empty)
     assert client.list_files() == []
 
@@ -145,7 +145,7 @@ def test_a_line_that_is_too_long_is_named(
     longest_line(1_000)
     request_file.write_bytes(request_file.read_bytes() + jsonl([line("long", "x" * 5_000), line("short", "x")]))
     with pytest.raises(
-        InvalidRequestFileError, match=r"1 of 14 lines is invalid.*\n  line 13: it has more than 33,554,432 bytes"
+        InvalidInputError, match=r"1 of 14 lines is invalid.*\n  line 13: it has more than 33,554,432 bytes"
     ):
         upload_path(request_file)
     assert client.list_files() == []
@@ -156,7 +156,7 @@ def test_a_duplicate_is_named_with_both_lines(upload_path, request_file, sums, c
     lines[4710] = lines[11]
     request_file.write_bytes(b"".join(lines))
     with pytest.raises(
-        InvalidRequestFileError,
+        InvalidInputError,
         match=r"1 of 4,800 lines is invalid.*\n  line 4,711 \(r11\): its custom_id is also that of line 12;",
     ):
         upload_path(request_file)
@@ -165,7 +165,7 @@ def test_a_duplicate_is_named_with_both_lines(upload_path, request_file, sums, c
 
 def test_the_first_ten_invalid_lines_are_named(upload_path, request_file) -> None:
     request_file.write_text("not JSON\n" * 25)
-    with pytest.raises(InvalidRequestFileError, match=r"25 of 25 lines are invalid") as failure:
+    with pytest.raises(InvalidInputError, match=r"25 of 25 lines are invalid") as failure:
         upload_path(request_file)
     shown = str(failure.value).splitlines()[1:]
     assert [text.split(":")[0].strip() for text in shown[:10]] == [f"line {number}" for number in range(1, 11)]

@@ -24,7 +24,7 @@ from siliconflow_provider.exceptions import (
     JobDefinitionError,
     MissedSuccessRateError,
 )
-from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.exceptions import InvalidInputError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.results import read_results
 from siliconflow_provider.storage.errors import StorageError
@@ -124,7 +124,7 @@ class TestIn:
         self, infer: Infer, run: Run, client: SiliconFlowClient, tmp_path: Path
     ) -> None:
         items = [{"id": f"q{i}", "q": "1 + 1"} if i % 2 else {"id": f"q{i}"} for i in range(1, 31)]
-        with pytest.raises(InvalidRequestFileError) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             run(lambda: infer(requests=items, prompt="{q}", id_column="id"))
         first, *shown, last = str(caught.value).split("\n")
         assert first.startswith("requests: 15 of 30 items are invalid and nothing was submitted")
@@ -140,7 +140,7 @@ class TestIn:
         content = "".join(json.dumps({"id": each, "q": "1 + 1"}) + "\n" for each in ("a", "b ", "c" * 65)).encode()
         path = tmp_path / f"in.jsonl{suffix}"
         path.write_bytes(gzip.compress(content) if suffix else content)
-        with pytest.raises(InvalidRequestFileError) as caught:
+        with pytest.raises(InvalidInputError) as caught:
             run(lambda: infer(input_path=str(path), prompt="{q}", id_column="id"))
         shown = str(caught.value).split("\n")[1:]
         assert shown[0] == "  line 2 (b ): custom_id 'b ' begins or ends with whitespace; remove it"
@@ -201,7 +201,7 @@ class TestLongLines:
         path = tmp_path / "rows.jsonl"
         path.write_text("".join(json.dumps({"a": "x" * size}) + "\n" for size in (9, 5_000, 9)))
         with pytest.raises(
-            InvalidRequestFileError, match=r"1 of 3 lines is invalid.*\n  line 2: it has more than 33,554,432 bytes"
+            InvalidInputError, match=r"1 of 3 lines is invalid.*\n  line 2: it has more than 33,554,432 bytes"
         ):
             run(lambda: infer(input_path=str(path), prompt="{a}"))
         assert batches(client) == []

@@ -1,0 +1,76 @@
+"""Arguments as users give them: paths of every type, and numbers that a template has rendered as texts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+_INTEGERS = ("max_tokens", "max_completion_tokens", "n", "seed", "thinking_budget", "top_k", "top_logprobs")
+_NUMBERS = ("frequency_penalty", "min_p", "presence_penalty", "temperature", "top_p")
+_BOOLEANS = ("enable_thinking", "logprobs", "stream")
+_TRUTH = {"true": True, "false": False}
+
+
+def as_path_text(path: Any) -> Any:
+    """Return a path as text; anything else, such as an XComArg or None, is returned unchanged.
+
+    As text, a path is the same in every serialized DAG, and a template.
+    """
+    is_path = isinstance(path, os.PathLike) or type(path).__name__ == "ObjectStoragePath"
+    return str(path) if is_path else path
+
+
+def as_request_params(params: Any) -> dict[str, Any]:
+    """Return `request_params` with the numbers that a template has rendered as texts.
+
+    :raises ValueError: if it is no mapping, or a text is not what its parameter needs
+    """
+    if params is None:
+        return {}
+    if not isinstance(params, Mapping):
+        raise ValueError(f"request_params is {type(params).__name__}: give a dict, such as {{'max_tokens': 100}}")
+    return {name: _as_value(name, value) for name, value in params.items()}
+
+
+def _as_value(name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    try:
+        if name in _INTEGERS:
+            return int(text)
+        if name in _NUMBERS:
+            return float(text)
+        if name in _BOOLEANS:
+            return _TRUTH[text.lower()]
+    except (ValueError, KeyError):
+        raise ValueError(f"request_params has {name}={value!r}: give a value such as {_EXAMPLES[name]}") from None
+    return value
+
+
+_EXAMPLES: dict[str, str] = {
+    **dict.fromkeys(_INTEGERS, "100"), **dict.fromkeys(_NUMBERS, "0.5"), **dict.fromkeys(_BOOLEANS, "true"),
+}  # fmt: skip
+
+
+def as_limit(limit: Any) -> int | None:
+    """Return `limit` as a number; a template has rendered it as a text.
+
+    :raises ValueError: if it is no positive number
+    """
+    if limit is None or limit in ("", "None"):
+        return None
+    try:
+        number = int(limit)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1 or isinstance(limit, (bool, float)):
+        raise ValueError(f"limit is {limit!r}: give the number of items to take, at least 1, or None for all")
+    return number
+
+
+def check_text(name: str, value: Any) -> None:
+    """Raise ValueError if an argument is neither a text nor None, as an XCom can make it."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} is {type(value).__name__}: give a text")
