@@ -33,7 +33,7 @@ from siliconflow_provider.exceptions import (
 )
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.batches import CreateBatchOperator, DownloadResultsOperator
-from siliconflow_provider.outputs.ownership import Output
+from siliconflow_provider.outputs.ownership import OutputDirectory
 from siliconflow_provider.results import read_results
 
 
@@ -402,9 +402,9 @@ class TestDownloadResults:
         batches = [client.create_batch(file_id).id for _ in range(2)]
         clock.advance(200)
         paths = [f"{tmp_path}/out", f"{object_store}/{tmp_path.name}"]
-        original, done = Output.claim, []
+        original, done = OutputDirectory.claim, []
 
-        def claim_late(self: Output, **options: Any) -> None:
+        def claim_late(self: OutputDirectory, **options: Any) -> None:
             if not done:
                 context["ti"].map_index = 1
                 done.append(None)
@@ -412,7 +412,7 @@ class TestDownloadResults:
                 context["ti"].map_index = 0
             original(self, **options)
 
-        monkeypatch.setattr(Output, "claim", claim_late)
+        monkeypatch.setattr(OutputDirectory, "claim", claim_late)
         for path in paths:
             done.clear()
             context["ti"].map_index = 0
@@ -428,12 +428,12 @@ class TestDownloadResults:
         clock.advance(200)
         owner = tmp_path / "out" / "_siliconflow" / "owner.json"
 
-        def take_over(self: Output, **options: Any) -> None:
+        def take_over(self: OutputDirectory, **options: Any) -> None:
             original(self, **options)
             owner.write_text('{"task": "nightly/create/run/1"}')
 
-        original = Output.claim
-        monkeypatch.setattr(Output, "claim", take_over)
+        original = OutputDirectory.claim
+        monkeypatch.setattr(OutputDirectory, "claim", take_over)
         with pytest.raises(OutputPathError, match=r"\(nightly/create/run/1\)"):
             download(batch.id).execute(context)
         assert not (tmp_path / "out" / "results.jsonl").exists()
@@ -446,7 +446,7 @@ class TestDownloadResults:
         clock.advance(200)
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / name).write_text("mine")
-        with pytest.raises(OutputPathError, match=rf"out/{name} is there, and .* Move it away, or give another"):
+        with pytest.raises(OutputPathError, match=rf"out/{name} exists, but .* Move it away, or set another"):
             download(batch.id).execute(context)
         assert [each.name for each in (tmp_path / "out").iterdir()] == [name]
         assert (tmp_path / "out" / name).read_text() == "mine"
@@ -469,7 +469,7 @@ class TestDownloadResults:
         clock.advance(200)
         summary = download(batches[0]).execute(context)
         shutil.rmtree(tmp_path / "out" / "_siliconflow")
-        with pytest.raises(OutputPathError, match=r"results\.jsonl is there"):
+        with pytest.raises(OutputPathError, match=r"results\.jsonl exists"):
             download(batches[1]).execute(context)
         assert download(batches[0]).execute(context) == summary
 

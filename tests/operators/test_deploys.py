@@ -107,7 +107,7 @@ class TestRetries:
             run(lambda: infer(requests=sums(3), deferrable=deferrable, **change))
         assert f"In file://{os.sep}" in str(caught.value)
         assert "out/results.jsonl: 3 of 3 requests succeeded in 1 round. Billed in total: " in str(caught.value)
-        assert ("submits everything again" in str(caught.value)) is (named == "submission_key")
+        assert ("submits all requests again" in str(caught.value)) is (named == "submission_key")
         assert contents(rows()) == ["1", "2", "3"]
         assert (manifest()["complete"], control.batches_created()) == (True, 1)
 
@@ -544,7 +544,7 @@ class TestReplacedResults:
             directory = tmp_path / "out" / replaced_name("", job_id)
             assert [each.content for each in read_results(directory)] == answers
             assert json.loads((directory / "manifest.json").read_text())["job_id"] == job_id
-            assert f"kept as file://{directory / 'results.jsonl'}" in logged()
+            assert f"kept the previous results as file://{directory / 'results.jsonl'}" in logged()
         assert not (tmp_path / "out" / replaced_name("", newest)).exists()
 
     @pytest.mark.parametrize("nth", range(1, 6))
