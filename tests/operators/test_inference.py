@@ -316,7 +316,7 @@ class TestContinue:
 
         run(lambda: infer(requests=slow()))
         assert [each["content"] for each in rows()] == ["1", "2", "3"]
-        assert "another attempt of this task has prepared the job at the same time" in logged()
+        assert "resuming the job that another attempt of this task prepared at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
     def test_two_concurrent_writers_run_the_last_job(
@@ -332,7 +332,7 @@ class TestContinue:
         clock.after(LIST_LAG_SECONDS - 1, other_attempt)
         run(lambda: infer(requests=sums(2)))
         assert [each["content"] for each in rows()] == ["1", "2", "3"]
-        assert "another attempt of this task has prepared the job at the same time" in logged()
+        assert "resuming the job that another attempt of this task prepared at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
     def test_overwritten_requests_of_the_job_are_restored(
@@ -842,7 +842,7 @@ class TestResults:
         items = [{"id": f"ID-{i}", "q": each} for i, each in enumerate(sums(9))]
         control.plan(nth=2, **plan)
         for _ in range(2):
-            with pytest.raises(SiliconFlowError, match=rf"{examples}.*nothing is submitted again"):
+            with pytest.raises(SiliconFlowError, match=rf"{examples}.*nothing is resubmitted"):
                 run(lambda: infer(requests=items, prompt="{q}", id_column="id"))
             context["ti"].try_number += 1
         assert Counter(statuses(rows())) == {"succeeded": 6, "unfinished": 3}
