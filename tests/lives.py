@@ -61,10 +61,11 @@ class Life:
 def _changed(value: Any) -> str:
     """Return what of a dataclass is not as usual, as it is written."""
     usual = type(value)()
-    shown = {each.name: getattr(value, each.name) for each in fields(value)}
-    changed = {name: each for name, each in shown.items() if each != getattr(usual, name)}
+    shown = {field.name: getattr(value, field.name) for field in fields(value)}
+    changed = {name: item for name, item in shown.items() if item != getattr(usual, name)}
     texts = {
-        name: f"Forms({_changed(each)})" if isinstance(each, Forms) else repr(each) for name, each in changed.items()
+        name: f"Forms({_changed(entry)})" if isinstance(entry, Forms) else repr(entry)
+        for name, entry in changed.items()
     }
     return ", ".join(f"{name}={text}" for name, text in texts.items())
 
@@ -222,15 +223,15 @@ class Lives:
         """Send a request, and take down what it has created."""
         if (request.method, request.path_url) != ("POST", "/v1/batches"):
             return send()
-        before, known = {each.batch_id for each in self.control.executions_by_batch()}, frozenset(self.known)
+        before, known = {item.batch_id for item in self.control.executions_by_batch()}, frozenset(self.known)
         try:
             response = send()
-            attempt.told |= {each for each in _ids_in(response) if response.ok}
+            attempt.told |= {item for item in _ids_in(response) if response.ok}
             return response
         finally:
             is_late = attempt.life.forms.list_lag_seconds > 0
-            new = [each for each in self.control.executions_by_batch() if each.batch_id not in before]
-            self.creates += [Create(each.batch_id, attempt.number, is_late, known, self.epoch) for each in new]
+            new = [item for item in self.control.executions_by_batch() if item.batch_id not in before]
+            self.creates += [Create(item.batch_id, attempt.number, is_late, known, self.epoch) for item in new]
 
 
 class _Attempt:
@@ -312,7 +313,7 @@ class _Attempt:
 async def _only_event(path: str, arguments: dict[str, Any]) -> Any:
     module, _, name = path.rpartition(".")
     trigger = getattr(import_module(module), name)(**arguments)
-    (event,) = [each async for each in trigger.run()]
+    (event,) = [end async for end in trigger.run()]
     return json.loads(json.dumps(event.payload))
 
 

@@ -172,7 +172,7 @@ def world(account: Path, tmp_path: Path) -> Callable[..., Any]:
 
 def _lines(numbers: Any) -> bytes:
     lines = [request_line(f"r{number}", f"What is {number} + 1?") for number in numbers]
-    return "".join(json.dumps(each) + "\n" for each in lines).encode()
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
 def never_twice(live: Callable[[list[Life], int], None]) -> None:
@@ -190,9 +190,11 @@ class Witness:
     def __init__(self, lives: Lives) -> None:
         lives.clock.advance(DAY)
         with lives.service(Forms()):
-            executed = {each.batch_id: each for each in lives.control.executions_by_batch()}
+            executed = {item.batch_id: item for item in lives.control.executions_by_batch()}
         self.lives = lives
-        self.batches: list[tuple[Create, BatchExecutions]] = [(each, executed[each.batch_id]) for each in lives.creates]
+        self.batches: list[tuple[Create, BatchExecutions]] = [
+            (create, executed[create.batch_id]) for create in lives.creates
+        ]
 
     def check_creates(self, *names: str, is_written_down: bool = True) -> None:
         """Hold that no batch was created where there was one, or where its requests were answered.
@@ -202,7 +204,7 @@ class Witness:
         """
 
         def same(batch: BatchExecutions) -> tuple[str, ...]:
-            return tuple(batch.metadata[each] for each in names)
+            return tuple(batch.metadata[name] for name in names)
 
         assert not self.lives.is_endless
         for index, (create, batch) in enumerate(self.batches):
@@ -247,19 +249,19 @@ class Rows:
     def check(self) -> None:
         """Hold that there is a row for each request, and that no answer is lost that was there."""
         current = self.current()
-        assert [each["index"] for each in current] in ([], list(range(len(REQUESTS))))
-        kept = [row for each in self._directory.glob("_siliconflow/replaced/*/results.jsonl") for row in _rows(each)]
+        assert [item["index"] for item in current] in ([], list(range(len(REQUESTS))))
+        kept = [row for path in self._directory.glob("_siliconflow/replaced/*/results.jsonl") for row in _rows(path)]
         found = {
-            (each["custom_id"], each["batch_id"], each["content"])
-            for each in (*current, *kept)
-            if each["status"] == "succeeded"
+            (value["custom_id"], value["batch_id"], value["content"])
+            for value in (*current, *kept)
+            if value["status"] == "succeeded"
         }
         assert self._landed <= found, f"lost: {self._landed - found}"
         self._landed |= found
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(each) for each in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def live_job(world: Callable[..., Any], sequence: list[Life], seed: int) -> None:
@@ -279,7 +281,7 @@ def live_job(world: Callable[..., Any], sequence: list[Life], seed: int) -> None
             rows.check()
         end(lives, sequence[-1].variant)
         rows.check()
-        assert [each["content"] for each in rows.current()] == [str(number + 1) for number in range(len(REQUESTS))]
+        assert [item["content"] for item in rows.current()] == [str(number + 1) for number in range(len(REQUESTS))]
         Witness(lives).check_creates("airflow_key", "airflow_input", "airflow_round")
 
 
@@ -288,7 +290,7 @@ def live_batch(world: Callable[..., Any], sequence: list[Life], seed: int, *, ha
     with world(seed, has_store=has_store) as (lives, _):
         with lives.service(Forms()) as emulator:
             client = SiliconFlowClient(emulator.api_key, emulator.base_url)
-            files = [client.upload_file(io.BytesIO(_lines(range(each, each + 3)))).id for each in (0, 10)]
+            files = [client.upload_file(io.BytesIO(_lines(range(item, item + 3)))).id for item in (0, 10)]
 
         def make(variant: int, *, deferrable: bool) -> BaseOperator:
             usual: dict[str, Any] = {"task_id": "create", "file": 0, **BATCH_VARIANTS[variant]}

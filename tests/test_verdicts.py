@@ -14,7 +14,7 @@ KEPT = "Clearing the task would resend nothing"
 
 def described(running: Sequence[str] = (), repeated: int = 0, **fields: Any) -> str:
     usual = {"counts": {"succeeded": 3}, "rows": 3, "rounds": 1, "errors": [], "tokens": {"prompt": 0, "completion": 0}}
-    batches = [Batch(each, "in_progress", request_counts=RequestCounts(1000, 143, 2)) for each in running]
+    batches = [Batch(item, "in_progress", request_counts=RequestCounts(1000, 143, 2)) for item in running]
     return describe_job({**usual, **fields}, batches, repeated, "my_conn")
 
 

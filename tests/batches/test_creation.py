@@ -309,7 +309,7 @@ def test_running_batches_of_a_dag_run_are_found(
     client.cancel_batch(create("cancelled", "run-1"))
     create("c", "run-2")
     client.create_batch(file_id)
-    assert {each.id for each in find_running_by_dag_run(client, "run-1")[0]} == ours
+    assert {item.id for item in find_running_by_dag_run(client, "run-1")[0]} == ours
 
 
 def test_dag_run_search_requests_items_without_metadata(service: Any, account: SiliconFlowClient) -> None:
@@ -317,5 +317,5 @@ def test_dag_run_search_requests_items_without_metadata(service: Any, account: S
     service.has(id="batch_1", metadata={"airflow_run": "run-1"}, created_at=CREATED)
     service.has(id="batch_2", metadata={"airflow_run": "run-1"}, status="completed", created_at=CREATED - 1)
     service.has(id="batch_3", metadata={"airflow_run": "run-2"}, created_at=CREATED - 2)
-    assert [each.id for each in find_running_by_dag_run(account, "run-1")[0]] == ["batch_1"]
+    assert [item.id for item in find_running_by_dag_run(account, "run-1")[0]] == ["batch_1"]
     assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches/batch_3"]

@@ -33,11 +33,11 @@ def test_an_older_batch_found_after_creating_wins(
 
     def other_attempt(batch: Batch) -> None:
         announced.append(batch.id)
-        while len(announced) == 1 and min(each.id for each in client.list_batches()) == batch.id:
+        while len(announced) == 1 and min(item.id for item in client.list_batches()) == batch.id:
             client.create_batch(file_id, metadata=submission.batch_metadata())
 
     batch = submit(client, submission, MemoryRecords(), other_attempt)
-    by_id = {each.id: each.status for each in client.list_batches()}
+    by_id = {item.id: item.status for item in client.list_batches()}
     assert announced == [announced[0], batch.id]
     assert batch.id == min(by_id)
     assert by_id.pop(batch.id) == "in_queue"
@@ -60,7 +60,7 @@ def test_an_older_batch_replaces_a_resumed_one(service: Any, account: SiliconFlo
     service.has(id="batch_b", metadata=mine)
     clock.after(LIST_LAG_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
     announced: list[str] = []
-    assert submit(account, WANTED, MemoryRecords(), lambda each: announced.append(each.id)).id == "batch_a"
+    assert submit(account, WANTED, MemoryRecords(), lambda batch: announced.append(batch.id)).id == "batch_a"
     assert announced == ["batch_b", "batch_a"]
     assert service.batches["batch_b"]["status"] == "cancelling"
 
@@ -89,7 +89,7 @@ def test_a_completed_duplicate_is_only_logged(
     service.has(id="batch_a", metadata=mine, created_at=CREATED - 1)
     service.has(id="batch_b", metadata=mine, status="completed")
     assert older(account, "batch_b") == "batch_a"
-    assert [each for each in service.requests if each.startswith("POST")] == []
+    assert [request for request in service.requests if request.startswith("POST")] == []
     assert "keeping batch_a, which is older; batch_b is completed" in caplog.text
 
 

@@ -46,14 +46,14 @@ class TestOrder:
         file_id = client.upload_file(io.BytesIO(sums(1))).id
         ours = client.create_batch(file_id, metadata={"airflow_key": "ours"})
         listing = BatchLister(client).search(is_ours)
-        assert ([each.id for each in listing.batches], listing.error) == ([ours.id], None)
+        assert ([batch.id for batch in listing.batches], listing.error) == ([ours.id], None)
 
     def test_items_without_times_are_read_to_the_end(self, service: Any, account: SiliconFlowClient) -> None:
         service.hidden, service.page_size = ("created_at",), 100
         others(service, 500, metadata={"airflow_key": "other"})
         service.has(id="batch_ours", created_at=CREATED - 10 * DAY, metadata={"airflow_key": "ours"})
         listing = BatchLister(account).search(is_ours)
-        assert [each.timing.created_at.int_timestamp for each in listing.batches] == [CREATED - 10 * DAY]
+        assert [batch.timing.created_at.int_timestamp for batch in listing.batches] == [CREATED - 10 * DAY]
 
 
 class TestMetadata:
@@ -70,7 +70,7 @@ class TestMetadata:
         service.has(id="batch_other", metadata={"airflow_key": "other"}, file_name="mine")
         service.has(id="batch_ours", created_at=CREATED - 5 * DAY, metadata={"airflow_key": "ours"})
         listing = BatchLister(account).search(is_ours, lambda item: item.file_name == "mine")
-        assert [each.id for each in listing.batches] == ["batch_ours"]
+        assert [batch.id for batch in listing.batches] == ["batch_ours"]
         assert service.requests == ["GET /batches"]
 
     def test_items_without_metadata_are_requested_among_others(self, service: Any, account: SiliconFlowClient) -> None:
@@ -82,8 +82,8 @@ class TestMetadata:
         lister = BatchLister(account)
         for _ in range(2):
             listing = lister.search(is_ours, lambda item: item.file_name == "mine")
-            assert [each.id for each in listing.batches] == ["batch_new"]
-            assert [each.id for each in listing.unidentified] == ["batch_bare"]
+            assert [batch.id for batch in listing.batches] == ["batch_new"]
+            assert [entry.id for entry in listing.unidentified] == ["batch_bare"]
         assert service.requests.count("GET /batches/batch_bare") == 1
         assert "GET /batches/batch_other" not in service.requests
 
@@ -92,12 +92,12 @@ class TestMetadata:
         service.has(id="batch_ours", metadata={"airflow_key": "ours"})
         service.shown_of = {"batch_ours": {"created_at": shown}}
         listing = BatchLister(account).search(is_ours)
-        assert [each.timing.created_at.int_timestamp for each in listing.batches] == [CREATED]
+        assert [batch.timing.created_at.int_timestamp for batch in listing.batches] == [CREATED]
 
     def test_own_batches_count_despite_a_fast_clock(self, service: Any, account: Any, clock: Any) -> None:
         service.has(id="batch_ours", metadata={"airflow_key": "ours"})
         clock.advance(31 * DAY)
-        assert [each.id for each in BatchLister(account).search(is_ours).batches] == ["batch_ours"]
+        assert [batch.id for batch in BatchLister(account).search(is_ours).batches] == ["batch_ours"]
 
     def test_batches_without_any_metadata_are_unidentified(self, service: Any, account: SiliconFlowClient) -> None:
         service.has(id="batch_1", file_name="mine")
@@ -105,7 +105,7 @@ class TestMetadata:
         lister = BatchLister(account)
         for _ in range(2):
             listing = lister.search(is_ours, lambda item: item.file_name == "mine")
-            assert [(each.id, each.file_name) for each in listing.unidentified] == [("batch_1", "mine")]
+            assert [(entry.id, entry.file_name) for entry in listing.unidentified] == [("batch_1", "mine")]
         assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches"]
 
 

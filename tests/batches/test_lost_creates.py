@@ -140,7 +140,7 @@ def test_a_killed_attempts_create_is_searched_first(
     records.write(new_record(submission.batch_metadata()))
     submit(client, submission, records, lambda batch: None)
     assert warnings(caplog) == ["the create was not executed: no such batch in the list after 14 s; creating it again"]
-    assert [each.state for each in records.read()] == ["sent", "created"]
+    assert [item.state for item in records.read()] == ["sent", "created"]
 
 
 @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=10)])
@@ -160,7 +160,7 @@ def test_finding_a_killed_attempts_batch_records_it(client: SiliconFlowClient, e
     seen = BatchFinder(client, submission, records).find_and_record()
     assert (seen.open_records, records.read()[0].batch_id) == ([], batch.id)
     emulator.control.fault("GET /batches", status=200, body={"data": []}, every=1)
-    assert [each.id for each in BatchFinder(client, submission, records).find_and_record().batches] == [batch.id]
+    assert [item.id for item in BatchFinder(client, submission, records).find_and_record().batches] == [batch.id]
 
 
 @pytest.mark.parametrize("is_first_try", [True, False])
@@ -219,7 +219,7 @@ def test_recorded_batches_are_found_without_the_list(
 
 
 @pytest.mark.parametrize(
-    "forms", [each for each in EVERY_LIST if not (each.list_lag_seconds or each.after_ignored)], ids=repr
+    "forms", [item for item in EVERY_LIST if not (item.list_lag_seconds or item.after_ignored)], ids=repr
 )
 def test_a_partly_unreadable_list_may_stop_a_retry(client: SiliconFlowClient, emulator: Any, sums: Sums) -> None:
     """Where nothing is written down."""

@@ -48,7 +48,7 @@ def another(request: pytest.FixtureRequest, workspace: Callable[[], Workspace]) 
 
 
 def by_name(records: Records) -> dict[str, CreateRecord]:
-    return {each.name: each for each in records.read()}
+    return {item.name: item for item in records.read()}
 
 
 def test_what_one_attempt_writes_another_reads(another: Callable[[], Records]) -> None:
@@ -60,7 +60,7 @@ def test_what_one_attempt_writes_another_reads(another: Callable[[], Records]) -
     assert by_name(another()) == {first.name: first, second.name: second}
     write_outcome(records, first, "created", "batch_1")
     write_outcome(another(), second, "refused")
-    assert {(each.state, each.batch_id) for each in another().read()} == {("created", "batch_1"), ("refused", None)}
+    assert {(item.state, item.batch_id) for item in another().read()} == {("created", "batch_1"), ("refused", None)}
     assert by_name(records) == by_name(another())
 
 

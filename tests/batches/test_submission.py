@@ -42,12 +42,12 @@ def submitted(client: SiliconFlowClient, submission: Submission) -> Batch:
 
 def creates(emulator: Any) -> int:
     log = (emulator.data_dir / "requests.log").read_text().splitlines()
-    received = [each for each in map(json.loads, log) if each["event"] == "received"]
-    return [(each["method"], each["path"]) for each in received].count(("POST", "/v1/batches"))
+    received = [entry for entry in map(json.loads, log) if entry["event"] == "received"]
+    return [(entry["method"], entry["path"]) for entry in received].count(("POST", "/v1/batches"))
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 # --- what a batch says of itself

@@ -40,7 +40,7 @@ def infer(connection: str, tmp_path: Path) -> Callable[..., BatchInferenceOperat
 @pytest.fixture
 def rows(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
     """Reads what that job has written."""
-    return lambda: [json.loads(each) for each in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    return lambda: [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture

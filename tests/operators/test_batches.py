@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def batches(client: SiliconFlowClient) -> list[str]:
 
 
 def statuses(client: SiliconFlowClient) -> list[str]:
-    return [each.status for each in client.list_batches()]
+    return [batch.status for batch in client.list_batches()]
 
 
 class TestCreateBatch:
@@ -199,7 +200,7 @@ class TestCreateBatch:
             ({"completion_window": "12h"}, "completion_window '12h' is not accepted by the service: give 24 to 336"),
             ({"endpoint": "/v1/embeddings"}, "endpoint '/v1/embeddings' has no batches"),
             ({"metadata": {"airflow_key": "x"}}, "metadata has 'airflow_key'"),
-            ({"metadata": {str(each): "" for each in range(12)}}, "12 pairs.* at most 11"),
+            ({"metadata": {str(number): "" for number in range(12)}}, "12 pairs.* at most 11"),
             ({"input_file_id": ""}, "input_file_id is ''"),
         ],
     )

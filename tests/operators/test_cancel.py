@@ -75,7 +75,7 @@ def test_without_batch_id_the_runs_batches_are_cancelled(
     context["ti"].run_id = "manual__2026-11-23T00:00:00+00:00"
     other_batch = client.create_batch(file_id).id
     assert set(CancelBatchOperator(task_id="cancel").execute(context)) == ours
-    left = {each.id: each.status for each in client.list_batches() if each.id not in ours}
+    left = {batch.id: batch.status for batch in client.list_batches() if batch.id not in ours}
     assert left == {over: "completed", other_run: "in_queue", other_batch: "in_queue"}
 
 
@@ -120,8 +120,8 @@ def test_without_a_deployment_the_whole_run_is_refused(submit, context, client, 
     batch_id = submit()
     with pytest.raises(
         InvalidConnectionError,
-        match=r"connection 'siliconflow_default' has no deployment.* nothing was cancelled\. Set a deployment in .*"
-        rf'{{"deployment": "production"}}.*another one in each Airflow; or give batch_id.*: {batch_id}$',
+        match=r"connection 'siliconflow_default' has no deployment.* nothing was cancelled: .*Set a deployment in .*"
+        rf'{{"deployment": "production"}}.*with a different value in each Airflow; or give batch_id.*: {batch_id}$',
     ):
         CancelBatchOperator(task_id="cancel").execute(context)
     assert client.get_batch(batch_id).status == "in_queue"
@@ -153,7 +153,7 @@ def test_adding_a_deployment_resubmits_nothing(submit, context, client, deploy) 
     deploy("production")
     context["ti"].try_number += 1
     assert submit() == batch_id
-    assert [each.id for each in client.list_batches()] == [batch_id]
+    assert [batch.id for batch in client.list_batches()] == [batch_id]
 
 
 def test_two_deployments_have_a_batch_each(submit, deploy) -> None:

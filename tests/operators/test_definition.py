@@ -80,7 +80,7 @@ def test_what_makes_another_job_has_its_own_hash(
 ) -> None:
     connect(monkeypatch, "other", host="https://two.example/v1")
     one, other = defined(task()), defined(task(**change))
-    assert [each for each in NAMES if one[each] != other[each]] == [name]
+    assert [item for item in NAMES if one[item] != other[item]] == [name]
     assert (list(one), list(other)) == (NAMES, NAMES)
 
 
@@ -178,7 +178,7 @@ class TestInputFile:
 
 
 def test_items_that_are_given_are_not_looked_at(task: Task) -> None:
-    one, other = (task(input_path=None, requests=iter(each)) for each in (["a"], ["b", "c"]))
+    one, other = (task(input_path=None, requests=iter(value)) for value in (["a"], ["b", "c"]))
     assert defined(one) == defined(other)
     assert list(one.source({})) == ["a"]  # type: ignore[arg-type]
 
@@ -197,7 +197,7 @@ def test_schemas_differ_by_their_content(task: Task) -> None:
 
 
 def test_a_definition_has_no_secret(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert all(len(each) in (0, 16) for each in defined(task(output_type=Answer)).values())
+    assert all(len(value) in (0, 16) for value in defined(task(output_type=Answer)).values())
     assert "sk-secret" not in json.dumps(defined(task()))
 
 

@@ -83,7 +83,7 @@ class TestRetries:
             retry()
             with pytest.raises(JobDefinitionError, match=r"2 of 3 requests succeeded in 1 round \(1 failed\)"):
                 run(lambda: infer(requests=sums(3), model="m"))
-        assert [each["status"] for each in rows()] == ["succeeded", "failed", "succeeded"]
+        assert [row["status"] for row in rows()] == ["succeeded", "failed", "succeeded"]
         assert control.batches_created() == 1
         # The change is undone.
         retry()
@@ -99,7 +99,7 @@ class TestRetries:
         retry()
         with pytest.raises(JobDefinitionError, match=r"3 of 6 requests succeeded in 1 round \(3 unfinished\)"):
             run(lambda: infer(requests=sums(6), model="m"))
-        assert {each["error"]["code"] for each in rows() if each["error"]} == {"not_sent"}
+        assert {row["error"]["code"] for row in rows() if row["error"]} == {"not_sent"}
         assert control.batches_created() == 1
 
     def test_a_job_without_batches_stops_immediately(
@@ -120,8 +120,8 @@ class TestRetries:
         kill(JobRunner, "submit", after=True)
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(3)))
-        for each in (tmp_path / "out" / "_siliconflow" / "creates").iterdir():
-            each.unlink()
+        for path in (tmp_path / "out" / "_siliconflow" / "creates").iterdir():
+            path.unlink()
         retry()
         control.fault("GET /batches", status=400, times=20)
         with pytest.raises(SiliconFlowError):
@@ -159,7 +159,7 @@ class TestRetries:
         with pytest.raises(MissedSuccessRateError):
             run(lambda: infer(requests=requests, output_type=Answer, max_rounds=1))
         before = rows()
-        assert [each["status"] for each in before] == ["succeeded", "invalid"]
+        assert [item["status"] for item in before] == ["succeeded", "invalid"]
         retry()
         with pytest.raises(JobDefinitionError, match="output_type changed since"):
             run(lambda: infer(requests=requests, output_type=dict[str, str]))
@@ -175,7 +175,7 @@ class TestInput:
         path = tmp_path / request.param
 
         def put(questions: list[str]) -> Path:
-            content = "".join(json.dumps({"q": each}) + "\n" for each in questions).encode()
+            content = "".join(json.dumps({"q": question}) + "\n" for question in questions).encode()
             path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
             return path
 
@@ -189,7 +189,7 @@ class TestInput:
         write(["1 + 1", "1 + 2", "3 + 1"])
         clear()
         run(lambda: infer(input_path=str(path), prompt="{q}"))
-        assert [(each["round"], each["content"], each["input"]["q"]) for each in rows()] == [
+        assert [(row["round"], row["content"], row["input"]["q"]) for row in rows()] == [
             (0, "2", "1 + 1"),
             (1, "3", "1 + 2"),
             (0, "4", "3 + 1"),

@@ -55,14 +55,14 @@ class TestClears:
     ) -> None:
         """The window is no part of a request."""
         cancelled()
-        before = {each["custom_id"]: each for each in rows() if each["status"] == "succeeded"}
+        before = {row["custom_id"]: row for row in rows() if row["status"] == "succeeded"}
         clear()
         assert run(lambda: infer(requests=sums(6), completion_window="48h"))["counts"] == {"succeeded": 6}
         executions = control.executions()
         assert (executions.distinct, executions.most) == (6, 1)
         assert contents(rows()) == [str(i + 1) for i in range(6)]
-        kept = {each["custom_id"]: each for each in rows() if each["round"] == 0}
-        assert kept == {name: {**each, "round": 0} for name, each in before.items()}
+        kept = {row["custom_id"]: row for row in rows() if row["round"] == 0}
+        assert kept == {name: {**item, "round": 0} for name, item in before.items()}
         assert (manifest()["kept"], manifest()["rounds"], len(manifest()["batches"])) == (3, 1, 1)
         assert (
             "starting a new job, since completion_window changed: reusing 3 answers of the previous job, sending 3 "
@@ -89,7 +89,7 @@ class TestClears:
         clear()
         new = [{"name": f"n{i}", "q": f"{i} + 1"} for i in (9, 3, 1)]
         run(lambda: infer(requests=new, prompt="{q}", id_column="name"))
-        shown = [(each["index"], each["custom_id"], each["content"], each["round"], each["input"]) for each in rows()]
+        shown = [(row["index"], row["custom_id"], row["content"], row["round"], row["input"]) for row in rows()]
         assert shown == [
             (0, "n9", "10", 1, new[0]),
             (1, "n3", "4", 0, new[1]),
@@ -125,7 +125,7 @@ class TestClears:
         run(lambda: infer(requests=["1 + 1", "1 + 1", "2 + 1"]))
         clear()
         run(lambda: infer(requests=["1 + 1", "2 + 1", "1 + 1", "1 + 1"], completion_window="48h"))
-        assert [each["round"] for each in rows()] == [0, 0, 0, 1]
+        assert [row["round"] for row in rows()] == [0, 0, 0, 1]
         assert contents(rows()) == ["2", "3", "2", "2"]
 
     def test_answers_are_validated_by_the_current_type(
@@ -150,12 +150,12 @@ class TestClears:
                 requests=sums(3), output_type=checked(2), completion_window="48h", min_success_rate=0, max_rounds=1
             )
         )
-        assert [(each["round"], each["status"]) for each in rows()] == [
+        assert [(row["round"], row["status"]) for row in rows()] == [
             (0, "succeeded"),
             (0, "succeeded"),
             (1, "invalid"),
         ]
-        assert [each.get("output") for each in rows()] == [{"answer": 1}, {"answer": 2}, None]
+        assert [row.get("output") for row in rows()] == [{"answer": 1}, {"answer": 2}, None]
 
     def test_answers_that_had_not_landed_are_fetched_first(
         self, infer: Infer, run: Run, control: Control, kill: Any, clear: Any, clock: Any, rows: Rows, part_lines: Any
@@ -251,7 +251,7 @@ class TestClears:
             clear()
             run(lambda window=window: infer(requests=sums(6), completion_window=window))
         assert (control.batches_created(), control.executions().most) == (2, 1)
-        assert {each["round"] for each in rows()} == {0}
+        assert {row["round"] for row in rows()} == {0}
 
     def test_rounds_after_it_send_what_failed(
         self, infer: Infer, run: Run, rows: Rows, control: Control, cancelled: Any, clear: Any
@@ -260,7 +260,7 @@ class TestClears:
         clear()
         control.plan(failing={"positions": [0, 2]})
         assert run(lambda: infer(requests=sums(6), completion_window="48h"))["counts"] == {"succeeded": 6}
-        assert Counter(each["round"] for each in rows()) == {0: 3, 1: 1, 2: 2}
+        assert Counter(row["round"] for row in rows()) == {0: 3, 1: 1, 2: 2}
         assert contents(rows()) == [str(i + 1) for i in range(6)]
 
     @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ class TestReplacedResults:
         assert contents(rows()) == kept.pop(newest)
         for job_id, answers in kept.items():
             directory = tmp_path / "out" / replaced_name("", job_id)
-            assert [each.content for each in read_results(directory)] == answers
+            assert [row.content for row in read_results(directory)] == answers
             assert json.loads((directory / "manifest.json").read_text())["job_id"] == job_id
             assert f"kept as file://{directory / 'results.jsonl'}" in logged()
         assert not (tmp_path / "out" / replaced_name("", newest)).exists()
@@ -399,7 +399,7 @@ class TestReplacedResults:
         except Killed:
             run(lambda: infer(requests=sums(4), completion_window="48h"))
         kept = tmp_path / "out" / replaced_name("results.jsonl", job_id)
-        assert [json.loads(each) for each in kept.read_text().splitlines()] == answers
+        assert [json.loads(line) for line in kept.read_text().splitlines()] == answers
         assert contents(rows()) == ["1", "2", "3", "4"]
 
     def test_in_an_object_store(
@@ -410,5 +410,5 @@ class TestReplacedResults:
         run(lambda: infer(requests=sums(3), output_path=path))
         clear()
         summary = run(lambda: infer(requests=sums(4), output_path=path, completion_window="48h"))
-        assert [each.content for each in read_results(summary)] == ["1", "2", "3", "4"]
+        assert [row.content for row in read_results(summary)] == ["1", "2", "3", "4"]
         assert control.executions().most == 1

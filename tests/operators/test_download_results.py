@@ -35,19 +35,19 @@ class TestDownloadResults:
         return make
 
     def test_each_request_has_a_row(self, download, client, upload, jsonl, line, context, clock, tmp_path) -> None:
-        lines = [*(line(f"r{each}", f"{each} + 1") for each in range(5)), line("bad", "1", thinking_budget=1)]
+        lines = [*(line(f"r{number}", f"{number} + 1") for number in range(5)), line("bad", "1", thinking_budget=1)]
         batch = client.create_batch(upload(jsonl(lines)))
         clock.advance(200)
         summary = download(batch.id).execute(context)
         rows = read(summary["results_path"])
-        assert [(each["index"], each["custom_id"], each["content"], each["round"]) for each in rows] == [
-            *((each, f"r{each}", str(each + 1), 1) for each in range(5)),
+        assert [(row["index"], row["custom_id"], row["content"], row["round"]) for row in rows] == [
+            *((number, f"r{number}", str(number + 1), 1) for number in range(5)),
             (5, "bad", None, 1),
         ]
         assert summary["counts"] == {"succeeded": 5, "failed": 1}
-        (bad,) = [each for each in rows if each["status"] == "failed"]
+        (bad,) = [row for row in rows if row["status"] == "failed"]
         assert "thinking_budget" in bad["error"]["message"]
-        assert {each["batch_id"] for each in rows} == {batch.id}
+        assert {row["batch_id"] for row in rows} == {batch.id}
 
     def test_the_manifest_reports_the_batch(self, download, client, file_id, context, clock) -> None:
         batch = client.create_batch(file_id)
@@ -67,8 +67,8 @@ class TestDownloadResults:
         clock.advance(200)
         manifest = json.loads(local(download(batch.id).execute(context)["manifest_path"]).read_text())
         assert manifest["errors"][0]["message"] == "m" * 2_000 + "... (98,000 more characters)"
-        whole = [json.loads(each) for each in local(manifest["paths"]["errors"]).read_text().splitlines()]
-        assert [(each["batch_id"], each["message"]) for each in whole] == [(batch.id, "m" * 100_000)] * 2
+        whole = [json.loads(line) for line in local(manifest["paths"]["errors"]).read_text().splitlines()]
+        assert [(item["batch_id"], item["message"]) for item in whole] == [(batch.id, "m" * 100_000)] * 2
         assert manifest["paths"]["errors"].endswith("/out/_siliconflow/errors.jsonl")
 
     def test_a_running_batch_is_refused(self, download, client, file_id, context, tmp_path) -> None:
@@ -85,7 +85,7 @@ class TestDownloadResults:
         batch = client.create_batch(file_id)
         clock.advance(200)
         assert download(batch.id).execute(context) == download(batch.id).execute(context)
-        assert {each.name for each in (tmp_path / "out").iterdir()} == {
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {
             "_siliconflow",
             "manifest.json",
             "results.jsonl",
@@ -98,11 +98,11 @@ class TestDownloadResults:
         clock.advance(200)
         download(batch.id).execute(context)
         out = tmp_path / "out"
-        earlier = {each: each.read_bytes() for each in out.rglob("*") if each.is_file()}
+        earlier = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
         emulator.control.fault("GET /results/{id}", every=1, status=404)
         with pytest.raises(SiliconFlowError):
             download(batch.id).execute(context)
-        assert {each: each.read_bytes() for each in out.rglob("*") if each.is_file()} == earlier
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == earlier
 
     def test_mapped_tasks_do_not_share_a_path(self, download, client, file_id, context, clock, tmp_path) -> None:
         batches = [client.create_batch(file_id) for _ in range(2)]
@@ -171,7 +171,7 @@ class TestDownloadResults:
         (tmp_path / "out" / name).write_text("mine")
         with pytest.raises(OutputPathError, match=rf"out/{name} is there, and .* Move it away, or give another"):
             download(batch.id).execute(context)
-        assert [each.name for each in (tmp_path / "out").iterdir()] == [name]
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
         assert (tmp_path / "out" / name).read_text() == "mine"
 
     def test_results_that_another_has_changed_are_not_overwritten(
@@ -209,7 +209,7 @@ class TestDownloadResults:
         assert {row.batch_id for row in read_results(summary)} == {batches[1]}
         assert job_ids[1] == job_ids[2] != job_ids[0]
         replaced = tmp_path / "out" / "_siliconflow" / "replaced"
-        assert [each.name for each in replaced.iterdir()] == [job_ids[0]]
+        assert [path.name for path in replaced.iterdir()] == [job_ids[0]]
         assert {row.batch_id for row in read_results(replaced / job_ids[0])} == {batches[0]}
         assert json.loads((replaced / job_ids[0] / "manifest.json").read_text())["job_id"] == job_ids[0]
 
@@ -286,7 +286,7 @@ class TestDownloadResults:
 
 
 def read(path: str) -> list[dict[str, Any]]:
-    return [json.loads(each) for each in local(path).read_text().splitlines()]
+    return [json.loads(line) for line in local(path).read_text().splitlines()]
 
 
 def local(path: str) -> Path:

@@ -51,7 +51,7 @@ def run_dag(
 
 
 def custom_ids(path: Path) -> set[str]:
-    return {json.loads(each)["custom_id"] for each in path.read_text().splitlines()}
+    return {json.loads(line)["custom_id"] for line in path.read_text().splitlines()}
 
 
 def test_mapped_tasks_with_equal_input_have_own_batches(
@@ -73,7 +73,7 @@ def test_mapped_tasks_with_equal_input_have_own_batches(
     )
     submitted = list(client.list_batches())
     assert len(submitted) == 3
-    assert len({each.input_file_id for each in submitted}) == 2
+    assert len({batch.input_file_id for batch in submitted}) == 2
     assert [len(custom_ids(directory / "out" / index / "results.jsonl")) for index in "012"] == [3, 3, 5]
 
 
@@ -110,8 +110,8 @@ def test_templates_groups_and_default_arguments_reach_the_service(
     assert batch.completion_window == "48h"
     assert batch.metadata["dag"] == "templated"
     assert batch.metadata["airflow_task"].startswith("templated/evals.create/")
-    rows = [json.loads(each) for each in (directory / "templated" / "results.jsonl").read_text().splitlines()]
-    assert {each["model"] for each in rows} == {"Qwen/QwQ-32B"}
+    rows = [json.loads(line) for line in (directory / "templated" / "results.jsonl").read_text().splitlines()]
+    assert {row["model"] for row in rows} == {"Qwen/QwQ-32B"}
 
 
 def test_batch_id_exists_without_a_return_value(run_dag: Callable[..., Path], client: Any) -> None:
@@ -144,6 +144,6 @@ def test_a_teardown_cancels_running_batches_of_its_run(
     create >> CancelBatchOperator(task_id="cancel").as_teardown(setups=upload)
 """,
     )
-    statuses = {each.id: each.status for each in client.list_batches()}
+    statuses = {batch.id: batch.status for batch in client.list_batches()}
     assert statuses.pop(other_batch) == "in_progress"
     assert list(statuses.values()) == ["cancelling", "cancelling"]

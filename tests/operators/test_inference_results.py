@@ -53,7 +53,7 @@ class TestResults:
     ) -> None:
         control.plan(nth=2, **plan)
         assert run(lambda: infer(requests=sums(9), deferrable=deferrable))["counts"] == {"succeeded": 9}
-        assert [each["content"] for each in rows()] == [str(i + 1) for i in range(9)]
+        assert [row["content"] for row in rows()] == [str(i + 1) for i in range(9)]
         assert_nothing_was_bought_twice(control, 9)
 
     @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ class TestResults:
     def test_changed_ids_stop_the_job_and_buy_nothing(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, plan: dict[str, Any], examples: str
     ) -> None:
-        items = [{"id": f"ID-{i}", "q": each} for i, each in enumerate(sums(9))]
+        items = [{"id": f"ID-{i}", "q": question} for i, question in enumerate(sums(9))]
         control.plan(nth=2, **plan)
         for _ in range(2):
             with pytest.raises(SiliconFlowError, match=rf"{examples}.*nothing is submitted again"):
@@ -149,7 +149,7 @@ class TestResults:
             assert clock.now - started < 3 * 3600
             assert control.batches_created() == 4
             context["ti"].try_number += 1
-        found = Counter((each["status"], each["error"] and each["error"]["code"]) for each in rows())
+        found = Counter((row["status"], row["error"] and row["error"]["code"]) for row in rows())
         assert found == {("succeeded", None): 6, ("missing", "results_lost"): 3}
         context["ti"].clear(retries=3)
         assert run(lambda: infer(requests=sums(9), retries=3))["counts"] == {"succeeded": 9}
@@ -289,6 +289,6 @@ def test_shortened_event_errors_are_complete_on_disk(
         run(lambda: infer(requests=["1+1"], deferrable=True, max_rounds=1))
     path = f"{tmp_path}/out/_siliconflow/errors.jsonl"
     assert manifest()["paths"]["errors"] == f"file://{path}"
-    assert [json.loads(each)["message"] for each in Path(path).read_text().splitlines()] == errors
+    assert [json.loads(line)["message"] for line in Path(path).read_text().splitlines()] == errors
     assert f"line 4: not JSON; and 4,996 more. Full texts of shortened errors: file://{path}" in str(caught.value)
     assert len(str(caught.value)) < 2_000

@@ -122,7 +122,7 @@ class TestContinue:
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(3)))
         run(lambda: infer(requests=sums(3)))
-        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert [row["content"] for row in rows()] == ["1", "2", "3"]
         assert_nothing_was_bought_twice(control, 3)
 
     def test_the_first_concurrent_attempt_creates_the_job(
@@ -133,7 +133,7 @@ class TestContinue:
             run(lambda: infer(requests=sums(3)))
 
         run(lambda: infer(requests=slow()))
-        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert [row["content"] for row in rows()] == ["1", "2", "3"]
         assert "another attempt of this task has prepared the job at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
@@ -149,21 +149,21 @@ class TestContinue:
 
         clock.after(LIST_LAG_SECONDS - 1, other_attempt)
         run(lambda: infer(requests=sums(2)))
-        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert [row["content"] for row in rows()] == ["1", "2", "3"]
         assert "another attempt of this task has prepared the job at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
     def test_overwritten_requests_of_the_job_are_restored(
         self, infer: Infer, run: Run, rows: Rows, clock: Any, tmp_path: Path
     ) -> None:
-        items = [{"q": each} for each in sums(3)]
+        items = [{"q": sum} for sum in sums(3)]
         for name in ("requests.jsonl", "rows.jsonl"):
             clock.after(
                 LIST_LAG_SECONDS - 1,
                 lambda name=name: replace_file(tmp_path / "out" / "_siliconflow" / name),
             )
         run(lambda: infer(requests=items, prompt="{q}", deferrable=True))
-        assert [each["input"] for each in rows()] == items
+        assert [row["input"] for row in rows()] == items
 
     def test_a_late_attempt_submits_nothing(
         self, infer: Infer, run: Run, control: Control, monkeypatch: pytest.MonkeyPatch, kill: Any
@@ -192,7 +192,7 @@ class TestContinue:
             path = tmp_path / "out" / "_siliconflow" / name
             clock.after(2 * LIST_LAG_SECONDS - 1, lambda path=path: replace_file(path))
         run(lambda: infer(requests=sums(3), deferrable=True))
-        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert [row["content"] for row in rows()] == ["1", "2", "3"]
         assert_nothing_was_bought_twice(control, 3)
 
     def test_requests_of_another_job_are_never_sent(
@@ -233,7 +233,7 @@ class TestParts:
         assert 2 <= created < 5
         run(lambda: infer(requests=sums(18)))
         assert control.batches_created() == 5
-        assert [each["content"] for each in rows()] == [str(i + 1) for i in range(18)]
+        assert [row["content"] for row in rows()] == [str(i + 1) for i in range(18)]
         assert_nothing_was_bought_twice(control, 18)
 
     def test_a_concurrent_attempts_younger_batches_are_cancelled(
@@ -250,7 +250,7 @@ class TestParts:
 
         monkeypatch.setattr(SiliconFlowClient, "create_batch", twice)
         run(lambda: infer(requests=sums(3)))
-        assert sorted(each.status for each in batches(client)) == ["cancelled", "completed"]
+        assert sorted(batch.status for batch in batches(client)) == ["cancelled", "completed"]
         assert statuses(rows()) == ["succeeded"] * 3
 
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
@@ -263,8 +263,8 @@ class TestParts:
         def lagging(self: SiliconFlowClient, **options: Any) -> Iterator[Any]:
             looks.append(1)
             assert len(looks) < 9
-            for each in list_batches(self, **options):
-                yield replace(each, status="in_progress", timing=BatchTiming(created_at=each.timing.created_at))
+            for batch in list_batches(self, **options):
+                yield replace(batch, status="in_progress", timing=BatchTiming(created_at=batch.timing.created_at))
 
         monkeypatch.setattr(SiliconFlowClient, "list_batches", lagging)
         run(lambda: infer(requests=sums(3), deferrable=deferrable))
@@ -351,7 +351,7 @@ class TestKilled:
         clock.after(2 * LIST_LAG_SECONDS - 1, task.on_kill)
         with pytest.raises(BatchWaitError, match="task was killed; the next attempt will resume the job"):
             run(lambda: task)
-        assert [each.status for each in batches(client)] == [status]
+        assert [batch.status for batch in batches(client)] == [status]
         assert "task was killed: " in logged()
 
     def test_before_it_submits_it_buys_nothing(

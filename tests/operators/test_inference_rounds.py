@@ -50,7 +50,7 @@ class TestForgotten:
         assert control.batches_created() == 3
         context["ti"].clear()
         assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
-        assert [each["content"] for each in rows()] == ["1", "2", "3", "4", "5", "6"]
+        assert [row["content"] for row in rows()] == ["1", "2", "3", "4", "5", "6"]
         assert (len(manifest()["batches"]), manifest()["rounds"]) == (4, 3)
         # Neither is anything bought again once all of it is forgotten.
         clock.advance(31 * DAY)
@@ -114,8 +114,8 @@ class TestRounds:
         part_lines(5)
         control.plan(failing={"positions": [1, 3]}, missing={"positions": [4]}, times=2)
         assert run(lambda: infer(requests=sums(10)))["rounds"] == 2
-        assert [each["content"] for each in rows()] == [str(i + 1) for i in range(10)]
-        assert [each["round"] for each in rows()] == [1, 2, 1, 2, 2] * 2
+        assert [row["content"] for row in rows()] == [str(i + 1) for i in range(10)]
+        assert [row["round"] for row in rows()] == [1, 2, 1, 2, 2] * 2
         assert manifest()["counts"] == {"succeeded": 10}
         assert control.executions().total == 16
 
@@ -171,7 +171,7 @@ class TestRounds:
         assert control.batches_created() == 4
         context["ti"].clear()
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
-        assert [each["round"] for each in rows()] == [1, 5, 1]
+        assert [row["round"] for row in rows()] == [1, 5, 1]
 
     def test_clearing_sends_what_was_cancelled(self, infer: Infer, run: Run, control: Control, context: Any) -> None:
         control.plan(end="cancelled", run_share=0.5)
@@ -224,7 +224,7 @@ class TestRounds:
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(4)))
         assert run(lambda: infer(requests=sums(4)))["counts"] == {"succeeded": 4}
-        assert [each["content"] for each in rows()] == ["1", "2", "3", "4"]
+        assert [row["content"] for row in rows()] == ["1", "2", "3", "4"]
         assert control.batches_created() == 2
 
 
@@ -238,7 +238,7 @@ class TestMerge:
         written = {name: manifest()[name] for name in ("duplicates", "unknown_requests", "unreadable_lines")}
         assert written == {"duplicates": 2, "unknown_requests": 3, "unreadable_lines": 1}
         assert "ignored 2 duplicate lines and 3 lines with unknown custom_ids" in logged()
-        assert manifest()["tokens"]["prompt"] == sum(each["prompt_tokens"] or 0 for each in rows())
+        assert manifest()["tokens"]["prompt"] == sum(row["prompt_tokens"] or 0 for row in rows())
 
 
 def test_nine_failing_parts_have_one_row_each(
@@ -263,7 +263,7 @@ def test_nine_failing_parts_have_one_row_each(
         run(make)
     summary = run(make)
     assert summary["rounds"] == 2
-    assert [(each["index"], each["custom_id"], each["content"]) for each in rows()] == [
+    assert [(row["index"], row["custom_id"], row["content"]) for row in rows()] == [
         (i, f"request-{i + 1:06d}", str(i + 1)) for i in range(850)
     ]
     executions = control.executions()

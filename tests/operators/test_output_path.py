@@ -40,7 +40,7 @@ def test_a_users_file_stops_before_sending(infer: Infer, run, client, out: Path,
     with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} is there, and .*Move it away"):
         run(lambda: infer(requests=TEXTS))
     assert (client.list_files(), list(client.list_batches())) == ([], [])
-    assert [(each.name, each.read_text()) for each in out.iterdir()] == [(name, "mine")]
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, "mine")]
 
 
 def test_a_users_broken_link_is_a_file(infer: Infer, run, client, out: Path, name: str) -> None:

@@ -34,12 +34,12 @@ def create(connection: str, file_id: str) -> Callable[..., CreateBatchOperator]:
 @pytest.fixture
 def statuses(client: SiliconFlowClient) -> Callable[[], list[str]]:
     """Gives the status of each batch of the account."""
-    return lambda: [each.status for each in client.list_batches()]
+    return lambda: [batch.status for batch in client.list_batches()]
 
 
 def cancels(emulator: Emulator) -> int:
     log = map(json.loads, (emulator.data_dir / "requests.log").read_text().splitlines())
-    return sum(each["event"] == "received" and each["path"].endswith("/cancel") for each in log)
+    return sum(entry["event"] == "received" and entry["path"].endswith("/cancel") for entry in log)
 
 
 class Terminated(BaseException):

@@ -59,8 +59,8 @@ def test_it_is_rebuilt_from_what_it_serializes() -> None:
 def test_it_reports_once_when_all_batches_are_over(connection, batch_ids) -> None:
     (event,) = events(BatchTrigger(batch_ids, connection))
     ends = from_event(json.loads(json.dumps(event)))
-    assert [(each.batch_id, each.state) for each in ends] == [(batch_ids[0], "over"), (batch_ids[1], "over")]
-    assert [each.batch.request_counts.completed for each in ends if each.batch] == [12, 12]
+    assert [(end.batch_id, end.state) for end in ends] == [(batch_ids[0], "over"), (batch_ids[1], "over")]
+    assert [end.batch.request_counts.completed for end in ends if end.batch] == [12, 12]
 
 
 def test_the_event_contains_no_secrets(connection, batch_ids, emulator) -> None:
@@ -80,8 +80,8 @@ def test_it_reports_a_timeout_at_its_deadline(connection, batch_ids, clock) -> N
 
 def test_its_log_says_what_changed_and_nothing_twice(connection, batch_ids, logged) -> None:
     events(BatchTrigger(batch_ids[:1], connection, poll_interval=1))
-    lines = [each for each in logged().splitlines() if f"batch {batch_ids[0]} is " in each]
-    counts = [each.split(" is ")[1].split(" since ")[0].rpartition(",")[0] for each in lines]
+    lines = [line for line in logged().splitlines() if f"batch {batch_ids[0]} is " in line]
+    counts = [line.split(" is ")[1].split(" since ")[0].rpartition(",")[0] for line in lines]
     assert counts[0] == "in_queue"
     assert counts[-1] == "completed, 12 of 12 requests done"
     assert len(counts) == len(set(counts)) == 15
@@ -177,12 +177,12 @@ class TestKill:
 
     def test_batches_of_a_marked_task_are_cancelled(self, stop, client, logged) -> None:
         stop(ended=True, cancel_on_kill=True)
-        assert {each.status for each in client.list_batches()} == {"cancelling"}
+        assert {batch.status for batch in client.list_batches()} == {"cancelling"}
         assert "are cancelling; answered requests are billed" in logged()
 
     def test_by_default_running_batches_are_only_logged(self, stop, client, batch_ids, logged) -> None:
         stop(ended=True, cancel_on_kill=False)
-        assert {each.status for each in client.list_batches()} == {"in_queue"}
+        assert {batch.status for batch in client.list_batches()} == {"in_queue"}
         lines = logged()
         assert (
             f"task was killed: Batches {', '.join(batch_ids)} are still running; answered requests are billed" in lines
@@ -198,12 +198,12 @@ class TestKill:
     def test_a_trigger_that_only_moved_cancels_nothing(self, stop, client, logged) -> None:
         """Another triggerer has taken it over because this one stalled, or the next attempt has its batch."""
         stop(ended=False, cancel_on_kill=True)
-        assert {each.status for each in client.list_batches()} == {"in_queue"}
+        assert {batch.status for batch in client.list_batches()} == {"in_queue"}
         assert "the task has not ended: its batches were not cancelled" in logged()
 
     def test_when_airflow_does_not_answer_it_cancels_nothing(self, stop, client, logged) -> None:
         stop(ended=RuntimeError("no api-server"), cancel_on_kill=True)
-        assert {each.status for each in client.list_batches()} == {"in_queue"}
+        assert {batch.status for batch in client.list_batches()} == {"in_queue"}
         assert "no batch was cancelled (no api-server)" in logged()
 
     def test_one_cancel_that_fails_leaves_no_other_running(self, stop, client, batch_ids, monkeypatch, logged) -> None:
@@ -217,7 +217,7 @@ class TestKill:
 
         monkeypatch.setattr(SiliconFlowClient, "cancel_batch", failing_cancel)
         stop(ended=True, cancel_on_kill=True)
-        assert [client.get_batch(each).status for each in batch_ids] == ["in_queue", "cancelling"]
+        assert [client.get_batch(item).status for item in batch_ids] == ["in_queue", "cancelling"]
         lines = logged()
         assert (
             f"task was killed: could not cancel batch {batch_ids[0]}: POST was refused: bad gateway. Running batches"
@@ -228,7 +228,7 @@ class TestKill:
     def test_an_unreachable_service_is_only_logged(self, stop, emulator, monkeypatch, logged) -> None:
         get_quick_conn = SiliconFlowHook.get_quick_conn
         monkeypatch.setattr(
-            SiliconFlowHook, "get_quick_conn", lambda *each: (get_quick_conn(*each), emulator.stop())[0]
+            SiliconFlowHook, "get_quick_conn", lambda *arguments: (get_quick_conn(*arguments), emulator.stop())[0]
         )
         stop(ended=True, cancel_on_kill=True)
         assert "task was killed: could not cancel batches batch_" in logged()
@@ -304,7 +304,7 @@ class TestKill:
 
         asyncio.run(run())
         assert len(loops) == 2
-        assert {each.status for each in client.list_batches()} == {"cancelling"}
+        assert {batch.status for batch in client.list_batches()} == {"cancelling"}
 
     def test_being_stopped_again_interrupts_no_kill(self, connection, batch_ids, client, monkeypatch) -> None:
         """Airflow cancels a trigger once a second until it has ended."""
@@ -329,4 +329,4 @@ class TestKill:
             await killing
 
         asyncio.run(run())
-        assert {each.status for each in client.list_batches()} == {"cancelling"}
+        assert {batch.status for batch in client.list_batches()} == {"cancelling"}

@@ -288,7 +288,7 @@ def test_nothing_is_due_once_a_wait_has_ended(batch: Make, at: At) -> None:
 
 
 def said(wait: BatchWait, *moments: pendulum.DateTime) -> list[bool]:
-    return [wait.next_log_line(each) is not None for each in moments]
+    return [wait.next_log_line(moment) is not None for moment in moments]
 
 
 def test_changes_are_logged_and_otherwise_once_hourly(batch: Make, at: At) -> None:
@@ -370,7 +370,7 @@ def test_each_running_batch_is_polled_once(batch: Make, at: At) -> None:
     asked: list[str] = []
     poll(waits, answering({"a": batch(id="a"), "b": BUSY}, asked), lambda: at(7))
     assert asked == ["a", "b"]
-    assert [each.batch and each.batch.id for each in waits] == ["a", None, "c"]
+    assert [wait.batch and wait.batch.id for wait in waits] == ["a", None, "c"]
     assert (waits[1].error, waits[1].failing_since) == (BUSY, at(7))
 
 
@@ -403,7 +403,7 @@ def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
     assert wait_ends([over, late, refused], at(100)) is None
     ends = wait_ends([over, late, refused], at(HOUR))
     assert ends is not None
-    assert [(each.batch_id, each.state, each.error) for each in ends] == [
+    assert [(end.batch_id, end.state, end.error) for end in ends] == [
         ("a", "over", None),
         ("b", "timeout", "busy (status 503)"),
         ("c", "error", "Invalid token (status 401)"),

@@ -125,4 +125,4 @@ def test_several_waits_share_one_log_line(batch: Make, at: At) -> None:
         "2 batches: 2 in_progress; 10 of 18 requests done; "
         "polling 1 of them failed, will keep trying: busy (status 503)"
     )
-    assert [progress.next_log_line(waits, at(each)) for each in (3602, 3603)] == [line, None]
+    assert [progress.next_log_line(waits, at(number)) for number in (3602, 3603)] == [line, None]
