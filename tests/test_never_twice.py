@@ -1,4 +1,4 @@
-"""Random lives of a task instance: whatever happens, nothing answered is bought twice, and no row is lost."""
+"""Random lives of a task instance: no answered request is submitted twice, and no row is lost."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def faults() -> st.SearchStrategy[dict[str, Any]]:
 
 
 def lives_in(forms: Forms) -> st.SearchStrategy[list[Life]]:
-    """Lives of which most meet the service in one form, since a batch that one sees is found by the next."""
+    """Return lives that mostly meet the same form of the service, so that later attempts find earlier batches."""
     return st.lists(st.builds(Life, forms=st.sampled_from([forms] * 2 * len(FORMS) + FORMS), **CONDITIONS), **LENGTH)
 
 
@@ -129,7 +129,7 @@ SEQUENCES = st.sampled_from(FORMS).flatmap(lives_in)
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data of an account in which there are others' batches, most of them old."""
+    """Return the data of an account with foreign batches, most of them old."""
     directory, clock = tmp_path_factory.mktemp("account"), HeldClock()
     clock.advance(-40 * DAY)
     with Emulator(EmulatorOptions(directory), clock=clock) as emulator:
@@ -144,7 +144,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(account: Path, tmp_path: Path) -> Callable[..., Any]:
-    """Makes a new emulator, clock and output directory for each sequence of lives."""
+    """Return a new emulator, clock and output directory for each sequence of lives."""
     numbers = count()
 
     @contextmanager
@@ -162,7 +162,7 @@ def world(account: Path, tmp_path: Path) -> Callable[..., Any]:
         )
         with pytest.MonkeyPatch.context() as monkeypatch:
             hold_time(clock, monkeypatch)
-            # Which of two batches of one second is the older is told by their ids.
+            # Of two batches with the same creation time, the one with the smaller id counts as older.
             monkeypatch.setattr(batches, "new_id", lambda prefix: f"{prefix}{chance.getrandbits(64):016x}")
             monkeypatch.setitem(PartWriter.__init__.__kwdefaults__, "most_lines", PART_LINES)
             yield Lives(options, clock, monkeypatch, has_store=has_store), directory
@@ -176,8 +176,8 @@ def _lines(numbers: Any) -> bytes:
 
 
 def never_twice(live: Callable[[list[Life], int], None]) -> None:
-    """Try it with so many sequences of lives."""
-    # A sequence that fails is not made smaller, which takes many minutes.
+    """Run the test with a number of sequences of lives."""
+    # A failing sequence is not shrunk, since that takes many minutes.
     chosen = settings(
         max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, phases=[Phase.explicit, Phase.generate]
     )
@@ -185,7 +185,7 @@ def never_twice(live: Callable[[list[Life], int], None]) -> None:
 
 
 class Witness:
-    """What the service has executed, and which create was whose."""
+    """The requests that the service has executed, and the attempt of each create."""
 
     def __init__(self, lives: Lives) -> None:
         lives.clock.advance(DAY)
@@ -197,7 +197,7 @@ class Witness:
         ]
 
     def check_creates(self, *names: str, is_written_down: bool = True) -> None:
-        """Hold that no batch was created where there was one, or where its requests were answered.
+        """Check that no batch was created if one existed already, or if its requests were answered.
 
         :param names: of metadata, by which batches are told apart of which there may be one each
         :param is_written_down: whether a later attempt can read what was created
@@ -227,7 +227,7 @@ class Witness:
 
 
 def end(lives: Lives, variant: int) -> Any:
-    """Let all go well from now on; return what the task returns."""
+    """Let everything succeed from now on; return the task's result."""
     outcomes = []
     for cleared in (False, False, True, True, True):
         outcomes.append(lives.live(Life(variant, cleared, pause=4000.0)))
@@ -237,7 +237,7 @@ def end(lives: Lives, variant: int) -> Any:
 
 
 class Rows:
-    """The rows of a job: those that were there stay there."""
+    """The rows of a job. Existing rows must not disappear."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -247,7 +247,7 @@ class Rows:
         return _rows(self._directory / "results.jsonl")
 
     def check(self) -> None:
-        """Hold that there is a row for each request, and that no answer is lost that was there."""
+        """Check that each request has a row, and that no existing answer is lost."""
         current = self.current()
         assert [item["index"] for item in current] in ([], list(range(len(REQUESTS))))
         kept = [row for path in self._directory.glob("_siliconflow/replaced/*/results.jsonl") for row in _rows(path)]
@@ -265,7 +265,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def live_job(world: Callable[..., Any], sequence: list[Life], seed: int) -> None:
-    """Hold the three invariants for a job that lives so."""
+    """Check the three invariants for a job with these lives."""
     with world(seed) as (lives, directory):
         output = directory / "out"
 
@@ -286,7 +286,7 @@ def live_job(world: Callable[..., Any], sequence: list[Life], seed: int) -> None
 
 
 def live_batch(world: Callable[..., Any], sequence: list[Life], seed: int, *, has_store: bool) -> None:
-    """Hold them for a single batch."""
+    """Check the invariants for a single batch."""
     with world(seed, has_store=has_store) as (lives, _):
         with lives.service(Forms()) as emulator:
             client = SiliconFlowClient(emulator.api_key, emulator.base_url)

@@ -114,7 +114,7 @@ def test_a_failed_batch_is_resubmitted_only_when_cleared(client: SiliconFlowClie
 
 
 def test_of_several_verdicts_the_oldest_is_repeated(service: Any, account: SiliconFlowClient) -> None:
-    """The younger one was created by another attempt at the same time, and cancelled for the older one."""
+    """A concurrent attempt created the younger one, and it was cancelled as a duplicate."""
     mine = WANTED.batch_metadata()
     service.has(id="batch_b", created_at=CREATED - 10, metadata=mine, status="cancelled")
     service.has(id="batch_a", created_at=CREATED - 20, metadata=mine, status="expired")
@@ -130,7 +130,7 @@ def test_of_several_verdicts_the_oldest_is_repeated(service: Any, account: Silic
 def test_a_final_status_counts_until_cleared(
     service: Any, account: SiliconFlowClient, tries: Any, is_repeated: bool
 ) -> None:
-    """Clearing can lower `max_tries` too, where `retries` was lowered; an unknown number is no clear."""
+    """Clearing may lower `max_tries` if `retries` was lowered; an unknown number does not count as cleared."""
     metadata = {**WANTED.batch_metadata(), "airflow_max_tries": tries}
     service.has(id="batch_1", metadata=metadata, status="expired")
     assert (find_batch(account, replace(WANTED, is_cleared_try=True)) is not None) == is_repeated
@@ -139,12 +139,12 @@ def test_a_final_status_counts_until_cleared(
 @pytest.mark.parametrize(
     ("is_cleared_try", "tries", "run_started", "is_repeated"),
     [
-        # An automatic retry, while the run goes on, of a task that was cleared while the batch ran.
+        # An automatic retry, in the same run, of a task that was cleared while the batch was running.
         (False, 3, CREATED - 100, True),
-        # An automatic retry after an attempt that a person started once the batch was over.
+        # An automatic retry after an attempt that a user started after the batch had ended.
         (False, 3, CREATED + 100, False),
         (True, 3, CREATED - 100, False),
-        # `retries` was lowered so that a clear leaves `max_tries` as it was.
+        # `retries` was lowered so that clearing does not change `max_tries`.
         (True, 2, CREATED + 100, False),
         (True, 2, CREATED - 100, True),
         (False, 2, CREATED + 100, True),

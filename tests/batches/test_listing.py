@@ -21,14 +21,14 @@ def is_ours(batch: Batch) -> bool:
 
 
 def others(service: Any, count: int, **fields: Any) -> None:
-    """Give the account batches of others, the first the youngest, one a minute."""
+    """Add foreign batches to the account, one per minute, the youngest first."""
     for number in range(count):
         service.has(id=f"batch_{number}", created_at=CREATED - 60 * number, **fields)
 
 
 class TestOrder:
     def test_a_sorted_list_is_read_to_old_items(self, service: Any, account: SiliconFlowClient) -> None:
-        """Twenty thousand batches cost no more requests than those of the time that is looked at."""
+        """Of twenty thousand batches, only the recent ones cost requests."""
         service.page_size = 100
         others(service, 20_000, metadata={"airflow_key": "other"})
         since = pendulum.from_timestamp(CREATED)
@@ -74,7 +74,7 @@ class TestMetadata:
         assert service.requests == ["GET /batches"]
 
     def test_items_without_metadata_are_requested_among_others(self, service: Any, account: SiliconFlowClient) -> None:
-        """A list may come to the metadata of a new batch later than to the batch."""
+        """A list may show a new batch before it shows the batch's metadata."""
         service.has(id="batch_new", metadata={"airflow_key": "ours"}, file_name="mine")
         service.has(id="batch_bare", created_at=CREATED - 1, file_name="mine")
         service.has(id="batch_other", created_at=CREATED - 2, metadata={"airflow_key": "other"})

@@ -33,7 +33,7 @@ def file_id(client: SiliconFlowClient, sums: Sums) -> str:
 
 
 def submitted(client: SiliconFlowClient, submission: Submission) -> Batch:
-    """Submit, and hold that what was announced last is what is returned."""
+    """Submit, check that the batch announced last is the returned one, and return it."""
     announced: list[Batch] = []
     batch = submit(client, submission, MemoryRecords(), announced.append)
     assert announced[-1].id == batch.id
@@ -50,7 +50,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-# --- what a batch says of itself
+# --- metadata of a batch
 
 
 def test_a_digest_joins_texts_with_nul() -> None:

@@ -1,4 +1,4 @@
-"""`@task.siliconflow_batch` and XComArgs in DAGs that run."""
+"""`@task.siliconflow_batch` and XComArgs in running DAGs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def test_a_function_yields_requests_with_airflow_s_context(
     run_dag: Callable[[str, str], ModuleType], tmp_path: Path, client: SiliconFlowClient
 ) -> None:
-    """Its strings are not rendered, its job is continued on the resume, and its summary reaches the next task."""
+    """Its texts are not rendered, its job resumes, and its summary reaches the next task."""
     module = run_dag(
         "decorated",
         """

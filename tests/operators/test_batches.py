@@ -39,7 +39,7 @@ def deferrable(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def create(connection: str, file_id: str, deferrable: bool) -> Callable[..., CreateBatchOperator]:
-    """Makes the operator, in both ways of waiting."""
+    """Return the operator, deferrable and not."""
 
     def make(**arguments: Any) -> CreateBatchOperator:
         return CreateBatchOperator(
@@ -126,7 +126,7 @@ class TestCreateBatch:
         assert context["ti"].xcoms["timing"]["cancelled_at"] is not None
 
     def test_a_final_status_is_repeated_until_cleared(self, create, run, context, client) -> None:
-        """A worker that died between the verdict and its error must not buy again on its retry; a clear may."""
+        """The worker was killed before it raised the error. A retry must not resubmit; clearing may."""
         first = run(lambda: create(wait_for_completion=False))
         client.cancel_batch(first)
         with pytest.raises(BatchCancelledError):
@@ -149,7 +149,7 @@ class TestCreateBatch:
         assert not client.get_batch(batches(client)[0]).is_terminal
 
     def test_an_ended_batch_counts_after_the_deadline(self, create, run, clock) -> None:
-        """The attempt before died; when this one looks, the timeout is over, and the batch is too."""
+        """The previous attempt was killed. At this attempt's first poll, both the timeout and the batch have ended."""
         first = run(lambda: create(wait_for_completion=False))
         clock.advance(7200)
         assert run(lambda: create(timeout=timedelta(hours=1))) == first
@@ -185,7 +185,7 @@ class TestCreateBatch:
         with pytest.raises(TaskDeferred) as deferral:
             create(deferrable=True, timeout=3600).execute(context)
         assert deferral.value.trigger.deadline == pendulum.datetime(2027, 1, 15, 9)
-        # Airflow 3 can send a plain timedelta to its supervisor, none of pendulum's kinds.
+        # Airflow 3 can send a plain timedelta to its supervisor, but none of pendulum's types.
         assert type(deferral.value.timeout) is timedelta
         assert timedelta(hours=1) < deferral.value.timeout < timedelta(hours=2)
 
@@ -251,7 +251,7 @@ class TestAttemptsAtOnce:
 
     @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=40)])
     def test_an_older_batch_found_after_waiting_wins(self, create, run, context, client) -> None:
-        """Then both have been paid for, and every attempt hands on the same one."""
+        """Both batches are billed then, and every attempt returns the same one."""
         older = run(lambda: create(wait_for_completion=False))
         context["ti"].xcoms.clear()
         assert run(create) == context["ti"].xcoms["batch_id"] == older
@@ -299,7 +299,7 @@ class TestAttemptsAtOnce:
 class TestExpiredBatch:
     @pytest.fixture
     def options(self, tmp_path: Path) -> EmulatorOptions:
-        """A batch would run for two days, and its window is one."""
+        """The batch would run for two days, but its window is one day."""
         return EmulatorOptions(data_dir=tmp_path / "data", queue_seconds=10, run_seconds=172_800)
 
     def test_it_fails_and_its_answers_are_available(self, create, run, context, connection, tmp_path) -> None:

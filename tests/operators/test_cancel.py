@@ -17,7 +17,7 @@ from siliconflow_provider.operators.batches import CancelBatchOperator, CreateBa
 
 @pytest.fixture
 def deploy(emulator: Emulator, connection: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Lets the connection have another `deployment`, or none."""
+    """Set another `deployment` in the connection, or none."""
 
     def set_name(deployment: str) -> None:
         value = emulator.airflow_connection | {"extra": {"deployment": deployment} if deployment else {}}
@@ -28,7 +28,7 @@ def deploy(emulator: Emulator, connection: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def submit(connection: str, file_id: str, context: dict[str, Any]) -> Callable[..., str]:
-    """Submits a batch as a task of this DAG run does, without waiting."""
+    """Submit a batch as a task of this DAG run, without waiting."""
 
     def make(task_id: str = "create") -> str:
         context["ti"].task_id = task_id
@@ -88,7 +88,7 @@ def test_again_there_is_nothing_left_to_cancel(submit, context, logged) -> None:
 
 @pytest.mark.parametrize("rendered", [None, ""])
 def test_an_empty_batch_id_cancels_nothing(submit, context, client, rendered) -> None:
-    """The XCom of a task that never submitted is None; that must not cancel what other tasks of the run wait for."""
+    """The XCom of a task that never submitted is None. It must not cancel batches of the run's other tasks."""
     batch_id = submit()
     operator = CancelBatchOperator(task_id="cancel", batch_id="{{ ti.xcom_pull('create') }}")
     operator.batch_id = rendered
@@ -106,7 +106,7 @@ def test_a_mapped_task_cannot_cancel_the_whole_run(submit, context, client) -> N
 
 
 def test_another_deployment_on_the_account_is_left_alone(submit, context, client, deploy) -> None:
-    """Staging and production have equal run ids."""
+    """Staging and production may have DAG runs with equal ids."""
     deploy("production")
     batch_id = submit()
     deploy("staging")
@@ -115,7 +115,7 @@ def test_another_deployment_on_the_account_is_left_alone(submit, context, client
 
 
 def test_without_a_deployment_the_whole_run_is_refused(submit, context, client, deploy) -> None:
-    """Nothing else tells two Airflows on one account apart, where both have a run of this id."""
+    """Only the deployment distinguishes two Airflows on one account that have runs with this id."""
     deploy("")
     batch_id = submit()
     with pytest.raises(
@@ -140,7 +140,7 @@ def test_batches_without_deployment_are_named_not_cancelled(submit, context, cli
 
 @pytest.mark.parametrize(("seconds", "warns"), [(-1, False), (0, False), (60, True)])
 def test_a_batch_older_than_the_run_warns(submit, context, clock, logged, seconds: int, warns: bool) -> None:
-    """Another Airflow has the same deployment, or the run was cleared."""
+    """Either another Airflow has the same deployment, or the run was cleared."""
     batch_id = submit()
     context["dag_run"] = SimpleNamespace(start_date=pendulum.from_timestamp(int(clock.now) - 6 + seconds))
     assert CancelBatchOperator(task_id="cancel").execute(context) == [batch_id]

@@ -51,7 +51,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, conn_id: str = "siliconflow_default
 
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> Task:
-    """Makes an operator; nothing is sent anywhere."""
+    """Return an operator; no request is sent."""
     connect(monkeypatch)
     usual: dict[str, Any] = {"task_id": "ask", "output_path": "/out", "input_path": "/in.jsonl", "prompt": "{q}"}
     return lambda **arguments: BatchInferenceOperator(**{**usual, **arguments})
@@ -103,7 +103,7 @@ def test_what_makes_another_job_has_its_own_hash(
 def test_arguments_outside_requests_keep_the_job(
     task: Task, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
-    """Nor does another connection, or key, of the same service."""
+    """Another connection to the same service, or another key, does not change it either."""
     connect(monkeypatch, "same", password="sk-other", host="one.example")
     assert defined(task(**change)) == defined(task())
 

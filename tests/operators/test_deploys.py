@@ -29,7 +29,7 @@ from tests.kills import Killed
 
 
 class TestRetries:
-    """A deploy while the job waits: the definition is another one when the task resumes, or is retried."""
+    """A deploy while the job waits: the definition has changed when the task resumes or is retried."""
 
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
     @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ class TestRetries:
                 run(lambda: infer(requests=sums(3), model="m"))
         assert [row["status"] for row in rows()] == ["succeeded", "failed", "succeeded"]
         assert control.batches_created() == 1
-        # The change is undone.
+        # Now the change is undone.
         retry()
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
 
@@ -150,7 +150,7 @@ class TestRetries:
     def test_what_was_written_as_the_old_type_stays(
         self, infer: Infer, run: Run, rows: Rows, retry: Any, control: Control
     ) -> None:
-        """There is nothing left to validate it with."""
+        """Nothing is left that could validate it."""
 
         class Answer(BaseModel):
             answer: int
@@ -168,7 +168,7 @@ class TestRetries:
 
 
 class TestInput:
-    """A file of rows that was mended, or only touched, after the job was made of it."""
+    """An input file that was corrected, or only touched, after the job was created."""
 
     @pytest.fixture(params=["in.jsonl", "in.jsonl.gz"])
     def write(self, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[list[str]], Path]:
@@ -233,7 +233,7 @@ class TestOtherAccount:
         retry: Any,
         tmp_path: Path,
     ) -> None:
-        """The same service, with a key of an account that has no batches."""
+        """The service is the same, but the key belongs to an account without batches."""
         kill(JobRunner, "submit", after=True)
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(3)))
@@ -255,14 +255,14 @@ class TestClearsAreSeen:
     def test_each_of_five_with_fewer_retries(
         self, infer: Infer, run: Run, control: Control, context: Any, clear: Any, clock: Any
     ) -> None:
-        """The fifth sets the number of tries that there was at first."""
+        """The fifth clear sets the same number of tries as at the beginning."""
         context["ti"].max_tries = 5
         control.plan(failing={"positions": [0]}, times=6)
         for created, retries in zip(range(1, 7), (5, 0, 0, 0, 0, 0), strict=True):
             with pytest.raises(MissedSuccessRateError):
                 run(lambda retries=retries: infer(requests=sums(3), max_rounds=1, retries=retries, timeout=900))
             assert control.batches_created() == created
-            # What was created before has no part in the next one's time.
+            # Earlier batches do not affect the time of the next one.
             clock.advance(3600)
             clear(retries=0)
         assert context["ti"].max_tries == 6
@@ -283,7 +283,7 @@ class TestClearsAreSeen:
     def test_a_clear_during_the_wait_does_not_count(
         self, infer: Infer, run: Run, control: Control, kill: Any, clear: Any, retry: Any, clock: Any
     ) -> None:
-        """Its batch ended after the clear, and nobody has decided about that."""
+        """The batch ended after the clear, so no user has decided about its end."""
         control.plan(failing={"positions": [1]})
         kill(JobRunner, "submit", after=True)
         with pytest.raises(Killed):

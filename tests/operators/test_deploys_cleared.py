@@ -29,7 +29,7 @@ from tests.kills import Killed
 
 @pytest.fixture
 def cancelled(infer: Infer, run: Run, control: Control) -> Callable[..., None]:
-    """Runs a job of six requests, three of which are answered before its batch is cancelled."""
+    """Run a job of six requests. Three are answered before its batch is cancelled."""
 
     def begin(**arguments: Any) -> None:
         control.plan(end="cancelled", run_share=0.5)
@@ -40,7 +40,7 @@ def cancelled(infer: Infer, run: Run, control: Control) -> Callable[..., None]:
 
 
 class TestClears:
-    """A cleared task whose definition has changed keeps each answer whose request has not."""
+    """A cleared task with a changed definition keeps the answers of unchanged requests."""
 
     def test_answers_are_kept_and_the_others_sent(
         self,
@@ -53,7 +53,7 @@ class TestClears:
         clear: Any,
         logged: Any,
     ) -> None:
-        """The window is no part of a request."""
+        """The completion window is not part of a request."""
         cancelled()
         before = {row["custom_id"]: row for row in rows() if row["status"] == "succeeded"}
         clear()
@@ -107,7 +107,7 @@ class TestClears:
         assert (summary["counts"], summary["tokens"]) == ({"succeeded": 3}, {"prompt": 0, "completion": 0})
         assert contents(rows()) == ["1", "2", "3"]
         assert (control.batches_created(), manifest()["kept"], manifest()["batches"]) == (1, 3, [])
-        # A further try finds the same.
+        # Another try has the same result.
         assert run(lambda: infer(requests=sums(3), completion_window="48h"))["counts"] == {"succeeded": 3}
 
     def test_another_submission_key_buys_everything_anew(
@@ -121,7 +121,7 @@ class TestClears:
     def test_equal_requests_keep_different_answers(
         self, infer: Infer, run: Run, rows: Rows, clear: Any, control: Control
     ) -> None:
-        """Somebody may want several answers to one question."""
+        """A user may want several answers to one question."""
         run(lambda: infer(requests=["1 + 1", "1 + 1", "2 + 1"]))
         clear()
         run(lambda: infer(requests=["1 + 1", "2 + 1", "1 + 1", "1 + 1"], completion_window="48h"))
@@ -131,7 +131,7 @@ class TestClears:
     def test_answers_are_validated_by_the_current_type(
         self, infer: Infer, run: Run, rows: Rows, clear: Any, control: Control
     ) -> None:
-        """Types of one schema may check more than it says."""
+        """Types with equal schemas may have different validators."""
 
         def checked(limit: int) -> Any:
             class Answer(BaseModel):
@@ -216,7 +216,7 @@ class TestClears:
     def test_a_part_that_runs_is_taken_over(
         self, infer: Infer, run: Run, rows: Rows, control: Control, kill: Any, clear: Any, clock: Any, part_lines: Any
     ) -> None:
-        """Also where answers are kept beside it."""
+        """This holds even if other answers are kept."""
         part_lines(3)
         control.plan(nth=1, missing={"positions": [1]}, run_seconds=100.0)
         control.plan(nth=2, run_seconds=5000.0)
@@ -227,13 +227,13 @@ class TestClears:
         clear()
         run(lambda: infer(requests=[*sums(6), "7 + 7"], id_column="id"))
         assert contents(rows()) == ["1", "2", "3", "4", "5", "6", "14"]
-        # What was run and is missing, and what is new.
+        # Executed but missing requests, and new ones.
         assert (control.batches_created(), control.executions().total) == (3, 6 + 2)
 
     def test_a_failed_part_is_resent_immediately(
         self, infer: Infer, run: Run, control: Control, clear: Any, part_lines: Any
     ) -> None:
-        """It is the verdict of the job before."""
+        """The failure belongs to the previous job."""
         part_lines(3)
         control.plan(nth=2, end="failed")
         with pytest.raises(MissedSuccessRateError):
@@ -303,7 +303,7 @@ class TestClears:
             try:
                 run(make)
             except JobDefinitionError:
-                # It died before the new job was there: that is again a person's decision.
+                # It was killed before the new job existed, so a user must decide again.
                 assert control.batches_created() == 1
                 clear(retries=3)
                 run(make)
@@ -314,7 +314,7 @@ class TestClears:
     def test_requests_that_are_gone_stop_it(
         self, infer: Infer, run: Run, control: Control, cancelled: Any, clear: Any, tmp_path: Path
     ) -> None:
-        """Without them nothing tells which answers to keep."""
+        """Without them it is unknown which answers to keep."""
         cancelled()
         (tmp_path / "out" / REQUESTS).unlink()
         clear()

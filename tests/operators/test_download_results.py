@@ -27,7 +27,7 @@ from siliconflow_provider.results import read_results
 class TestDownloadResults:
     @pytest.fixture
     def download(self, connection: str, tmp_path: Path) -> Callable[..., DownloadResultsOperator]:
-        """Makes the operator."""
+        """Return the operator."""
 
         def make(batch_id: str, output_path: str = f"{tmp_path}/out") -> DownloadResultsOperator:
             return DownloadResultsOperator(task_id="download", batch_id=batch_id, output_path=output_path)
@@ -111,7 +111,7 @@ class TestDownloadResults:
         summary = download(batches[0].id).execute(context)
         written = local(summary["results_path"]).read_bytes()
         context["ti"].map_index = 1
-        # Nor does the same batch, whose rows would be the same.
+        # The same batch is rejected too, although its rows would be equal.
         for batch in batches:
             with pytest.raises(OutputPathError, match=r"another task instance \(nightly/.*/0\).*{{ ti\.map_index }}"):
                 download(batch.id).execute(context)
@@ -121,7 +121,7 @@ class TestDownloadResults:
     def test_of_two_mapped_tasks_at_once_one_fails(
         self, download, client, file_id, context, clock, emulator, tmp_path, object_store, monkeypatch
     ) -> None:
-        """The other one begins and ends while the first has fetched its results, and not written them."""
+        """The other task starts and ends after the first has downloaded its results and before it writes them."""
         batches = [client.create_batch(file_id).id for _ in range(2)]
         clock.advance(200)
         paths = [f"{tmp_path}/out", f"{object_store}/{tmp_path.name}"]
@@ -146,7 +146,7 @@ class TestDownloadResults:
     def test_of_two_unnoticed_writers_the_first_fails(
         self, download, client, file_id, context, clock, tmp_path, monkeypatch
     ) -> None:
-        """Both have found the directory free; the later one's name stands in it."""
+        """Both have found the directory empty; the owner file names the later one."""
         batch = client.create_batch(file_id)
         clock.advance(200)
         owner = tmp_path / "out" / "_siliconflow" / "owner.json"
@@ -199,7 +199,7 @@ class TestDownloadResults:
     def test_the_results_of_the_batch_before_are_kept(
         self, download, client, file_id, context, clock, tmp_path
     ) -> None:
-        """As when the task that submitted it was cleared, and has bought another one."""
+        """As if the submitting task was cleared and has submitted another batch."""
         batches = [client.create_batch(file_id).id for _ in range(2)]
         clock.advance(200)
         job_ids = []
@@ -219,7 +219,7 @@ class TestDownloadResults:
     def test_an_unavailable_file_is_asked_for_again(
         self, download, client, file_id, context, clock, emulator, tmp_path, fault: dict[str, Any]
     ) -> None:
-        """A page in its place is not taken for an empty result."""
+        """An HTML page instead of the file does not count as an empty result."""
         batch = client.create_batch(file_id)
         clock.advance(200)
         emulator.control.fault("GET /results/{id}", every=1, **fault)

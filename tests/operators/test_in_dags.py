@@ -1,4 +1,4 @@
-"""The operators as DAG files use them: mapped, templated, in task groups, without XComs, with default arguments."""
+"""Operators in DAG files: mapped, templated, in task groups, without XComs, with default arguments."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_dag(
     sums: Callable[[int], bytes],
     tmp_path: Path,
 ) -> Callable[..., Path]:
-    """Runs a DAG of these lines, with request files `a.jsonl`, `b.jsonl` (equal) and `c.jsonl`; gives the directory."""
+    """Run a DAG of these lines with request files `a.jsonl`, `b.jsonl` (equal) and `c.jsonl`; return the directory."""
     for name, number in (("a", 3), ("b", 3), ("c", 5)):
         (tmp_path / f"{name}.jsonl").write_bytes(sums(number))
 
@@ -68,7 +68,7 @@ def test_mapped_tasks_with_equal_input_have_own_batches(
         task_id="download", output_path=DIRECTORY + "/out/{{ ti.map_index }}"
     ).expand(batch_id=wait.output)
 """,
-        # 2.11's `dag.test()` forgets on a resume that a task is mapped.
+        # On Airflow 2.11, `dag.test()` loses the mapping of a task when it resumes.
         arguments='default_args={"deferrable": False}',
     )
     submitted = list(client.list_batches())
@@ -80,7 +80,7 @@ def test_mapped_tasks_with_equal_input_have_own_batches(
 def test_templates_groups_and_default_arguments_reach_the_service(
     run_dag: Callable[..., Path], client: SiliconFlowClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection is a URI here, named by `default_args`."""
+    """Here the connection is a URI, and `default_args` sets its id."""
     address = emulator.base_url.removeprefix("http://").removesuffix("/v1")
     monkeypatch.delenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT")
     monkeypatch.setenv("AIRFLOW_CONN_BY_URI", f"siliconflow://:{emulator.api_key}@{address}/http?deployment=tests")

@@ -1,4 +1,4 @@
-"""Whole jobs against the emulator, in held time: input, answers and the outcome of the task."""
+"""Whole jobs against the emulator, with a held clock: input, answers and the outcome of the task."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class TestIn:
     def test_request_lines_are_sent_unchanged(
         self, infer: Infer, run: Run, tmp_path: Path, sums: Callable[[int], bytes]
     ) -> None:
-        """Also with a byte order mark, blank lines and other ends of line."""
+        """This holds with a byte order mark, blank lines and other line endings too."""
         path = tmp_path / "requests.jsonl"
         path.write_bytes(b"\xef\xbb\xbf" + sums(3).replace(b"\n", b"\r\n\r\n"))
         run(lambda: infer(input_path=str(path), model=None))
@@ -164,7 +164,7 @@ class TestIn:
         assert (manifest()["complete"], manifest()["rounds"]) == (True, 0)
 
     def test_requests_stream_from_a_generator(self, infer: Infer, run: Run, tmp_path: Path) -> None:
-        """What a cursor has yielded is not kept: no more than a few items live at a time."""
+        """Items of a cursor are not kept: only a few items are in memory at a time."""
         alive: Counter[str] = Counter()
 
         class Row(dict[str, str]):
@@ -184,7 +184,7 @@ class TestLongLines:
     def test_a_too_long_answer_loses_one_row(
         self, infer: Infer, run: Run, rows: Rows, longest_line: Any, control: Control
     ) -> None:
-        """It is billed, and would come again."""
+        """It is billed, and a resent request would get the same answer."""
         longest_line(3_000)
         with pytest.raises(MissedSuccessRateError):
             run(lambda: infer(requests=["1 + 1", "x" * 5_000, "2 + 1"], max_rounds=3))
@@ -226,7 +226,7 @@ class TestStructuredOutput:
         with pytest.raises(MissedSuccessRateError, match="1 x invalid_output: answer: Input should be a valid integer"):
             run(lambda: infer(requests=["1 + 1", "hello"], output_type=Answer))
         assert statuses(rows()) == ["succeeded", "invalid"]
-        # Round 2 has brought nothing better.
+        # Round 2 had no better result.
         assert (rows()[1]["content"], rows()[1]["round"]) == ('{"answer":"hello"}', 1)
         assert manifest()["rounds"] == 2
 

@@ -21,7 +21,7 @@ from tests.inference_jobs import Infer, Rows, Run, assert_nothing_was_bought_twi
 
 
 class TestResults:
-    """Results that come late, are not whole, are gone, or are not those of the requests; three parts of three."""
+    """Late, incomplete, lost or foreign results of a job of three parts with three requests each."""
 
     @pytest.fixture
     def forms(self) -> Forms:
@@ -89,7 +89,7 @@ class TestResults:
         context["ti"].clear(retries=3)
         assert run(lambda: infer(requests=sums(9), retries=3))["counts"] == {"succeeded": 9}
         assert control.batches_created() == 4
-        # Nor is that part an error to a retry of the cleared task.
+        # For a retry of the cleared task, that part is no error either.
         context["ti"].try_number += 1
         assert run(lambda: infer(requests=sums(9), retries=3))["counts"] == {"succeeded": 9}
         assert control.batches_created() == 4
@@ -137,7 +137,7 @@ class TestResults:
     def test_lost_results_are_missing_until_cleared(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, clock: Any, deferrable: bool
     ) -> None:
-        """While others are sent again, and without waiting for them a second time."""
+        """Meanwhile other requests are resent, and late results are not awaited a second time."""
         control.plan(failing={"positions": [1]})
         control.plan(gone_seconds=1e9)
         started = clock.now
@@ -217,7 +217,7 @@ class TestResults:
         fault: Any,
         seconds: int,
     ) -> None:
-        """What heals within an hour fails no task, and after that a retry heals it."""
+        """A problem of less than an hour fails no task; after a longer one, a retry succeeds."""
 
         def break_second(*arguments: Any) -> None:
             reference = batches(client)[1].output_file_id
@@ -242,8 +242,8 @@ class TestResults:
     def test_an_unreachable_batch_fails_no_task(
         self, infer: Infer, run: Run, control: Control, clock: Any, status: int
     ) -> None:
-        """Once its wait is over, when its answers are fetched."""
-        # The wait asks for each of the three twice.
+        """The batch becomes unreachable after its wait, when its answers are downloaded."""
+        # The wait polls each of the three batches twice.
         control.fault("GET /batches/{id}", status=status, nth=7, every=1)
         clock.after(3000, control.reset)
         assert run(lambda: infer(requests=sums(9), poll_interval=200))["counts"] == {"succeeded": 9}

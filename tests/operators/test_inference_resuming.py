@@ -34,7 +34,7 @@ class TestContinue:
     def test_an_existing_job_resumes_without_its_source(
         self, infer: Infer, run: Run, kill: Any, control: Control, logged: Any, tmp_path: Path
     ) -> None:
-        """A cursor without an order cannot buy anything twice."""
+        """A database cursor without ORDER BY cannot cause duplicates."""
         path = tmp_path / "in.jsonl"
         path.write_text('{"q": "1 + 1"}\n{"q": "2 + 1"}\n')
         kill(JobRunner, "submit", after=True)
@@ -140,10 +140,10 @@ class TestContinue:
     def test_two_concurrent_writers_run_the_last_job(
         self, infer: Infer, run: Run, rows: Rows, control: Control, clock: Any, logged: Any, tmp_path: Path
     ) -> None:
-        """A source may give each of them something else."""
+        """The source may return different items to each attempt."""
 
         def other_attempt() -> None:
-            # It looked before the first one had written anything.
+            # It looked before the first attempt had written anything.
             (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
             run(lambda: infer(requests=sums(3)))
 
@@ -168,7 +168,7 @@ class TestContinue:
     def test_a_late_attempt_submits_nothing(
         self, infer: Infer, run: Run, control: Control, monkeypatch: pytest.MonkeyPatch, kill: Any
     ) -> None:
-        """It writes its own job when the other's is submitted, since it was held up after it had looked."""
+        """It was delayed after its check, and writes its own job after the other attempt has submitted."""
         publish_json = Workspace.publish_json
 
         def late(self: Workspace, name: str, value: Any) -> None:
@@ -216,7 +216,7 @@ class TestContinue:
 
 
 def replace_file(path: Path) -> None:
-    """Put another file in the place of one, as another attempt does."""
+    """Replace a file as another attempt does."""
     (path.parent / "new").write_text("another's\n")
     (path.parent / "new").replace(path)
 
@@ -257,7 +257,7 @@ class TestParts:
     def test_a_lagging_list_causes_no_second_wait(
         self, infer: Infer, run: Run, rows: Rows, monkeypatch: pytest.MonkeyPatch, deferrable: bool
     ) -> None:
-        """For a batch that its wait has seen end."""
+        """This is about a batch whose wait has already ended."""
         list_batches, looks = SiliconFlowClient.list_batches, []
 
         def lagging(self: SiliconFlowClient, **options: Any) -> Iterator[Any]:
@@ -280,7 +280,7 @@ class TestParts:
 
 
 class TestListForms:
-    """What the service's list lacks or shows late must not make a job buy its parts again."""
+    """Missing or late items in the service's list must not make a job resubmit its parts."""
 
     @pytest.fixture(
         params=[
@@ -308,7 +308,7 @@ class TestListForms:
 
 
 class TestGone:
-    """A batch that is written down, and that the service does not find, is not bought again by itself."""
+    """A recorded batch that the service does not know is not resubmitted automatically."""
 
     @pytest.fixture
     def forms(self) -> Forms:
@@ -331,7 +331,7 @@ class TestGone:
 
 
 class TestKilled:
-    """What Airflow lets go on for some seconds after it has called `on_kill`."""
+    """Work that continues for some seconds after Airflow has called `on_kill`."""
 
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
     @pytest.mark.parametrize(("cancel_on_kill", "status"), [(True, "cancelling"), (False, "in_queue")])
@@ -347,7 +347,7 @@ class TestKilled:
         deferrable: bool,
     ) -> None:
         task = infer(requests=sums(3), cancel_on_kill=cancel_on_kill, deferrable=deferrable)
-        # Some seconds after the batch was created, which was some after the job was prepared.
+        # The batch was created some seconds after the job was prepared, and this is some seconds later.
         clock.after(2 * LIST_LAG_SECONDS - 1, task.on_kill)
         with pytest.raises(BatchWaitError, match="task was killed; the next attempt will resume the job"):
             run(lambda: task)

@@ -52,7 +52,7 @@ class TestForgotten:
         assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
         assert [row["content"] for row in rows()] == ["1", "2", "3", "4", "5", "6"]
         assert (len(manifest()["batches"]), manifest()["rounds"]) == (4, 3)
-        # Neither is anything bought again once all of it is forgotten.
+        # Nothing is resubmitted after the service has deleted everything.
         clock.advance(31 * DAY)
         assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
         assert control.batches_created() == 4
@@ -144,7 +144,7 @@ class TestRounds:
     def test_answers_are_kept_whatever_the_final_status(
         self, infer: Infer, run: Run, control: Control, end: str, rounds: int, counts: dict[str, int]
     ) -> None:
-        """What somebody has cancelled is not sent again until somebody clears the task."""
+        """Requests of a cancelled batch are resent only after the task is cleared."""
         control.plan(end=end)
         summary = run(lambda: infer(requests=sums(8), min_success_rate=0.5))
         assert (summary["rounds"], summary["counts"]) == (rounds, counts)
@@ -184,7 +184,7 @@ class TestRounds:
     def test_unsent_parts_are_submitted_days_later(
         self, infer: Infer, run: Run, control: Control, kill: Any, part_lines: Any, clock: Any
     ) -> None:
-        """The first parts' window is over by then, but they have answered."""
+        """The window of the first parts has ended by then, but they have answered."""
         part_lines(4)
         kill(SiliconFlowClient, "create_batch", nth=2)
         with pytest.raises(Killed):
@@ -218,7 +218,7 @@ class TestRounds:
         nth: int,
         after: bool,
     ) -> None:
-        """Between plan and submission of a round, in the middle of a merge, between results and manifest."""
+        """Kills happen between plan and submission of a round, during a merge, and between results and manifest."""
         control.plan(missing={"positions": [1]}, failing={"positions": [2]})
         kill(owner, name, nth=nth, after=after)
         with pytest.raises(Killed):
@@ -244,7 +244,7 @@ class TestMerge:
 def test_nine_failing_parts_have_one_row_each(
     infer: Infer, run: Run, rows: Rows, control: Control, part_lines: Any, kill: Any, manifest: Any
 ) -> None:
-    """One part expires, one fails, lines fail, are missing, are repeated, and the worker is killed twice."""
+    """One part expires, one fails, lines fail, are missing or duplicate, and the worker is killed twice."""
     part_lines(100)
     control.plan(nth=3, end="expired", run_share=0.6)
     control.plan(nth=6, end="failed")
@@ -268,7 +268,7 @@ def test_nine_failing_parts_have_one_row_each(
     ]
     executions = control.executions()
     assert executions.distinct == 850
-    # Only what failed or was missing was run again: of 650 requests 3% and 1%, begun ones of each part counted.
+    # Only failed and missing requests were executed again: 3% and 1% of 650, rounded up for each part.
     again = {digest: count for digest, count in executions.counts.items() if count > 1}
     assert set(again.values()) == {2}
     assert 650 * 0.03 <= len(again) <= 650 * 0.04 + 2 * 7

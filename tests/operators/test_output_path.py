@@ -1,4 +1,4 @@
-"""Whose the files in a job's `output_path` are: nobody's are overwritten."""
+"""Files in `output_path` that belong to a user or to another task are not overwritten."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_results_that_somebody_has_changed_are_kept(infer: Infer, run, out: Path
 
 
 def corrected(path: ObjectStoragePath) -> bytes:
-    """Correct an answer, which leaves a file as long as it was."""
+    """Correct an answer without changing the size of the file."""
     content: bytes = path.fs.cat_file(path.path).replace(b'"2"', b'"3"').replace(b"succeeded", b"confirmed")
     path.fs.pipe_file(path.path, content)
     return content
@@ -117,7 +117,7 @@ def test_a_file_created_during_replacement_survives(out: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("content", [b"mine", b"", b"x" * 10], ids=str)
 def test_users_files_are_detected_without_owner_record(infer: Infer, run, out: Path, name: str, content: bytes) -> None:
-    """The notes of what the task has written are still there."""
+    """The record of the files that the task has written still exists."""
     run(lambda: infer(requests=TEXTS))
     (out / name).write_bytes(content.ljust((out / name).stat().st_size, b" ") if content else b"")
     (out / "_siliconflow" / "owner.json").unlink()
@@ -172,7 +172,7 @@ def test_other_inputs_in_the_directory_are_unchanged(infer: Infer, run, out: Pat
 
 
 def test_the_results_of_a_download_are_no_jobs(infer: Infer, run, client, context, out: Path) -> None:
-    """Nor the other way round."""
+    """The opposite order is rejected too."""
     run(lambda: infer(requests=TEXTS))
     (batch,) = client.list_batches()
     context["ti"].task_id = "download"
@@ -189,7 +189,7 @@ def test_the_results_of_a_download_are_no_jobs(infer: Infer, run, client, contex
 
 
 def test_a_job_of_an_earlier_version_resumes(infer: Infer, run, client, out: Path) -> None:
-    """It has written down neither whose the directory is nor what it has written there."""
+    """It has recorded neither the owner of the directory nor the files that it has written."""
     summary = run(lambda: infer(requests=TEXTS))
     (out / "_siliconflow" / "owner.json").unlink()
     shutil.rmtree(out / "_siliconflow" / "written")

@@ -23,7 +23,7 @@ from siliconflow_provider.waiting.events import to_event
 
 @pytest.fixture
 def create(connection: str, file_id: str) -> Callable[..., CreateBatchOperator]:
-    """Makes an operator that waits on the worker unless it is told otherwise."""
+    """Return an operator that waits on the worker by default."""
 
     def make(**arguments: Any) -> CreateBatchOperator:
         return CreateBatchOperator(**{"task_id": "create", "input_file_id": file_id, "deferrable": False, **arguments})
@@ -33,7 +33,7 @@ def create(connection: str, file_id: str) -> Callable[..., CreateBatchOperator]:
 
 @pytest.fixture
 def statuses(client: SiliconFlowClient) -> Callable[[], list[str]]:
-    """Gives the status of each batch of the account."""
+    """Return the status of each batch of the account."""
     return lambda: [batch.status for batch in client.list_batches()]
 
 
@@ -43,7 +43,7 @@ def cancels(emulator: Emulator) -> int:
 
 
 class Terminated(BaseException):
-    """What Airflow 2 raises in its signal handler."""
+    """The exception that Airflow 2 raises in its signal handler."""
 
 
 def raise_(error: BaseException) -> None:
@@ -51,11 +51,11 @@ def raise_(error: BaseException) -> None:
 
 
 class TestKillOnTheWorker:
-    """Airflow 3 goes on after its signal handler, Airflow 2 raises in it, and an execution timeout raises before."""
+    """Airflow 3 continues after its signal handler, Airflow 2 raises in it, an execution timeout raises before it."""
 
     @pytest.fixture(params=["goes on", "raises", "times out"])
     def kill(self, request: pytest.FixtureRequest) -> Callable[[CreateBatchOperator], None]:
-        """Kills a task as Airflow does."""
+        """Kill a task as Airflow does."""
 
         def goes_on(operator: CreateBatchOperator) -> None:
             operator.on_kill()
@@ -140,7 +140,7 @@ def test_a_batch_that_ended_meanwhile_is_not_cancelled(create, context, clock, e
 class TestCancelOnTimeout:
     @pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
     def overdue(self, request: pytest.FixtureRequest, create) -> Callable[..., CreateBatchOperator]:
-        """Makes an operator whose deadline comes before the batch's end."""
+        """Return an operator whose deadline is before the end of the batch."""
         return lambda **arguments: create(
             **{"deferrable": request.param, "timeout": 60, "cancel_on_timeout": True, **arguments}
         )
@@ -164,7 +164,7 @@ class TestCancelOnTimeout:
         assert len(statuses()) == 1
 
     def test_a_batch_completing_at_cancellation_succeeds(self, overdue, run, client, monkeypatch, clock) -> None:
-        """Between the last poll and the cancel."""
+        """It completes between the last poll and the cancel."""
         cancel = SiliconFlowClient.cancel_batch
 
         def late_cancel(self: SiliconFlowClient, batch_id: str) -> Any:
@@ -197,7 +197,7 @@ class TestCancelOnTimeout:
 
 @pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
 def timed(request: pytest.FixtureRequest, create) -> Callable[..., CreateBatchOperator]:
-    """Makes an operator of either way of waiting."""
+    """Return an operator, deferrable or not."""
     return lambda **arguments: create(**{"deferrable": request.param, **arguments})
 
 
@@ -216,7 +216,7 @@ class TestTimeout:
         assert statuses() == ["completed"]
 
     def test_an_unreadable_batch_at_the_deadline_may_retry(self, timed, run, clock, emulator, restarted) -> None:
-        """So a retry is worth it."""
+        """Therefore a retry may succeed."""
         clock.after(30, emulator.stop)
         with pytest.raises(BatchWaitError, match=r"\(last known status; ") as failure:
             run(lambda: timed(timeout=7200))
@@ -226,11 +226,11 @@ class TestTimeout:
 
 
 class TestClocks:
-    """Those of worker and triggerer may be hours off: the service's own decides."""
+    """The clocks of worker and triggerer may be hours off: the service's clock decides."""
 
     @pytest.fixture(params=[-5, 5], ids=["behind", "ahead"])
     def skewed(self, request: pytest.FixtureRequest, held_time, monkeypatch) -> None:
-        """Our own clock is hours off."""
+        """Set this machine's clock hours off."""
         hours = request.param
         monkeypatch.setattr(provider_clock, "now", lambda: pendulum.from_timestamp(held_time.now).add(hours=hours))
 
@@ -242,7 +242,7 @@ class TestClocks:
         started = clock.now
         with pytest.raises(BatchTimeoutError):
             run(lambda: timed(timeout=60))
-        # The service's times are of whole seconds.
+        # The service's times are whole seconds.
         assert 59 <= clock.now - started <= 62
 
     def test_a_trigger_without_an_answer_is_not_believed(self, create, run, context, statuses, client) -> None:
@@ -256,18 +256,18 @@ class TestClocks:
 
 
 class TestExecutionTimeout:
-    """Airflow 2 ends a deferral at it; Airflow 3 leaves that to the trigger."""
+    """Airflow 2 ends a deferral at `execution_timeout`; on Airflow 3 the trigger does it."""
 
     @pytest.fixture
     def limited(self, create) -> Callable[..., CreateBatchOperator]:
-        """Makes an operator whose `execution_timeout` is over before its batch."""
+        """Return an operator whose `execution_timeout` ends before its batch."""
         return lambda **arguments: create(
             **{"deferrable": True, "execution_timeout": timedelta(seconds=60), **arguments}
         )
 
     @pytest.fixture
     def end(self, run) -> Callable[[Any], str]:
-        """Runs a task; `success` where Airflow itself would have ended it before."""
+        """Run a task; return `success` if Airflow itself would have ended it before."""
 
         def end_of(make: Callable[[], CreateBatchOperator]) -> str:
             try:
@@ -306,6 +306,6 @@ class TestExecutionTimeout:
         if not AIRFLOW_V_3_0_PLUS:
             assert stop_at is None
             return
-        # The task has run for some seconds before it waits.
+        # The task has been running for some seconds before it waits.
         assert stop_at.timestamp() == context["ti"].start_date.timestamp() + 60
         assert deferral.value.timeout < timedelta(minutes=11)

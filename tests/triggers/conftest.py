@@ -12,7 +12,7 @@ from tests.trigger_runs import LIST, SINGLE
 
 @pytest.fixture
 def batches(client: SiliconFlowClient, sums: Callable[[int], bytes]) -> Callable[[int], list[str]]:
-    """Creates so many batches of twelve requests."""
+    """Create a number of batches of twelve requests each."""
 
     def create(number: int) -> list[str]:
         file_id = client.upload_file(io.BytesIO(sums(12))).id
@@ -23,5 +23,5 @@ def batches(client: SiliconFlowClient, sums: Callable[[int], bytes]) -> Callable
 
 @pytest.fixture
 def requests(emulator: Emulator) -> Callable[[], dict[str, int]]:
-    """Counts the requests for the list and for single batches."""
+    """Count the requests for the list and for single batches."""
     return lambda: {value: sum(emulator.control.answers()[value].values()) for value in (LIST, SINGLE)}

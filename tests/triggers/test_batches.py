@@ -25,7 +25,7 @@ from siliconflow_provider.waiting.events import from_event
 
 @pytest.fixture
 def batch_ids(client: SiliconFlowClient, sums, tmp_path) -> list[str]:
-    """Two batches of twelve requests; the second is a minute younger."""
+    """Return the ids of two batches of twelve requests; the second is one minute younger."""
     path = tmp_path / "requests.jsonl"
     path.write_bytes(sums(12))
     file_id = client.upload_file(path).id
@@ -88,7 +88,7 @@ def test_its_log_says_what_changed_and_nothing_twice(connection, batch_ids, logg
 
 
 def test_the_event_loop_is_free_while_it_asks(connection, batch_ids, monkeypatch) -> None:
-    """A slow answer holds a thread, not the loop: others go on, here the one that lets the answer come."""
+    """A slow response blocks a thread, not the loop: other tasks continue, here the one that ends the delay."""
     answered, get_batch = threading.Event(), SiliconFlowClient.get_batch
 
     def slow_get_batch(self: SiliconFlowClient, batch_id: str) -> Any:
@@ -126,7 +126,7 @@ def test_the_connection_is_read_off_the_event_loop(connection, batch_ids, monkey
 
 
 def test_closing_after_the_event_cancels_nothing(connection, batch_ids, logged) -> None:
-    """`dag.test()` before Airflow 3.3 drops the trigger there, and the loop's end cancels what is left of it."""
+    """Before Airflow 3.3, `dag.test()` drops the trigger there, and the end of the loop cancels it."""
 
     async def first_event() -> Any:
         return await anext(BatchTrigger(batch_ids, connection).run())
@@ -136,13 +136,13 @@ def test_closing_after_the_event_cancels_nothing(connection, batch_ids, logged) 
 
 
 class TestKill:
-    """Airflow stops a trigger by cancelling its task, whatever the reason is; from 3.3 on it calls `on_kill` too."""
+    """Airflow stops a trigger by cancelling its task, for any reason; since 3.3 it also calls `on_kill`."""
 
     @pytest.fixture
     def stop(
         self, connection: str, batch_ids: list[str], clock: Any, monkeypatch: pytest.MonkeyPatch
     ) -> Callable[..., None]:
-        """Stops a waiting trigger as Airflow does; `ended` is what Airflow answers when it is asked for the task."""
+        """Stop a waiting trigger as Airflow does; `ended` is Airflow's answer about the task."""
 
         def stop_trigger(*, ended: Any, cancel_on_kill: bool, seconds: float = 0) -> None:
             def has_task_ended(task_instance: Any) -> Any:
@@ -189,7 +189,7 @@ class TestKill:
         )
 
     def test_ended_batches_are_not_called_running(self, stop, logged) -> None:
-        """Another triggerer has seen it to its end, while this one was stalled."""
+        """Another triggerer has waited until their end, while this one was stalled."""
         stop(ended=True, cancel_on_kill=False, seconds=300)
         lines = logged()
         assert "are completed; answered requests are billed" in lines
@@ -207,7 +207,7 @@ class TestKill:
         assert "no batch was cancelled (no api-server)" in logged()
 
     def test_one_cancel_that_fails_leaves_no_other_running(self, stop, client, batch_ids, monkeypatch, logged) -> None:
-        """The log says of each which it was."""
+        """The log names the outcome of each batch."""
         cancel = SiliconFlowClient.cancel_batch
 
         def failing_cancel(self: SiliconFlowClient, batch_id: str) -> Any:
@@ -234,7 +234,7 @@ class TestKill:
         assert "task was killed: could not cancel batches batch_" in logged()
 
     def test_what_gets_no_answer_in_time_is_said(self, stop, batch_ids, client, monkeypatch, logged) -> None:
-        """Airflow gives a trigger 30 s, and nothing is cancelled later without a word."""
+        """Airflow gives a trigger 30 s, and no batch is cancelled later without a log line."""
         monkeypatch.setattr(kill, "KILL_SECONDS", 0.5)
         may_answer, cancel = threading.Event(), cancel_unless_over
 
@@ -251,7 +251,7 @@ class TestKill:
         assert f"task was killed: batch {batch_ids[1]} is cancelling" in lines
 
     def test_an_unreachable_service_is_requested_once(self, connection, batch_ids, monkeypatch) -> None:
-        """Neither retries nor long timeouts: others wait for their turn."""
+        """There are no retries and no long timeouts, since other requests wait."""
         monkeypatch.setattr(kill, "has_task_ended", lambda task_instance: True)
         timeouts = []
 
@@ -279,7 +279,7 @@ class TestKill:
         assert threads == {"kill-siliconflow"}
 
     def test_airflow_is_asked_through_the_loop(self, connection, batch_ids, client, monkeypatch) -> None:
-        """Up to Airflow 3.2.1 a thread reaches the supervisor only over the triggerer's event loop."""
+        """Up to Airflow 3.2.1 a thread can reach the supervisor only over the triggerer's event loop."""
         loops, get_quick_conn = [], SiliconFlowHook.get_quick_conn
 
         async def request_to_airflow() -> None:
@@ -307,7 +307,7 @@ class TestKill:
         assert {batch.status for batch in client.list_batches()} == {"cancelling"}
 
     def test_being_stopped_again_interrupts_no_kill(self, connection, batch_ids, client, monkeypatch) -> None:
-        """Airflow cancels a trigger once a second until it has ended."""
+        """Airflow cancels a trigger every second until it has ended."""
         is_asked, may_answer = threading.Event(), threading.Event()
 
         def has_task_ended(task_instance: Any) -> bool:

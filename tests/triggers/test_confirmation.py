@@ -13,7 +13,7 @@ MAPPED = SimpleNamespace(dag_id="dag", task_id="group.create", run_id="run", map
 
 
 def airflow_says(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answer in the place of Airflow's database, or of its API, of which a mapped task's name bears the index."""
+    """Replace Airflow's database or its API. In the API, the name of a mapped task ends with its index."""
     if AIRFLOW_V_3_0_PLUS:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 

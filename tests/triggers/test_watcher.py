@@ -27,7 +27,7 @@ from tests.trigger_runs import LIST, SINGLE, end_of, ends, states
 
 
 def in_time(condition: Callable[[], bool]) -> bool:
-    """Whether a condition holds, or comes to hold within five seconds: a thread may still be at a request."""
+    """Return True if a condition is true within five seconds: a thread may still be sending a request."""
     until = time.monotonic() + 5
     while not condition() and time.monotonic() < until:
         time.sleep(0.01)
@@ -35,7 +35,7 @@ def in_time(condition: Callable[[], bool]) -> bool:
 
 
 def has_no_threads() -> bool:
-    """Whether no thread of a watcher is left."""
+    """Return True if no thread of a watcher is running."""
     return not any(thread.name.startswith("siliconflow-") for thread in threading.enumerate())
 
 
@@ -44,7 +44,7 @@ class TestSharing:
         found = ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(50)))
         assert states(found) == {("over", "completed")}
         assert requests()[SINGLE] == 0
-        # Every 9 to 10 s for 115 s; each wait by itself would have asked as often.
+        # Every 9 to 10 s for 115 s; a single wait would have polled as often.
         assert 10 <= requests()[LIST] <= 20
 
     @pytest.mark.parametrize(("number", "lists"), [(1, False), (2, False), (3, True)])
@@ -185,7 +185,7 @@ class TestJoiningAndLeaving:
         assert states(asyncio.run(run())) == {("over", "completed")}
 
     def test_a_loop_that_died_is_not_kept(self, connection, batches) -> None:
-        """Its triggers were not even cancelled."""
+        """Its triggers were not cancelled before."""
 
         async def wait_for_news(wait: BatchWait) -> None:
             with watching(connection, [wait]) as watch:
@@ -204,7 +204,7 @@ class TestJoiningAndLeaving:
 
         def is_forgotten() -> bool:
             gc.collect()
-            # A thread knows of the loop for which it worked last.
+            # A thread keeps a reference to the last loop that it worked for.
             return key not in watcher._watchers and kept() is None
 
         assert in_time(is_forgotten)
@@ -226,7 +226,7 @@ class TestList:
     def test_items_without_times_lead_to_single_polls(self, connection, batches, requests) -> None:
         found = ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(10)))
         assert {item.batch and item.batch.timing.total.in_seconds() for item in found} == {115}
-        # Once at first and once for each of the statuses in_progress, finalizing and completed.
+        # One line at the start, and one for each of the statuses in_progress, finalizing and completed.
         assert 20 <= requests()[SINGLE] <= 40
         assert requests()[LIST] >= 10
 
@@ -264,7 +264,7 @@ class TestList:
         assert states(ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(6)))) == {
             ("over", "completed")
         }
-        # The first sweep knows of no age: it may look through all pages.
+        # The first poll does not know the batches' ages, so it may read all pages.
         assert requests()[LIST] <= 5 + 20
 
     def test_few_old_batches_are_polled_singly(self, connection, batches, requests, clock, monkeypatch) -> None:

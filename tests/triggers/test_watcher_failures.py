@@ -27,7 +27,7 @@ from tests.trigger_runs import LIST, SINGLE, end_of, ends, states
 
 @pytest.fixture
 def connect(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Makes another connection to the emulator, or changes one; gives its id."""
+    """Create or change a connection to the emulator; return its id."""
 
     def set_connection(conn_id: str, api_key: str, **extra: Any) -> str:
         value = {"conn_type": "siliconflow", "host": emulator.base_url, "password": api_key, "extra": extra}
@@ -39,7 +39,7 @@ def connect(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
 @pytest.fixture
 def no_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections come from the environment alone: on Airflow 2 a missing database is a backend that fails."""
+    """Read connections only from the environment: on Airflow 2 a missing database is a failing backend."""
     monkeypatch.setattr(connection_module, "secrets_backends", lambda: secrets_backends()[:1])
 
 
@@ -53,7 +53,7 @@ class TestFailing:
         clock.after(600, emulator.control.reset)
         found = ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(60)))
         assert states(found) == {("over", "completed")}
-        # Growing pauses, and after four failures in a row the rest is not asked for; each by itself would take some 7.
+        # Pauses grow, and after four failures in a row the others are not polled; single waits would poll about 7 times each.
         assert during[0] <= 60
 
     def test_an_unknown_batch_does_not_delay_others(self, connection, batches, requests) -> None:
@@ -106,7 +106,7 @@ class TestFailing:
     def test_a_secrets_backend_that_fails_ends_no_wait(
         self, batches, connect, emulator, clock, monkeypatch, logged
     ) -> None:
-        """Airflow skips it, and says that the connection does not exist."""
+        """Airflow skips it, and reports that the connection does not exist."""
         backend = type(secrets_backends()[0])
         get_conn_value, failing = backend.get_conn_value, ["until it heals"]
 
@@ -135,7 +135,7 @@ class TestFailing:
         assert "sk-garbled" not in "".join(lines)
 
     def test_a_connection_is_read_through_the_loop(self, connection, batches, monkeypatch) -> None:
-        """Up to Airflow 3.2.1 a thread reaches the supervisor only over the triggerer's event loop."""
+        """Up to Airflow 3.2.1 a thread can reach the supervisor only over the triggerer's event loop."""
         loops, get_conn = set(), SiliconFlowHook.get_conn
 
         async def request_to_airflow() -> None:
@@ -198,11 +198,11 @@ class TestFailing:
 
 
 class TestNoAnswer:
-    """A server that never ends its answer, or asks to be tried again in minutes."""
+    """A server that never ends its response, or sends a Retry-After of minutes."""
 
     @pytest.fixture
     def hung(self, batches, monkeypatch) -> Iterator[str]:
-        """A batch whose requests get no answer for longer than a watcher waits."""
+        """Return the id of a batch whose requests get no response for longer than a watcher waits."""
         (batch_id,) = batches(1)
         is_over, get_batch = threading.Event(), SiliconFlowClient.get_batch
 

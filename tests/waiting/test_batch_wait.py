@@ -215,7 +215,7 @@ def test_an_answer_ends_the_hour(batch: Make, at: At) -> None:
 
 
 def test_the_hour_starts_with_the_permanent_error(batch: Make, at: At) -> None:
-    """A service that comes back from an outage may refuse a key for a moment."""
+    """After an outage, a service may reject a valid key for a moment."""
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for seconds in range(0, HOUR, 300):
         wait.record_error(BUSY, at(seconds))
@@ -284,7 +284,7 @@ def test_nothing_is_due_once_a_wait_has_ended(batch: Make, at: At) -> None:
         assert wait.seconds_until_due(at(11).timestamp()) == inf
 
 
-# --- news
+# --- log lines
 
 
 def said(wait: BatchWait, *moments: pendulum.DateTime) -> list[bool]:

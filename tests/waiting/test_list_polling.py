@@ -23,7 +23,7 @@ DAY = 24 * 3600
 COUNTS = {"total": 9, "completed": 4, "failed": 1}
 
 
-# --- what is due
+# --- due batches
 
 
 def scheduled(batch_id: str, asked_at: float, due_at: float | None) -> BatchWait:
@@ -65,7 +65,7 @@ def test_later_pages_show_only_what_is_older(batch: Make) -> None:
     assert count_on_later_pages(missing, []) == 4
 
 
-# --- what a list item says
+# --- list items
 
 
 def test_an_item_with_times_is_used_unchanged(batch: Make) -> None:
