@@ -307,7 +307,7 @@ def live_batch(world: Callable[..., Any], sequence: list[Life], seed: int, *, ha
         assert answered
 
 
-def test_a_job_never_buys_twice_and_loses_nothing(world: Callable[..., Any]) -> None:
+def test_a_job_submits_nothing_twice_and_loses_nothing(world: Callable[..., Any]) -> None:
     never_twice(lambda sequence, seed: live_job(world, sequence, seed))
 
 

@@ -30,7 +30,7 @@ def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | Non
     return batch_to_resume(found.batches, submission)
 
 
-def test_a_second_attempt_takes_the_batch_over(
+def test_a_second_attempt_resumes_the_batch(
     client: SiliconFlowClient, emulator: Any, clock: Any, file_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -52,7 +52,7 @@ def test_metadata_label_and_tries_do_not_change_identity(
     assert submitted(client, again).id == first.id
 
 
-def test_a_completed_batch_is_taken_over(client: SiliconFlowClient, clock: Any, file_id: str) -> None:
+def test_a_completed_batch_is_resumed(client: SiliconFlowClient, clock: Any, file_id: str) -> None:
     submission = Submission(key="key-1", input_file_id=file_id)
     first = submitted(client, submission)
     clock.advance(200)
@@ -84,7 +84,7 @@ def test_a_retry_with_changed_arguments_submits_nothing(
 
 
 @pytest.mark.parametrize("change", CHANGES[:2], ids=lambda change: next(iter(change)))
-def test_a_cleared_task_submits_what_has_changed(
+def test_a_changed_cleared_task_submits_again(
     client: SiliconFlowClient, emulator: Any, file_id: str, change: dict[str, Any]
 ) -> None:
     submission = Submission(key="key-1", input_file_id=file_id)
@@ -113,7 +113,7 @@ def test_a_failed_batch_is_resubmitted_only_when_cleared(client: SiliconFlowClie
     assert submitted(client, cleared(submission)).id != first.id
 
 
-def test_of_several_verdicts_the_oldest_is_repeated(service: Any, account: SiliconFlowClient) -> None:
+def test_of_several_failed_batches_the_oldest_counts(service: Any, account: SiliconFlowClient) -> None:
     """A concurrent attempt created the younger one, and it was cancelled as a duplicate."""
     mine = WANTED.batch_metadata()
     service.has(id="batch_b", created_at=CREATED - 10, metadata=mine, status="cancelled")
@@ -150,7 +150,7 @@ def test_a_final_status_counts_until_cleared(
         (False, 2, CREATED + 100, True),
     ],
 )
-def test_what_counts_as_cleared(
+def test_detection_of_cleared_tasks(
     service: Any,
     account: SiliconFlowClient,
     is_cleared_try: bool,
@@ -205,7 +205,7 @@ def test_the_oldest_of_several_batches_is_resumed(service: Any, account: Silicon
     assert service.requests == ["GET /batches"]
 
 
-def test_items_without_metadata_are_asked_for_singly(service: Any, account: SiliconFlowClient) -> None:
+def test_items_without_metadata_are_requested_singly(service: Any, account: SiliconFlowClient) -> None:
     service.hidden = ("metadata",)
     service.has(id="batch_1", input_file_id="file-1", metadata=WANTED.batch_metadata())
     service.has(id="batch_2", input_file_id="file-2", metadata={"airflow_key": "other"}, created_at=CREATED - 1)
@@ -233,7 +233,7 @@ def test_items_without_times_are_requested_singly(service: Any, account: Silicon
     assert found.id == "batch_b"
 
 
-def test_nothing_older_than_thirty_days_is_looked_at(service: Any, account: SiliconFlowClient) -> None:
+def test_batches_older_than_thirty_days_are_ignored(service: Any, account: SiliconFlowClient) -> None:
     service.hidden = ("metadata",)
     for number, days in enumerate((29, 31, 40)):
         service.has(id=f"batch_{number}", created_at=CREATED - days * DAY, metadata={}, input_file_id="file-1")
@@ -241,7 +241,7 @@ def test_nothing_older_than_thirty_days_is_looked_at(service: Any, account: Sili
     assert service.requests == ["GET /batches", "GET /batches/batch_0"]
 
 
-def test_a_create_carries_all_that_was_asked_for(client: SiliconFlowClient, clock: Any, file_id: str) -> None:
+def test_a_create_contains_all_arguments(client: SiliconFlowClient, clock: Any, file_id: str) -> None:
     submission = Submission(
         key="key-1",
         input_file_id=file_id,
@@ -258,7 +258,7 @@ def test_a_create_carries_all_that_was_asked_for(client: SiliconFlowClient, cloc
     assert b"Qwen/QwQ-32B" in target.getvalue()
 
 
-def test_every_page_is_looked_at(client: SiliconFlowClient, emulator: Any, file_id: str, forms: Forms) -> None:
+def test_every_page_is_searched(client: SiliconFlowClient, emulator: Any, file_id: str, forms: Forms) -> None:
     first = submitted(client, Submission(key="key-1", input_file_id=file_id))
     for _ in range(230):
         client.create_batch(file_id, metadata={"airflow_key": "somebody else's"})
@@ -272,7 +272,7 @@ def test_every_page_is_looked_at(client: SiliconFlowClient, emulator: Any, file_
 @pytest.mark.parametrize(
     "forms", [Forms(unpaged=True), Forms(list_without_metadata=True), Forms(list_without_times=True)]
 )
-def test_whatever_the_list_shows_the_batch_is_found(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
+def test_the_batch_is_found_in_every_list(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
     submission = Submission(key="key-1", input_file_id=file_id)
     first = submitted(client, submission)
     for _ in range(3):
@@ -281,7 +281,7 @@ def test_whatever_the_list_shows_the_batch_is_found(client: SiliconFlowClient, e
 
 
 @pytest.mark.parametrize("hidden", [(), ("metadata",)])
-def test_three_thousand_batches_of_others_cost_one_look(service: Any, account: Any, hidden: tuple[str, ...]) -> None:
+def test_three_thousand_foreign_batches_need_one_search(service: Any, account: Any, hidden: tuple[str, ...]) -> None:
     service.hidden = hidden
     others = {"airflow_key": "other", "airflow_input": WANTED.input_key}
     for number in range(3000):

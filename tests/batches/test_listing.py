@@ -88,7 +88,7 @@ class TestMetadata:
         assert "GET /batches/batch_other" not in service.requests
 
     @pytest.mark.parametrize("shown", [1, 1_000_000_000])
-    def test_ours_counts_whatever_age_the_list_shows(self, service: Any, account: Any, shown: int) -> None:
+    def test_own_batches_count_whatever_their_listed_age(self, service: Any, account: Any, shown: int) -> None:
         service.has(id="batch_ours", metadata={"airflow_key": "ours"})
         service.shown_of = {"batch_ours": {"created_at": shown}}
         listing = BatchLister(account).search(is_ours)
@@ -110,7 +110,7 @@ class TestMetadata:
 
 
 class TestFailures:
-    def test_what_was_listed_before_a_failure_is_kept(self, client: SiliconFlowClient, sums: Any, control: Any) -> None:
+    def test_items_listed_before_a_failure_are_kept(self, client: SiliconFlowClient, sums: Any, control: Any) -> None:
         file_id = client.upload_file(io.BytesIO(sums(1))).id
         for number in range(101):
             client.create_batch(file_id, metadata={"airflow_key": "ours" if number == 100 else "other"})
@@ -122,7 +122,7 @@ class TestFailures:
             listing.raise_if_incomplete()
 
     @pytest.mark.parametrize("forms", [Forms(pages_of_twenty=True, after_ignored=True)])
-    def test_a_list_that_is_not_whole_says_so(self, client: SiliconFlowClient, sums: Any, forms: Forms) -> None:
+    def test_an_incomplete_list_has_an_error(self, client: SiliconFlowClient, sums: Any, forms: Forms) -> None:
         file_id = client.upload_file(io.BytesIO(sums(1))).id
         for _ in range(21):
             client.create_batch(file_id)

@@ -45,7 +45,7 @@ LAGS = [Forms(), Forms(list_lag_seconds=3)]
 
 @pytest.mark.parametrize("forms", LAGS, ids=lambda forms: f"lag {forms.list_lag_seconds:g}")
 @pytest.mark.parametrize("fault", AFTER_THE_WORK, ids=str)
-def test_a_create_whose_answer_was_lost_is_found(
+def test_a_create_with_lost_response_is_found(
     client: SiliconFlowClient, emulator: Any, file_id: str, fault: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     emulator.control.fault("POST /batches", **fault)

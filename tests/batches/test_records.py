@@ -51,7 +51,7 @@ def by_name(records: Records) -> dict[str, CreateRecord]:
     return {item.name: item for item in records.read()}
 
 
-def test_what_one_attempt_writes_another_reads(another: Callable[[], Records]) -> None:
+def test_attempts_read_each_others_records(another: Callable[[], Records]) -> None:
     first, second = new_record({"airflow_key": "k"}), new_record({"airflow_key": "k"})
     records = another()
     assert another().read() == []

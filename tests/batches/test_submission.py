@@ -96,7 +96,7 @@ def test_a_long_label_is_shortened(label: str) -> None:
     assert 500 <= len(cut.encode()) <= 512
 
 
-def test_the_service_takes_a_long_label(client: SiliconFlowClient, file_id: str) -> None:
+def test_the_service_accepts_a_long_label(client: SiliconFlowClient, file_id: str) -> None:
     submission = Submission(key="k" * 64, input_file_id=file_id, label="任务" * 300)
     assert submitted(client, submission).metadata == submission.batch_metadata()
 

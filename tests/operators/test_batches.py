@@ -66,7 +66,7 @@ class TestCreateBatch:
         assert timing["created_at"] == "2027-01-15T08:00:00Z"
         assert (timing["queued_seconds"], timing["running_seconds"], timing["total_seconds"]) == (10, 100, 115)
 
-    def test_the_service_gets_what_the_task_says(self, create, run, client) -> None:
+    def test_the_service_gets_the_tasks_arguments(self, create, run, client) -> None:
         batch = client.get_batch(
             run(lambda: create(completion_window=timedelta(hours=48), metadata={"team": "evals"}, model="Qwen/QwQ-32B"))
         )
@@ -177,7 +177,7 @@ class TestCreateBatch:
         assert "sk-revoked" not in str(failure.value)
 
     @pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"waits": [{}]}])
-    def test_an_event_that_says_nothing_is_no_success(self, create, context, event) -> None:
+    def test_an_unexpected_event_is_no_success(self, create, context, event) -> None:
         with pytest.raises(BatchWaitError, match=r"unexpected trigger event: .*The batches are still running; a retry"):
             create().execute_complete(context, event=event)
 
@@ -204,7 +204,7 @@ class TestCreateBatch:
             ({"input_file_id": ""}, "input_file_id is ''"),
         ],
     )
-    def test_what_the_service_would_refuse_is_not_sent(self, create, run, client, arguments, message) -> None:
+    def test_invalid_arguments_are_not_sent(self, create, run, client, arguments, message) -> None:
         with pytest.raises(InvalidRequestError, match=message):
             run(lambda: create(**arguments))
         assert batches(client) == []

@@ -75,7 +75,7 @@ def defined(task: BatchInferenceOperator) -> dict[str, str]:
         ("connection", {"siliconflow_conn_id": "other"}),
     ],
 )
-def test_what_makes_another_job_has_its_own_hash(
+def test_each_defining_argument_has_a_hash(
     task: Task, monkeypatch: pytest.MonkeyPatch, name: str, change: dict[str, Any]
 ) -> None:
     connect(monkeypatch, "other", host="https://two.example/v1")
@@ -167,7 +167,7 @@ class TestInputFile:
         path.fs.pipe_file(path.path, b"two")
         assert hashed() != before
 
-    def test_without_a_version_the_size_tells(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    def test_without_a_version_the_size_counts(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
         monkeypatch.setattr(LocalFileSystem, "info", lambda self, path: {"name": path, "size": 7})
         assert size_and_version_of(storage_path(path)) == ["7", ""]
 
@@ -177,7 +177,7 @@ class TestInputFile:
         assert defined(task(input_path=None, requests=["a"]))[INPUT_FILE] == ""
 
 
-def test_items_that_are_given_are_not_looked_at(task: Task) -> None:
+def test_given_items_are_not_hashed(task: Task) -> None:
     one, other = (task(input_path=None, requests=iter(value)) for value in (["a"], ["b", "c"]))
     assert defined(one) == defined(other)
     assert list(one.source({})) == ["a"]  # type: ignore[arg-type]
@@ -249,7 +249,7 @@ def test_all_tries_have_the_same_submission(
     assert other.max_tries == context["ti"].max_tries
 
 
-def test_a_submission_says_whose_it_is(task: Task, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_submission_identifies_its_task(task: Task, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, extra=json.dumps({"deployment": "staging"}))
     ti = context["ti"]
     made = task(submission_key="again", metadata={"team": "a"}, completion_window=timedelta(hours=48))

@@ -40,7 +40,7 @@ class TestRetries:
             ({"submission_key": "again"}, "submission_key"),
         ],
     )
-    def test_what_is_answered_lands_before_the_task_fails(
+    def test_answers_are_written_before_the_task_fails(
         self,
         infer: Infer,
         run: Run,
@@ -65,14 +65,14 @@ class TestRetries:
         assert contents(rows()) == ["1", "2", "3"]
         assert (manifest()["complete"], control.batches_created()) == (True, 1)
 
-    def test_a_task_that_resumes_lands_them_too(self, infer: Infer, run: Run, rows: Rows, control: Control) -> None:
+    def test_a_resumed_task_writes_them_too(self, infer: Infer, run: Run, rows: Rows, control: Control) -> None:
         words = iter(["Be brief.", "Be very brief."])
         with pytest.raises(JobDefinitionError, match="system_prompt changed since"):
             run(lambda: infer(requests=sums(3), deferrable=True, system_prompt=next(words)))
         assert contents(rows()) == ["1", "2", "3"]
         assert control.batches_created() == 1
 
-    def test_no_further_round_is_bought(
+    def test_no_further_round_is_submitted(
         self, infer: Infer, run: Run, rows: Rows, control: Control, kill: Any, retry: Any, clear: Any
     ) -> None:
         control.plan(failing={"positions": [1]})
@@ -147,9 +147,7 @@ class TestRetries:
             run(lambda: infer(requests=sums(3), model="m", timeout=6000))
         assert control.batches_created() == 1
 
-    def test_what_was_written_as_the_old_type_stays(
-        self, infer: Infer, run: Run, rows: Rows, retry: Any, control: Control
-    ) -> None:
+    def test_rows_of_the_old_type_stay(self, infer: Infer, run: Run, rows: Rows, retry: Any, control: Control) -> None:
         """Nothing is left that could validate it."""
 
         class Answer(BaseModel):
@@ -181,7 +179,7 @@ class TestInput:
 
         return put
 
-    def test_a_cleared_task_sends_what_was_mended(
+    def test_a_cleared_task_sends_corrected_rows(
         self, infer: Infer, run: Run, rows: Rows, write: Any, control: Control, clear: Any
     ) -> None:
         path = write(["1 + 1", "1 +", "3 + 1"])
@@ -207,7 +205,7 @@ class TestInput:
         assert contents(rows()) == ["2", "3"]
         assert control.batches_created() == 1
 
-    def test_a_retry_lands_what_was_sent(
+    def test_a_retry_writes_answers_of_sent_requests(
         self, infer: Infer, run: Run, rows: Rows, write: Any, control: Control, kill: Any, retry: Any
     ) -> None:
         path = write(["1 + 1", "1 +"])
@@ -222,7 +220,7 @@ class TestInput:
 
 
 class TestOtherAccount:
-    def test_a_retry_that_finds_its_batches_gone_stops(
+    def test_a_retry_without_its_batches_stops(
         self,
         infer: Infer,
         run: Run,

@@ -69,7 +69,7 @@ class TestClears:
             "requests, dropping 0 answers"
         ) in logged()
 
-    def test_the_log_tells_it_before_anything_is_sent(
+    def test_the_reuse_is_logged_before_submitting(
         self, infer: Infer, run: Run, control: Control, cancelled: Any, clear: Any, logged: Any, kill: Any
     ) -> None:
         cancelled()
@@ -110,7 +110,7 @@ class TestClears:
         # Another try has the same result.
         assert run(lambda: infer(requests=sums(3), completion_window="48h"))["counts"] == {"succeeded": 3}
 
-    def test_another_submission_key_buys_everything_anew(
+    def test_another_submission_key_resubmits_everything(
         self, infer: Infer, run: Run, clear: Any, control: Control, manifest: Any
     ) -> None:
         run(lambda: infer(requests=sums(3)))
@@ -157,7 +157,7 @@ class TestClears:
         ]
         assert [row.get("output") for row in rows()] == [{"answer": 1}, {"answer": 2}, None]
 
-    def test_answers_that_had_not_landed_are_fetched_first(
+    def test_unwritten_answers_are_downloaded_first(
         self, infer: Infer, run: Run, control: Control, kill: Any, clear: Any, clock: Any, rows: Rows, part_lines: Any
     ) -> None:
         part_lines(3)
@@ -187,7 +187,7 @@ class TestClears:
         assert "No batch is running any more" not in said
         assert client.get_batch(running.id).status == "in_progress"
 
-    def test_one_of_another_submission_key_is_still_told(
+    def test_running_batches_of_another_key_are_named(
         self, infer: Infer, run: Run, control: Control, kill: Any, clear: Any, logged: Any, clock: Any
     ) -> None:
         control.plan(run_seconds=5000.0)
@@ -213,7 +213,7 @@ class TestClears:
         run(lambda: infer(requests=sums(3), submission_key="again"))
         assert "No batch is running any more" not in logged()
 
-    def test_a_part_that_runs_is_taken_over(
+    def test_a_running_part_is_resumed(
         self, infer: Infer, run: Run, rows: Rows, control: Control, kill: Any, clear: Any, clock: Any, part_lines: Any
     ) -> None:
         """This holds even if other answers are kept."""
@@ -253,7 +253,7 @@ class TestClears:
         assert (control.batches_created(), control.executions().most) == (2, 1)
         assert {row["round"] for row in rows()} == {0}
 
-    def test_rounds_after_it_send_what_failed(
+    def test_later_rounds_resend_failed_requests(
         self, infer: Infer, run: Run, rows: Rows, control: Control, cancelled: Any, clear: Any
     ) -> None:
         cancelled()
@@ -274,7 +274,7 @@ class TestClears:
             (SiliconFlowClient, "download", 1, True),
         ],
     )
-    def test_a_crash_at_any_step_buys_nothing_twice(
+    def test_a_crash_at_any_step_submits_nothing_twice(
         self,
         infer: Infer,
         run: Run,
@@ -311,7 +311,7 @@ class TestClears:
         executions = control.executions()
         assert (executions.distinct, executions.most) == (7, 1)
 
-    def test_requests_that_are_gone_stop_it(
+    def test_missing_requests_stop_it(
         self, infer: Infer, run: Run, control: Control, cancelled: Any, clear: Any, tmp_path: Path
     ) -> None:
         """Without them it is unknown which answers to keep."""
@@ -322,7 +322,7 @@ class TestClears:
             run(lambda: infer(requests=sums(6), completion_window="48h"))
         assert control.batches_created() == 1
 
-    def test_kept_answers_that_are_gone_stop_it(
+    def test_missing_kept_answers_stop_it(
         self,
         infer: Infer,
         run: Run,

@@ -91,7 +91,7 @@ class TestDownloadResults:
             "results.jsonl",
         }
 
-    def test_a_download_that_fails_leaves_what_was_there(
+    def test_a_failing_download_keeps_existing_files(
         self, download, client, file_id, context, clock, emulator, tmp_path
     ) -> None:
         batch = client.create_batch(file_id)
@@ -174,7 +174,7 @@ class TestDownloadResults:
         assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
         assert (tmp_path / "out" / name).read_text() == "mine"
 
-    def test_results_that_another_has_changed_are_not_overwritten(
+    def test_results_changed_by_others_are_not_overwritten(
         self, download, client, file_id, context, clock, tmp_path
     ) -> None:
         batch = client.create_batch(file_id)
@@ -216,7 +216,7 @@ class TestDownloadResults:
     @pytest.mark.parametrize(
         "fault", [{"kind": "garbage"}, {"status": 404}, {"status": 503}, {"kind": "cut", "after_bytes": 20}], ids=str
     )
-    def test_an_unavailable_file_is_asked_for_again(
+    def test_an_unavailable_file_is_downloaded_again(
         self, download, client, file_id, context, clock, emulator, tmp_path, fault: dict[str, Any]
     ) -> None:
         """An HTML page instead of the file does not count as an empty result."""
@@ -242,7 +242,7 @@ class TestDownloadResults:
         ],
         ids=str,
     )
-    def test_what_is_not_delivered_is_an_error(
+    def test_undelivered_results_are_an_error(
         self, download, client, file_id, context, clock, emulator, tmp_path, plan: dict[str, Any], message: str
     ) -> None:
         emulator.control.plan(**plan)
@@ -254,7 +254,7 @@ class TestDownloadResults:
             download(batch.id).execute(context)
         assert not (tmp_path / "out").exists()
 
-    def test_a_cleared_task_writes_what_is_delivered(
+    def test_a_cleared_task_writes_delivered_results(
         self, download, client, file_id, context, clock, emulator, tmp_path
     ) -> None:
         emulator.control.plan(unwritten={"share": 0.5})
@@ -276,7 +276,7 @@ class TestDownloadResults:
         ],
         ids=str,
     )
-    def test_what_comes_late_is_waited_for(
+    def test_late_results_are_awaited(
         self, download, client, file_id, context, clock, emulator, plan: dict[str, Any]
     ) -> None:
         emulator.control.plan(**plan)

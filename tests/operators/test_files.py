@@ -52,7 +52,7 @@ def test_the_file_is_uploaded_as_it_is(
     assert f": 12 requests, {len(content):,} bytes" in logged()
 
 
-def test_blank_lines_and_byte_order_mark_are_left_out(upload_path, request_file, download) -> None:
+def test_blank_lines_and_byte_order_mark_are_skipped(upload_path, request_file, download) -> None:
     content = request_file.read_bytes()
     request_file.write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\n\n") + b" \r\n")
     assert download(upload_path(request_file)) == content

@@ -83,7 +83,7 @@ class TestIn:
         ],
         ids=["texts", "message lists", "request lines"],
     )
-    def test_any_iterable_is_taken(self, infer: Infer, run: Run, rows: Rows, items: list[Any]) -> None:
+    def test_any_iterable_is_accepted(self, infer: Infer, run: Run, rows: Rows, items: list[Any]) -> None:
         run(lambda: infer(requests=iter(items)))
         assert [(row["custom_id"], row["content"], row["input"]) for row in rows()] == [
             ("request-000001", "2", None),
@@ -212,7 +212,9 @@ class Answer(BaseModel):
 
 
 class TestStructuredOutput:
-    def test_answers_are_asked_for_and_validated(self, infer: Infer, run: Run, rows: Rows, tmp_path: Path) -> None:
+    def test_structured_answers_are_requested_and_validated(
+        self, infer: Infer, run: Run, rows: Rows, tmp_path: Path
+    ) -> None:
         run(lambda: infer(requests=sums(2), output_type=Answer, system_prompt="Be brief."))
         assert [row["output"] for row in rows()] == [{"answer": 1}, {"answer": 2}]
         request = json.loads((tmp_path / "out" / "_siliconflow" / "requests.jsonl").read_text().splitlines()[0])["body"]
@@ -274,7 +276,7 @@ class TestOut:
     def deferrable(self, request: pytest.FixtureRequest) -> bool:
         return bool(request.param)
 
-    def test_cancel_on_timeout_cancels_and_is_a_verdict(
+    def test_cancel_on_timeout_cancels_without_retry(
         self,
         infer: Infer,
         run: Run,

@@ -48,7 +48,7 @@ class TestResults:
         ],
         ids=str,
     )
-    def test_late_results_are_waited_for_and_bought_once(
+    def test_late_results_are_awaited_and_submitted_once(
         self, infer: Infer, run: Run, rows: Rows, control: Control, plan: dict[str, float], deferrable: bool
     ) -> None:
         control.plan(nth=2, **plan)
@@ -73,7 +73,7 @@ class TestResults:
         ],
         ids=str,
     )
-    def test_undelivered_results_are_bought_only_once_cleared(
+    def test_undelivered_results_are_resubmitted_only_when_cleared(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, plan: dict[str, Any], message: str
     ) -> None:
         control.plan(nth=2, **plan)
@@ -102,7 +102,7 @@ class TestResults:
         ],
         ids=str,
     )
-    def test_changed_ids_stop_the_job_and_buy_nothing(
+    def test_changed_ids_stop_the_job_without_submitting(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, plan: dict[str, Any], examples: str
     ) -> None:
         items = [{"id": f"ID-{i}", "q": question} for i, question in enumerate(sums(9))]
@@ -172,7 +172,7 @@ class TestResults:
         control.plan(**plan)
         assert run(make)["counts"] == {"succeeded": 3}
 
-    def test_an_unfetched_new_round_is_not_landed(
+    def test_an_undownloaded_round_is_not_written(
         self, infer: Infer, run: Run, control: Control, context: Any, rows: Rows
     ) -> None:
         def make() -> Any:
@@ -189,7 +189,7 @@ class TestResults:
             assert statuses(rows()) == ["succeeded", "unfinished", "succeeded"]
             context["ti"].try_number += 1
 
-    def test_landed_results_outlive_their_files(
+    def test_written_results_outlive_the_services_files(
         self, infer: Infer, run: Run, rows: Rows, control: Control, clock: Any
     ) -> None:
         run(lambda: infer(requests=sums(9)))
@@ -250,7 +250,7 @@ class TestResults:
         assert control.answers()["GET /batches/{id}"][status] > 6
         assert_nothing_was_bought_twice(control, 9)
 
-    def test_landed_answers_survive_an_unfetched_part(
+    def test_written_answers_survive_an_undownloaded_part(
         self, infer: Infer, run: Run, rows: Rows, control: Control
     ) -> None:
         run(lambda: infer(requests=sums(9)))
@@ -262,7 +262,7 @@ class TestResults:
 
 
 class TestSignedUrls:
-    def test_an_expired_url_is_asked_for_anew(
+    def test_an_expired_url_is_requested_again(
         self, infer: Infer, run: Run, control: Control, part_lines: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
     ) -> None:
         part_lines(3)

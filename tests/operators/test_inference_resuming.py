@@ -297,7 +297,7 @@ class TestListForms:
     def options(self, options: EmulatorOptions, request: pytest.FixtureRequest) -> EmulatorOptions:
         return replace(options, forms=replace(options.forms, **request.param))
 
-    def test_every_part_is_bought_once(
+    def test_every_part_is_submitted_once(
         self, infer: Infer, run: Run, control: Control, part_lines: Any, clock: Any
     ) -> None:
         part_lines(4)
@@ -354,7 +354,7 @@ class TestKilled:
         assert [batch.status for batch in batches(client)] == [status]
         assert "task was killed: " in logged()
 
-    def test_before_it_submits_it_buys_nothing(
+    def test_a_kill_before_submitting_submits_nothing(
         self, infer: Infer, run: Run, client: SiliconFlowClient, clock: Any
     ) -> None:
         def slow() -> Iterator[str]:

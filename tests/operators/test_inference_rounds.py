@@ -173,7 +173,7 @@ class TestRounds:
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
         assert [row["round"] for row in rows()] == [1, 5, 1]
 
-    def test_clearing_sends_what_was_cancelled(self, infer: Infer, run: Run, control: Control, context: Any) -> None:
+    def test_clearing_resends_cancelled_requests(self, infer: Infer, run: Run, control: Control, context: Any) -> None:
         control.plan(end="cancelled", run_share=0.5)
         with pytest.raises(MissedSuccessRateError, match=r"Clearing the task would resend 3 requests"):
             run(lambda: infer(requests=sums(6)))
@@ -206,7 +206,7 @@ class TestRounds:
             (Workspace, "publish_json", 3, True),
         ],
     )
-    def test_a_worker_that_dies_anywhere_buys_nothing_twice(
+    def test_a_kill_at_any_step_submits_nothing_twice(
         self,
         infer: Infer,
         run: Run,

@@ -127,7 +127,7 @@ def test_users_files_are_detected_without_owner_record(infer: Infer, run, out: P
 
 
 @pytest.mark.parametrize("spelling", ["{}", "file://{}", "{}/../out", "relative", "symbolic link", "hard link"])
-def test_an_input_that_would_be_overwritten_is_refused(
+def test_an_input_among_outputs_is_rejected(
     infer: Infer, run, client, out: Path, tmp_path: Path, monkeypatch, spelling: str, name: str
 ) -> None:
     (out / name).write_text('{"q": "1 + 1"}\n')
@@ -230,7 +230,7 @@ FORGED = "x\n[2026-11-26] ERROR forged \x1b[2J\u202e"
 
 
 @pytest.mark.parametrize("forged", ["owner.json", "job.json", "creates/*.json"])
-def test_what_others_have_written_forges_no_line(infer: Infer, run, out: Path, forged: str) -> None:
+def test_owner_names_cannot_forge_log_lines(infer: Infer, run, out: Path, forged: str) -> None:
     run(lambda: infer(requests=TEXTS))
     (path,) = (out / "_siliconflow").glob(forged)
     if path.parent.name == "creates":

@@ -156,7 +156,7 @@ class TestCancelOnTimeout:
         assert isinstance(failure.value, AirflowFailException)
         assert statuses() == ["cancelling"]
 
-    def test_the_next_attempt_buys_nothing(self, overdue, run, statuses) -> None:
+    def test_the_next_attempt_submits_nothing(self, overdue, run, statuses) -> None:
         with pytest.raises(BatchCancelledError):
             run(overdue)
         with pytest.raises(BatchCancelledError):
@@ -208,7 +208,7 @@ class TestTimeout:
         assert isinstance(failure.value, AirflowFailException)
         assert statuses() == ["in_progress"]
 
-    def test_once_cleared_a_larger_timeout_goes_on(self, timed, run, context, statuses) -> None:
+    def test_clearing_with_a_larger_timeout_continues(self, timed, run, context, statuses) -> None:
         with pytest.raises(BatchTimeoutError):
             run(lambda: timed(timeout=60))
         context["ti"].clear()
@@ -234,11 +234,11 @@ class TestClocks:
         hours = request.param
         monkeypatch.setattr(provider_clock, "now", lambda: pendulum.from_timestamp(held_time.now).add(hours=hours))
 
-    def test_what_was_just_bought_is_not_cancelled(self, timed, run, statuses, connection, skewed) -> None:
+    def test_a_new_batch_is_not_cancelled(self, timed, run, statuses, connection, skewed) -> None:
         run(lambda: timed(timeout=3600, cancel_on_timeout=True))
         assert statuses() == ["completed"]
 
-    def test_a_timeout_is_as_long_as_it_says(self, timed, run, clock, connection, skewed) -> None:
+    def test_a_timeout_has_the_given_length(self, timed, run, clock, connection, skewed) -> None:
         started = clock.now
         with pytest.raises(BatchTimeoutError):
             run(lambda: timed(timeout=60))
@@ -289,7 +289,7 @@ class TestExecutionTimeout:
         assert statuses() == [status]
         assert "task was killed: " in logged()
 
-    def test_a_retry_goes_on_with_the_batch(self, limited, end, statuses) -> None:
+    def test_a_retry_resumes_the_batch(self, limited, end, statuses) -> None:
         assert (end(limited) == "success") is not AIRFLOW_V_3_0_PLUS
         assert end(limited) == "success"
         assert statuses() == ["completed"]

@@ -61,7 +61,7 @@ def test_an_ended_batch_needs_no_wait(sensor, batch_id, context, clock) -> None:
 
 
 @pytest.mark.parametrize("is_over", [True, False])
-def test_a_cancelled_batch_is_a_verdict(sensor, run, batch_id, client, clock, is_over) -> None:
+def test_a_cancelled_batch_fails_the_sensor(sensor, run, batch_id, client, clock, is_over) -> None:
     clock.after(0 if is_over else 60, lambda: client.cancel_batch(batch_id))
     clock.advance(30 if is_over else 0)
     with pytest.raises(BatchCancelledError, match=f"batch {batch_id} cancelled after") as failure:
@@ -94,7 +94,7 @@ class TestBatchThatNeverEnds:
         """The batch would run for ten days, but its window is one day."""
         return EmulatorOptions(data_dir=tmp_path / "data", run_seconds=10 * DAY)
 
-    def test_an_expired_batch_is_a_verdict(self, sensor, run, batch_id) -> None:
+    def test_an_expired_batch_fails_the_sensor(self, sensor, run, batch_id) -> None:
         with pytest.raises(BatchExpiredError, match=f"batch {batch_id} expired after 1d 0h 0m: 1 of 12"):
             run(lambda: sensor(poke_interval=600))
 
@@ -158,7 +158,7 @@ class TestReschedule:
             **{"task_id": "wait", "batch_id": batch_id, "deferrable": False, "mode": "reschedule", **arguments}
         ).poke(context)
 
-    def test_it_comes_again_until_the_batch_is_over(self, look, batch_id, clock) -> None:
+    def test_it_is_rescheduled_until_the_batch_ends(self, look, batch_id, clock) -> None:
         assert look() is False
         clock.advance(300)
         found = look()
@@ -169,6 +169,6 @@ class TestReschedule:
         emulator.stop()
         assert look() is False
 
-    def test_what_cannot_heal_is_an_error_at_once(self, look) -> None:
+    def test_permanent_errors_fail_immediately(self, look) -> None:
         with pytest.raises(NotFoundError, match="batch_unknown"):
             look(batch_id="batch_unknown")

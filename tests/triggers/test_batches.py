@@ -39,7 +39,7 @@ def events(trigger: BatchTrigger) -> list[Any]:
     return asyncio.run(collect())
 
 
-def test_it_is_rebuilt_from_what_it_serializes() -> None:
+def test_it_can_be_rebuilt_from_its_serialization() -> None:
     deadline, stop_at = pendulum.datetime(2026, 11, 24, 1), pendulum.datetime(2026, 11, 23, 1)
     trigger = BatchTrigger(["batch_a", "batch_b"], "sf", deadline, 30.0, True, stop_at)
     assert trigger.serialize() == (
@@ -56,7 +56,7 @@ def test_it_is_rebuilt_from_what_it_serializes() -> None:
     assert BatchTrigger(**trigger.serialize()[1]).serialize() == trigger.serialize()
 
 
-def test_it_reports_once_when_all_batches_are_over(connection, batch_ids) -> None:
+def test_it_fires_once_when_all_batches_ended(connection, batch_ids) -> None:
     (event,) = events(BatchTrigger(batch_ids, connection))
     ends = from_event(json.loads(json.dumps(event)))
     assert [(end.batch_id, end.state) for end in ends] == [(batch_ids[0], "over"), (batch_ids[1], "over")]
@@ -78,7 +78,7 @@ def test_it_reports_a_timeout_at_its_deadline(connection, batch_ids, clock) -> N
     assert clock.now == pytest.approx(deadline.timestamp(), abs=0.001)
 
 
-def test_its_log_says_what_changed_and_nothing_twice(connection, batch_ids, logged) -> None:
+def test_changes_are_logged_once(connection, batch_ids, logged) -> None:
     events(BatchTrigger(batch_ids[:1], connection, poll_interval=1))
     lines = [line for line in logged().splitlines() if f"batch {batch_ids[0]} is " in line]
     counts = [line.split(" is ")[1].split(" since ")[0].rpartition(",")[0] for line in lines]
@@ -233,7 +233,7 @@ class TestKill:
         stop(ended=True, cancel_on_kill=True)
         assert "task was killed: could not cancel batches batch_" in logged()
 
-    def test_what_gets_no_answer_in_time_is_said(self, stop, batch_ids, client, monkeypatch, logged) -> None:
+    def test_late_responses_are_logged(self, stop, batch_ids, client, monkeypatch, logged) -> None:
         """Airflow gives a trigger 30 s, and no batch is cancelled later without a log line."""
         monkeypatch.setattr(kill, "KILL_SECONDS", 0.5)
         may_answer, cancel = threading.Event(), cancel_unless_over
@@ -278,7 +278,7 @@ class TestKill:
         asyncio.run(trigger.on_kill())
         assert threads == {"kill-siliconflow"}
 
-    def test_airflow_is_asked_through_the_loop(self, connection, batch_ids, client, monkeypatch) -> None:
+    def test_airflow_requests_use_the_event_loop(self, connection, batch_ids, client, monkeypatch) -> None:
         """Up to Airflow 3.2.1 a thread can reach the supervisor only over the triggerer's event loop."""
         loops, get_quick_conn = [], SiliconFlowHook.get_quick_conn
 

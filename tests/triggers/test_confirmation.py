@@ -51,7 +51,7 @@ def airflow_says(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
         ("gone", False),
     ],
 )
-def test_only_a_task_that_is_over_has_ended(
+def test_only_final_states_have_ended(
     task_instance: Any, state: str | None, ended: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     airflow_says(state, monkeypatch)

@@ -40,7 +40,7 @@ def has_no_threads() -> bool:
 
 
 class TestSharing:
-    def test_fifty_waits_cost_one_list_a_sweep(self, connection, batches, requests) -> None:
+    def test_fifty_waits_share_one_list_request(self, connection, batches, requests) -> None:
         found = ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(50)))
         assert states(found) == {("over", "completed")}
         assert requests()[SINGLE] == 0
@@ -142,7 +142,7 @@ class TestJoiningAndLeaving:
 
         asyncio.run(run())
 
-    def test_a_cancelled_trigger_takes_nobody_along(self, connection, batches) -> None:
+    def test_a_cancelled_trigger_stops_no_others(self, connection, batches) -> None:
         async def run() -> list[WaitEnd]:
             going, *cancelled = [
                 asyncio.create_task(end_of(BatchTrigger([batch_id], connection))) for batch_id in batches(5)

@@ -53,7 +53,7 @@ class TestFailing:
         clock.after(600, emulator.control.reset)
         found = ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(60)))
         assert states(found) == {("over", "completed")}
-        # Pauses grow, and after four failures in a row the others are not polled; single waits would poll about 7 times each.
+        # Pauses grow, and after four failures in a row the others are not polled; alone, each would poll about 7 times.
         assert during[0] <= 60
 
     def test_an_unknown_batch_does_not_delay_others(self, connection, batches, requests) -> None:
@@ -222,7 +222,7 @@ class TestNoAnswer:
         (end,) = ends(BatchTrigger([hung], connection, **{moment: pendulum.from_timestamp(clock.now)}))
         assert (end.state, end.batch) == (state, None)
 
-    def test_others_on_the_connection_go_on(self, connection, hung, batches, clock) -> None:
+    def test_other_waits_of_the_connection_continue(self, connection, hung, batches, clock) -> None:
         (other,) = batches(1)
         late = BatchTrigger([hung], connection, pendulum.from_timestamp(clock.now + 300))
         found = ends(BatchTrigger([other], connection), late)

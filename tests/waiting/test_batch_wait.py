@@ -241,7 +241,7 @@ def test_pauses_grow_while_polling_fails(batch: Make, at: At) -> None:
     assert wait.pause(at(100)) == 10
 
 
-def test_no_pause_is_longer_than_what_is_left(batch: Make, at: At) -> None:
+def test_pauses_end_at_the_deadline(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(100), batch=batch(), poll_interval=60)
     assert [wait.pause(at(seconds)) for seconds in (10, 70, 100, 200)] == [60, 30, 0, 0]
 
@@ -342,7 +342,7 @@ def test_an_outage_is_logged_once_an_hour(batch: Make, at: At) -> None:
         ),
     ],
 )
-def test_progress_is_told_in_a_line(batch: Make, at: At, fields: dict[str, Any], now: int, line: str) -> None:
+def test_progress_is_one_log_line(batch: Make, at: At, fields: dict[str, Any], now: int, line: str) -> None:
     assert describe_progress(batch(**fields), at(now)) == line
 
 
@@ -439,11 +439,11 @@ def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
         ({"status": "failed", "failed_at": 0}, "batch batch_1 failed"),
     ],
 )
-def test_an_end_is_told_in_a_sentence(batch: Make, fields: dict[str, Any], sentence: str) -> None:
+def test_an_end_is_described_in_one_sentence(batch: Make, fields: dict[str, Any], sentence: str) -> None:
     assert describe_end(batch(**fields)) == sentence
 
 
-def test_only_the_first_ten_reasons_are_told(batch: Make) -> None:
+def test_only_the_first_ten_errors_are_shown(batch: Make) -> None:
     sentence = describe_end(batch("failed", errors=[f"line {number}" for number in range(1, 14)]))
     assert sentence.endswith("line 8; line 9; and 4 more")
 

@@ -53,7 +53,7 @@ def test_a_page_must_save_requests(missing: int, pages: int, worth: bool) -> Non
     assert is_page_worthwhile(missing, pages) is worth
 
 
-def test_later_pages_show_only_what_is_older(batch: Make) -> None:
+def test_later_pages_hold_only_older_batches(batch: Make) -> None:
     missing = {
         "younger": BatchWait("younger", batch=batch(created_at=200)),
         "as old": BatchWait("as old", batch=batch(created_at=100)),
@@ -107,7 +107,7 @@ def test_an_item_without_times_keeps_known_times(batch: Make) -> None:
 # --- progress
 
 
-def test_one_wait_tells_its_own_news(batch: Make, at: At) -> None:
+def test_a_single_wait_logs_its_own_lines(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", batch=batch())
     assert ProgressLog().next_log_line([wait], at(5)) == "batch batch_1 is in_progress, 5s since its creation"
 
