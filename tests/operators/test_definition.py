@@ -255,7 +255,7 @@ def test_a_submission_identifies_its_task(task: Task, context: dict[str, Any], m
     made = task(submission_key="again", metadata={"team": "a"}, completion_window=timedelta(hours=48))
     found = made.submission(context, input_file_id="", round=1)
     assert found.key == digest("staging", ti.dag_id, ti.task_id, ti.run_id, "-1", "again")
-    assert found.run == digest("staging", ti.dag_id, ti.run_id)
+    assert found.run_key == digest("staging", ti.dag_id, ti.run_id)
     assert found.label == f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/-1"
     assert (found.metadata, found.round, found.model) == ({"team": "a"}, 1, None)
     # Parts of a job have no file yet, and the model is on each line.

@@ -169,7 +169,7 @@ class TestDownloadResults:
         clock.advance(200)
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / name).write_text("mine")
-        with pytest.raises(OutputPathError, match=rf"out/{name} is there, and .* Move it away, or give another"):
+        with pytest.raises(OutputPathError, match=rf"out/{name} exists, but .* Move it away, or set another"):
             download(batch.id).execute(context)
         assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
         assert (tmp_path / "out" / name).read_text() == "mine"
@@ -192,7 +192,7 @@ class TestDownloadResults:
         clock.advance(200)
         summary = download(batches[0]).execute(context)
         shutil.rmtree(tmp_path / "out" / "_siliconflow")
-        with pytest.raises(OutputPathError, match=r"results\.jsonl is there"):
+        with pytest.raises(OutputPathError, match=r"results\.jsonl exists"):
             download(batches[1]).execute(context)
         assert download(batches[0]).execute(context) == summary
 

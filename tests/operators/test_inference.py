@@ -293,7 +293,7 @@ class TestOut:
             return infer(requests=sums(6), timeout=1000, cancel_on_timeout=True, deferrable=deferrable)
 
         with pytest.raises(
-            BatchCancelledError, match=r"cancel_on_timeout has cancelled batch batch_\w+: 0 of 6 .*unfinished"
+            BatchCancelledError, match=r"cancel_on_timeout cancelled batch batch_\w+: 0 of 6 .*unfinished"
         ):
             run(make)
         assert batches(client)[0].status == "cancelling"
@@ -315,7 +315,7 @@ class TestOut:
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(6)))
         clock.advance(2000)
-        with pytest.raises(BatchCancelledError, match="has cancelled"):
+        with pytest.raises(BatchCancelledError, match="cancel_on_timeout cancelled"):
             run(lambda: infer(requests=sums(6), timeout=1000, cancel_on_timeout=True))
         assert batches(client)[0].status == "cancelling"
 

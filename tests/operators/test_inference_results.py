@@ -108,7 +108,7 @@ class TestResults:
         items = [{"id": f"ID-{i}", "q": question} for i, question in enumerate(sums(9))]
         control.plan(nth=2, **plan)
         for _ in range(2):
-            with pytest.raises(SiliconFlowError, match=rf"{examples}.*nothing is submitted again"):
+            with pytest.raises(SiliconFlowError, match=rf"{examples}.*nothing is resubmitted"):
                 run(lambda: infer(requests=items, prompt="{q}", id_column="id"))
             context["ti"].try_number += 1
         assert Counter(statuses(rows())) == {"succeeded": 6, "unfinished": 3}
@@ -143,7 +143,7 @@ class TestResults:
         started = clock.now
         for _ in range(2):
             with pytest.raises(
-                MissedSuccessRateError, match=r"6 of 9 .* \(3 missing\).*3 x results_lost.*again .*\(3\)"
+                MissedSuccessRateError, match=r"6 of 9 .* \(3 missing\).*3 x results_lost.*would resend 3 requests"
             ):
                 run(lambda: infer(requests=sums(9), retries=3, deferrable=deferrable))
             assert clock.now - started < 3 * 3600

@@ -134,7 +134,7 @@ class TestContinue:
 
         run(lambda: infer(requests=slow()))
         assert [row["content"] for row in rows()] == ["1", "2", "3"]
-        assert "another attempt of this task has prepared the job at the same time" in logged()
+        assert "that another attempt of this task prepared at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
     def test_two_concurrent_writers_run_the_last_job(
@@ -150,7 +150,7 @@ class TestContinue:
         clock.after(LIST_LAG_SECONDS - 1, other_attempt)
         run(lambda: infer(requests=sums(2)))
         assert [row["content"] for row in rows()] == ["1", "2", "3"]
-        assert "another attempt of this task has prepared the job at the same time" in logged()
+        assert "that another attempt of this task prepared at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
     def test_overwritten_requests_of_the_job_are_restored(
@@ -352,7 +352,7 @@ class TestKilled:
         with pytest.raises(BatchWaitError, match="task was killed; the next attempt will resume the job"):
             run(lambda: task)
         assert [batch.status for batch in batches(client)] == [status]
-        assert "task was killed: " in logged()
+        assert "task was killed" in logged()
 
     def test_a_kill_before_submitting_submits_nothing(
         self, infer: Infer, run: Run, client: SiliconFlowClient, clock: Any

@@ -37,7 +37,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def test_a_users_file_stops_before_sending(infer: Infer, run, client, out: Path, name: str) -> None:
     (out / name).write_text("mine")
-    with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} is there, and .*Move it away"):
+    with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} exists, but .*Move it away"):
         run(lambda: infer(requests=TEXTS))
     assert (client.list_files(), list(client.list_batches())) == ([], [])
     assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, "mine")]
@@ -45,7 +45,7 @@ def test_a_users_file_stops_before_sending(infer: Infer, run, client, out: Path,
 
 def test_a_users_broken_link_is_a_file(infer: Infer, run, client, out: Path, name: str) -> None:
     (out / name).symlink_to(out / "nowhere")
-    with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} is there, and .*Move it away"):
+    with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} exists, but .*Move it away"):
         run(lambda: infer(requests=TEXTS))
     assert client.list_files() == []
     assert (out / name).is_symlink()
@@ -54,7 +54,7 @@ def test_a_users_broken_link_is_a_file(infer: Infer, run, client, out: Path, nam
 def test_the_same_in_object_storage(infer: Infer, run, client, object_store: str, name: str) -> None:
     directory = storage_path(f"{object_store}/{uuid.uuid4().hex}")
     directory.fs.pipe_file((directory / name).path, b"mine")
-    with pytest.raises(OutputPathError, match=rf"{name} is there"):
+    with pytest.raises(OutputPathError, match=rf"{name} exists"):
         run(lambda: infer(requests=TEXTS, output_path=str(directory)))
     assert list(client.list_batches()) == []
     (directory / name).unlink()
@@ -63,7 +63,7 @@ def test_the_same_in_object_storage(infer: Infer, run, client, object_store: str
 
 def test_a_file_created_during_the_job_survives(infer: Infer, run, client, clock, out: Path, name: str) -> None:
     clock.after(60, lambda: (out / name).write_text("mine"))
-    with pytest.raises(OutputPathError, match=f"{name} is there"):
+    with pytest.raises(OutputPathError, match=f"{name} exists"):
         run(lambda: infer(requests=TEXTS))
     assert (out / name).read_text() == "mine"
     (out / name).unlink()
@@ -148,7 +148,7 @@ def test_an_input_among_private_files_is_rejected(infer: Infer, run, client, out
     path = out / "_siliconflow" / "a" / "requests.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text('{"q": "1 + 1"}\n')
-    with pytest.raises(OutputPathError, match="is in _siliconflow/ below output_path, where the task keeps files"):
+    with pytest.raises(OutputPathError, match="is in _siliconflow/ below output_path, where the task keeps its own files"):
         run(lambda: infer(input_path=str(path), prompt="{q}"))
     assert client.list_files() == []
     assert path.read_text() == '{"q": "1 + 1"}\n'

@@ -25,10 +25,10 @@ def test_a_data_frame_is_rejected() -> None:
     class DataFrame(list[str]):
         def __dataframe__(self) -> None: ...
 
-    with pytest.raises(ValueError, match=r"requests is DataFrame: give its rows, in pandas df.to_dict\('records'\)"):
+    with pytest.raises(ValueError, match=r"requests is DataFrame: give its rows; in pandas, df.to_dict\('records'\)"):
         check_items(DataFrame(["question", "note"]))
 
 
 def test_a_function_returning_none_is_an_error() -> None:
-    with pytest.raises(ValueError, match="give or return an iterable of them, which may be empty, not None"):
+    with pytest.raises(ValueError, match="give or return an iterable of requests; it may be empty"):
         check_items(None)
