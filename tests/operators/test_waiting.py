@@ -92,7 +92,7 @@ class TestKillOnTheWorker:
         clock.after(20, lambda: kill(operator))
         with pytest.raises((BatchWaitError, Terminated, AirflowTaskTimeout)):
             operator.execute(context)
-        with pytest.raises(BatchCancelledError, match="clearing it submits \(and pays for\) a new batch"):
+        with pytest.raises(BatchCancelledError, match=r"clearing it submits \(and pays for\) a new batch"):
             run(create)
         assert statuses() == ["cancelled"]
         context["ti"].clear()
