@@ -135,7 +135,10 @@ def test_batches_without_deployment_are_named_not_cancelled(submit, context, cli
     ours = submit("b")
     assert CancelBatchOperator(task_id="cancel").execute(context) == [ours]
     assert client.get_batch(unnamed).status == "in_progress"
-    assert f"not cancelled: {unnamed}. They belong to a DAG run with this id, but were submitted without a deployment" in logged()
+    assert (
+        f"not cancelled: {unnamed}. They belong to a DAG run with this id, but were submitted without a deployment"
+        in logged()
+    )
 
 
 @pytest.mark.parametrize(("seconds", "warns"), [(-1, False), (0, False), (60, True)])

@@ -148,7 +148,9 @@ def test_an_input_among_private_files_is_rejected(infer: Infer, run, client, out
     path = out / "_siliconflow" / "a" / "requests.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text('{"q": "1 + 1"}\n')
-    with pytest.raises(OutputPathError, match="is in _siliconflow/ below output_path, where the task keeps its own files"):
+    with pytest.raises(
+        OutputPathError, match="is in _siliconflow/ below output_path, where the task keeps its own files"
+    ):
         run(lambda: infer(input_path=str(path), prompt="{q}"))
     assert client.list_files() == []
     assert path.read_text() == '{"q": "1 + 1"}\n'

@@ -149,8 +149,9 @@ class TestCancelOnTimeout:
         with pytest.raises(
             BatchCancelledError,
             match=r"batch \w+ was still running at the deadline, .* UTC: cancelling, 5 of 12 requests done; "
-            r"cancel_on_timeout cancelled it. Answered requests are billed, and their answers are kept for 30 days: "
-            r"to write them, use DownloadResultsOperator\(batch_id='\w+'\)\. Airflow does not retry this task; clearing",
+            r"cancel_on_timeout cancelled it. Answered requests are billed, and their answers are kept for 30 "
+            r"days: to write them, use DownloadResultsOperator\(batch_id='\w+'\)\. Airflow does not retry this "
+            r"task; clearing",
         ) as failure:
             run(overdue)
         assert isinstance(failure.value, AirflowFailException)
