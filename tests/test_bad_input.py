@@ -1,4 +1,4 @@
-"""Whatever is in request files and in the service's answers: a clear error or a right result, and nothing lost."""
+"""Any content of request files and responses gives a clear error or a correct result, and loses no row."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ from siliconflow_provider.waiting.events import from_event, to_event
 
 ENDPOINT = "/v1/chat/completions"
 
-# --- what JSON can hold, and what servers hold for JSON
+# --- valid JSON, and what servers send as JSON
 
 
 class Raw(float):
-    """A number that is written as it stands."""
+    """A number that is written literally."""
 
     def __new__(cls, text: str) -> Raw:
         number = super().__new__(cls, text if len(text) < 100 else "1")
@@ -63,7 +63,7 @@ class Raw(float):
 
 
 def dumps(value: Any, ascii_only: bool = True) -> str:
-    """Write JSON in which an object may be a list of pairs, so that keys may repeat, and numbers anything."""
+    """Return JSON; an object may be a list of pairs, so that keys may repeat, and numbers may be any text."""
     if isinstance(value, Raw):
         return value.text
     if isinstance(value, Pairs):
@@ -71,12 +71,12 @@ def dumps(value: Any, ascii_only: bool = True) -> str:
     if isinstance(value, dict):
         return dumps(Pairs(value.items()), ascii_only)
     if isinstance(value, list):
-        return "[" + ", ".join(dumps(each, ascii_only) for each in value) + "]"
+        return "[" + ", ".join(dumps(item, ascii_only) for item in value) + "]"
     return json.dumps(value, ensure_ascii=ascii_only)
 
 
 class Pairs(tuple[Any, ...]):
-    """An object, maybe with repeated keys."""
+    """Return objects that may have repeated keys."""
 
 
 def nested(depth: int) -> Any:
@@ -84,7 +84,7 @@ def nested(depth: int) -> Any:
 
 
 def one_of(*values: Any) -> st.SearchStrategy[Any]:
-    """One of these, which may be long: as `sampled_from` they would all be in the strategy's name."""
+    """Return one of these values, which may be long; `sampled_from` would show all of them in its name."""
     return st.sampled_from(range(len(values))).map(values.__getitem__)
 
 
@@ -106,19 +106,19 @@ JSON = st.recursive(
 
 
 def fields(**known: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Objects with these fields: right, of another type, missing, repeated, among others, or no object at all."""
+    """Return objects with these fields, which may be valid, of another type, missing or repeated; or other values."""
     one = st.one_of(*[st.tuples(st.just(name), value) for name, value in known.items()])
     wrong = st.tuples(st.sampled_from(list(known)), JSON)
-    right = st.fixed_dictionaries(known).map(lambda each: tuple(each.items()))
+    right = st.fixed_dictionaries(known).map(lambda pairs: tuple(pairs.items()))
     extra = st.lists(one | wrong | st.tuples(TEXTS, JSON), max_size=3).map(tuple)
-    partial = st.fixed_dictionaries({}, optional=known).map(lambda each: tuple(each.items()))
-    # The last of equal keys counts, so that what is put in front breaks less.
+    partial = st.fixed_dictionaries({}, optional=known).map(lambda pairs: tuple(pairs.items()))
+    # The last of equal keys counts, so fields in front break less.
     whole = st.tuples(right | partial, extra).map(lambda two: Pairs(two[0] + two[1]))
     return st.one_of(right.map(Pairs), whole, st.tuples(extra, right).map(lambda two: Pairs(two[0] + two[1]))) | JSON
 
 
 def texts_of(values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
-    """The bytes of such values, sound or damaged."""
+    """Return the bytes of such values, valid or damaged."""
     written = st.builds(dumps, values, st.booleans()).map(lambda text: text.encode("utf-8", "surrogatepass"))
 
     def damage(draw: st.DrawFn) -> bytes:
@@ -142,7 +142,7 @@ def texts_of(values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
 
 
 def files_of(lines: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """Files of such lines, with any ends, blank lines among them."""
+    """Return files of such lines, with any line ends and blank lines."""
     line = st.tuples(lines | st.sampled_from([b"", b" \t", b"\x0b"]), st.sampled_from([b"\n", b"\n", b"\n", b"\r\n"]))
     return st.tuples(st.lists(line.map(b"".join), max_size=6).map(b"".join), lines | st.just(b"")).map(b"".join)
 
@@ -214,7 +214,7 @@ def test_each_request_line_is_accepted_or_named(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00", b"\xff", b"\\ud83d", b'"', b"NaN"])
-def test_a_line_of_ten_megabytes_is_like_any_other(damage: bytes) -> None:
+def test_a_line_of_ten_megabytes_is_accepted(damage: bytes) -> None:
     text = b"x" * 5_000_000 + damage + b"\\n\xc3\xa9" * 1_250_000
     line = b'{"custom_id": "a", "body": {"messages": [{"role": "user", "content": "%b"}]}}' % text
     assert len(line) > 10_000_000
@@ -226,7 +226,7 @@ def test_a_line_of_ten_megabytes_is_like_any_other(damage: bytes) -> None:
     assert len(rows) == (damage not in (b"\x00", b'"'))
 
 
-def test_long_values_are_shown_in_part() -> None:
+def test_long_values_are_cut() -> None:
     long = "x" * 10_000_000
     for request in (
         {"custom_id": "a", "method": long, "body": {"messages": [{"role": "user", "content": ""}]}},
@@ -240,7 +240,7 @@ def test_long_values_are_shown_in_part() -> None:
 
 @pytest.fixture(scope="module")
 def upload(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes], bytes]]:
-    """Uploads such a file with the operator; gives what the service has then."""
+    """Return a function that uploads a file with the operator, and returns the file at the service."""
     directory = tmp_path_factory.mktemp("upload")
     path = directory / "requests.jsonl"
     with Emulator(EmulatorOptions(data_dir=directory / "data")) as emulator, pytest.MonkeyPatch.context() as patch:
@@ -257,7 +257,7 @@ def upload(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes
 
 
 @given(REQUEST_FILES)
-def test_a_file_is_uploaded_as_it_is_or_refused(upload: Callable[[bytes], bytes], content: bytes) -> None:
+def test_a_file_is_uploaded_unchanged_or_rejected(upload: Callable[[bytes], bytes], content: bytes) -> None:
     """Blank lines and a byte order mark are left out."""
     copy, done, _ = check(content)
     if done is None:
@@ -275,35 +275,33 @@ ROWS = fields(id=one_of("a", "b", "c", "é", "") | JSON, q=TEXTS | JSON, other=J
 
 
 def prepared(content: bytes, builder: RequestBuilder) -> tuple[list[bytes], list[bytes]]:
-    """The requests and the rows that a job makes of a file; both empty when it is refused."""
+    """Return the requests and rows of a job for a file; both empty if the file is rejected."""
     requests, rows = io.BytesIO(), io.BytesIO()
     try:
         done = prepare(lines_in(content), builder, requests, rows, name="a.jsonl", most_lines=2)
     except InvalidRequestFileError:
         return [], []
     lines = lines_in(requests.getvalue())
-    assert [each.lines for each in done.parts] == [len(lines[i : i + 2]) for i in range(0, len(lines), 2)]
-    assert [each.sha256 for each in done.parts] == [
+    assert [part.lines for part in done.parts] == [len(lines[i : i + 2]) for i in range(0, len(lines), 2)]
+    assert [part.sha256 for part in done.parts] == [
         hashlib.sha256(b"".join(lines[i : i + 2])).hexdigest() for i in range(0, len(lines), 2)
     ]
     return lines, lines_in(rows.getvalue())
 
 
 @given(REQUEST_FILES, RECIPES)
-def test_a_jobs_requests_are_what_the_service_takes_or_the_file_is_refused(
-    content: bytes, builder: RequestBuilder
-) -> None:
+def test_a_job_sends_valid_requests_or_none(content: bytes, builder: RequestBuilder) -> None:
     lines, rows = prepared(content, builder)
     if lines:
-        assert len(lines) == sum(bool(each.removeprefix(BOM_UTF8).strip()) for each in lines_in(content))
+        assert len(lines) == sum(bool(line.removeprefix(BOM_UTF8).strip()) for line in lines_in(content))
         read = check_input(lines, ENDPOINT, None)
         requests = [msgspec.json.decode(line) for line in lines]
-        limited = [index for index, each in enumerate(requests) if {"n", "max_tokens"} & each["body"].keys()]
+        limited = [index for index, request in enumerate(requests) if {"n", "max_tokens"} & request["body"].keys()]
         assert (read.total, read.errors, set(read.bad) - set(limited), rows) == (len(lines), (), set(), [])
 
 
 @given(files_of(texts_of(ROWS)))
-def test_rows_become_requests_with_the_row_beside_them_or_the_file_is_refused(content: bytes) -> None:
+def test_rows_become_requests_or_the_file_is_rejected(content: bytes) -> None:
     lines, rows = prepared(content, RequestBuilder(prompt="Q: {q} {none}", id_column="id", model="m"))
     assert len(lines) == len(rows)
     if lines:
@@ -315,7 +313,7 @@ def test_rows_become_requests_with_the_row_beside_them_or_the_file_is_refused(co
 
 
 @given(REQUEST_FILES, st.sampled_from([{}, {"model": "m"}, {"prompt": "{custom_id} {a}"}]))
-def test_lines_are_prepared_together_as_each_by_itself(content: bytes, builder: dict[str, str]) -> None:
+def test_lines_are_prepared_alike_together_and_alone(content: bytes, builder: dict[str, str]) -> None:
     def outcome(items: list[bytes]) -> Any:
         requests, rows = io.BytesIO(), io.BytesIO()
         try:
@@ -325,7 +323,7 @@ def test_lines_are_prepared_together_as_each_by_itself(content: bytes, builder: 
         return done, requests.getvalue(), rows.getvalue()
 
     lines = lines_in(content)
-    assert outcome([content] if content else []) == outcome([each.removesuffix(b"\n") for each in lines])
+    assert outcome([content] if content else []) == outcome([line.removesuffix(b"\n") for line in lines])
 
 
 # --- files of answers
@@ -355,20 +353,20 @@ STATUSES = {"succeeded", "failed", "expired", "cancelled"}
 
 
 class Counts:
-    """What counts the lines that name no request."""
+    """Count the lines that name no request."""
 
     unreadable_lines = 0
 
 
 def alone(output: bytes, errors: bytes) -> tuple[list[ResultRow], Counts]:
-    """The row of each line of a batch's files, read by itself."""
+    """Return the row of each line of a batch's files, decoded alone."""
     counts = Counts()
     lines = [*lines_in(output), *lines_in(errors)]
     return list(rows_of_file(lines, "b", "output", counts)), counts
 
 
 def collected(output: bytes, errors: bytes, indexes: dict[str, int]) -> tuple[ResultStore, list[bytes]]:
-    """The results of a batch with these requests, and their rows as they are written."""
+    """Return the results of a batch with these requests, and the written rows."""
     results = io.BytesIO()
     with tempfile.TemporaryFile() as file:
         store = ResultStore(len(indexes), file)
@@ -388,60 +386,60 @@ MANIFEST: dict[str, Any] = {"paths": {}, "kept": 0, "complete": True}
 
 
 @given(ANSWER_FILES, ANSWER_FILES)
-def test_each_answer_line_is_a_row_a_repetition_or_counted_as_unreadable(output: bytes, errors: bytes) -> None:
-    """Of a batch whose requests are those that its files mention."""
+def test_each_answer_line_is_a_row_or_counted(output: bytes, errors: bytes) -> None:
+    """The batch's requests are those in its files."""
     found, counts = alone(output, errors)
-    ids = list(dict.fromkeys(each.custom_id for each in found))
+    ids = list(dict.fromkeys(row.custom_id for row in found))
     store, written = collected(output, errors, {custom_id: index for index, custom_id in enumerate(ids)})
-    rows = [msgspec.json.decode(each, type=ResultRow) for each in written]
-    assert all(each.count(b"\n") == 1 and each.endswith(b"}\n") for each in written)
+    rows = [msgspec.json.decode(line, type=ResultRow) for line in written]
+    assert all(line.count(b"\n") == 1 and line.endswith(b"}\n") for line in written)
     filled = [line for content in (output, errors) for line in lines_in(content) if line.strip()]
-    assert [each.custom_id for each in rows] == ids
+    assert [row.custom_id for row in rows] == ids
     assert len(rows) + store.duplicates + store.unreadable_lines == len(filled)
     assert (store.unknown_requests, store.unreadable_lines) == (0, counts.unreadable_lines)
-    assert {each.status for each in rows} <= STATUSES
-    assert store.counts() == Counter(each.status for each in rows)
+    assert {row.status for row in rows} <= STATUSES
+    assert store.counts() == Counter(row.status for row in rows)
     for row in rows:
         assert (row.error is None) == (row.status == "succeeded")
         assert row.error is None or row.error.message
         for tokens in (row.prompt_tokens, row.completion_tokens):
             assert tokens is None or 0 <= tokens <= 2**53
-    named = [each for each in map(custom_id_of, filled) if each is not None]
+    named = [custom_id for custom_id in map(custom_id_of, filled) if custom_id is not None]
     assert set(named) <= set(ids)
     assert store.unreadable_lines <= len(filled) - len(named)
 
 
 @given(ANSWER_FILES, ANSWER_FILES)
-def test_each_request_of_a_job_has_one_row_whatever_its_batch_answers(output: bytes, errors: bytes) -> None:
+def test_each_request_has_exactly_one_row(output: bytes, errors: bytes) -> None:
     indexes = {"a": 0, "b": 1, "c": 2, "é": 3}
     store, written = collected(output, errors, indexes)
     rows = list(map(json.loads, written))
-    assert [(each["index"], each["custom_id"], each["input"]) for each in rows] == [
+    assert [(row["index"], row["custom_id"], row["input"]) for row in rows] == [
         (index, custom_id, {"row": 1}) for custom_id, index in indexes.items()
     ]
     found, counts = alone(output, errors)
-    # A good answer is never lost to a bad one.
-    good = {each.custom_id for each in found if each.status == "succeeded"}
-    mentioned = {each.custom_id for each in found}
+    # A bad answer never replaces a good one.
+    good = {row.custom_id for row in found if row.status == "succeeded"}
+    mentioned = {row.custom_id for row in found}
     for row in rows:
         assert (row["status"] == "missing") == (row["custom_id"] not in mentioned)
         assert (row["status"] == "succeeded") == (row["custom_id"] in good)
-    assert store.counts() == Counter(each["status"] for each in rows)
-    assert store.unknown_requests == sum(each.custom_id not in indexes for each in found)
+    assert store.counts() == Counter(row["status"] for row in rows)
+    assert store.unknown_requests == sum(row.custom_id not in indexes for row in found)
     assert store.unreadable_lines == counts.unreadable_lines
 
 
 @given(ANSWER_FILES)
-def test_answer_lines_are_read_together_as_each_by_itself(content: bytes) -> None:
+def test_answer_lines_are_alike_together_and_alone(content: bytes) -> None:
     def outcome(blocks: list[bytes]) -> tuple[bytes, int]:
         counts = Counts()
         return msgspec.json.Encoder().encode_lines(rows_of_file(blocks, "b", "output", counts)), counts.unreadable_lines
 
-    assert outcome([content]) == outcome([each.removesuffix(b"\n") for each in lines_in(content)])
+    assert outcome([content]) == outcome([line.removesuffix(b"\n") for line in lines_in(content)])
 
 
 def custom_id_of(line: bytes) -> str | None:
-    """Whose answer a line is, as Python's own reader sees it; None when it is no JSON, or too deep for that."""
+    """Return a line's custom_id as Python's `json` reads it; None if the line is invalid or too deeply nested."""
     try:
         found = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError):
@@ -464,7 +462,7 @@ COUNTS = st.integers(0, 2**31)
     model=SOUND_TEXTS,
     data=st.data(),
 )
-def test_an_answer_is_the_same_row_in_each_of_the_services_forms(
+def test_all_answer_forms_give_the_same_row(
     custom_id: str, message: dict[str, Any], usage: dict[str, Any], model: str, data: st.DataObject
 ) -> None:
     body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage, "model": model}
@@ -489,7 +487,7 @@ def test_an_answer_is_the_same_row_in_each_of_the_services_forms(
 
 
 @pytest.mark.parametrize("depth", [*range(850, 1000, 7), 2000, 5000, 100_000])
-def test_a_line_at_the_edge_of_what_can_be_read_is_a_row_or_unreadable(depth: int) -> None:
+def test_a_line_near_the_limits_is_handled(depth: int) -> None:
     deep = "[" * depth + "]" * depth
     for line in (
         '{"custom_id": "a", "error": %s}',
@@ -501,7 +499,7 @@ def test_a_line_at_the_edge_of_what_can_be_read_is_a_row_or_unreadable(depth: in
         assert len(rows) + counts.unreadable_lines == 1
 
 
-# --- the service's objects, and its answers over HTTP
+# --- objects of the service, and its HTTP responses
 
 MOMENTS = ("created_at", "in_progress_at", "expires_at", "finalizing_at", "completed_at", "failed_at", "expired_at")
 BATCHES = fields(
@@ -519,7 +517,7 @@ NOW = pendulum.datetime(2025, 3, 11, 10)
 
 
 def read_back(values: Any) -> Any:
-    """What the client's JSON reader makes of a value; the value is passed over when that is nothing."""
+    """Return a value as the client decodes it; skip the value if that fails."""
     from siliconflow_provider.api.lenient_json import decode_any
 
     try:
@@ -548,8 +546,8 @@ def test_an_object_is_read_or_has_no_id(batch_object: Any, file_object: Any) -> 
 
 
 @given(BATCHES)
-def test_what_was_seen_of_a_batch_survives_the_event(batch_object: Any) -> None:
-    """As it is told, waited for and reported."""
+def test_a_batch_survives_the_trigger_event(batch_object: Any) -> None:
+    """A wait, the log messages and the trigger event accept any batch."""
     value = read_back(batch_object)
     assume(isinstance(value, dict))
     with suppress(KeyError):
@@ -565,7 +563,7 @@ def test_what_was_seen_of_a_batch_survives_the_event(batch_object: Any) -> None:
         assert ends is not None
         (end,) = from_event(json.loads(json.dumps(to_event(ends), allow_nan=False)))
         assert (end.batch_id, end.state, end.deadline) == (ends[0].batch_id, ends[0].state, ends[0].deadline)
-        # A user's own metadata stays behind.
+        # The event has no metadata of the user.
         written = Batch.from_json({**value, "output_file_id": None, "error_file_id": None, "metadata": None})
         assert end.batch is not None
         assert replace(end.batch, metadata={}) == written
@@ -581,7 +579,7 @@ WAITS = fields(
 
 
 @given(fields(waits=st.lists(WAITS, max_size=2)))
-def test_an_event_is_read_or_is_none_of_ours(written: Any) -> None:
+def test_an_event_is_read_or_rejected(written: Any) -> None:
     event = read_back(written)
     try:
         ends = from_event(event)
@@ -596,7 +594,7 @@ def test_an_event_is_read_or_is_none_of_ours(written: Any) -> None:
 
 
 class Service:
-    """Gives one answer to everything."""
+    """A server with one response to all requests."""
 
     def __init__(self) -> None:
         self.answer: tuple[int, list[tuple[str, str]], bytes] = (200, [], b"")
@@ -627,7 +625,7 @@ class Service:
                 self.wfile.write(body)
 
             def handle(self) -> None:
-                # A client that has read enough goes.
+                # The client may close the connection early.
                 with suppress(ConnectionError):
                     super().handle()
 
@@ -653,7 +651,7 @@ def service() -> Iterator[Service]:
 
 
 def outcome(action: Callable[[], Any]) -> Any:
-    """What an action returns, or the error of ours that it raises; an error of another class ends the test."""
+    """Return the result or the SiliconFlow error of an action; any other error fails the test."""
     try:
         return action()
     except SiliconFlowError as error:
@@ -668,7 +666,7 @@ def check_error(error: SiliconFlowError) -> None:
 
 def first_page(client: SiliconFlowClient) -> list[Batch]:
     batches = client.list_batches()
-    return [each for each, _ in zip(batches, range(5), strict=False)]
+    return [batch for batch, _ in zip(batches, range(5), strict=False)]
 
 
 CALLS: list[Callable[[SiliconFlowClient], Any]] = [
@@ -721,7 +719,7 @@ HEADERS = st.lists(
 
 
 @given(st.sampled_from(CALLS), STATUS_CODES | st.just(302), HEADERS, texts_of(ANSWERED | REFUSED) | st.binary())
-def test_a_call_returns_what_it_promises_or_raises_an_error_of_ours(
+def test_a_call_returns_its_type_or_siliconflow_error(
     service: Service, call: Callable[..., Any], status: int, headers: list[tuple[str, str]], body: bytes
 ) -> None:
     service.answer = (status, headers, body)
@@ -729,13 +727,13 @@ def test_a_call_returns_what_it_promises_or_raises_an_error_of_ours(
     if isinstance(found, SiliconFlowError):
         check_error(found)
     else:
-        for each in found if isinstance(found, list) else [found]:
-            assert isinstance(each, (Batch, File))
-            assert each.id.strip()
+        for item in found if isinstance(found, list) else [found]:
+            assert isinstance(item, (Batch, File))
+            assert item.id.strip()
 
 
 @given(STATUS_CODES | st.just(302), HEADERS, st.binary(), st.booleans())
-def test_a_download_is_whole_or_an_error_of_ours(
+def test_a_download_is_complete_or_an_error(
     service: Service, status: int, headers: list[tuple[str, str]], body: bytes, by_url: bool
 ) -> None:
     service.answer = (status, headers, body)
@@ -754,7 +752,7 @@ def test_a_download_is_whole_or_an_error_of_ours(
 @pytest.mark.parametrize(
     "reference", ["\ud800", "http://[", "http://a\ud800/", "http://.a/", "http://a b/", "HTTPS://", "x" * 10_000]
 )
-def test_a_reference_that_leads_nowhere_is_an_error_of_ours(service: Service, reference: str) -> None:
+def test_an_invalid_file_reference_is_an_error(service: Service, reference: str) -> None:
     service.answer = (404, [], b"")
     with pytest.raises(SiliconFlowError):
         service.client.download(reference, io.BytesIO())

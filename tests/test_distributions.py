@@ -1,4 +1,4 @@
-"""What `python -m build` makes of the project; `make wheel` installs it into a clean Airflow."""
+"""Check the distributions that `python -m build` creates; `make wheel` installs them into a clean Airflow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def files(folder: str, pattern: str = "*") -> set[str]:
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the source distribution and the wheel that was built from it, on the build tools at hand."""
+    """Return the folder of the source distribution and the wheel, built with the installed build tools."""
     target = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -42,7 +42,7 @@ def wheel(distributions: Path) -> Iterator[zipfile.ZipFile]:
 
 @pytest.fixture
 def unpacked(distributions: Path, tmp_path: Path) -> Path:
-    """What is in the source distribution."""
+    """Return the folder of the unpacked source distribution."""
     (path,) = distributions.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -51,7 +51,7 @@ def unpacked(distributions: Path, tmp_path: Path) -> Path:
 
 
 def test_the_wheel_holds_package_and_examples_only(wheel: zipfile.ZipFile) -> None:
-    """Airflow 3.3 looks for example DAGs below a module that is named after the distribution."""
+    """Airflow 3.3 searches example DAGs in a module that is named after the distribution."""
     package = files("siliconflow_provider", "*.py") | {"siliconflow_provider/py.typed"}
     examples = {f"airflow_provider_siliconflow/{name}" for name in files("example_dags")}
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
@@ -59,19 +59,21 @@ def test_the_wheel_holds_package_and_examples_only(wheel: zipfile.ZipFile) -> No
 
 
 def test_the_index_page_has_absolute_links_only(wheel: zipfile.ZipFile) -> None:
-    """Those of the README in the repository are relative, and lead to files that are there."""
-    (name,) = [each for each in wheel.namelist() if each.endswith(".dist-info/METADATA")]
+    """The repository's README has relative links to existing files."""
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     page = email.message_from_bytes(wheel.read(name)).get_payload()
     link = re.compile(r"(?<=\]\()[^)#]+")
-    relative = [each for each in link.findall((ROOT / "README.md").read_text()) if not each.startswith("https://")]
+    relative = [
+        target for target in link.findall((ROOT / "README.md").read_text()) if not target.startswith("https://")
+    ]
     assert relative
-    assert [each for each in relative if not (ROOT / each).exists()] == []
+    assert [target for target in relative if not (ROOT / target).exists()] == []
     absolute = link.findall(page)
-    assert [each for each in absolute if not each.startswith("https://")] == []
-    assert [each for each in relative if not any(there.endswith(f"/main/{each}") for there in absolute)] == []
+    assert [target for target in absolute if not target.startswith("https://")] == []
+    assert [target for target in relative if not any(there.endswith(f"/main/{target}") for there in absolute)] == []
 
 
-def test_the_source_distribution_holds_what_is_tested(unpacked: Path) -> None:
+def test_the_source_distribution_includes_the_tests(unpacked: Path) -> None:
     folders = ["airflow_provider_siliconflow", "benchmarks", "constraints", "docs", "example_dags", "scripts", "tests"]
     wanted = set().union(*map(files, [*folders, "siliconflow_provider"]))
     wanted |= {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile", "mkdocs.yml"}
@@ -81,7 +83,7 @@ def test_the_source_distribution_holds_what_is_tested(unpacked: Path) -> None:
 
 
 def test_tests_pass_in_the_source_distribution(unpacked: Path) -> None:
-    """Those that look at files beside the package."""
+    """Run the tests that read files outside of the package."""
     chosen = ["tests/test_layers.py", "tests/docs/test_reference.py", "-k", "circle or arguments"]
     command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *chosen]
     done = subprocess.run(command, cwd=unpacked, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True)

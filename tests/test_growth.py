@@ -1,4 +1,4 @@
-"""Twice as long a text takes about twice as long, whatever it is: nothing that the service says freezes anybody."""
+"""Processing time grows linearly with the length of any text, so that no response can freeze a worker."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from siliconflow_provider.outputs.answers import ResultRow, parse_answer
 from siliconflow_provider.outputs.output_schema import OutputSchema
 from siliconflow_provider.storage.errors import StorageError, storage_errors
 
-# Linear is 2, quadratic 4, cubic 8; and a busy machine adds to either.
+# Linear growth is 2, quadratic 4, cubic 8; a busy machine adds to each.
 MOST_GROWTH = 3.0
-# Shorter times say nothing, and with more than a few 10 kB it is memory that is slow.
+# Shorter times are noise; above some 10 kB, memory is the slow part.
 SHORTEST_SECONDS, MOST_WORDS = 0.002, 8_000
 SCHEMA = OutputSchema(list[int])
 SECRETS = KnownSecrets(["a" * 40 + "b", "1" * 40, "{" * 40])
@@ -89,7 +89,7 @@ WORDS = (
 
 
 def seconds(read: Callable[[str], Any], text: str) -> float:
-    """The processor's time, at its best of three."""
+    """Return the shortest of three CPU times."""
 
     def once() -> float:
         started = time.thread_time()
@@ -100,7 +100,7 @@ def seconds(read: Callable[[str], Any], text: str) -> float:
 
 
 def growth(read: Callable[[str], Any], word: str) -> float:
-    """How much longer twice as long a text takes, where that can be told."""
+    """Return the growth of the time for a text of double length; 1.0 if it is too short to measure."""
     number = 500
     while (before := seconds(read, word * number)) < SHORTEST_SECONDS and number < MOST_WORDS:
         number *= 2
@@ -113,5 +113,5 @@ def growth(read: Callable[[str], Any], word: str) -> float:
 def test_reading_takes_linear_time(name: str) -> None:
     growths = {word: growth(READERS[name], word) for word in WORDS}
     slow = {word for word, found in growths.items() if found > MOST_GROWTH}
-    # Once more: something else may have run.
+    # Measure again: another process may have run.
     assert {word for word in slow if growth(READERS[name], word) > MOST_GROWTH} == set()

@@ -1,4 +1,4 @@
-"""The key and the signatures of URLs go through every flow and every failure, and are then looked for everywhere.
+"""Run every flow and failure with a key and signed URLs, then search for them everywhere.
 
 The search is shown to look: what the test plants in a database row, in a log file and in an XCom is found.
 """
@@ -39,7 +39,7 @@ KEY = "sk-canary/Zm9v+7Qx9"
 SIGNATURE = "canary-signature-51f0"
 SIGNED = f"https://bucket.example/out?Expires=1899999999&Signature={SIGNATURE}"
 PLANTED = "canary-planted"
-# No time that a batch has, so that it is known for a signature's.
+# Not a time of a batch, so that it can be recognized as a signature's.
 URL_SECONDS = 777_777
 MASKERS = (
     "airflow._shared.secrets_masker.secrets_masker",
@@ -47,7 +47,7 @@ MASKERS = (
     "airflow.utils.log.secrets_masker",
 )
 
-# Tasks that are a whole job, what their batches end as, and their connection.
+# Tasks that run a whole job, the final status of their batches, and their connection.
 JOBS = (
     ("job", "", "by_uri"),
     ("failed_job", "failed", "siliconflow_default"),
@@ -97,9 +97,9 @@ def leaks():
         CreateBatchOperator(task_id="overdue", submission_key="slow", timeout=20, cancel_on_timeout=True, **file),
         *[
             DownloadResultsOperator(
-                task_id=each, batch_id="batch_1", output_path=DIRECTORY + "/" + each, siliconflow_conn_id=each
+                task_id=name, batch_id="batch_1", output_path=DIRECTORY + "/" + name, siliconflow_conn_id=name
             )
-            for each in {failures!r}
+            for name in {failures!r}
         ],
         *[
             BatchInferenceOperator(
@@ -123,7 +123,7 @@ leaks()
 
 @pytest.fixture
 def signatures(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The query values of all URLs that the emulator signs."""
+    """Return the query values of all URLs that the emulator signs."""
     values = {SIGNATURE}
     sign = Signer.url
 
@@ -155,7 +155,7 @@ def options(tmp_path: Path, signatures: set[str], forms: Forms) -> EmulatorOptio
 
 
 class HostileService:
-    """An API that fails in the way that its path names, and repeats what should not be seen."""
+    """An API that fails as its path says, and repeats secrets in its responses."""
 
     def __init__(self) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -196,7 +196,7 @@ class HostileService:
 
 @pytest.fixture
 def connections(emulator: Emulator, connection: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileService]:
-    """The emulator's connection as JSON and as a URI, and one for each kind of failure."""
+    """Set the emulator's connection as JSON and as a URI, and one for each kind of failure."""
     hostile = HostileService()
     address = emulator.base_url.removeprefix("http://").removesuffix("/v1")
     uri = f"siliconflow://:{quote(KEY, safe='')}@{address}/http?deployment=emulator"
@@ -210,7 +210,7 @@ def connections(emulator: Emulator, connection: str, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def talkative(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Everything is logged, and Airflow masks nothing: what it hides where it can is not to be relied upon."""
+    """Log everything, and turn off Airflow's masking, so that the test does not rely on it."""
     caplog.set_level(logging.DEBUG)
     for name in ("airflow", "airflow.task", "requests", "siliconflow_provider", "urllib3"):
         caplog.set_level(logging.DEBUG, name)
@@ -221,7 +221,7 @@ def talkative(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture)
 
 
 class Search:
-    """All that was seen of the flows, and whether something can be found in it."""
+    """Collect all output of the flows, and search it."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, bytes]] = []
@@ -239,7 +239,7 @@ class Search:
             tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             for table in tables:
                 cursor = database.execute(f'SELECT * FROM "{table}"')
-                columns = [each[0] for each in cursor.description]
+                columns = [column[0] for column in cursor.description]
                 for row in cursor:
                     for column, value in zip(columns, row, strict=True):
                         self.add(f"table {table}, column {column}", value)
@@ -252,22 +252,22 @@ class Search:
             error = error.__cause__ or error.__context__
 
     def found(self, secrets: Iterable[str]) -> set[str]:
-        """Where one of these is, in any form in which it can be read back."""
+        """Return the places of these secrets, in any readable form."""
         forms = [form for secret in secrets for form in forms_of(secret)]
         return {where for where, what in self.seen if any(form in what for form in forms)}
 
 
 def forms_of(secret: str) -> set[bytes]:
-    """A secret as it is, in a URL, in JSON, in hexadecimal, and in base64, wherever in a text it began."""
+    """Return a secret as plain text, in a URL, in JSON, in hexadecimal, and in base64 at any offset."""
     texts = {secret, quote(secret, safe=""), quote(secret), secret.replace("/", "\\/"), secret.encode().hex()}
     for offset in range(3):
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             texts.add(encode(b" " * offset + secret.encode()).decode()[4 if offset else 0 : -4])
-    return {each.encode() for each in texts}
+    return {text.encode() for text in texts}
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, search: Search, owner: Any, name: str) -> None:
-    """Have what a function returns searched too."""
+    """Also search the values that a function returns."""
     function = getattr(owner, name)
 
     def watched(*arguments: Any) -> Any:
@@ -285,7 +285,7 @@ def states_of(database: Path, dag_id: str) -> dict[str, str]:
 
 @pytest.fixture
 def request_file(emulator: Emulator, sums: Callable[[int], bytes], tmp_path: Path) -> Path:
-    """Three requests; batches end as their metadata says."""
+    """Run three requests; batches end as their metadata says."""
     said = f"{KEY} cannot read {SIGNED}"
     errors = (
         said,
@@ -307,7 +307,7 @@ def request_file(emulator: Emulator, sums: Callable[[int], bytes], tmp_path: Pat
     return path
 
 
-def test_a_dag_run_leaves_no_key_and_no_signature(
+def test_a_dag_run_leaves_no_secret(
     connections: HostileService,
     talkative: None,
     signatures: set[str],
@@ -318,7 +318,7 @@ def test_a_dag_run_leaves_no_key_and_no_signature(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Neither in the database, nor in a file below Airflow's home, nor in what was logged, printed and serialized."""
+    """Search the database, all files below Airflow's home, and all logged, printed and serialized texts."""
     search, home, directory = Search(), dags_folder.parent, request_file.parent
     watch(monkeypatch, search, trigger_module, "to_event")
     source = DAG.format(directory=str(directory), planted=f"{PLANTED}-xcom", failures=FAILURES, jobs=JOBS)
@@ -344,7 +344,7 @@ def test_a_dag_run_leaves_no_key_and_no_signature(
 
 
 def plant(home: Path) -> None:
-    """Leave something to be found; a task has left an XCom."""
+    """Leave secrets to be found; a task has left an XCom."""
     (home / "logs").mkdir(exist_ok=True)
     (home / "logs" / "planted.log").write_text(f"{PLANTED}-log")
     with closing(sqlite3.connect(home / "airflow.db")) as database, database:
@@ -352,13 +352,13 @@ def plant(home: Path) -> None:
 
 
 class TestWithFileIds:
-    """Operators on their own, which raise what Airflow would log."""
+    """Run operators alone: they raise the errors that Airflow would log."""
 
     @pytest.fixture
     def forms(self) -> Forms:
         return Forms(result_ids=True)
 
-    def test_errors_and_representations_show_no_key_and_no_signature(
+    def test_errors_and_representations_show_no_secret(
         self,
         connections: HostileService,
         talkative: None,

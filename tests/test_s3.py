@@ -1,4 +1,4 @@
-"""S3's protocol for real, spoken by s3fs to a server on this machine."""
+"""Jobs and files in a real S3 server on this machine, through s3fs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ except ImportError:
 
 
 class BreakingProxy(socketserver.ThreadingTCPServer):
-    """Passes connections on to a port, and breaks them off after so many bytes when it is told to."""
+    """Forward connections to a port; break them after some bytes if a test asks for it."""
 
     daemon_threads = True
 
@@ -74,7 +74,7 @@ def connection_to_s3() -> Iterator[BreakingProxy]:
 
 @pytest.fixture
 def bucket(connection_to_s3: BreakingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A new bucket's URL; what S3 needs comes from the environment, not from an Airflow connection."""
+    """Return a new bucket's URL; endpoint and credentials come from the environment, not from a connection."""
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
@@ -84,7 +84,7 @@ def bucket(connection_to_s3: BreakingProxy, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     attach("s3", fs=s3fs.S3FileSystem())
-    name = "".join(each for each in tmp_path.name if each.isalnum()).lower()
+    name = "".join(character for character in tmp_path.name if character.isalnum()).lower()
     s3fs.S3FileSystem().mkdir(name)
     return f"s3://{name}"
 
@@ -92,7 +92,7 @@ def bucket(connection_to_s3: BreakingProxy, tmp_path: Path, monkeypatch: pytest.
 def names(url: str) -> set[str]:
     """Return the names of files and directories."""
     files = s3fs.S3FileSystem(use_listings_cache=False)
-    return {each.rpartition("/")[2] for each in files.ls(url)}
+    return {name.rpartition("/")[2] for name in files.ls(url)}
 
 
 def contents(url: str) -> bytes:
@@ -128,18 +128,18 @@ def test_a_job_from_s3_to_s3(bucket: str, connection: str, run: Callable[..., An
 
 @pytest.fixture
 def object_before(bucket: str) -> str:
-    """The URL of an object that is there before it is written again."""
+    """Return the URL of an existing object."""
     s3fs.S3FileSystem().pipe(f"{bucket}/out/results.jsonl", b"as it was\n")
     return f"{bucket}/out/results.jsonl"
 
 
-def test_a_write_whose_source_cannot_be_read_leaves_what_was_there(object_before: str) -> None:
+def test_an_unreadable_source_leaves_the_previous_file(object_before: str) -> None:
     with pytest.raises(OSError, match="Input/output error"):
         publish(Path("/proc/self/mem"), storage_path(object_before))
     assert contents(object_before) == b"as it was\n"
 
 
-def test_a_write_whose_connection_breaks_leaves_what_was_there(
+def test_a_broken_connection_leaves_the_previous_file(
     object_before: str, bucket: str, connection_to_s3: BreakingProxy, tmp_path: Path
 ) -> None:
     source = tmp_path / "results.jsonl"
@@ -153,23 +153,25 @@ def test_a_write_whose_connection_breaks_leaves_what_was_there(
     assert names(f"{bucket}/out") == {"results.jsonl"}
 
 
-def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_named(bucket: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(StorageError, match=r"write output_path s3://nowhere/a: the bucket does not exist: create it"):
         publish(tmp_path / "a", storage_path("s3://nowhere/a"))
-    with pytest.raises(MissingFileError, match=r"read input_path s3://nowhere/a: .* no such bucket: correct the path"):
+    with pytest.raises(
+        MissingFileError, match=r"read input_path s3://nowhere/a: .* bucket does not exist: correct the path"
+    ):
         open_for_reading(storage_path("s3://nowhere/a", "input_path"))
 
 
-def test_of_two_that_found_no_file_one_creates_it(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_two_concurrent_writers_creates_the_file(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     target = storage_path(f"{bucket}/out/owner.json")
     monkeypatch.setattr(s3fs.S3FileSystem, "exists", lambda *_, **__: False)
-    for each in (b"first", b"second"):
-        create_once(target, each)
+    for content in (b"first", b"second"):
+        create_once(target, content)
     assert contents(str(target)) == b"first"
 
 
-def test_a_prefix_is_no_empty_file(bucket: str, tmp_path: Path) -> None:
+def test_a_prefix_is_not_an_empty_file(bucket: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
     publish(tmp_path / "a", storage_path(f"{bucket}/rows/a"))
     with open_for_reading(storage_path(f"{bucket}/rows/a")) as stored:

@@ -1,4 +1,4 @@
-"""What an error reporter such as Sentry sends of a failure, the local variables of each frame, shows no secret."""
+"""The local variables of each frame, which error reporters such as Sentry send, contain no secret."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.hidden import Secret, SignedUrl
 from siliconflow_provider.api.models import Batch
 
-# Not in one piece, since the frames of the tests are looked at too.
+# Split, since the frames of the tests are searched too.
 KEY = Secret("-".join(("sk", "traced", "Zm9v7Qx9")))
 SIGNATURE = Secret("-".join(("traced", "signature", "51f0")))
 SECONDS = 0.2
 
 
 class Failing:
-    """A server that fails in the way that the path names; all answers repeat the key and a signed URL."""
+    """A server that fails as the path says; all responses repeat the key and a signed URL."""
 
     def __init__(self) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -75,7 +75,7 @@ def client(origin: str, **options: Any) -> SiliconFlowClient:
 
 
 def signed(origin: str) -> Any:
-    """A batch's reference, as a caller has it."""
+    """Return the file reference of a batch, as a caller gets it."""
     url = f"{origin}/out?Signature={SIGNATURE.reveal()}"
     return Batch.from_json({"id": "b", "output_file_id": url}).output_file_id
 
@@ -86,7 +86,7 @@ class FullDisk(io.BytesIO):
 
 
 class Interrupted(BaseException):
-    """What Airflow raises in the midst of anything when a task has taken too long."""
+    """The exception that Airflow raises at any point of a task after its timeout."""
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def interrupted_while(action: Callable[[], Any]) -> None:
 
 
 def unconnected() -> str:
-    """An origin that lets nobody in: its queue is full."""
+    """Return an address that accepts no connection: its queue is full."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=0)
     _held.append(listening)
     for _ in range(3):
@@ -122,7 +122,7 @@ def unconnected() -> str:
 
 _held: list[socket.socket] = []
 
-# What fails, of the service's origin. The first path element says how.
+# Failing calls, by the service's address. The first path element says how they fail.
 FAILURES: dict[str, Callable[[str], Any]] = {
     "no key": lambda origin: SiliconFlowClient(f"{KEY.reveal()}\n{KEY.reveal()}", origin),
     "no URL": lambda origin: SiliconFlowClient(KEY.reveal(), "ftp://x"),
@@ -159,17 +159,17 @@ FAILURES: dict[str, Callable[[str], Any]] = {
 
 
 def shown(error: BaseException) -> Iterator[tuple[str, str]]:
-    """Everything that can be seen of a failure, with where it is."""
+    """Yield everything visible of a failure, with its place."""
     errors: list[BaseException | None] = [error]
     seen: set[int] = set()
     while errors:
-        each = errors.pop()
-        if each is None or id(each) in seen:
+        failure = errors.pop()
+        if failure is None or id(failure) in seen:
             continue
-        seen.add(id(each))
-        errors += [each.__cause__, each.__context__]
-        yield "error", f"{each} {each!r} {each.args!r} {vars(each)!r}"
-        traceback = each.__traceback__
+        seen.add(id(failure))
+        errors += [failure.__cause__, failure.__context__]
+        yield "error", f"{failure} {failure!r} {failure.args!r} {vars(failure)!r}"
+        traceback = failure.__traceback__
         while traceback is not None:
             frame = traceback.tb_frame
             for name, value in frame.f_locals.items():
@@ -178,7 +178,7 @@ def shown(error: BaseException) -> Iterator[tuple[str, str]]:
 
 
 def shown_value(value: Any) -> str:
-    """A variable as it is sent; of our own objects also what they hold, which goes further than any does."""
+    """Return a variable as reporters send it, and also the attributes of our own objects."""
     texts = [repr(value)]
     if type(value).__module__.startswith("siliconflow_provider") and hasattr(value, "__dict__"):
         for held in vars(value).values():
@@ -186,12 +186,10 @@ def shown_value(value: Any) -> str:
     return " ".join(texts)
 
 
-# urllib3 leaves a socket open where it is interrupted while it connects.
+# urllib3 leaves a socket open if it is interrupted while it connects.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", FAILURES)
-def test_no_frame_of_a_failure_shows_a_secret(
-    kind: str, service: Failing, held_time: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_frame_shows_a_secret(kind: str, service: Failing, held_time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind == "no proxy":
         monkeypatch.setenv("HTTPS_PROXY", "foo://x")
     with pytest.raises((SiliconFlowError, OSError, Interrupted)) as caught:
@@ -201,8 +199,8 @@ def test_no_frame_of_a_failure_shows_a_secret(
     found = list(shown(caught.value))
     assert any(where.startswith(("SiliconFlowClient.", "Transport.")) for where, _ in found), "no frame was looked at"
     secrets = (KEY.reveal(), SIGNATURE.reveal())
-    assert [where for where, text in found if any(each in text for each in secrets)] == []
-    modules = {each.tb_frame.f_globals["__name__"].partition(".")[0] for each in frames_of(caught.value)}
+    assert [where for where, text in found if any(secret in text for secret in secrets)] == []
+    modules = {frame.tb_frame.f_globals["__name__"].partition(".")[0] for frame in frames_of(caught.value)}
     assert not modules & {"requests", "urllib3", "http"}
 
 
@@ -213,13 +211,13 @@ def frames_of(error: BaseException) -> Iterator[Any]:
         traceback = traceback.tb_next
 
 
-def test_a_secret_is_shown_nowhere() -> None:
+def test_a_hidden_secret_is_never_shown() -> None:
     assert f"{KEY} {KEY!r} {[KEY]} " == "*** *** [***] "
     assert pickle.loads(pickle.dumps(KEY)).reveal() == "***"
     assert not hasattr(KEY, "__dict__")
 
 
-def test_a_signed_url_shows_no_query_and_stays_a_text() -> None:
+def test_a_signed_url_hides_its_query() -> None:
     url = SignedUrl("https://a.b/c?Signature=s3cret")
     assert repr([url]) == "['https://a.b/c?...']"
     assert f"{url}" == url == "https://a.b/c?Signature=s3cret"

@@ -1,4 +1,4 @@
-"""What the service says can neither forge a line of a log, nor command a terminal, nor fill a database."""
+"""Texts of the service can neither forge log lines, nor control a terminal, nor fill a database."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from siliconflow_provider.verdicts import raise_for_ends
 from siliconflow_provider.waiting.batch_wait import WaitEnd
 from siliconflow_provider.waiting.events import from_event, to_event
 
-# A forged line, a cleared screen, a set title, a reversed text, and what ends strings in C.
+# A forged line, a cleared screen, a window title, a reversed text, and a NUL byte.
 NASTY = "ok\n[2027-01-15] ERROR forged\r\x1b[2J\x1b]0;title\x07\x9b31m\u202egnp.exe\u2066\x00\x08\u2028"
-# In a header there can be no ends of lines.
+# A header cannot contain line ends.
 NASTY_HEADER = "ok\x1b[2J\x9b31m\tforged"
 ERRORS = [NASTY, {"code": NASTY, "message": NASTY, "line": NASTY}, [NASTY], {"deep": NASTY}, 7, "x" * 50_000]
 LINES = [
@@ -51,7 +51,7 @@ LINES = [
 
 
 class NastyService:
-    """Everything that it says is nasty; what is asked of it decides how."""
+    """A service whose texts are all malicious."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -119,16 +119,16 @@ def service(
 
 @pytest.fixture
 def shown(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
-    """What was logged, printed and said, by the line; each must be harmless, and something must be there."""
+    """Return a function that collects all logged and printed lines, and checks that they are harmless."""
 
     def collect(*said: object) -> list[str]:
-        records = [each for each in caplog.records if not each.name.startswith("urllib3")]
+        records = [record for record in caplog.records if not record.name.startswith("urllib3")]
         printed = "".join(capsys.readouterr()).splitlines()
-        texts = [*(each.getMessage() for each in records), *map(str, said)]
-        assert [each for each in texts if not is_printable(each)] == []
-        # Airflow 3 prints with colours of its own, around the text.
-        assert [each for each in printed if "\x1b[2J" in each or "\x9b" in each or each.startswith("[2027")] == []
-        assert all(len(each) < 25_000 for each in texts)
+        texts = [*(record.getMessage() for record in records), *map(str, said)]
+        assert [text for text in texts if not is_printable(text)] == []
+        # Airflow 3 adds its own colours around the text.
+        assert [line for line in printed if "\x1b[2J" in line or "\x9b" in line or line.startswith("[2027")] == []
+        assert all(len(text) < 25_000 for text in texts)
         return [*printed, *texts]
 
     return collect
@@ -140,30 +140,30 @@ def fails(kind: type[Exception], action: Callable[[], Any]) -> Exception:
     return caught.value
 
 
-def test_the_words_of_a_batch_are_escaped(service: NastyService, shown: Any, context: Any) -> None:
+def test_texts_of_a_batch_are_escaped(service: NastyService, shown: Any, context: Any) -> None:
     service.batch = batch_with(failed_at=1_800_000_100, errors=ERRORS)
     error = fails(
         BatchFailedError, lambda: BatchSensor(task_id="t", batch_id="batch_1", deferrable=False).poke(context)
     )
     texts = shown(error)
-    assert any("ERROR forged" in each for each in texts)
+    assert any("ERROR forged" in text for text in texts)
     assert r"ok\n[2027-01-15] ERROR forged\r\x1b[2J" in str(error)
     assert "x... (48,000 more characters)" in str(error)
     assert str(error).count("get_batch('batch_1').errors") == 1
 
 
-def test_the_words_of_a_batch_that_runs_are_escaped(service: NastyService, shown: Any, context: Any) -> None:
+def test_texts_of_a_running_batch_are_escaped(service: NastyService, shown: Any, context: Any) -> None:
     service.batch = batch_with()
     BatchSensor(task_id="t", batch_id="batch_1", deferrable=False).poke(context)
     error = fails(
         Exception, lambda: DownloadResultsOperator(task_id="t", batch_id="batch_1", output_path="x").execute(context)
     )
-    assert any("batch_1 is ok\\n[2027-01-15] ERROR forged" in each for each in shown())
-    assert any("still ok\\n[2027-01-15] ERROR forged" in each for each in shown(error))
+    assert any("batch_1 is ok\\n[2027-01-15] ERROR forged" in line for line in shown())
+    assert any("still ok\\n[2027-01-15] ERROR forged" in line for line in shown(error))
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 503, 302, 307])
-def test_a_refusal_with_its_headers_is_escaped(service: NastyService, shown: Any, status: int) -> None:
+def test_an_error_response_is_escaped(service: NastyService, shown: Any, status: int) -> None:
     service.status, service.location = (
         status,
         f"{service.base_url}/\x1b[2J\x9b" if status == 302 else "http://ev\x1b[2Jil\x9b/",
@@ -173,7 +173,7 @@ def test_a_refusal_with_its_headers_is_escaped(service: NastyService, shown: Any
         error = fails(SiliconFlowError, action)
         assert isinstance(error, SiliconFlowError)
         texts = shown(error, error.message, error.code, error.request_id, *error.args)
-        assert any("ok\\x1b[2J" in each or "ERROR forged" in each for each in texts)
+        assert any("ok\\x1b[2J" in text or "ERROR forged" in text for text in texts)
 
 
 def test_the_connection_test_is_escaped(service: NastyService, shown: Any) -> None:
@@ -184,25 +184,23 @@ def test_the_connection_test_is_escaped(service: NastyService, shown: Any) -> No
 
 
 @pytest.mark.parametrize("batch_id", [NASTY, "batch_\x9b", "batch_\u202e1", "b" * 1_001])
-def test_what_fits_into_no_log_is_no_id(service: NastyService, shown: Any, batch_id: str) -> None:
+def test_unprintable_ids_are_rejected(service: NastyService, shown: Any, batch_id: str) -> None:
     service.batch = batch_with(id=batch_id)
     client = SiliconFlowHook().get_conn()
     for action in (lambda: client.get_batch("batch_1"), lambda: list(client.list_batches())):
         shown(fails(SiliconFlowError, action))
 
 
-def test_rows_keep_answers_as_they_are_and_errors_escaped(
-    service: NastyService, shown: Any, context: Any, tmp_path: Path
-) -> None:
+def test_rows_escape_errors_but_not_answers(service: NastyService, shown: Any, context: Any, tmp_path: Path) -> None:
     counts = {"total": 5, "completed": 1, "failed": 4}
     service.batch = batch_with(status="completed", output_file_id="file-1", request_counts=counts)
     operator = DownloadResultsOperator(task_id="t", batch_id="batch_1", output_path=str(tmp_path / "out"))
     operator.execute(context)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     texts = shown(
-        *manifest["finish_reasons"], *(each[name] for each in manifest["errors"] for name in ("code", "message"))
+        *manifest["finish_reasons"], *(error[name] for error in manifest["errors"] for name in ("code", "message"))
     )
-    assert any("line 1 of the output file" in each for each in texts)
+    assert any("line 1 of the output file" in text for text in texts)
     rows = {
         row["custom_id"]: row
         for row in map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().split("\n")[:-1])
@@ -211,40 +209,40 @@ def test_rows_keep_answers_as_they_are_and_errors_escaped(
     assert rows["e"]["content"] == rows["e"]["model"] == rows["e"]["finish_reason"] == NASTY
     errors = [row["error"] for row in rows.values() if row["error"] is not None]
     assert len(errors) == 4
-    assert [each for each in errors if not is_printable(each["message"] + (each["code"] or ""))] == []
+    assert [error for error in errors if not is_printable(error["message"] + (error["code"] or ""))] == []
 
 
-def test_a_file_path_of_the_user_forges_no_line(
+def test_a_file_path_cannot_forge_log_lines(
     connection: str, shown: Any, context: Any, tmp_path: Path, sums: Callable[[int], bytes], caplog: Any
 ) -> None:
     caplog.set_level(logging.INFO)
     path = tmp_path / "a\u2028[2027] ERROR forged\x1b[2J.jsonl"
     path.write_bytes(sums(1))
     UploadFileOperator(task_id="t", file_path=str(path)).execute(context)
-    assert any("uploaded" in each and r"a\u2028[2027] ERROR forged\x1b[2J.jsonl" in each for each in shown())
+    assert any("uploaded" in line and r"a\u2028[2027] ERROR forged\x1b[2J.jsonl" in line for line in shown())
 
 
 class TestSizes:
-    """Words and lists of any size."""
+    """Texts and lists of any size."""
 
-    def test_words_are_short(self) -> None:
+    def test_texts_of_the_service_are_cut(self) -> None:
         long = "w" * 1_000_000
         batch = Batch.from_json(
             {"id": "b", **dict.fromkeys(("status", "endpoint", "completion_window", "file_name"), long)}
         )
         file = File.from_json({"id": "f", "filename": long, "purpose": long})
         account = Account.from_json(dict.fromkeys(("status", "balance", "chargeBalance", "totalBalance"), long))
-        assert max(len(str(each)) for found in (batch, file, account) for each in vars(found).values()) < 1_000
+        assert max(len(str(value)) for found in (batch, file, account) for value in vars(found).values()) < 1_000
 
-    def test_an_error_is_shown_in_part(self) -> None:
+    def test_a_long_error_is_cut(self) -> None:
         for make in (SiliconFlowError, lambda text: SiliconFlowError("x").reworded(text)):
             error = make("begins " + "and goes on " * 100_000)
             assert len(str(error)) < 4_050
             assert str(error).startswith("begins and goes on ")
             assert str(error).endswith(" more characters)")
 
-    def test_two_hundred_parts_leave_little_in_the_database(self) -> None:
-        """What a deferral stores is the trigger's arguments, then its event."""
+    def test_two_hundred_parts_need_little_database_space(self) -> None:
+        """A deferral stores the trigger's arguments, then its event."""
         ids = [f"batch_{number:010}" for number in range(200)]
         errors = [f"line {number}: {'e' * 500}" for number in range(5_000)]
         data = {
@@ -254,7 +252,7 @@ class TestSizes:
             "metadata": {"airflow_key": "k" * 10**6},
         }
         failed = Batch.from_json({"id": "batch_", **data})
-        ends = [WaitEnd(each, "over", replace(failed, id=each), None, None) for each in ids]
+        ends = [WaitEnd(batch_id, "over", replace(failed, id=batch_id), None, None) for batch_id in ids]
         assert len(json.dumps(BatchTrigger(ids).serialize())) < 6_000
         event = to_event(ends)
         assert len(json.dumps(event)) < 400_000
@@ -263,7 +261,7 @@ class TestSizes:
         assert len(str(caught.value)) < 2_000
         assert "and 4,999 more" in str(caught.value)
 
-    def test_many_batches_of_a_run_make_a_short_line(
+    def test_many_batches_make_a_short_log_line(
         self, service: NastyService, shown: Any, context: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         metadata = {"airflow_key": "k", "airflow_run": digest(*run_parts(context, SiliconFlowHook().deployment))}
@@ -272,4 +270,4 @@ class TestSizes:
         monkeypatch.setattr(SiliconFlowClient, "list_batches", lambda self, **options: iter(running))
         service.batch = batch_with(status="completed")
         assert CancelBatchOperator(task_id="t").execute(context) == []
-        assert any("batch_8, batch_9, and 2 more" in each for each in shown())
+        assert any("batch_8, batch_9, and 2 more" in line for line in shown())

@@ -16,7 +16,7 @@ from siliconflow_provider.storage.workspace import Workspace
 
 @pytest.fixture
 def wanted() -> Submission:
-    """Whose the job is."""
+    """The submission of the job."""
     return Submission(key="key-1", input_file_id="", run_key="run-1", label="dag/task/run/-1", round=1, max_tries=2)
 
 
@@ -24,7 +24,7 @@ def wanted() -> Submission:
 def attempt(
     client: SiliconFlowClient, workspace: Callable[[], Workspace], wanted: Submission
 ) -> Iterator[Callable[..., JobRunner]]:
-    """Goes on with the job as another attempt does; a new one asks for 0 + 1, 1 + 1, ..."""
+    """Resume the job like another attempt; a new job asks for 0 + 1, 1 + 1, ..."""
     with ExitStack() as stack:
 
         def make(

@@ -1,4 +1,4 @@
-"""Every form in which the lines of output and error files have been seen.
+"""All known forms of lines in output and error files.
 
 Each row of a table says who shows the form.
 """
@@ -39,7 +39,7 @@ ROW = ResultRow(
 
 
 def by_source(table: list[Any]) -> Any:
-    """Turns rows that begin with their source into parameters that show it."""
+    """Turn rows that begin with their source into parameters that show it."""
     return [pytest.param(*row[1:], id=f"{row[0]}: {str(row[1])[:60]}") for row in table]
 
 
@@ -48,16 +48,16 @@ def parse(line: Any) -> ResultRow:
 
 
 def choices(**fields: Any) -> dict[str, Any]:
-    """A response whose body has one choice with these fields."""
+    """Return a response whose body has one choice with these fields."""
     return {"body": BODY | {"choices": [{"message": MESSAGE, "finish_reason": "stop"} | fields]}}
 
 
 def usage(**tokens: Any) -> dict[str, Any]:
-    """A response whose body has this usage."""
+    """Return a response whose body has this usage."""
     return {"body": BODY | {"usage": tokens}}
 
 
-# The response, and what differs from the plain row.
+# The response, and the differences from the plain row.
 ANSWERS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (LIVE, {"body": BODY}, {}),
     (LIVE, choices(message=MESSAGE | {"reasoning_content": "2 + 2"}), {"reasoning_content": "2 + 2"}),
@@ -112,8 +112,8 @@ LINE = b'{"custom_id": "r1", %b "response": {"body": {"choices": [{"message": {"
         ]
     ),
 )
-def test_an_answer_in_what_is_no_valid_json_is_not_lost(line: bytes, content: str) -> None:
-    """It has been paid for."""
+def test_answers_in_invalid_json_are_not_lost(line: bytes, content: str) -> None:
+    """The answer is billed."""
     row = parse(line)
     assert (row.custom_id, row.status, row.content) == ("r1", "succeeded", content)
 

@@ -25,11 +25,11 @@ FIELDS: dict[str, Any] = {
     ("number", "indexes", "first", "last"),
     [(1, [], [0, 1, 2, 3], [4]), (2, [3, 5, 7, 9, 11], [3, 5, 7, 9], [11])],
 )
-def test_each_line_of_a_part_has_its_position_in_the_job(
+def test_part_lines_have_positions_in_the_job(
     number: int, indexes: list[int], first: list[int], last: list[int]
 ) -> None:
     round_ = Round(number, [FIRST, LAST], 0, 0, indexes)
-    assert [list(round_.indexes_of(each)) for each in round_.parts] == [first, last]
+    assert [list(round_.indexes_of(part)) for part in round_.parts] == [first, last]
 
 
 @pytest.mark.parametrize(
@@ -43,19 +43,19 @@ def test_each_line_of_a_part_has_its_position_in_the_job(
         {"first_round": Round(1, [FIRST, LAST], 0, 1_800_000_001)},
     ],
 )
-def test_another_job_has_another_id(other: dict[str, Any]) -> None:
-    """Also one with the same requests that was made later, since its further rounds are others."""
+def test_different_jobs_have_different_ids(other: dict[str, Any]) -> None:
+    """A later job with the same requests differs too, since it has its own rounds."""
     assert Job(**FIELDS).id != Job(**{**FIELDS, **other}).id
 
 
-def test_a_job_that_was_written_and_read_is_the_same() -> None:
+def test_a_job_survives_writing_and_reading() -> None:
     job = Job(**FIELDS)
     read = msgspec.json.decode(msgspec.json.format(msgspec.json.encode(job), indent=2), type=Job)
     assert (read, read.id) == (job, job.id)
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
-def test_a_job_of_another_schema_is_not_taken_for_one_of_this(version: Any) -> None:
+def test_a_job_of_another_schema_is_rejected(version: Any) -> None:
     written = msgspec.json.encode({**msgspec.to_builtins(Job(**FIELDS)), "schema_version": version})
     with pytest.raises(msgspec.ValidationError, match="schema_version"):
         msgspec.json.decode(written, type=Job)
@@ -71,22 +71,22 @@ def test_a_job_of_another_schema_is_not_taken_for_one_of_this(version: Any) -> N
         ({"model": "", "prompt": "2"}, []),
     ],
 )
-def test_what_is_defined_otherwise_is_named(definition: dict[str, str], changes: list[str]) -> None:
-    """Also what the job does not know; not what only the job knows, and what cannot be told."""
+def test_changed_arguments_are_named(definition: dict[str, str], changes: list[str]) -> None:
+    """An argument unknown to the job counts as changed; one that only the job has, or an unknown value, does not."""
     assert Job(**FIELDS).changes(["key-1"], definition) == changes
     assert Job(**FIELDS).changes(["key-2"], definition) == ["submission_key", *changes]
 
 
-def test_what_could_not_be_told_is_no_change() -> None:
+def test_unknown_values_count_as_unchanged() -> None:
     job = Job(**{**FIELDS, "definition": {"model": "1", "file": ""}})
     assert job.changes(["key-1"], {"model": "1", "file": "3"}) == []
 
 
-def test_a_round_of_some_requests_is_not_all_of_them() -> None:
+def test_all_requests_include_those_not_sent() -> None:
     whole, rest = Round(1, [FIRST, LAST], 0, 0), Round(1, [FIRST], 0, 0, [1, 2, 3, 4])
     assert Job(**{**FIELDS, "first_round": whole, "inherited": Inherited(others=["batch_1"])}).all_requests is whole
     job = Job(**{**FIELDS, "first_round": rest, "inherited": Inherited(rows=1, parts=[FIRST, LAST])})
-    assert [list(job.all_requests.indexes_of(each)) for each in job.all_requests.parts] == [[0, 1, 2, 3], [4]]
+    assert [list(job.all_requests.indexes_of(part)) for part in job.all_requests.parts] == [[0, 1, 2, 3], [4]]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,6 @@ def test_equal_values_have_the_same_fingerprint(one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, "1"), (None, ""), ([1, 2], [2, 1]), ({}, []), (1 + 2j, 2 + 1j)])
-def test_other_values_have_another_one(one: Any, other: Any) -> None:
+def test_different_values_have_different_fingerprints(one: Any, other: Any) -> None:
     assert fingerprint(one) != fingerprint(other)
     assert len(fingerprint(one)) == 16

@@ -37,7 +37,7 @@ def path(tmp_path: Path, sums: Callable[[int], bytes]) -> Path:
 
 @pytest.fixture
 def round_(path: Path, tmp_path: Path) -> Round:
-    """Five parts of two requests."""
+    """Return a round of five parts with two requests each."""
     with (tmp_path / "copy").open("w+b") as copy:
         writer = PartWriter(copy, most_lines=2)
         for line in path.read_bytes().splitlines(keepends=True):
@@ -47,10 +47,10 @@ def round_(path: Path, tmp_path: Path) -> Round:
 
 class TestSubmit:
     @pytest.mark.parametrize("shows", ["its name", "its id"])
-    def test_a_part_of_whose_file_there_is_a_batch_without_metadata_is_not_sent_by_a_retry(
+    def test_a_batch_without_metadata_stops_its_part(
         self, account: SiliconFlowClient, service: Any, wanted: Submission, round_: Round, path: Path, shows: str
     ) -> None:
-        """What this task has created is written down no more, and the service does not show whose that one is."""
+        """The task's records are lost, and the service does not show who created the batch."""
         name = f"{round_.parts[1].sha256}.jsonl"
         if shows == "its id":
             service.files = [{"id": "file-1", "filename": name}]
@@ -62,13 +62,13 @@ class TestSubmit:
         batches.submit([round_], round_.parts[:1], path)
         assert service.requests.count("POST /batches") == 1
 
-    def test_each_part_becomes_a_batch_of_a_file_of_its_own(
+    def test_each_part_has_its_own_file_and_batch(
         self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path
     ) -> None:
         batches = JobBatches(client, wanted, MemoryRecords())
         batches.submit([round_], round_.parts, path)
-        assert sorted(batches.batches_of_round(round_)) == sorted(each.sha256 for each in round_.parts)
-        files = {each.id: each.filename for each in client.list_files()}
+        assert sorted(batches.batches_of_round(round_)) == sorted(part.sha256 for part in round_.parts)
+        files = {file.id: file.filename for file in client.list_files()}
         for part in round_.parts:
             batch = batches.batch_of_part(round_, part)
             assert batch is not None
@@ -80,24 +80,24 @@ class TestSubmit:
             assert hashlib.sha256((path.parent / "back").read_bytes()).hexdigest() == part.sha256
 
     @pytest.mark.parametrize("is_lost", [False, True], ids=["", "its answer is lost"])
-    def test_a_later_round_s_batches_are_told_from_an_earlier_one_s(
+    def test_batches_of_rounds_are_kept_apart(
         self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, is_lost: bool
     ) -> None:
-        """Also where the requests are the same, whose file is then used again."""
+        """Even if the requests are equal, so that the uploaded file is used again."""
         if is_lost:
             control.fault("POST /batches", "lost_answer", nth=2)
         again = Round(2, round_.parts, 2, CREATED, list(range(10)))
         batches = JobBatches(client, wanted, MemoryRecords())
         batches.submit([round_], round_.parts[:1], path)
         batches.submit([again], round_.parts[:1], path)
-        first, second = (batches.batch_of_part(each, round_.parts[0]) for each in (round_, again))
+        first, second = (batches.batch_of_part(either, round_.parts[0]) for either in (round_, again))
         assert first is not None
         assert second is not None
         assert (first.metadata["airflow_round"], second.metadata["airflow_round"]) == ("1", "2")
         assert first.id != second.id
         assert control.answers()["POST /files"].total() == 1
 
-    def test_a_file_that_is_there_is_not_uploaded_again(
+    def test_an_uploaded_file_is_not_uploaded_again(
         self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control
     ) -> None:
         part = round_.parts[0]
@@ -110,17 +110,17 @@ class TestSubmit:
         assert batch.input_file_id == known.id
         assert control.answers()["POST /files"].total() == 1
 
-    def test_a_part_that_fails_is_tried_again(
+    def test_a_failed_part_is_retried(
         self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, clock: Any
     ) -> None:
-        """The others are paid for: whatever heals within an hour must not fail the task."""
+        """The other parts are billed: an outage of less than an hour must not fail the task."""
         control.fault("POST /batches", status=403, nth=5, times=3)
         batches, started = JobBatches(client, wanted, MemoryRecords()), clock.now
         batches.submit([round_], round_.parts, path)
         assert len(batches.batches_of_round(round_)) == control.batches_created() == 5
         assert clock.now - started < 3600
 
-    def test_a_part_that_fails_for_an_hour_is_an_error(
+    def test_a_part_failing_for_an_hour_fails(
         self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, clock: Any
     ) -> None:
         control.fault("POST /batches", status=403, nth=5, every=1)
@@ -130,7 +130,7 @@ class TestSubmit:
         assert 3600 <= clock.now - started < 3600 + 600
         assert len(batches.batches_of_round(round_)) == control.batches_created() == 4
 
-    def test_the_first_part_that_fails_is_an_error_at_once(
+    def test_a_failing_first_part_fails_at_once(
         self, client: SiliconFlowClient, wanted: Submission, round_: Round, path: Path, control: Control, clock: Any
     ) -> None:
         control.fault("POST /batches", status=403, every=1)
@@ -140,7 +140,7 @@ class TestSubmit:
         assert clock.now == started
 
     @pytest.mark.parametrize("seconds", [LIST_LAG_SECONDS, 0.0])
-    def test_others_are_given_time_to_show_once_and_not_for_each_part(
+    def test_concurrent_batches_are_awaited_once_for_all_parts(
         self,
         client: SiliconFlowClient,
         wanted: Submission,
@@ -150,7 +150,7 @@ class TestSubmit:
         monkeypatch: pytest.MonkeyPatch,
         seconds: float,
     ) -> None:
-        """As long as everywhere else: the fixture for users' tests sets it to nothing."""
+        """Set the usual waiting time: the fixture for users' tests sets it to zero."""
         monkeypatch.setattr(creation, "LIST_LAG_SECONDS", seconds)
         started = clock.now
         JobBatches(client, wanted, MemoryRecords()).submit([round_], round_.parts, path)
@@ -158,7 +158,7 @@ class TestSubmit:
 
 
 class TestLook:
-    """What an account shows of two parts, which are `a` and `b`."""
+    """Lists of an account that has batches of two parts, `a` and `b`."""
 
     @pytest.fixture
     def round_(self, round_: Round) -> Round:
@@ -166,7 +166,7 @@ class TestLook:
 
     @pytest.fixture
     def has(self, service: Any, wanted: Submission, round_: Round) -> Callable[..., None]:
-        """Gives the account a batch of a part."""
+        """Return a function that adds a batch of a part to the account."""
 
         def add(name: str, number: int = 0, round_number: int = 1, tries: int = 2, **fields: Any) -> None:
             part = round_.parts[number]
@@ -177,18 +177,18 @@ class TestLook:
 
     @pytest.fixture
     def looked(self, account: SiliconFlowClient, wanted: Submission, round_: Round) -> Callable[..., Any]:
-        """Looks, and gives the ids of what there is of each part."""
+        """Return a function that searches, and returns the batch id of each part."""
 
         def look(*rounds: Round, ended: Any = ()) -> list[str | None]:
             batches = JobBatches(account, wanted, MemoryRecords(), ended)
             batches.find_and_cancel_duplicates(rounds or [round_])
-            found = [batches.batch_of_part(each, part) for each in rounds or [round_] for part in each.parts]
-            return [None if each is None else each.id for each in found]
+            found = [batches.batch_of_part(one, part) for one in rounds or [round_] for part in one.parts]
+            return [None if batch is None else batch.id for batch in found]
 
         return look
 
     @pytest.mark.parametrize("hidden", [(), ("metadata",), ("metadata", "created_at"), ("created_at",)])
-    def test_each_part_finds_its_own_whatever_the_list_shows(
+    def test_parts_find_their_batches_in_any_list(
         self, service: Any, has: Any, looked: Any, hidden: tuple[str, ...]
     ) -> None:
         service.hidden = hidden
@@ -198,7 +198,7 @@ class TestLook:
         service.has(id="batch_d", metadata={"airflow_key": "key-2"})
         assert looked() == ["batch_a", "batch_b"]
 
-    def test_rounds_with_the_same_requests_have_their_own(self, has: Any, looked: Any, round_: Round) -> None:
+    def test_rounds_with_equal_requests_have_separate_batches(self, has: Any, looked: Any, round_: Round) -> None:
         has("batch_a", round_number=1)
         has("batch_b", round_number=2)
         second = Round(2, round_.parts, 2, CREATED, [0, 1, 2, 3])
@@ -217,7 +217,7 @@ class TestLook:
         ],
     )
     @pytest.mark.parametrize("hidden", [(), ("created_at",), ("metadata",)])
-    def test_of_two_batches_of_a_part_the_oldest_that_runs_or_has_completed_counts(
+    def test_the_oldest_active_or_completed_duplicate_is_kept(
         self,
         service: Any,
         has: Any,
@@ -229,16 +229,16 @@ class TestLook:
         kept: str,
         cancels: list[str],
     ) -> None:
-        """However they ended, none is bought again; what runs beside it is cancelled, and only that is told."""
+        """No part is resubmitted, whatever its duplicates' status; running duplicates are cancelled and logged."""
         service.hidden = hidden
         has("a_younger", status=younger, created_at=CREATED + 1)
         has("older", status=older)
         assert looked() == [kept, None]
-        sent = [each for each in service.requests if each.startswith("POST")]
-        assert sent == [f"POST /batches/{each}/cancel" for each in cancels]
+        sent = [request for request in service.requests if request.startswith("POST")]
+        assert sent == [f"POST /batches/{batch_id}/cancel" for batch_id in cancels]
         assert caplog.text.count("two attempts of this task have created a batch") == len(cancels)
 
-    def test_a_batch_that_was_seen_to_end_is_over_though_the_list_lags(
+    def test_an_ended_batch_is_over_despite_stale_lists(
         self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any
     ) -> None:
         has("batch_a")
@@ -247,7 +247,7 @@ class TestLook:
         batches.find_and_cancel_duplicates([round_])
         assert batches.batches_of_round(round_) == {round_.parts[0].sha256: ended}
 
-    def test_what_a_later_look_does_not_show_is_kept(
+    def test_batches_missing_in_a_later_list_stay_known(
         self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any
     ) -> None:
         has("batch_a")
@@ -257,10 +257,10 @@ class TestLook:
         batches.find_and_cancel_duplicates([round_])
         assert list(batches.batches_of_round(round_)) == [round_.parts[0].sha256]
 
-    def test_a_batch_is_asked_for_anew(
+    def test_refresh_gets_the_batch_from_the_service(
         self, account: SiliconFlowClient, wanted: Submission, round_: Round, service: Any, has: Any
     ) -> None:
-        """Its results may be signed URLs, and some lists show none."""
+        """Its results may be signed URLs, and some lists omit them."""
         has("batch_a", status="completed", output_file_id="file-1")
         service.hidden = ("output_file_id",)
         batches = JobBatches(account, wanted, MemoryRecords())
@@ -269,20 +269,20 @@ class TestLook:
         assert batches.refresh(round_, round_.parts[0]).output_file_id == "file-1"
         assert batches.batches_of_round(round_)[round_.parts[0].sha256].output_file_id == "file-1"
 
-    def test_creation_times_are_those_of_all_batches(
+    def test_creation_times_cover_all_batches(
         self, account: SiliconFlowClient, wanted: Submission, round_: Round, has: Any
     ) -> None:
         for number, status in enumerate(("completed", "in_progress")):
             has(f"batch_{number}", number, status=status, created_at=CREATED + 100 * number)
         batches = JobBatches(account, wanted, MemoryRecords())
         batches.find_and_cancel_duplicates([round_])
-        assert [each.int_timestamp - CREATED for each in batches.created_at] == [0, 100]
+        assert [created_at.int_timestamp - CREATED for created_at in batches.created_at] == [0, 100]
 
-    def test_a_cancel_of_a_younger_batch_is_told(self, has: Any, looked: Any, caplog: Any) -> None:
+    def test_cancelling_a_younger_duplicate_is_logged(self, has: Any, looked: Any, caplog: Any) -> None:
         has("batch_a")
         has("batch_b", created_at=CREATED + 1)
         looked()
-        said = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+        said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert said == [
             "two attempts of this task have created a batch: keeping batch_a, which is older; batch_b is cancelling"
         ]

@@ -43,7 +43,7 @@ def nothing() -> Any:
 
 @pytest.fixture
 def opened(client: SiliconFlowClient, workspace: Files, wanted: Submission) -> Open:
-    """Opens the job as another attempt does."""
+    """Return a function that opens the job like another attempt."""
 
     def open_(make: Any = texts, *, definition: dict[str, str] = DEFINITION, **whose: Any) -> Job:
         return load_or_create_job(client, workspace(), replace(wanted, **whose), definition, make)
@@ -52,12 +52,10 @@ def opened(client: SiliconFlowClient, workspace: Files, wanted: Submission) -> O
 
 
 def names(tmp_path: Path) -> list[str]:
-    return sorted(each.name for each in (tmp_path / "out" / "_siliconflow").iterdir() if each.name != "owner.json")
+    return sorted(path.name for path in (tmp_path / "out" / "_siliconflow").iterdir() if path.name != "owner.json")
 
 
-def test_a_new_job_is_prepared_and_written_before_anything_is_sent(
-    opened: Open, client: SiliconFlowClient, tmp_path: Path
-) -> None:
+def test_a_new_job_is_published_before_submitting(opened: Open, client: SiliconFlowClient, tmp_path: Path) -> None:
     job = opened()
     assert (job.key, job.task, job.definition) == ("key-1", "dag/task/run/-1", DEFINITION)
     assert (job.requests, job.has_rows, job.first_round.max_tries) == (3, False, 2)
@@ -66,15 +64,15 @@ def test_a_new_job_is_prepared_and_written_before_anything_is_sent(
     assert (client.list_files(), list(client.list_batches())) == ([], [])
 
 
-def test_rows_are_kept_beside_the_requests(opened: Open, tmp_path: Path) -> None:
+def test_input_rows_are_stored_beside_requests(opened: Open, tmp_path: Path) -> None:
     assert opened(rows).has_rows
     assert names(tmp_path) == ["job.json", "requests.jsonl", "rows.jsonl"]
     assert (tmp_path / "out" / "_siliconflow" / "rows.jsonl").read_text() == '{"q":"1 + 1"}\n'
 
 
 @pytest.mark.parametrize("name", ["requests.jsonl", "rows.jsonl"])
-def test_the_job_comes_last(opened: Open, tmp_path: Path, name: str) -> None:
-    """Where it is, its requests and their rows are."""
+def test_the_job_file_is_published_last(opened: Open, tmp_path: Path, name: str) -> None:
+    """Once it exists, its requests and their rows exist too."""
     (tmp_path / "out" / "_siliconflow" / name).mkdir(parents=True)
     with pytest.raises(OSError, match=name):
         opened(rows)
@@ -82,22 +80,22 @@ def test_the_job_comes_last(opened: Open, tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("max_tries", [0, 2, 9])
-def test_a_job_that_is_there_is_continued_and_its_source_not_read(opened: Open, clock: Any, max_tries: int) -> None:
-    """Whether a person has cleared the task or not."""
+def test_an_existing_job_resumes_without_reading_its_source(opened: Open, clock: Any, max_tries: int) -> None:
+    """This holds if a person has cleared the task, and if not."""
     job = opened()
     clock.advance(40 * DAY)
     assert opened(nothing, max_tries=max_tries) == job
 
 
 @pytest.mark.parametrize("is_cleared", [False, True])
-def test_a_job_from_before_the_airflow_had_a_name_is_continued(opened: Open, is_cleared: bool) -> None:
+def test_a_job_created_without_deployment_is_resumed(opened: Open, is_cleared: bool) -> None:
     job = opened()
     named = {"key": "key-named", "key_without_deployment": "key-1"}
     assert opened(nothing, **named, max_tries=3, is_cleared_try=is_cleared) == job
 
 
 @pytest.mark.parametrize("content", ["", "<html>", "[]", "{}", '{"schema_version": 2}', '{"key": 7}'])
-def test_a_job_that_cannot_be_read_is_named_and_left_alone(opened: Open, tmp_path: Path, content: str) -> None:
+def test_an_unreadable_job_is_named_and_kept(opened: Open, tmp_path: Path, content: str) -> None:
     (tmp_path / "out" / "_siliconflow").mkdir(parents=True)
     (tmp_path / "out" / "_siliconflow" / "job.json").write_text(content)
     with pytest.raises(ValueError, match=r"out/_siliconflow/job\.json cannot be read as Job"):
@@ -105,7 +103,7 @@ def test_a_job_that_cannot_be_read_is_named_and_left_alone(opened: Open, tmp_pat
     assert (tmp_path / "out" / "_siliconflow" / "job.json").read_text() == content
 
 
-def test_a_job_of_a_later_schema_is_left_alone(opened: Open, tmp_path: Path) -> None:
+def test_a_job_of_a_later_schema_is_kept(opened: Open, tmp_path: Path) -> None:
     opened()
     path = tmp_path / "out" / "_siliconflow" / "job.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
@@ -123,14 +121,12 @@ def test_a_job_of_a_later_schema_is_left_alone(opened: Open, tmp_path: Path) -> 
     ],
 )
 @pytest.mark.parametrize("max_tries", [1, 2])
-def test_a_retry_that_asks_for_something_else_gets_the_job_that_is_there(
-    opened: Open, change: dict[str, Any], max_tries: int
-) -> None:
+def test_a_retry_with_changes_gets_the_existing_job(opened: Open, change: dict[str, Any], max_tries: int) -> None:
     assert opened() == opened(nothing, max_tries=max_tries, **change) == opened(nothing)
 
 
 @pytest.mark.parametrize("change", [{"definition": {"model": "0", "prompt": "0"}}, {"key": "key-2"}])
-def test_a_cleared_task_that_asks_for_something_else_begins_a_new_job(opened: Open, change: dict[str, Any]) -> None:
+def test_a_cleared_task_with_changes_starts_a_job(opened: Open, change: dict[str, Any]) -> None:
     before = opened(rows)
     job = opened(max_tries=3, is_cleared_try=True, **change)
     assert (job.requests, job.has_rows, job.first_round.max_tries) == (3, False, 3)
@@ -138,7 +134,7 @@ def test_a_cleared_task_that_asks_for_something_else_begins_a_new_job(opened: Op
     assert opened(nothing, max_tries=3, **change) == job
 
 
-def test_a_new_job_whose_source_is_bad_leaves_the_one_that_is_there(opened: Open, tmp_path: Path) -> None:
+def test_a_bad_source_leaves_the_existing_job(opened: Open, tmp_path: Path) -> None:
     job = opened(rows)
     with pytest.raises(InvalidRequestFileError):
         opened(
@@ -152,7 +148,7 @@ def test_a_new_job_whose_source_is_bad_leaves_the_one_that_is_there(opened: Open
 
 
 @pytest.mark.parametrize("max_tries", [2, 9])
-def test_the_job_of_another_task_is_never_replaced(opened: Open, max_tries: int) -> None:
+def test_another_tasks_job_is_never_replaced(opened: Open, max_tries: int) -> None:
     job = opened()
     with pytest.raises(
         JobFilesError, match=r"another task instance \(dag/task/run/-1\): give each its own output_path"
@@ -162,7 +158,7 @@ def test_the_job_of_another_task_is_never_replaced(opened: Open, max_tries: int)
 
 
 class TestAtTheSameTime:
-    """Another attempt or task writes its job while this one still reads its source."""
+    """Another attempt or task publishes its job while this one still reads its source."""
 
     @staticmethod
     def slowly(meanwhile: Callable[[], Any], made: Any = texts) -> Any:
@@ -174,7 +170,7 @@ class TestAtTheSameTime:
 
         return lambda: (name, source(), builder)
 
-    def test_the_job_that_was_first_is_taken_with_its_own_requests(
+    def test_the_first_published_job_is_resumed(
         self, opened: Open, client: SiliconFlowClient, workspace: Files, wanted: Submission
     ) -> None:
         others: list[Job] = []
@@ -186,8 +182,8 @@ class TestAtTheSameTime:
         assert (len(requests.read_text().splitlines()), kept) == (5, None)
 
     @pytest.mark.parametrize("max_tries", [2, 9])
-    def test_two_tasks_in_one_directory_do_not_take_each_others_job(self, opened: Open, max_tries: int) -> None:
-        """As mapped ones do whose path lacks the map index: its requests would be bought by both."""
+    def test_two_tasks_never_share_a_job(self, opened: Open, max_tries: int) -> None:
+        """Mapped tasks may share a path without the map index: both would submit the requests."""
 
         def meanwhile() -> None:
             opened(key="key-2", label="dag/task/run/0")
@@ -198,9 +194,7 @@ class TestAtTheSameTime:
     @pytest.mark.parametrize(
         ("change", "named"), [({"definition": {"model": "0"}}, "prompt"), ({"key": "key-2"}, "submission_key")]
     )
-    def test_a_job_of_another_definition_is_not_taken_over(
-        self, opened: Open, change: dict[str, Any], named: str
-    ) -> None:
+    def test_a_concurrent_job_with_changes_is_an_error(self, opened: Open, change: dict[str, Any], named: str) -> None:
         others: list[Job] = []
         with pytest.raises(JobFilesError, match=rf"{named}.* changed since .*job\.json was created"):
             opened(
@@ -210,10 +204,10 @@ class TestAtTheSameTime:
             )
         assert opened(nothing, **change) == others[0]
 
-    def test_of_two_that_found_none_the_last_to_write_has_the_job(
+    def test_of_two_concurrent_jobs_the_last_written_counts(
         self, opened: Open, client: SiliconFlowClient, workspace: Files, wanted: Submission, clock: Any
     ) -> None:
-        """Both look again before anything is bought."""
+        """Both read the job again before they submit."""
         others: list[Job] = []
 
         def meanwhile() -> None:
@@ -227,10 +221,8 @@ class TestAtTheSameTime:
         assert requests is not None
         assert (len(requests.read_text().splitlines()), others[0].has_rows) == (5, False)
 
-    def test_of_two_tasks_that_found_none_the_first_to_write_stops(
-        self, opened: Open, tmp_path: Path, clock: Any
-    ) -> None:
-        """As in a storage that cannot refuse the second of two who claim the directory."""
+    def test_of_two_concurrent_tasks_the_first_stops(self, opened: Open, tmp_path: Path, clock: Any) -> None:
+        """Some storages cannot refuse the second of two tasks that claim the directory."""
 
         def meanwhile() -> None:
             for name in ("job.json", "owner.json"):
@@ -241,7 +233,7 @@ class TestAtTheSameTime:
         with pytest.raises(JobFilesError, match=r"the job of another task instance \(dag/task/run/0\)"):
             opened()
 
-    def test_of_two_cleared_attempts_one_replaces_the_job(self, opened: Open) -> None:
+    def test_one_of_two_cleared_attempts_replaces_the_job(self, opened: Open) -> None:
         opened()
         again: dict[str, Any] = {"definition": {"model": "0"}, "max_tries": 3, "is_cleared_try": True}
         others: list[Job] = []
@@ -250,7 +242,7 @@ class TestAtTheSameTime:
 
 
 class TestLostFiles:
-    """What the service has of a task whose job is gone."""
+    """The service has batches of a task whose job file is missing."""
 
     @pytest.fixture
     def taken_up(self, service: Any, account: SiliconFlowClient, workspace: Files, wanted: Submission) -> Any:
@@ -272,10 +264,10 @@ class TestLostFiles:
             ("failed", None, False),
         ],
     )
-    def test_what_runs_or_has_answered_stops_a_new_job(
+    def test_active_or_completed_batches_stop_a_new_job(
         self, service: Any, taken_up: Any, status: str, counts: Any, stops: bool
     ) -> None:
-        """Of any part and round: they are bought already."""
+        """Batches of any part and round count: they are billed."""
         metadata = {"airflow_key": "key-1", "airflow_input": "of a part", "airflow_round": "2"}
         service.has(id="batch_1", status=status, request_counts=counts, metadata=metadata)
         if stops:
@@ -287,11 +279,11 @@ class TestLostFiles:
         else:
             assert taken_up().requests == 3
 
-    def test_others_are_no_hindrance(self, service: Any, taken_up: Any) -> None:
+    def test_batches_of_other_tasks_do_not_matter(self, service: Any, taken_up: Any) -> None:
         service.has(id="batch_1", metadata={"airflow_key": "key-2"})
         assert taken_up().requests == 3
 
-    def test_what_may_be_of_the_lost_job_and_shows_no_metadata_stops_a_retry(
+    def test_a_batch_without_metadata_stops_a_retry(
         self,
         service: Any,
         account: SiliconFlowClient,
@@ -300,7 +292,7 @@ class TestLostFiles:
         taken_up: Any,
         tmp_path: Any,
     ) -> None:
-        """However long ago it was created: the new job's time says nothing of it."""
+        """Its age does not matter: the new job's time says nothing about it."""
         file_name = f"{taken_up().first_round.parts[0].sha256}.jsonl"
         shutil.rmtree(tmp_path / "out")
         service.has(id="batch_1", file_name=file_name, created_at=CREATED - 5 * DAY)
@@ -311,7 +303,7 @@ class TestLostFiles:
         cleared = replace(wanted, max_tries=3, is_cleared_try=True)
         assert load_or_create_job(account, workspace(), cleared, DEFINITION, texts).requests == 3
 
-    def test_a_first_try_has_lost_nothing(
+    def test_a_first_try_ignores_batches_without_metadata(
         self,
         service: Any,
         account: SiliconFlowClient,
@@ -325,7 +317,7 @@ class TestLostFiles:
         first = replace(wanted, is_first_try=True)
         assert load_or_create_job(account, workspace(), first, DEFINITION, texts).requests == 3
 
-    def test_what_is_forgotten_is_no_hindrance_once_cleared(self, service: Any, taken_up: Any) -> None:
+    def test_deleted_batches_do_not_stop_a_cleared_task(self, service: Any, taken_up: Any) -> None:
         metadata = {"airflow_key": "key-1", "airflow_max_tries": "1"}
         service.has(id="batch_1", metadata=metadata, created_at=CREATED - 31 * DAY, status="completed")
         assert taken_up().requests == 3
@@ -341,7 +333,7 @@ class TestLostFiles:
         assert f"{count} active or completed batches" in str(caught.value)
         assert named in str(caught.value)
 
-    def test_items_without_metadata_are_asked_for(self, service: Any, taken_up: Any) -> None:
+    def test_listed_batches_without_metadata_are_fetched(self, service: Any, taken_up: Any) -> None:
         service.hidden = ("metadata", "created_at")
         service.has(id="batch_1", metadata={"airflow_key": "key-1"})
         with pytest.raises(JobFilesError, match=r"1 active or completed batch \(batch_1\)"):
@@ -349,7 +341,7 @@ class TestLostFiles:
 
 
 @pytest.mark.parametrize("change", [{"definition": {"model": "0"}}, {"key": "key-2"}])
-def test_only_what_still_runs_of_the_job_before_is_warned_of(
+def test_only_running_previous_batches_are_warned_of(
     service: Any, account: SiliconFlowClient, workspace: Files, wanted: Submission, caplog: Any, change: dict[str, Any]
 ) -> None:
     load_or_create_job(account, workspace(), wanted, DEFINITION, texts)
@@ -360,15 +352,15 @@ def test_only_what_still_runs_of_the_job_before_is_warned_of(
     load_or_create_job(
         account, workspace(), replace(wanted, max_tries=3, is_cleared_try=True, **change), definition, texts
     )
-    said = [each.getMessage() for each in caplog.records if "is still running and billed" in each.getMessage()]
-    assert [each.split()[1] for each in said] == ["batch_in_progress", "batch_cancelling"]
-    assert "to cancel it: client.cancel_batch('batch_in_progress')" in said[0]
+    said = [record.getMessage() for record in caplog.records if "is still running and billed" in record.getMessage()]
+    assert [message.split()[4] for message in said] == ["batch_in_progress", "batch_cancelling"]
+    assert "To cancel the batch: client.cancel_batch('batch_in_progress')" in said[0]
 
 
-def test_a_job_submitted_while_ours_was_published_is_resumed(
+def test_a_job_submitted_during_publishing_is_resumed(
     opened: Open, attempt: Callable[..., Any], client: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch, clock: Any
 ) -> None:
-    """Large files take minutes to publish. A source can give other items each time that it is read."""
+    """Large files take minutes to publish, and a source may return different items each time."""
     publish, others = Workspace.publish, []
 
     def publish_slowly(self: Workspace, name: str) -> None:
@@ -382,6 +374,6 @@ def test_a_job_submitted_while_ours_was_published_is_resumed(
     monkeypatch.setattr(Workspace, "publish", publish_slowly)
     job = opened(lambda: ("requests", ["What is 1 + 1?"], RequestBuilder(model="m")), definition={})
     (batch,) = client.list_batches()
-    assert [each.id for each in others[0].batches.values()] == [batch.id]
+    assert [found.id for found in others[0].batches.values()] == [batch.id]
     assert job.requests == 3
-    assert [each.id for each in attempt(3).batches.values()] == [batch.id]
+    assert [found.id for found in attempt(3).batches.values()] == [batch.id]

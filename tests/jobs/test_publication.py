@@ -34,11 +34,11 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def landed(workspace: Files, tmp_path: Path, batch: Callable[..., Batch]) -> Callable[..., dict[str, Any]]:
-    """Lands two answers; each batch is that of a round and a part."""
+def published(workspace: Files, tmp_path: Path, batch: Callable[..., Batch]) -> Callable[..., dict[str, Any]]:
+    """Publish two answers; each batch belongs to a round and a part."""
 
     def write(job: Job = JOB, *batches: tuple[Round, Part, str], before: Any = None, complete: bool = True) -> Any:
-        shown = [(each, part, batch("completed", id=name, completed_at=100)) for each, part, name in batches]
+        shown = [(round_, part, batch("completed", id=name, completed_at=100)) for round_, part, name in batches]
         with (tmp_path / "collected").open("w+b") as file:
             answers = ResultStore(2, file)
             for number in (1, 0):
@@ -51,55 +51,53 @@ def landed(workspace: Files, tmp_path: Path, batch: Callable[..., Batch]) -> Cal
     return write
 
 
-def test_nothing_has_landed_where_no_manifest_is(workspace: Files) -> None:
+def test_no_manifest_means_no_published_results(workspace: Files) -> None:
     before = EarlierResults.read(workspace(), JOB)
     assert (before.reports, before.has(FIRST, A), list(before.rows(workspace()))) == ({}, False, [])
 
 
-def test_what_has_landed_is_read_by_the_next_attempt(workspace: Files, landed: Any) -> None:
-    landed(JOB, (FIRST, A, "batch_1"), (SECOND, A, "batch_2"))
+def test_the_next_attempt_reads_published_results(workspace: Files, published: Any) -> None:
+    published(JOB, (FIRST, A, "batch_1"), (SECOND, A, "batch_2"))
     before = EarlierResults.read(workspace(), JOB)
-    assert [(each, before.reports[each]["id"]) for each in before.reports] == [
+    assert [(report, before.reports[report]["id"]) for report in before.reports] == [
         ((1, "a"), "batch_1"),
         ((2, "a"), "batch_2"),
     ]
     assert [before.has(FIRST, A), before.has(FIRST, B), before.has(SECOND, A)] == [True, False, True]
-    assert [(each.index, each.content) for each in before.rows(workspace())] == [(0, 0), (1, 1)]
+    assert [(row.index, row.content) for row in before.rows(workspace())] == [(0, 0), (1, 1)]
 
 
 @pytest.mark.parametrize("job_id", ["of another job", None, 7])
-def test_what_another_job_has_landed_is_not_ours(workspace: Files, landed: Any, out: Path, job_id: Any) -> None:
-    manifest = landed(JOB, (FIRST, A, "batch_1"))
+def test_results_of_another_job_are_ignored(workspace: Files, published: Any, out: Path, job_id: Any) -> None:
+    manifest = published(JOB, (FIRST, A, "batch_1"))
     (out / "manifest.json").write_text(json.dumps({**manifest, "job_id": job_id}))
     assert not EarlierResults.read(workspace(), JOB).reports
 
 
-def test_the_manifest_of_one_batch_is_no_job_s(workspace: Files, out: Path) -> None:
-    """As `DownloadResultsOperator` writes it, into the same directory."""
+def test_the_manifest_of_a_downloaded_batch_is_ignored(workspace: Files, out: Path) -> None:
+    """`DownloadResultsOperator` may have written a manifest into the same directory."""
     (out / "manifest.json").write_text('{"key": "key-1", "batches": [{"id": "batch_1"}]}')
     assert not EarlierResults.read(workspace(), JOB).reports
 
 
 @pytest.mark.parametrize("content", ["", "[]", "<html>"])
-def test_a_manifest_that_cannot_be_read_is_named(workspace: Files, out: Path, content: str) -> None:
+def test_an_unreadable_manifest_is_named(workspace: Files, out: Path, content: str) -> None:
     (out / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match=r"out/manifest\.json cannot be read as dict"):
         EarlierResults.read(workspace(), JOB)
 
 
-def test_rows_that_are_gone_are_none(workspace: Files, landed: Any, out: Path) -> None:
-    landed(JOB, (FIRST, A, "batch_1"))
+def test_a_missing_results_file_has_no_rows(workspace: Files, published: Any, out: Path) -> None:
+    published(JOB, (FIRST, A, "batch_1"))
     (out / "results.jsonl").unlink()
     assert list(EarlierResults.read(workspace(), JOB).rows(workspace())) == []
 
 
-def test_the_manifest_keeps_what_the_service_has_forgotten_and_renews_what_it_shows(
-    workspace: Files, landed: Any, out: Path
-) -> None:
-    landed(JOB, (FIRST, A, "batch_1"), (FIRST, B, "batch_2"))
+def test_the_manifest_keeps_deleted_and_updates_other_batches(workspace: Files, published: Any, out: Path) -> None:
+    published(JOB, (FIRST, A, "batch_1"), (FIRST, B, "batch_2"))
     before = EarlierResults.read(workspace(), JOB)
-    manifest = landed(JOB, (FIRST, B, "batch_3"), (SECOND, A, "batch_4"), before=before)
-    reports = [(each["round"], each["part"], each["id"]) for each in manifest["batches"]]
+    manifest = published(JOB, (FIRST, B, "batch_3"), (SECOND, A, "batch_4"), before=before)
+    reports = [(batch["round"], batch["part"], batch["id"]) for batch in manifest["batches"]]
     assert reports == [(1, "a", "batch_1"), (1, "b", "batch_3"), (2, "a", "batch_4")]
     assert manifest["rounds"] == 2
     assert json.loads((out / "manifest.json").read_text()) == manifest
@@ -109,44 +107,44 @@ def test_the_manifest_keeps_what_the_service_has_forgotten_and_renews_what_it_sh
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_the_manifest_says_whether_anything_still_runs(landed: Any, complete: bool) -> None:
-    manifest = landed(JOB, complete=complete)
+def test_the_manifest_says_if_batches_still_run(published: Any, complete: bool) -> None:
+    manifest = published(JOB, complete=complete)
     assert (manifest["complete"], manifest["rounds"], manifest["rows"], manifest["job_id"]) == (complete, 0, 2, JOB.id)
 
 
-def test_results_carry_what_each_was_made_of(landed: Any, out: Path) -> None:
+def test_results_include_their_input_rows(published: Any, out: Path) -> None:
     (out / "_siliconflow" / "rows.jsonl").write_text('{"q":1}\n{"q":2}\n')
-    landed(WITH_ROWS)
-    rows = [json.loads(each) for each in (out / "results.jsonl").read_text().splitlines()]
-    assert [(each["content"], each["input"]) for each in rows] == [(0, {"q": 1}), (1, {"q": 2})]
-    landed(JOB)
-    rows = [json.loads(each) for each in (out / "results.jsonl").read_text().splitlines()]
-    assert [each["input"] for each in rows] == [None, None]
+    published(WITH_ROWS)
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [(row["content"], row["input"]) for row in rows] == [(0, {"q": 1}), (1, {"q": 2})]
+    published(JOB)
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [row["input"] for row in rows] == [None, None]
 
 
-def test_results_that_carry_what_was_asked_are_not_replaced_by_some_that_lack_it(landed: Any, out: Path) -> None:
+def test_missing_input_rows_leave_published_results(published: Any, out: Path) -> None:
     (out / "_siliconflow" / "rows.jsonl").write_text('{"q":1}\n{"q":2}\n')
-    landed(WITH_ROWS)
+    published(WITH_ROWS)
     before = (out / "results.jsonl").read_bytes()
     for damage in (lambda path: path.write_text('{"q":1}\n'), Path.unlink):
         damage(out / "_siliconflow" / "rows.jsonl")
         with pytest.raises(
             RequestsLostError, match=r"out/_siliconflow/rows\.jsonl is missing or truncated; restore it"
         ):
-            landed(WITH_ROWS)
+            published(WITH_ROWS)
         assert (out / "results.jsonl").read_bytes() == before
 
 
-def test_the_manifest_comes_last(landed: Any, out: Path) -> None:
-    """Where it is, the results are."""
+def test_the_manifest_is_published_last(published: Any, out: Path) -> None:
+    """Once it exists, the results exist too."""
     (out / "results.jsonl").mkdir()
     with pytest.raises(OutputConflictError, match=r"results\.jsonl"):
-        landed()
+        published()
     assert not (out / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("line", [b"mine", b"{}", b"[" * 100_000, b'{"custom_id": "\xff"}'], ids=range(4))
-def test_a_file_with_other_lines_than_rows_is_named(workspace: Files, out: Path, line: bytes) -> None:
+def test_a_file_without_rows_is_named(workspace: Files, out: Path, line: bytes) -> None:
     (out / "rows").write_bytes(line)
     with pytest.raises(UnreadableFileError, match=r"^file://.*/rows cannot be read as ResultRow: .* Restore"):
         list(read_rows(workspace(), "rows"))

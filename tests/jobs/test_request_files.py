@@ -37,29 +37,27 @@ def path(tmp_path: Path) -> Path:
         ((100,), 1, b"", 100),
     ],
 )
-def test_a_part_is_read_as_a_file_that_begins_and_ends_with_it(
-    path: Path, seek: tuple[int, ...], size: int, block: bytes, position: int
-) -> None:
+def test_a_part_reads_like_a_file(path: Path, seek: tuple[int, ...], size: int, block: bytes, position: int) -> None:
     with FilePart(path, PART) as part:
         part.seek(*seek)
         assert (part.read(size), part.tell()) == (block, position)
 
 
-def test_a_part_goes_on_where_it_was(path: Path) -> None:
+def test_a_part_continues_at_its_position(path: Path) -> None:
     with FilePart(path, PART) as part:
         assert [part.read(4), part.seek(-1, 1), part.read(1), part.read(), part.read()] == [
             b"want", 3, b"t", b"ed\n", b"",
         ]  # fmt: skip
 
 
-def test_a_part_has_its_own_hash_and_is_closed_with_its_block(path: Path) -> None:
+def test_a_part_is_hashed_and_closed(path: Path) -> None:
     with FilePart(path, PART) as part:
         assert hashlib.file_digest(part, "sha256").hexdigest() == PART.sha256
     with pytest.raises(ValueError, match="closed"):
         part.read()
 
 
-def test_a_part_in_the_middle_of_a_file_is_uploaded_alone(client: SiliconFlowClient, path: Path) -> None:
+def test_only_the_part_itself_is_uploaded(client: SiliconFlowClient, path: Path) -> None:
     with FilePart(path, PART) as part:
         uploaded = client.upload_file(part, filename="part.jsonl")
     with (path.parent / "back").open("w+b") as back:
@@ -69,16 +67,16 @@ def test_a_part_in_the_middle_of_a_file_is_uploaded_alone(client: SiliconFlowCli
 
 @pytest.fixture
 def parts(tmp_path: Path, sums: Callable[[int], bytes]) -> list[Part]:
-    """A file of five requests in `tmp_path / "five.jsonl"`, cut into parts of two."""
+    """Write five requests to `tmp_path / "five.jsonl"`, and return its parts of two."""
     with (tmp_path / "five.jsonl").open("w+b") as file:
         writer = PartWriter(file, most_lines=2)
-        for each in sums(5).splitlines(keepends=True):
-            writer.write(each)
+        for line in sums(5).splitlines(keepends=True):
+            writer.write(line)
         return writer.finish()
 
 
 def test_each_part_has_its_own_ids(tmp_path: Path, parts: list[Part]) -> None:
-    found = [list(ids_of_part(tmp_path / "five.jsonl", each)) for each in parts]
+    found = [list(ids_of_part(tmp_path / "five.jsonl", part)) for part in parts]
     assert found == [["r0", "r1"], ["r2", "r3"], ["r4"]]
 
 
@@ -93,10 +91,10 @@ def test_each_part_has_its_own_ids(tmp_path: Path, parts: list[Part]) -> None:
         lambda content: b"no JSON at all\n" * 99,
     ],
 )
-def test_requests_that_were_changed_are_not_used(
+def test_changed_request_files_are_not_used(
     workspace: Callable[[], Any], tmp_path: Path, parts: list[Part], change: Callable[[bytes], bytes]
 ) -> None:
-    """Answers would be taken for unknown ones, and their requests bought again."""
+    """Answers would look unknown, and their requests would be resubmitted."""
     files = workspace()
     (tmp_path / "out" / "_siliconflow").mkdir(parents=True)
     (tmp_path / "out" / "_siliconflow" / "requests.jsonl").write_bytes(change((tmp_path / "five.jsonl").read_bytes()))

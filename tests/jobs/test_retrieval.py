@@ -25,18 +25,18 @@ DAY = 24 * 3600
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Rows:
-    """Lets an attempt finish, and reads what it has written."""
+    """Let an attempt finish, and return the published rows."""
 
     def finished(runner: JobRunner) -> list[dict[str, Any]]:
         runner.finish(complete=True)
-        return [json.loads(each) for each in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+        return [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
 
     return finished
 
 
 @pytest.fixture
 def submitted(attempt: Attempt, clock: Any) -> Callable[..., None]:
-    """Has an attempt submit the newest round's parts, or one of them, and die once they are over."""
+    """Let an attempt submit the newest round's parts, or one of them, and die once they are over."""
 
     def submit(requests: int, part: int | None = None, *, seconds: float = 200.0, **options: Any) -> None:
         runner = attempt(requests, **options)
@@ -64,7 +64,7 @@ def said(row: dict[str, Any]) -> tuple[str, str | None]:
         ({"end": "cancelled", "run_share": 0.0}, ("cancelled", "batch_cancelled"), ""),
     ],
 )
-def test_what_no_file_mentions_is_told_by_how_the_batch_ended(
+def test_unmentioned_requests_get_the_batchs_status(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, plan: Any, found: Any, message: str
 ) -> None:
     control.plan(**plan)
@@ -76,17 +76,15 @@ def test_what_no_file_mentions_is_told_by_how_the_batch_ended(
     assert row["batch_id"].startswith("batch_")
 
 
-def test_answers_are_fetched_long_after_the_batch_was_looked_at(
-    attempt: Attempt, submitted: Any, rows: Rows, clock: Any
-) -> None:
-    """The signed URLs that it showed then have expired."""
+def test_expired_signed_urls_are_refreshed(attempt: Attempt, submitted: Any, rows: Rows, clock: Any) -> None:
+    """The signed URLs of the first response have expired."""
     submitted(3)
     runner = attempt()
     clock.advance(3600)
-    assert [each["content"] for each in rows(runner)] == ["1", "2", "3"]
+    assert [row["content"] for row in rows(runner)] == ["1", "2", "3"]
 
 
-def test_parts_that_run_or_were_not_sent_are_unfinished(
+def test_running_and_unsent_parts_are_unfinished(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, part_lines: Any
 ) -> None:
     part_lines(1)
@@ -94,28 +92,28 @@ def test_parts_that_run_or_were_not_sent_are_unfinished(
     submitted(3, 0)
     submitted(3, 1)
     runner = attempt()
-    assert [said(each) for each in rows(runner)] == [
+    assert [said(row) for row in rows(runner)] == [
         ("succeeded", None), ("unfinished", "unfinished"), ("unfinished", "not_sent"),
     ]  # fmt: skip
     assert runner.retryable == []
 
 
-def test_of_two_rounds_the_newest_tells_what_became_of_a_request(
+def test_the_newest_round_decides_a_requests_outcome(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control
 ) -> None:
-    """Unless it has not been sent: then the last that is known of it stands."""
+    """If the newest round was not sent, the previous outcome stays."""
     control.plan(failing={"positions": [0]})
     submitted(2)
     attempt().plan_round([0])
     unsent = rows(attempt())
-    assert [(said(each), each["round"]) for each in unsent] == [
+    assert [(said(row), row["round"]) for row in unsent] == [
         (("failed", "server_error"), 1),
         (("succeeded", None), 1),
     ]
     control.plan(stuck="in_progress")
     submitted(2)
     running = rows(attempt())
-    assert [(said(each), each["round"]) for each in running] == [
+    assert [(said(row), row["round"]) for row in running] == [
         (("unfinished", "unfinished"), 2),
         (("succeeded", None), 1),
     ]
@@ -129,10 +127,10 @@ def test_of_two_rounds_the_newest_tells_what_became_of_a_request(
         ({"end": "expired", "run_share": 0.0}, ("expired", "batch_expired")),
     ],
 )
-def test_what_a_later_round_has_come_to_is_the_last_that_is_known(
+def test_a_later_rounds_outcome_replaces_an_earlier_one(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, tmp_path: Path, second: Any, found: Any
 ) -> None:
-    """And no repetition of what the round before said."""
+    """It does not count as a duplicate."""
     control.plan(failing={"positions": [0]})
     control.plan(**second)
     submitted(2)
@@ -143,7 +141,7 @@ def test_what_a_later_round_has_come_to_is_the_last_that_is_known(
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["duplicates"] == 0
 
 
-def test_an_answer_of_a_later_round_has_the_place_of_its_request(
+def test_later_answers_keep_their_requests_position(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, part_lines: Any
 ) -> None:
     part_lines(2)
@@ -152,12 +150,12 @@ def test_an_answer_of_a_later_round_has_the_place_of_its_request(
     attempt().plan_round([1, 3, 5])
     submitted(6)
     found = rows(attempt())
-    assert [(each["index"], each["content"], each["round"]) for each in found] == [
+    assert [(row["index"], row["content"], row["round"]) for row in found] == [
         (i, str(i + 1), 1 + i % 2) for i in range(6)
     ]
 
 
-def test_answers_that_the_service_does_not_show_are_an_error_and_nothing_is_bought(
+def test_missing_answers_are_an_error_without_resending(
     attempt: Attempt, submitted: Any, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submitted(3)
@@ -185,10 +183,10 @@ BY_ID = pytest.mark.parametrize("forms", [Forms(result_ids=True)], ids=["by id"]
         ),
     ],
 )
-def test_a_file_that_does_not_come_is_an_error_and_no_missing_row(
+def test_an_undelivered_file_is_an_error(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, fault: Any, message: str, tmp_path: Path
 ) -> None:
-    """Such as a proxy's page in its place: its requests would be bought again."""
+    """A proxy's page in its place must not make rows missing: their requests would be resubmitted."""
     control.plan(failing={"positions": [1]})
     control.fault("GET /files/{id}/content", every=1, **fault)
     submitted(3)
@@ -198,25 +196,25 @@ def test_a_file_that_does_not_come_is_an_error_and_no_missing_row(
     assert runner.retryable is None
     assert not (tmp_path / "out" / "results.jsonl").exists()
     control.reset()
-    assert [each["status"] for each in rows(runner)] == ["succeeded", "failed", "succeeded"]
+    assert [row["status"] for row in rows(runner)] == ["succeeded", "failed", "succeeded"]
 
 
 @BY_ID
-def test_a_file_that_heals_is_fetched(
+def test_a_file_that_recovers_is_fetched(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, clock: Any
 ) -> None:
-    """And what its batch has besides is counted once."""
+    """The lines of the batch's other file are counted once."""
     control.plan(failing={"positions": [1]}, duplicated={"positions": [0]}, unknown_ids=1)
     control.fault("GET /files/{id}/content", status=403, nth=2, every=2)
     submitted(3)
     clock.after(3500, control.reset)
     runner = attempt()
-    assert [each["status"] for each in rows(runner)] == ["succeeded", "failed", "succeeded"]
+    assert [row["status"] for row in rows(runner)] == ["succeeded", "failed", "succeeded"]
     answers = runner.collect()
     assert (answers.duplicates, answers.unknown_requests, answers.completion_tokens) == (1, 1, 2)
 
 
-def test_the_other_files_rows_stand(
+def test_rows_of_the_other_file_are_kept(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, client: SiliconFlowClient
 ) -> None:
     control.plan(failing={"positions": [1]})
@@ -226,18 +224,18 @@ def test_the_other_files_rows_stand(
     path = batch.output_file_id.partition("?")[0].rpartition("/")[2]
     control.fault(f"GET /results/{path}", status=404, every=1)
     runner = attempt()
-    assert [said(each) for each in rows(runner)] == [
+    assert [said(row) for row in rows(runner)] == [
         ("missing", "results_lost"), ("failed", "server_error"), ("missing", "results_lost"),
     ]  # fmt: skip
     assert runner.retryable == [1]
 
 
-def test_what_is_lost_is_sent_again_once_cleared(
+def test_lost_results_are_resent_once_cleared(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, cleared: Submission
 ) -> None:
     control.plan(gone_seconds=1e9)
     submitted(2)
-    assert [said(each) for each in rows(attempt())] == [("missing", "results_lost")] * 2
+    assert [said(row) for row in rows(attempt())] == [("missing", "results_lost")] * 2
     runner = attempt(submission=cleared)
     runner.collect()
     assert runner.retryable == [0, 1]
@@ -246,10 +244,10 @@ def test_what_is_lost_is_sent_again_once_cleared(
 @pytest.mark.parametrize(
     "plan", [{"gone_seconds": 1e9}, {"lines_late_seconds": 1e9}, {"lowered_ids": True, "ids_cut_to": 3}], ids=str
 )
-def test_an_older_rounds_lost_results_are_not_awaited(
+def test_lost_results_of_older_rounds_are_not_awaited(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, cleared: Submission, clock: Any, plan: Any
 ) -> None:
-    """Once a person has had it sent again, in a round that counts."""
+    """A person has had them resent in a newer round."""
     control.plan(**plan)
     submitted(3)
     runner = attempt(submission=cleared)
@@ -259,7 +257,7 @@ def test_an_older_rounds_lost_results_are_not_awaited(
     submitted(3, submission=cleared)
     started, runner = clock.now, attempt(submission=cleared)
     found = rows(runner)
-    assert [(said(each), each["round"]) for each in found] == [
+    assert [(said(row), row["round"]) for row in found] == [
         (("succeeded", None), 2),
         (("failed", "server_error"), 2),
         (("succeeded", None), 2),
@@ -270,19 +268,19 @@ def test_an_older_rounds_lost_results_are_not_awaited(
 def test_without_counts_missing_lines_are_awaited(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, clock: Any
 ) -> None:
-    """Once the wait is over it is missing, as where the counts say so."""
+    """After the wait, the request is missing, as if the counts said so."""
     control.plan(missing={"positions": [1]}, counts_late_seconds=1e9)
     control.plan(missing={"positions": [1]})
     for waited in (True, False):
         submitted(3) if waited else None
         started = clock.now
         runner = attempt(3)
-        assert [said(each)[0] for each in rows(runner)] == ["succeeded", "missing", "succeeded"]
+        assert [said(row)[0] for row in rows(runner)] == ["succeeded", "missing", "succeeded"]
         assert runner.retryable == [1]
         assert (clock.now - started >= 600) is waited
 
 
-def test_another_jobs_results_are_not_landed_ones(
+def test_results_of_another_job_are_ignored(
     attempt: Attempt, submitted: Any, rows: Rows, control: Control, put: Any
 ) -> None:
     control.plan(gone_seconds=1e9)
@@ -290,12 +288,10 @@ def test_another_jobs_results_are_not_landed_ones(
     good = {"index": 0, "custom_id": "request-000001", "status": "succeeded", "content": "another's"}
     put("results.jsonl", json.dumps(good) + "\n")
     put("manifest.json", '{"job_id": "another", "batches": []}')
-    assert [said(each) for each in rows(attempt())] == [("missing", "results_lost")] * 2
+    assert [said(row) for row in rows(attempt())] == [("missing", "results_lost")] * 2
 
 
-def test_a_changed_request_file_does_not_turn_answers_into_strangers(
-    attempt: Attempt, submitted: Any, tmp_path: Path
-) -> None:
+def test_a_changed_request_file_stops_collecting(attempt: Attempt, submitted: Any, tmp_path: Path) -> None:
     submitted(3)
     path = tmp_path / "out" / "_siliconflow" / "requests.jsonl"
     path.write_text(path.read_text().replace("request-", "r-"))
@@ -306,48 +302,48 @@ def test_a_changed_request_file_does_not_turn_answers_into_strangers(
 
 
 class TestForgotten:
-    """A job of two parts; the second is sent 20 days after the first, which is forgotten 10 days later."""
+    """A job of two parts; the second is sent 20 days after the first, which is deleted 10 days later."""
 
     @pytest.fixture
     def landed_rows(
         self, attempt: Attempt, submitted: Any, part_lines: Any, clock: Any, rows: Rows
     ) -> Callable[..., None]:
-        def both(landed: bool = True) -> None:
+        def both(published: bool = True) -> None:
             part_lines(2)
             submitted(4, 0)
             clock.advance(20 * DAY)
             submitted(4, 1)
-            if landed:
+            if published:
                 rows(attempt())
             clock.advance(11 * DAY)
 
         return both
 
-    def test_landed_rows_stand_in_for_what_is_forgotten_and_the_rest_is_fetched(
+    def test_published_rows_replace_deleted_results(
         self, attempt: Attempt, landed_rows: Any, rows: Rows, tmp_path: Path, control: Control
     ) -> None:
         landed_rows()
         runner = attempt()
         assert [len(runner.parts), len(runner.batches)] == [1, 1]
         found = rows(runner)
-        assert [(each["content"], each["status"]) for each in found] == [(str(i), "succeeded") for i in range(1, 5)]
+        assert [(row["content"], row["status"]) for row in found] == [(str(i), "succeeded") for i in range(1, 5)]
         manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-        assert [each["id"] for each in manifest["batches"]] == [found[0]["batch_id"], found[2]["batch_id"]]
+        assert [batch["id"] for batch in manifest["batches"]] == [found[0]["batch_id"], found[2]["batch_id"]]
         assert manifest["tokens"] == {"prompt": 16, "completion": 4}
         assert runner.retryable == []
 
-    def test_what_the_service_still_shows_goes_before_what_has_landed(
+    def test_available_results_precede_published_rows(
         self, attempt: Attempt, landed_rows: Any, rows: Rows, tmp_path: Path, put: Any
     ) -> None:
         landed_rows()
-        landed = (tmp_path / "out" / "results.jsonl").read_text()
+        published = (tmp_path / "out" / "results.jsonl").read_text()
         put(
             "results.jsonl",
-            landed.replace('"content":"1"', '"content":"one"').replace('"content":"3"', '"content":"x"'),
+            published.replace('"content":"1"', '"content":"one"').replace('"content":"3"', '"content":"x"'),
         )
-        assert [each["content"] for each in rows(attempt())] == ["one", "2", "3", "4"]
+        assert [row["content"] for row in rows(attempt())] == ["one", "2", "3", "4"]
 
-    def test_landed_rows_that_are_gone_are_an_error_unless_cleared(
+    def test_missing_published_rows_are_an_error_unless_cleared(
         self, attempt: Attempt, landed_rows: Any, rows: Rows, cleared: Submission, tmp_path: Path
     ) -> None:
         landed_rows()
@@ -355,10 +351,10 @@ class TestForgotten:
         with pytest.raises(JobFilesError, match=r"deleted a batch of round 1 .*'request-000001'.* 30 days"):
             attempt().collect()
         runner = attempt(submission=cleared)
-        assert [said(each) for each in rows(runner)] == [("missing", "forgotten")] * 2 + [("succeeded", None)] * 2
+        assert [said(row) for row in rows(runner)] == [("missing", "forgotten")] * 2 + [("succeeded", None)] * 2
         assert runner.retryable == [0, 1]
 
-    def test_a_landed_line_that_was_lost_is_an_error_unless_cleared(
+    def test_a_missing_published_line_fails_unless_cleared(
         self, attempt: Attempt, landed_rows: Any, rows: Rows, cleared: Submission, tmp_path: Path, put: Any
     ) -> None:
         landed_rows()
@@ -368,10 +364,10 @@ class TestForgotten:
             attempt().collect()
         assert said(rows(attempt(submission=cleared))[0]) == ("missing", "forgotten")
 
-    def test_what_an_older_round_lost_is_an_error_though_a_newer_one_runs(
+    def test_an_older_rounds_lost_answers_are_an_error(
         self, attempt: Attempt, submitted: Any, control: Control, clock: Any, rows: Rows, cleared: Submission
     ) -> None:
-        """Its answers are gone: to go on would land a job that lacks them."""
+        """Its answers are lost: the published job would lack them."""
         control.plan(failing={"positions": [0]})
         submitted(2)
         attempt().plan_round([0])
@@ -382,13 +378,13 @@ class TestForgotten:
         with pytest.raises(JobFilesError, match=r"deleted a batch of round 1.*'request-000002'"):
             attempt().collect()
         found = rows(attempt(submission=cleared))
-        assert [said(each) for each in found] == [("unfinished", "unfinished"), ("missing", "forgotten")]
+        assert [said(row) for row in found] == [("unfinished", "unfinished"), ("missing", "forgotten")]
 
 
-def test_the_service_is_not_asked_for_what_it_has_forgotten_though_nothing_has_landed(
+def test_deleted_batches_are_an_error_without_published_results(
     attempt: Attempt, submitted: Any, control: Control, clock: Any
 ) -> None:
-    """Nor is the part called run: an attempt is told before it buys it again."""
+    """The part does not count as run: an attempt fails before it resubmits the part."""
     submitted(2)
     clock.advance(31 * DAY)
     runner = attempt()
@@ -398,11 +394,11 @@ def test_the_service_is_not_asked_for_what_it_has_forgotten_though_nothing_has_l
     assert control.batches_created() == 1
 
 
-def test_an_answer_is_validated_once_it_is_fetched(attempt: Attempt, submitted: Any, rows: Rows) -> None:
+def test_fetched_answers_are_validated(attempt: Attempt, submitted: Any, rows: Rows) -> None:
     def refuse(row: ResultRow) -> None:
         row.status = "invalid"
 
     submitted(2)
     runner = attempt(validate=refuse)
-    assert [each["status"] for each in rows(runner)] == ["invalid"] * 2
+    assert [row["status"] for row in rows(runner)] == ["invalid"] * 2
     assert runner.retryable == [0, 1]

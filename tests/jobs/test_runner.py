@@ -41,7 +41,7 @@ def cleared(wanted: Submission) -> Submission:
 
 @pytest.fixture
 def answered(attempt: Attempt, clock: Any) -> Callable[..., JobRunner]:
-    """Goes on with the job once its newest round is over."""
+    """Resume the job once its newest round is over."""
 
     def make(*arguments: Any, **options: Any) -> JobRunner:
         runner = attempt(*arguments, **options)
@@ -54,8 +54,8 @@ def answered(attempt: Attempt, clock: Any) -> Callable[..., JobRunner]:
 
 def sent(out: Path, number: int) -> list[str]:
     return [
-        json.loads(each)["custom_id"]
-        for each in (out / "_siliconflow" / f"round-{number}.jsonl").read_text().splitlines()
+        json.loads(line)["custom_id"]
+        for line in (out / "_siliconflow" / f"round-{number}.jsonl").read_text().splitlines()
     ]
 
 
@@ -66,7 +66,7 @@ def plan(files: Workspace, job_id: str, number: int, max_tries: int = 2) -> None
 
 
 class TestPlans:
-    """Rounds as they are in the files; the account has no batches."""
+    """Rounds in the job's files; the account has no batches."""
 
     @pytest.fixture
     def client(self, account: SiliconFlowClient) -> SiliconFlowClient:
@@ -79,21 +79,21 @@ class TestPlans:
             ([2], 2, 2, 1, False),
             ([2, 2], 2, 2, 0, False),
             ([2, 2], 2, 1, -1, False),
-            # Clearing grants all rounds anew, once.
+            # Clearing allows all rounds again, once.
             ([2], 3, 1, 1, True),
             ([2, 2], 3, 2, 2, True),
             ([2, 2, 3], 3, 2, 1, False),
             ([2, 2, 3, 3], 3, 2, 0, False),
             ([2, 3, 3], 9, 1, 1, True),
-            # A clear that this attempt, which is about to be ended, does not know of.
+            # The task was cleared, but this attempt, which is about to end, does not know.
             ([3], 2, 2, 1, False),
-            # Clears that have set the numbers of before.
+            # Clears that set the same numbers as earlier ones.
             ([5, 1, 2, 3, 4], 5, 1, 1, True),
             ([5, 1, 2, 3, 4, 5], 5, 1, 0, False),
             ([5, 5, 1], 5, 2, 2, True),
         ],
     )
-    def test_rounds_are_counted_since_a_person_has_cleared_the_task(
+    def test_rounds_count_from_the_last_clear(
         self,
         attempt: Attempt,
         workspace: Callable[[], Workspace],
@@ -112,18 +112,16 @@ class TestPlans:
         assert len(runner.rounds) == len(tries)
         assert (runner.rounds_left, runner.is_cleared) == (left, is_cleared)
 
-    def test_rounds_of_another_job_and_after_a_gap_are_none_of_ours(
-        self, attempt: Attempt, workspace: Callable[[], Workspace]
-    ) -> None:
+    def test_rounds_of_other_jobs_are_ignored(self, attempt: Attempt, workspace: Callable[[], Workspace]) -> None:
         job = attempt().job
         plan(workspace(), "of another", 2)
         plan(workspace(), job.id, 3)
-        assert [each.number for each in attempt().rounds] == [1]
+        assert [round_.number for round_ in attempt().rounds] == [1]
 
-    def test_a_plan_of_another_attempt_is_seen_where_one_of_another_job_was_before(
+    def test_another_attempts_plan_replaces_another_jobs(
         self, attempt: Attempt, workspace: Callable[[], Workspace], out: Path
     ) -> None:
-        """As in the directory of a task that was cleared with another definition."""
+        """This happens if a task was cleared with another definition."""
         attempt()
         plan(workspace(), "of another", 2)
         one, other = attempt(), attempt()
@@ -131,8 +129,8 @@ class TestPlans:
         one.plan_round([0, 1])
         assert (one.rounds, sent(out, 2)) == (other.rounds, ["request-000001"])
 
-    def test_the_plan_comes_last(self, attempt: Attempt, out: Path) -> None:
-        """Where it is, its requests are."""
+    def test_the_plan_is_published_last(self, attempt: Attempt, out: Path) -> None:
+        """Once it exists, its requests exist too."""
         runner = attempt()
         (out / "_siliconflow" / "round-2.jsonl").mkdir()
         with pytest.raises(OSError, match=r"round-2\.jsonl"):
@@ -142,7 +140,7 @@ class TestPlans:
 
 
 class TestRounds:
-    def test_a_round_sends_what_has_no_good_answer_and_nothing_else(
+    def test_a_round_resends_only_unanswered_requests(
         self, answered: Any, attempt: Attempt, control: Control, out: Path, part_lines: Any
     ) -> None:
         part_lines(2)
@@ -154,12 +152,14 @@ class TestRounds:
         runner.plan_round(runner.retryable)
         assert runner.retryable is None
         lines = (out / "_siliconflow" / "requests.jsonl").read_bytes().splitlines()
-        assert (out / "_siliconflow" / "round-2.jsonl").read_bytes().splitlines() == [lines[each] for each in (1, 3, 4)]
-        (planned,) = (each.rounds[1] for each in (attempt(),))
-        assert (planned.number, planned.indexes, [each.lines for each in planned.parts]) == (2, [1, 3, 4], [2, 1])
+        assert (out / "_siliconflow" / "round-2.jsonl").read_bytes().splitlines() == [
+            lines[index] for index in (1, 3, 4)
+        ]
+        planned = attempt().rounds[1]
+        assert (planned.number, planned.indexes, [part.lines for part in planned.parts]) == (2, [1, 3, 4], [2, 1])
         assert runner.rounds == attempt().rounds
 
-    def test_a_round_that_another_attempt_has_planned_is_taken_over(
+    def test_a_concurrently_planned_round_is_resumed(
         self, answered: Any, attempt: Attempt, control: Control, out: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         control.plan(failing={"positions": [0, 1]})
@@ -172,7 +172,7 @@ class TestRounds:
         assert (len(one.batches), one.parts) == (1, other.parts)
         assert "resuming round 2, which another attempt planned at the same time" in caplog.text
 
-    def test_the_requests_of_a_round_that_are_gone_are_not_made_up(self, answered: Any, out: Path) -> None:
+    def test_a_rounds_missing_request_file_is_an_error(self, answered: Any, out: Path) -> None:
         runner = answered()
         runner.plan_round([0])
         (out / "_siliconflow" / "round-2.jsonl").unlink()
@@ -185,7 +185,7 @@ class TestSubmit:
         ("age", "is_cleared", "stops"),
         [(30 * DAY, False, False), (30 * DAY + 60, False, True), (30 * DAY + 60, True, False), (99 * DAY, True, False)],
     )
-    def test_what_may_have_been_run_and_forgotten_is_not_bought_again_unless_a_person_says_so(
+    def test_an_old_round_is_submitted_only_once_cleared(
         self,
         attempt: Attempt,
         clock: Any,
@@ -206,7 +206,7 @@ class TestSubmit:
             runner.submit(runner.parts)
         assert len(runner.batches) == (0 if stops else 1)
 
-    def test_the_age_is_that_of_the_round(self, answered: Any, attempt: Attempt, clock: Any) -> None:
+    def test_the_age_is_that_of_the_newest_round(self, answered: Any, attempt: Attempt, clock: Any) -> None:
         runner = answered()
         clock.advance(25 * DAY)
         runner.plan_round([0])
@@ -215,7 +215,7 @@ class TestSubmit:
         again.submit(again.parts)
         assert len(again.batches) == 1
 
-    def test_a_twin_that_shows_up_meanwhile_is_cancelled_before_the_wait(
+    def test_a_late_duplicate_is_cancelled_before_the_wait(
         self, attempt: Attempt, client: SiliconFlowClient, clock: Any
     ) -> None:
         one, other = attempt(), attempt()
@@ -225,10 +225,10 @@ class TestSubmit:
 
         clock.after(4, meanwhile)
         one.submit(one.parts)
-        running = [each.id for each in client.list_batches() if each.status == "in_progress"]
-        assert [each.id for each in one.batches.values()] == [each.id for each in other.batches.values()] == running
+        running = [batch.id for batch in client.list_batches() if batch.status == "in_progress"]
+        assert [batch.id for batch in one.batches.values()] == [batch.id for batch in other.batches.values()] == running
 
-    def test_the_time_counts_from_the_first_batch(self, attempt: Attempt, clock: Any, part_lines: Any) -> None:
+    def test_the_timeout_counts_from_the_first_batch(self, attempt: Attempt, clock: Any, part_lines: Any) -> None:
         part_lines(1)
         runner = attempt()
         assert runner._limits.started_at is None
@@ -242,7 +242,7 @@ class TestSubmit:
 
 
 class TestFinish:
-    def test_what_is_written_is_what_was_collected(self, answered: Any, control: Control, out: Path) -> None:
+    def test_published_results_are_those_collected(self, answered: Any, control: Control, out: Path) -> None:
         control.plan(failing={"positions": [1], "message": "try later"})
         runner = answered()
         runner.collect()
@@ -255,10 +255,10 @@ class TestFinish:
         assert runner.count_resent_when_cleared() == 1
         assert runner.finish(complete=True) == manifest
         assert control.answers()["GET /files/{id}/content"].total() == downloads == 2
-        rows = [json.loads(each) for each in (out / "results.jsonl").read_text().splitlines()]
-        assert [each["content"] for each in rows] == ["1", None, "3"]
+        rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+        assert [row["content"] for row in rows] == ["1", None, "3"]
 
-    def test_what_was_left_out_is_told(self, answered: Any, control: Control, caplog: pytest.LogCaptureFixture) -> None:
+    def test_ignored_lines_are_logged(self, answered: Any, control: Control, caplog: pytest.LogCaptureFixture) -> None:
         control.plan(duplicated={"positions": [0]}, unknown_ids=2)
         answered().collect()
         assert "ignored 1 duplicate line and 2 lines with unknown custom_ids" in caplog.text
@@ -273,7 +273,7 @@ class TestFinish:
             (16 * DAY - HOUR, "336h", True),
         ],
     )
-    def test_answers_are_written_before_a_round_that_they_may_not_outlive(
+    def test_answers_are_published_before_the_service_deletes_them(
         self,
         answered: Any,
         attempt: Attempt,
@@ -284,11 +284,11 @@ class TestFinish:
         window: str,
         lands: bool,
     ) -> None:
-        """The service keeps them for 30 days; a round takes its window, and an hour."""
+        """The service keeps answers for 30 days; a round takes its window and an hour."""
         submission = replace(wanted, completion_window=window)
         started = clock.now
         answered(submission=submission)
-        # The first round was created once the job had settled.
+        # The first round was created after the job had settled.
         clock.advance(started + LIST_LAG_SECONDS + age - clock.now)
         runner = attempt(submission=submission)
         runner.plan_round([0])
@@ -297,8 +297,8 @@ class TestFinish:
             written = json.loads((out / "manifest.json").read_text())
             assert (written["complete"], written["counts"]) == (False, {"succeeded": 3})
 
-    def test_they_are_written_before_the_plan(self, answered: Any, attempt: Attempt, clock: Any, out: Path) -> None:
-        """An attempt that dies in between plans the round again; the other way round it would lose them."""
+    def test_answers_precede_the_plan(self, answered: Any, attempt: Attempt, clock: Any, out: Path) -> None:
+        """An attempt killed in between plans the round again; in the other order, it would lose the answers."""
         answered()
         clock.advance(29 * DAY)
         runner = attempt()
@@ -307,7 +307,7 @@ class TestFinish:
             runner.plan_round([0])
         assert not (out / "_siliconflow" / "round-2.json").exists()
 
-    def test_a_batch_that_a_wait_has_seen_end_is_over(
+    def test_a_batch_ended_during_the_wait_is_over(
         self, attempt: Attempt, client: SiliconFlowClient, clock: Any
     ) -> None:
         runner = attempt()
@@ -317,7 +317,7 @@ class TestFinish:
         ended = client.get_batch(running.id)
         assert list(attempt(ended=[ended]).batches.values()) == [ended]
 
-    def test_what_was_opened_is_closed(self, answered: Any) -> None:
+    def test_local_files_are_closed(self, answered: Any) -> None:
         runner = answered()
         runner.close()
         runner.collect()

@@ -30,7 +30,7 @@ GARBAGE = "<html>\n<body>It works!</body>\n</html>\n"
 
 @pytest.fixture
 def over(client: SiliconFlowClient, control: Control, clock: Any, sums: Callable[[int], bytes]) -> Make:
-    """Submits requests and waits until their batch is over; the fields are those of its plan."""
+    """Submit requests and wait until their batch is over; the fields are those of its plan."""
 
     def make(content: int | bytes = 3, *, seconds: float = 200, **plan: Any) -> Batch:
         content = sums(content) if isinstance(content, int) else content
@@ -45,25 +45,25 @@ def over(client: SiliconFlowClient, control: Control, clock: Any, sums: Callable
 
 @pytest.fixture
 def download(client: SiliconFlowClient, workspace: Callable[[], Workspace]) -> Download:
-    """Downloads the results of a batch as another attempt does, and returns the manifest."""
+    """Download the results of a batch like another attempt, and return the manifest."""
     return lambda batch, **options: download_results(client, batch, workspace(), "dag/task/run/-1", **options)
 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
-    """Reads the rows that are published."""
-    return lambda: [json.loads(each) for each in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    """Return a function that reads the published rows."""
+    return lambda: [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
 def mentioned(client: SiliconFlowClient) -> Callable[[Batch], list[str]]:
-    """Reads the custom ids in a batch's output and error file."""
+    """Return a function that reads the custom ids in a batch's output and error file."""
 
     def read(batch: Batch) -> list[str]:
         content, shown = io.BytesIO(), client.get_batch(batch.id)
-        for each in (shown.output_file_id, shown.error_file_id):
-            if each is not None:
-                client.download(each, content)
+        for reference in (shown.output_file_id, shown.error_file_id):
+            if reference is not None:
+                client.download(reference, content)
         return [json.loads(line)["custom_id"] for line in content.getvalue().splitlines()]
 
     return read
@@ -74,7 +74,7 @@ def said(row: dict[str, Any]) -> tuple[str, str, str | None]:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> str:
-    return "\n".join(each.getMessage() for each in caplog.records if each.levelno == logging.WARNING)
+    return "\n".join(record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
 
 
 def path_of(reference: str | None) -> str:
@@ -85,26 +85,26 @@ def path_of(reference: str | None) -> str:
 
 class TestOrder:
     @pytest.mark.parametrize("size", [30, 1_200])
-    def test_rows_come_in_the_order_of_the_input_file(
+    def test_rows_have_the_input_files_order(
         self, over: Make, download: Download, rows: Any, jsonl: Lines, line: Any, mentioned: Any, size: int
     ) -> None:
-        """The service answers in no order."""
+        """The service writes answers in no order."""
         lines = [line(f"r{i}", f"{i} + 1") for i in range(size)]
         batch = over(jsonl(lines[::-1]), failing={"positions": [0]})
         manifest = download(batch)
-        assert mentioned(batch) != [each["custom_id"] for each in rows()]
-        assert [(each["index"], each["custom_id"], each["content"]) for each in rows()] == [
+        assert mentioned(batch) != [row["custom_id"] for row in rows()]
+        assert [(row["index"], row["custom_id"], row["content"]) for row in rows()] == [
             (index, f"r{i}", str(i + 1) if index else None) for index, i in enumerate(range(size - 1, -1, -1))
         ]
-        assert {(each["round"], each["batch_id"]) for each in rows()} == {(1, manifest["batches"][0]["id"])}
+        assert {(row["round"], row["batch_id"]) for row in rows()} == {(1, manifest["batches"][0]["id"])}
         assert (manifest["rows"], manifest["counts"]) == (size, {"succeeded": size - 1, "failed": 1})
 
     def test_repeated_and_unknown_lines_are_counted_and_named(
         self, over: Make, download: Download, rows: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         manifest = download(over(6, duplicated={"positions": [1, 2]}, unknown_ids=1, garbled={"positions": [4]}))
-        assert [each["custom_id"] for each in rows()] == [f"r{i}" for i in range(6)]
-        assert [manifest[each] for each in ("duplicates", "unknown_requests", "unreadable_lines")] == [2, 1, 1]
+        assert [row["custom_id"] for row in rows()] == [f"r{i}" for i in range(6)]
+        assert [manifest[name] for name in ("duplicates", "unknown_requests", "unreadable_lines")] == [2, 1, 1]
         assert "ignored 2 duplicate lines and 1 line with unknown custom_ids" in warnings(caplog)
 
     def test_no_requests_are_no_rows(self, over: Make, download: Download, rows: Any) -> None:
@@ -114,7 +114,7 @@ class TestOrder:
 
 
 class TestAbsent:
-    """Requests that neither file mentions."""
+    """Neither file mentions some requests."""
 
     @pytest.mark.parametrize(
         ("plan", "found"),
@@ -124,9 +124,11 @@ class TestAbsent:
             ({"end": "cancelled", "run_share": 0.7}, ("r2", "cancelled", "batch_cancelled")),
         ],
     )
-    def test_they_have_a_row(self, over: Make, download: Download, rows: Any, plan: Any, found: Any) -> None:
+    def test_unmentioned_requests_have_rows(
+        self, over: Make, download: Download, rows: Any, plan: Any, found: Any
+    ) -> None:
         manifest = download(over(3, seconds=2 * DAY, **plan))
-        assert [said(each) for each in rows()] == [("r0", "succeeded", None), ("r1", "succeeded", None), found]
+        assert [said(row) for row in rows()] == [("r0", "succeeded", None), ("r1", "succeeded", None), found]
         assert rows()[2]["index"] == 2
         assert manifest["counts"] == {"succeeded": 2, found[1]: 1}
 
@@ -134,14 +136,14 @@ class TestAbsent:
         batch = over(3, end="failed", errors=["no such model", "line 2 is bad"])
         assert (batch.output_file_id, batch.error_file_id) == (None, None)
         manifest = download(batch)
-        assert [said(each) for each in rows()] == [(f"r{i}", "failed", "batch_failed") for i in range(3)]
-        assert {each["error"]["message"] for each in rows()} == {"no such model; line 2 is bad"}
+        assert [said(row) for row in rows()] == [(f"r{i}", "failed", "batch_failed") for i in range(3)]
+        assert {row["error"]["message"] for row in rows()} == {"no such model; line 2 is bad"}
         assert manifest["batches"][0]["errors"] == ["no such model", "line 2 is bad"]
 
 
 class TestInputFile:
     @pytest.mark.parametrize("status", [400, 403, 404, 405, 410])
-    def test_without_it_rows_are_those_that_results_mention(
+    def test_without_input_file_results_determine_the_rows(
         self, over: Make, download: Download, rows: Any, mentioned: Any, control: Control, caplog: Any, clock: Any,
         status: int,
     ) -> None:  # fmt: skip
@@ -149,7 +151,7 @@ class TestInputFile:
         control.fault(INPUT, status=status, every=1)
         started = clock.now
         manifest = download(batch)
-        assert [(each["index"], each["custom_id"]) for each in rows()] == list(enumerate(mentioned(batch)))
+        assert [(row["index"], row["custom_id"]) for row in rows()] == list(enumerate(mentioned(batch)))
         assert sorted(map(said, rows())) == [
             ("r0", "succeeded", None), ("r2", "failed", "server_error"), ("r3", "succeeded", None),
         ]  # fmt: skip
@@ -157,11 +159,11 @@ class TestInputFile:
         assert f"could not read the requests of batch {batch.id} from its input file (GET /files/" in warnings(caplog)
 
     @pytest.mark.parametrize("reference", [None, "f" * 100_000], ids=["none", "long"])
-    def test_a_batch_that_names_no_usable_file_has_rows_too(
+    def test_a_batch_without_input_file_has_rows(
         self, over: Make, download: Download, rows: Any, caplog: Any, reference: str | None
     ) -> None:
         download(replace(over(2), input_file_id=reference))
-        assert {each["custom_id"] for each in rows()} == {"r0", "r1"}
+        assert {row["custom_id"] for row in rows()} == {"r0", "r1"}
         assert "could not read the requests of batch" in warnings(caplog)
 
     @pytest.mark.parametrize(
@@ -175,7 +177,7 @@ class TestInputFile:
         ],
         ids=str,
     )
-    def test_a_failure_is_an_error_after_ten_minutes(
+    def test_a_failed_download_fails_after_ten_minutes(
         self, over: Make, download: Download, rows: Any, control: Control, clock: Any, tmp_path: Path,
         fault: Any, error: type[Exception],
     ) -> None:  # fmt: skip
@@ -188,18 +190,18 @@ class TestInputFile:
         assert not (tmp_path / "out").exists()
         clock.after(300, control.reset)
         download(batch)
-        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert [row["content"] for row in rows()] == ["1", "2", "3"]
 
-    def test_a_page_in_its_place_is_passed_over_once_cleared(
+    def test_a_proxy_page_is_ignored_once_cleared(
         self, over: Make, download: Download, rows: Any, control: Control, caplog: Any
     ) -> None:
         batch = over(3)
         control.fault(INPUT, kind="garbage", body=GARBAGE, every=1)
         download(batch, is_cleared=True)
-        assert {each["custom_id"] for each in rows()} == {"r0", "r1", "r2"}
+        assert {row["custom_id"] for row in rows()} == {"r0", "r1", "r2"}
         assert f"the input file of batch {batch.id} has no line with a custom_id" in warnings(caplog)
 
-    def test_a_failed_batch_whose_file_is_garbage_has_no_rows(
+    def test_a_failed_batch_with_garbage_has_no_rows(
         self, over: Make, download: Download, rows: Any, clock: Any
     ) -> None:
         batch, started = over(GARBAGE.encode()), clock.now
@@ -207,21 +209,21 @@ class TestInputFile:
         assert (rows(), manifest["batches"][0]["status"], clock.now) == ([], "failed", started)
         assert "line 1: not JSON" in manifest["batches"][0]["errors"]
 
-    def test_blank_unreadable_and_repeated_lines_have_no_row_of_their_own(
+    def test_blank_unreadable_and_duplicate_lines_have_no_row(
         self, over: Make, download: Download, rows: Any, jsonl: Lines, line: Any, caplog: Any
     ) -> None:
         lines = [line("b", "1 + 1"), "", "   ", "{broken", '{"id": 1}', line("a", "1 + 1"), line("b", "1 + 1"), "\xff"]
         download(over(b"\xef\xbb\xbf" + jsonl(lines) + b"\xff\xfe"))
-        assert [said(each)[:2] for each in rows()] == [("b", "failed"), ("a", "failed")]
+        assert [said(row)[:2] for row in rows()] == [("b", "failed"), ("a", "failed")]
         assert "4 lines without a custom_id (no row), 1 duplicate custom_id (one row each)" in warnings(caplog)
 
-    def test_a_sound_file_warns_of_nothing(self, over: Make, download: Download, caplog: Any, control: Control) -> None:
+    def test_valid_files_give_no_warning(self, over: Make, download: Download, caplog: Any, control: Control) -> None:
         batch = over(3)
         asked = control.answers()["GET /batches/{id}"].total()
         download(batch)
         assert warnings(caplog) == ""
         answers = control.answers()
-        assert [answers[each].total() for each in (INPUT, RESULT)] == [1, 1]
+        assert [answers[endpoint].total() for endpoint in (INPUT, RESULT)] == [1, 1]
         assert answers["GET /batches/{id}"].total() - asked == 1
 
 
@@ -239,7 +241,7 @@ INCOMPLETE = pytest.mark.parametrize(
 class TestIncomplete:
     @pytest.mark.parametrize("has_input", [True, False])
     @INCOMPLETE
-    def test_it_is_an_error_after_ten_minutes(
+    def test_incomplete_results_are_an_error_after_ten_minutes(
         self, over: Make, download: Download, control: Control, clock: Any, tmp_path: Path,
         plan: Any, message: str, has_input: bool,
     ) -> None:  # fmt: skip
@@ -255,24 +257,24 @@ class TestIncomplete:
         assert not (tmp_path / "out").exists()
 
     @INCOMPLETE
-    def test_it_is_written_once_cleared(
+    def test_incomplete_results_are_published_once_cleared(
         self, over: Make, download: Download, rows: Any, caplog: Any, plan: Any, message: str
     ) -> None:
         download(over(3, **plan), is_cleared=True)
-        assert [said(each) for each in rows()[:2]] == [(f"r{i}", "missing", "results_lost") for i in range(2)]
+        assert [said(row) for row in rows()[:2]] == [(f"r{i}", "missing", "results_lost") for i in range(2)]
         assert (rows()[2]["custom_id"], rows()[2]["status"]) == (
             "r2", "succeeded" if "unwritten" in plan else "missing",
         )  # fmt: skip
         assert message in warnings(caplog)
 
     @INCOMPLETE
-    def test_without_input_file_what_is_there_is_written(
+    def test_without_input_file_available_results_are_published(
         self, over: Make, download: Download, rows: Any, control: Control, plan: Any, message: str
     ) -> None:
         batch = over(3, **plan)
         control.fault(INPUT, status=404, every=1)
         manifest = download(batch, is_cleared=True)
-        assert [said(each)[:2] for each in rows()] == [("r2", "succeeded")] * ("unwritten" in plan)
+        assert [said(row)[:2] for row in rows()] == [("r2", "succeeded")] * ("unwritten" in plan)
         assert manifest["rows"] == len(rows())
 
     def test_a_failing_service_is_no_incomplete_result(
@@ -288,7 +290,7 @@ class TestIncomplete:
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize("endpoint", ["GET /batches/{id}", RESULT])
-    def test_without_input_file_an_outage_is_waited_for(
+    def test_without_input_file_an_outage_is_retried(
         self, over: Make, download: Download, rows: Any, control: Control, clock: Any, endpoint: str
     ) -> None:
         batch = over(3)
@@ -296,10 +298,10 @@ class TestIncomplete:
         control.fault(endpoint, status=503, every=1)
         clock.after(300, control.reset)
         download(batch)
-        assert {each["content"] for each in rows()} == {"1", "2", "3"}
+        assert {row["content"] for row in rows()} == {"1", "2", "3"}
 
     @pytest.mark.parametrize("is_cleared", [True, False])
-    def test_results_whose_ids_nobody_sent_are_not_taken(
+    def test_results_with_unknown_ids_are_rejected(
         self, over: Make, download: Download, rows: Any, tmp_path: Path, is_cleared: bool
     ) -> None:
         batch = over(3, ids_cut_to=1)
@@ -309,10 +311,10 @@ class TestIncomplete:
             assert not (tmp_path / "out").exists()
             return
         manifest = download(batch, is_cleared=True)
-        assert [said(each) for each in rows()] == [(f"r{i}", "missing", "results_lost") for i in range(3)]
+        assert [said(row) for row in rows()] == [(f"r{i}", "missing", "results_lost") for i in range(3)]
         assert manifest["unknown_requests"] == 3
 
-    def test_a_lost_error_file_costs_its_rows_only(
+    def test_a_lost_error_file_loses_only_its_rows(
         self, over: Make, download: Download, rows: Any, control: Control
     ) -> None:
         batch = over(3, failing={"positions": [1]})
@@ -320,13 +322,13 @@ class TestIncomplete:
         with pytest.raises(NotFoundError):
             download(batch)
         download(batch, is_cleared=True)
-        assert [said(each)[1:] for each in rows()] == [
+        assert [said(row)[1:] for row in rows()] == [
             ("succeeded", None), ("missing", "results_lost"), ("succeeded", None),
         ]  # fmt: skip
 
 
 class TestPublished:
-    def test_results_of_the_batch_before_are_kept_by_job_id(
+    def test_the_previous_batchs_results_are_kept(
         self, over: Make, download: Download, rows: Any, tmp_path: Path
     ) -> None:
         first, second = over(2), over(2)
@@ -337,10 +339,10 @@ class TestPublished:
         after = download(second)
         assert download(second) == after
         kept = tmp_path / "out" / "_siliconflow" / "replaced"
-        assert [each.name for each in kept.iterdir()] == [before["job_id"]]
+        assert [path.name for path in kept.iterdir()] == [before["job_id"]]
         assert (kept / before["job_id"] / "results.jsonl").read_bytes() == results
         assert json.loads((kept / before["job_id"] / "manifest.json").read_text()) == before
-        assert {each["batch_id"] for each in rows()} == {second.id}
+        assert {row["batch_id"] for row in rows()} == {second.id}
 
     def test_another_task_does_not_download(
         self, over: Make, client: SiliconFlowClient, workspace: Any, download: Download, control: Control
@@ -352,7 +354,7 @@ class TestPublished:
             download_results(client, batch, workspace(), "dag/other/run/-1")
         assert control.answers()[INPUT].total() == before
 
-    def test_the_manifest_has_the_form_of_a_jobs(
+    def test_the_manifest_looks_like_a_jobs(
         self, over: Make, download: Download, attempt: Callable[..., JobRunner], clock: Any, tmp_path: Path
     ) -> None:
         one = download(over(3))
@@ -364,7 +366,7 @@ class TestPublished:
         assert list(one) == list(job)
         assert list(one["batches"][0]) == list(job["batches"][0])
         same = ("rows", "counts", "finish_reasons", "errors", "rounds", "complete", "kept")
-        assert {each: one[each] for each in same} == {each: job[each] for each in same}
+        assert {name: one[name] for name in same} == {name: job[name] for name in same}
         assert (one["rounds"], one["complete"], one["kept"]) == (1, True, 0)
 
     def test_the_batch_of_a_job_has_its_key(
@@ -379,7 +381,7 @@ class TestPublished:
         assert download(batch)["key"] == batch.metadata["airflow_key"] == "key-1"
         assert download(over(1))["key"] == ""
 
-    def test_errors_that_are_cut_are_whole_beside_the_rows(
+    def test_the_full_text_of_cut_errors_is_published(
         self, over: Make, download: Download, rows: Any, tmp_path: Path
     ) -> None:
         manifest = download(over(3, failing={"positions": [1], "message": "m" * 5_000}))
@@ -398,8 +400,8 @@ class TestPublished:
         plan = {"end": "failed", "errors": [secret] * 20} if end == "failed" else {"gone_seconds": 700.0}
         batch = over(40, failing={"share": 0.5, "code": emulator.api_key, "message": secret}, **plan)
         signatures = [
-            part for each in (batch.output_file_id, batch.error_file_id) if each is not None
-            for part in each.partition("?")[2].split("&")
+            part for reference in (batch.output_file_id, batch.error_file_id) if reference is not None
+            for part in reference.partition("?")[2].split("&")
         ]  # fmt: skip
         assert bool(signatures) is (end == "completed")
         control.fault(INPUT, status=403, body={"code": 1, "message": secret}, every=1, times=1)
@@ -409,7 +411,7 @@ class TestPublished:
                 download(batch, is_cleared=is_cleared)
             except SiliconFlowError as error:
                 errors.append(str(error))
-        written = "".join(each.read_text() for each in (tmp_path / "out").rglob("*") if each.is_file())
+        written = "".join(path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file())
         assert "https://bucket.example/out?..." in written
         for text in (written, caplog.text, *errors):
             for hidden in (emulator.api_key, "s3cret", *signatures):

@@ -37,7 +37,7 @@ TABLE: list[tuple[dict[str, str], int | None, int, int, str, str, str]] = [
 
 
 @pytest.mark.parametrize(("found", "retryable", "rounds_left", "now", "action", "parts", "batches"), TABLE)
-def test_the_next_step_follows_from_what_there_is(
+def test_the_next_step_follows_from_parts_and_batches(
     batch: Callable[..., Any],
     at: Callable[[float], Any],
     found: dict[str, str],
@@ -56,19 +56,19 @@ def test_the_next_step_follows_from_what_there_is(
         deadline=at(100),
         now=at(now),
     )
-    shown = step.action, "".join(each.sha256 for each in step.parts), "".join(each.id for each in step.batches)
+    shown = step.action, "".join(part.sha256 for part in step.parts), "".join(batch.id for batch in step.batches)
     assert shown == (action, parts, batches)
 
 
-def test_a_job_without_requests_finishes_once_that_is_known(at: Callable[[float], Any]) -> None:
+def test_a_job_without_requests_finishes(at: Callable[[float], Any]) -> None:
     steps = [
-        next_step([], {}, retryable=each, rounds_left=1, deadline=None, now=at(0)).action for each in (NOT_ASKED, 0)
+        next_step([], {}, retryable=count, rounds_left=1, deadline=None, now=at(0)).action for count in (NOT_ASKED, 0)
     ]
     assert steps == ["collect", "finish"]
 
 
-def test_nothing_is_late_where_nothing_is_waited_for(batch: Callable[..., Any], at: Callable[[float], Any]) -> None:
-    """A person may clear a task, or a retry may submit what a crash has left, days after the first batches ended."""
+def test_without_running_batches_nothing_is_late(batch: Callable[..., Any], at: Callable[[float], Any]) -> None:
+    """A person may clear a task, or a retry may submit the rest after a crash, days after the first batches ended."""
     over = {"a": batch(OVER)}
     assert next_step([A, B], over, retryable=None, rounds_left=1, deadline=None, now=at(10**6)).action == "submit"
     assert next_step([A], over, retryable=2, rounds_left=1, deadline=None, now=at(10**6)).action == "new round"

@@ -115,7 +115,7 @@ def test_other_content_is_another_upload(upload_path, request_file, sums) -> Non
     assert upload_path(request_file) != first
 
 
-def test_local_paths_may_be_urls_or_relative(upload_path, request_file, monkeypatch) -> None:
+def test_a_local_path_may_be_relative_or_url(upload_path, request_file, monkeypatch) -> None:
     monkeypatch.chdir(request_file.parent)
     assert upload_path(request_file.name) == upload_path(f"file://{request_file}") == upload_path(request_file)
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from siliconflow_provider.jsonl import KEPT_BYTES, LongLine
+from siliconflow_provider.jsonl import LONG_LINE_BYTES, LongLine
 from siliconflow_provider.outputs import answer_files
 from siliconflow_provider.outputs.answer_files import rows_of_file
 from siliconflow_provider.outputs.answers import AnswerError, ResultRow, parse_answer
@@ -23,7 +23,7 @@ def line(custom_id: str = "a", **body: Any) -> bytes:
 
 
 class Counts:
-    """What `rows_of_file` counts in."""
+    """The counts of `rows_of_file`."""
 
     unreadable_lines = 0
 
@@ -32,10 +32,10 @@ def rows_of(*blocks: bytes) -> list[ResultRow]:
     return list(rows_of_file(blocks, "batch_1", "output", Counts()))
 
 
-def test_lines_of_the_common_form_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_the_usual_form_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_files, "parse_answer", None)
     status = json.dumps({**LINE, "response": {"status_code": 200, "body": BODY}}).encode() + b"\n"
-    assert [each.custom_id for each in rows_of(line("a") + line("b") + status)] == ["a", "b", "a"]
+    assert [row.custom_id for row in rows_of(line("a") + line("b") + status)] == ["a", "b", "a"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_lines_of_the_common_form_are_read_together(monkeypatch: pytest.MonkeyPa
         line().strip(),
     ],
 )
-def test_a_line_is_the_same_row_in_company_as_alone(other: bytes) -> None:
+def test_a_line_gives_the_same_row_alone(other: bytes) -> None:
     together = rows_of(line("before") + other)
     assert together == [parse_answer(line("before"), "batch_1"), parse_answer(other.strip(), "batch_1")]
     for row in together:
@@ -83,8 +83,8 @@ def test_lines_are_numbered_through_all_blocks(caplog: pytest.LogCaptureFixture)
     blocks = [line() + line(), line() + b"\n" + b"{broken\n", b"", b"{broken\n" + line()]
     assert len(list(rows_of_file(blocks, "batch_1", "error", counts))) == 4
     assert counts.unreadable_lines == 2
-    assert [each.partition(" is ")[0] for each in caplog.messages] == [
-        f"line {number} of the error file of batch_1" for number in (5, 6)
+    assert [message.partition(": ")[0] for message in caplog.messages] == [
+        f"ignored unreadable line {number} of the error file of batch_1" for number in (5, 6)
     ]
 
 
@@ -95,10 +95,10 @@ def test_only_the_first_unreadable_lines_are_logged(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("block", [b"[]\n", b"\xff\xfe\n", b'{"a":' + b"[" * 100_000, b"7\n", b"{}\n"], ids=range(5))
-def test_an_unreadable_line_costs_no_other(block: bytes) -> None:
+def test_an_unreadable_line_does_not_affect_others(block: bytes) -> None:
     counts = Counts()
     rows = rows_of_file([line("a"), block, line("b")], "batch_7", "output", counts)
-    assert [(each.custom_id, each.batch_id) for each in rows] == [("a", "batch_7"), ("b", "batch_7")]
+    assert [(row.custom_id, row.batch_id) for row in rows] == [("a", "batch_7"), ("b", "batch_7")]
     assert counts.unreadable_lines == 1
 
 
@@ -107,8 +107,8 @@ def test_blank_lines_are_no_rows() -> None:
 
 
 @pytest.mark.parametrize("custom_id", ["a", "a,b", 'a", "custom_id": "b', "é" * 64, "\U0001f600" * 64], ids=len)
-def test_an_answer_that_is_too_long_is_a_row_that_says_so(custom_id: str) -> None:
-    beginning = LongLine(line(custom_id, model="x" * KEPT_BYTES)[:KEPT_BYTES])
+def test_a_too_long_answer_is_a_failed_row(custom_id: str) -> None:
+    beginning = LongLine(line(custom_id, model="x" * LONG_LINE_BYTES)[:LONG_LINE_BYTES])
     (row,) = rows_of(line("z"), beginning, line("z"))[1:2]
     assert (row.custom_id, row.status, row.content) == (custom_id, "failed", None)
     said = "the answer's line has more than 33,554,432 bytes or 2,000,000 opening brackets"
@@ -119,7 +119,7 @@ def test_an_answer_that_is_too_long_is_a_row_that_says_so(custom_id: str) -> Non
 @pytest.mark.parametrize(
     "beginning", [b"", b'{"response": {"custom_id": "a", "x": "', b'{"id": "a"', b"[" * 2_000, b"," * 2_000]
 )
-def test_a_line_that_is_too_long_and_names_no_request_is_counted(beginning: bytes) -> None:
+def test_a_too_long_line_without_id_is_counted(beginning: bytes) -> None:
     counts = Counts()
     (row,) = rows_of_file([LongLine(beginning), line("z")], "batch_1", "output", counts)
     assert row.custom_id == "z"

@@ -37,15 +37,15 @@ def test_reasoning_and_tool_calls_are_kept() -> None:
     assert (row.status, row.content, row.reasoning_content, row.tool_calls) == ("succeeded", None, "because", calls)
 
 
-def test_all_choices_are_kept_only_when_there_are_several() -> None:
+def test_several_choices_are_all_kept() -> None:
     encoded = json.loads(msgspec.json.encode(answered(BODY)))
     assert "choices" not in encoded
     assert "output" not in encoded
     two = answered(BODY | {"choices": [choice(content="4"), choice(content="four")]})
     assert two.content == "4"
     shown = json.loads(msgspec.json.encode(two))["choices"]
-    assert [each["message"]["content"] for each in shown] == ["4", "four"]
-    assert [each["finish_reason"] for each in shown] == ["stop", "stop"]
+    assert [row["message"]["content"] for row in shown] == ["4", "four"]
+    assert [row["finish_reason"] for row in shown] == ["stop", "stop"]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_all_choices_are_kept_only_when_there_are_several() -> None:
         b'{"custom_id": "r1", "response": {"body": {"choices": [{"message": null}]}}}',
     ],
 )
-def test_a_line_that_names_its_request_never_loses_its_row(line: bytes) -> None:
+def test_a_line_with_id_always_has_a_row(line: bytes) -> None:
     row = parse(line)
     assert (row.custom_id, row.status, row.batch_id) == ("r1", "failed", "batch_1")
     assert row.error is not None
@@ -97,6 +97,6 @@ def test_a_body_that_is_no_json_is_quoted() -> None:
     ],
     ids=lambda line: repr(line[:40]),
 )
-def test_a_line_that_names_no_request_is_an_error(line: bytes) -> None:
+def test_a_line_without_id_is_an_error(line: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         parse(line)

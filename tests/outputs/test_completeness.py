@@ -25,7 +25,7 @@ def line(custom_id: str) -> bytes:
 
 def files(output: Iterable[str | bytes] = (), errors: Iterable[str] = ()) -> ResultContents:
     def content(ids: Iterable[str | bytes]) -> list[bytes]:
-        return [each if isinstance(each, bytes) else line(each) for each in ids]
+        return [batch_id if isinstance(batch_id, bytes) else line(batch_id) for batch_id in ids]
 
     return ResultContents(contents_of(content(output)), contents_of(content(errors)))
 
@@ -40,12 +40,12 @@ class TestContents:
         found = contents_of([line("a") + line("b") + line("a"), b"\n", b"  \r\n", line("c")])
         assert (dict(found.ids), found.unreadable) == ({"a": 2, "b": 1, "c": 1}, 0)
 
-    def test_broken_lines_count_unless_cut_off(self) -> None:
+    def test_unreadable_lines_count_unless_truncated(self) -> None:
         found = contents_of([line("a") + b"<html>\n" + line("b") + b'{"custom_id": 7}\n', b'{"custom_id": "c'])
         assert (dict(found.ids), found.unreadable) == ({"a": 1, "b": 1}, 2)
 
-    def test_the_ids_are_put_together_once(self) -> None:
-        """They are looked up for each request of a part."""
+    def test_the_ids_are_merged_once(self) -> None:
+        """They are read for each request of a part."""
         contents = files(["a"], ["b"])
         assert contents.ids == {"a", "b"}
         assert contents.ids is contents.ids
@@ -53,8 +53,8 @@ class TestContents:
     def test_a_last_line_needs_no_end(self) -> None:
         assert contents_of([line("a").strip()]).ids == {"a": 1}
 
-    def test_repeated_lines_count_once(self) -> None:
-        """Where nobody knows what was sent, each line counts."""
+    def test_duplicate_lines_count_once(self) -> None:
+        """If the sent requests are unknown, each line counts."""
         found = contents_of([line("a"), line("a"), line("x"), line("x"), b"{\n"])
         assert (found.requests(None), found.requests({"a", "b"})) == (5, 4)
 
@@ -74,13 +74,13 @@ class TestContents:
         (over(6), files(SENT[:3], SENT[3:]), "its output file has 3"),
         (over(4, 2), files(SENT[:4]), "4 completed and 2 failed, but its files have 4 of these"),
         (over(4, 2), files(SENT[:4], SENT[4:]), None),
-        # A failure may be told in either file.
+        # A failure may be in either file.
         (over(4, 2), files(SENT), None),
-        # Otherwise than completed, a batch need not say why a request has failed, but its answers are billed.
+        # A batch that did not complete may omit failures, but its answers are billed.
         (over(4, 2, "expired"), files(SENT[:4]), None),
         (over(4, 0, "cancelled"), files(SENT[:3]), "4 completed and 0 failed, but its output file has 3"),
         (over(None, status="failed", output_file_id=None), files(), None),
-        # Counts that are not there.
+        # No counts.
         (over(None, output_file_id=None), files(), "completed, but has neither request counts nor results"),
         (over(None, request_counts={}), files(), "has neither request counts nor results"),
         (over(None, request_counts={"total": 0, "completed": 0, "failed": 0}), files(), "has neither"),
@@ -88,7 +88,7 @@ class TestContents:
         (over(None), files([], ["r0"]), None),
     ],
 )
-def test_a_batch_has_delivered_what_its_counts_say(batch: Batch, contents: ResultContents, reason: str | None) -> None:
+def test_results_must_match_the_counts(batch: Batch, contents: ResultContents, reason: str | None) -> None:
     said = incomplete_reason(batch, contents, SENT)
     assert said is None if reason is None else reason in (said or "")
 
@@ -113,8 +113,8 @@ def test_without_the_requests_each_line_counts() -> None:
         (["A", "B", "C"], over(status="expired"), files(["a", "b"]), "in 2 of 2 lines"),
         (["a", "b"], over(), files(["a", "b", "x", "y", "z"]), None),
         (["long-1", "long-2", "long-3"], over(), files(["long"] * 3), "in 3 of 3 lines"),
-        # Of one or two.
-        (["A"], over(), files(["a"]), "in 1 of 1 lines: sent 'A', received 'a'"),
+        # Batches of one or two requests.
+        (["A"], over(), files(["a"]), "in 1 of 1 line: sent 'A', received 'a'"),
         (["A", "b"], over(), files(["a", "b"]), "in 1 of 2 lines"),
         (["a", "b"], over(), files(["a"]), None),
         (["a", "b"], over(2), files([b"{\n"] * 2), "its files lack 2 of its 2 requests, such as 'a', 'b'"),
@@ -122,13 +122,13 @@ def test_without_the_requests_each_line_counts() -> None:
         (["a"], over(0, request_counts={"total": 1, "completed": 0, "failed": 0}), files([]), None),
         (["a"], over(1), files([b"{\n"]), "its files lack 1 of its 1 request, such as 'a'"),
         (["a"], over(None), files([]), "its files lack 1 of its 1 request"),
-        # Missing without a reason.
+        # Missing requests.
         (SENT, over(2), files(SENT[:2]), "its files lack 4 of its 6 requests, such as 'r2', 'r3', 'r4'$"),
         (SENT, over(3), files(SENT[:3]), None),
         (SENT, over(0, 0, "expired"), files(), None),
     ],
 )
-def test_answers_must_be_those_of_the_requests(
+def test_answers_must_belong_to_the_requests(
     sent: list[str], batch: Batch, contents: ResultContents, reason: str | None
 ) -> None:
     said = mismatch_reason(batch, contents, sent)
@@ -151,7 +151,7 @@ def test_answers_must_be_those_of_the_requests(
 def test_examples_show_what_was_sent_and_received(sent: list[str], received: list[str], shown: str) -> None:
     said = mismatch_reason(over(), files(received), sent)
     assert said is not None
-    assert said.endswith(f" lines: {shown}")
+    assert said.endswith((f" line: {shown}", f" lines: {shown}"))
 
 
 @pytest.mark.parametrize(
@@ -161,12 +161,12 @@ def test_examples_show_what_was_sent_and_received(sent: list[str], received: lis
         (over(6), files(SENT[:5]), True),
         (over(1), files(SENT[:1]), True),
         (over(5), files(SENT[:5]), None),
-        # Without counts they may still come, and a line with them.
+        # Without counts, counts and lines may still arrive.
         (over(None), files(SENT[:5]), False),
         (over(None), files(SENT), None),
         (over(None, status="expired"), files(SENT[:5]), None),
     ],
 )
-def test_results_are_taken_when_they_are_whole(batch: Batch, contents: ResultContents, is_error: bool | None) -> None:
+def test_complete_results_are_accepted(batch: Batch, contents: ResultContents, is_error: bool | None) -> None:
     found = delivery_problem(batch, contents, SENT)
     assert (found and found.is_error) == is_error

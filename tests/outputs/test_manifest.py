@@ -19,7 +19,7 @@ SECRET = "https://bucket.example/out.jsonl?Signature=s3cret"
 
 @pytest.fixture
 def results(tmp_path: Any) -> Any:
-    """The results of three requests: a good one, a failed one, and one that an earlier attempt wrote."""
+    """Return the results of three requests: a good one, a failed one, and one of an earlier attempt."""
     with (tmp_path / "rows").open("w+b") as file:
         store = ResultStore(3, file)
         body = {
@@ -32,14 +32,14 @@ def results(tmp_path: Any) -> Any:
             {"custom_id": "b", "error": {"code": "x", "message": "bad"}},
             {"custom_id": "nobody", "error": {"code": "x", "message": "bad"}},
         ]
-        blocks = [*(json.dumps(each).encode() + b"\n" for each in lines), b"{broken\n", b"[]\n"]
+        blocks = [*(json.dumps(line).encode() + b"\n" for line in lines), b"{broken\n", b"[]\n"]
         store.begin_batch()
         store.add_file(blocks, {"a": 0, "b": 1, "c": 2}, "batch_1", 1, "output")
         store.set_outcome(2, ResultRow(custom_id="c", status="missing", error=AnswerError("missing", "gone")))
         yield store
 
 
-def test_a_manifest_tells_the_whole_job(results: ResultStore, batch: Make) -> None:
+def test_a_manifest_describes_the_whole_job(results: ResultStore, batch: Make) -> None:
     counts = {"total": 3, "completed": 1, "failed": 1}
     done = batch("completed", completed_at=100, request_counts=counts)
     reports = [report_batch(batch(id="batch_0"), 1, "s0"), report_batch(done, 2, "s1")]
@@ -66,21 +66,21 @@ def test_a_manifest_tells_the_whole_job(results: ResultStore, batch: Make) -> No
         "rounds": 2,
         "complete": True,
     }
-    assert [(each["id"], each["status"], each["request_counts"], each["errors"]) for each in reports] == [
+    assert [(report["id"], report["status"], report["request_counts"], report["errors"]) for report in reports] == [
         ("batch_0", "in_progress", None, []),
         ("batch_1", "completed", counts, []),
     ]
-    assert [(each["round"], each["part"]) for each in reports] == [(1, "s0"), (2, "s1")]
+    assert [(report["round"], report["part"]) for report in reports] == [(1, "s0"), (2, "s1")]
     assert reports[1]["timing"]["total_seconds"] == 100
 
 
 def test_a_job_without_batches_has_no_rounds() -> None:
     manifest = build_manifest({}, ResultStore(0, io.BytesIO()), [], paths={}, kept=0, complete=False)
-    assert [manifest[each] for each in ("rounds", "rows", "counts", "batches")] == [0, 0, {}, []]
+    assert [manifest[name] for name in ("rounds", "rows", "counts", "batches")] == [0, 0, {}, []]
     assert manifest["complete"] is False
 
 
-def test_a_status_that_nobody_has_seen_is_told_by_its_end(batch: Make) -> None:
+def test_an_unknown_status_is_reported_by_its_end(batch: Make) -> None:
     assert report_batch(batch("pondering", expired_at=100), 1, "s")["status"] == "expired"
 
 

@@ -46,7 +46,7 @@ def validated(output_type: Any, content: Any) -> ResultRow:
         (Tree, '{"output": {"branches": [{"branches": []}]}}', {"branches": [{"branches": []}]}),
     ],
 )
-def test_what_validates_becomes_the_output(output_type: Any, content: str, output: Any) -> None:
+def test_a_valid_answer_becomes_the_output(output_type: Any, content: str, output: Any) -> None:
     row = validated(output_type, content)
     assert (row.status, row.output) == ("succeeded", output)
 
@@ -64,14 +64,14 @@ def test_what_validates_becomes_the_output(output_type: Any, content: str, outpu
         (list[int], '{"output": [1, "x"]}', "1: Input should be a valid integer"),
     ],
 )
-def test_what_does_not_is_invalid_and_keeps_its_text(output_type: Any, content: Any, message: str) -> None:
+def test_an_invalid_answer_keeps_its_text(output_type: Any, content: Any, message: str) -> None:
     row = validated(output_type, content)
     assert (row.status, row.error and row.error.code) == ("invalid", "invalid_output")
     assert row.error is not None
     assert row.error.message.startswith(message)
 
 
-def test_the_model_is_told_the_schema_and_asked_for_an_object() -> None:
+def test_the_instruction_contains_the_schema() -> None:
     schema = OutputSchema(list[City])
     assert schema.json_schema["type"] == "object"
     assert schema.json_schema["required"] == ["output"]

@@ -37,7 +37,7 @@ def row(number: int, status: str, **fields: Any) -> ResultRow:
 def take_batch(
     answers: ResultStore, *lines: bytes, batch_id: str = "b1", round_number: int = 1, among: int = 100
 ) -> None:
-    """Take in the files of another batch."""
+    """Add the files of another batch."""
     answers.begin_batch()
     indexes = {f"r{i}": i for i in range(among)}
     answers.add_file(lines, indexes, batch_id, round_number, "output")
@@ -51,12 +51,12 @@ def collecting(tmp_path: Path) -> Iterator[Make]:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Rows:
-    """Writes the results and reads them."""
+    """Write the results and read them."""
 
     def write(answers: ResultStore, inputs: list[bytes] | None = None) -> list[dict[str, Any]]:
         with (tmp_path / "results").open("w+b") as results:
             answers.write(results, None if inputs is None else iter(inputs))
-        return [json.loads(each) for each in (tmp_path / "results").read_text().splitlines()]
+        return [json.loads(line) for line in (tmp_path / "results").read_text().splitlines()]
 
     return write
 
@@ -71,27 +71,25 @@ class TestLines:
         answers = collecting(3)
         take_batch(answers, good(2, "c"), b"", b"  \r\n", good(0, "a"), bad(1))
         rows = written(answers)
-        assert [(each["index"], each["custom_id"], each["content"]) for each in rows] == [
+        assert [(row["index"], row["custom_id"], row["content"]) for row in rows] == [
             (0, "r0", "a"), (1, "r1", None), (2, "r2", "c"),
         ]  # fmt: skip
-        assert [each["status"] for each in rows] == ["succeeded", "failed", "succeeded"]
-        assert {(each["batch_id"], each["round"]) for each in rows} == {("b1", 1)}
+        assert [row["status"] for row in rows] == ["succeeded", "failed", "succeeded"]
+        assert {(row["batch_id"], row["round"]) for row in rows} == {("b1", 1)}
         assert (answers.counts(), answers.prompt_tokens) == ({"succeeded": 2, "failed": 1}, 20)
 
-    def test_what_each_was_made_of_comes_back_with_it(self, collecting: Make, written: Rows) -> None:
+    def test_rows_include_their_input(self, collecting: Make, written: Rows) -> None:
         answers = collecting(2)
         take_batch(answers, good(1, 'a "null}" text'), good(0))
         inputs = [b'{"q":"null}"}\n', b"[1, null]\r\n"]
-        assert [each["input"] for each in written(answers, inputs)] == [{"q": "null}"}, [1, None]]
-        assert [each["input"] for each in written(answers)] == [None, None]
+        assert [row["input"] for row in written(answers, inputs)] == [{"q": "null}"}, [1, None]]
+        assert [row["input"] for row in written(answers)] == [None, None]
 
-    def test_unreadable_lines_and_strangers_are_counted_and_the_first_named(
-        self, collecting: Make, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_unreadable_and_unknown_lines_are_counted(self, collecting: Make, caplog: pytest.LogCaptureFixture) -> None:
         answers = collecting(1)
         take_batch(answers, good(0), *[b"<html>"] * 12, good(7), good(99), among=1)
         assert (answers.unreadable_lines, answers.unknown_requests, answers.duplicates) == (12, 2, 0)
-        said = [each.getMessage() for each in caplog.records]
+        said = [record.getMessage() for record in caplog.records]
         assert len(said) == 10
         assert said[0].startswith("ignored unreadable line 2 of the output file of b1: ")
 
@@ -104,7 +102,7 @@ class TestLines:
             ((bad(0, "one"), bad(0, "two")), "failed", None, 0, 1),
         ],
     )
-    def test_of_lines_that_repeat_a_request_the_best_is_kept(
+    def test_the_best_duplicate_line_is_kept(
         self,
         collecting: Make,
         written: Rows,
@@ -134,7 +132,7 @@ class TestLines:
             (good(0), good(0, "no"), "succeeded", 1),
         ],
     )
-    def test_of_two_rounds_the_better_answer_is_kept_and_of_equal_ones_the_newer(
+    def test_the_better_or_newer_round_is_kept(
         self, collecting: Make, written: Rows, first: bytes, second: bytes, status: str, round_number: int
     ) -> None:
         answers = collecting(1, invalid_unless_yes)
@@ -144,20 +142,20 @@ class TestLines:
         assert (one["status"], one["round"], one["batch_id"]) == (status, round_number, f"b{round_number}")
         assert answers.duplicates == 0
 
-    def test_the_error_file_costs_no_answer_of_the_output_file(self, collecting: Make, written: Rows) -> None:
+    def test_the_error_file_never_replaces_good_answers(self, collecting: Make, written: Rows) -> None:
         answers = collecting(3)
         answers.begin_batch()
         indexes = {f"r{i}": i for i in range(3)}
         answers.add_file([good(1), good(0), good(1, "other")], indexes, "b7", 1, "output")
         answers.add_file([bad(2), bad(0), bad(2)], indexes, "b7", 1, "error")
-        assert [(each["custom_id"], each["status"], each["content"]) for each in written(answers)] == [
+        assert [(row["custom_id"], row["status"], row["content"]) for row in written(answers)] == [
             ("r0", "succeeded", "yes"), ("r1", "succeeded", "yes"), ("r2", "failed", None),
         ]  # fmt: skip
-        assert {each["batch_id"] for each in written(answers)} == {"b7"}
+        assert {row["batch_id"] for row in written(answers)} == {"b7"}
         assert (answers.duplicates, answers.unreadable_lines) == (3, 0)
         assert (answers.prompt_tokens, answers.completion_tokens) == (20, 2)
 
-    def test_every_round_s_tokens_are_billed(self, collecting: Make) -> None:
+    def test_tokens_of_every_round_are_counted(self, collecting: Make) -> None:
         answers = collecting(1, invalid_unless_yes)
         take_batch(answers, good(0, "no", tokens=3))
         take_batch(answers, good(0, "yes", tokens=4), round_number=2)
@@ -187,7 +185,7 @@ class TestAssumptions:
             ("invalid", "unfinished", "unfinished"),
         ],
     )
-    def test_what_no_file_mentions_does_not_cost_an_answer(
+    def test_set_outcome_never_replaces_good_answers(
         self, collecting: Make, known: str | None, assumed: str, status: str
     ) -> None:
         answers = collecting(1)
@@ -197,7 +195,7 @@ class TestAssumptions:
         assert answers.counts() == {status: 1}
 
     @pytest.mark.parametrize(
-        ("known", "landed", "status", "tokens"),
+        ("known", "earlier", "status", "tokens"),
         [
             (None, "succeeded", "succeeded", 3),
             (None, "failed", "failed", 3),
@@ -208,23 +206,23 @@ class TestAssumptions:
             ("succeeded", "failed", "succeeded", 2),
         ],
     )
-    def test_a_landed_row_counts_where_there_is_none_or_it_is_better(
-        self, collecting: Make, known: str | None, landed: str, status: str | None, tokens: int
+    def test_an_earlier_row_is_used_if_better(
+        self, collecting: Make, known: str | None, earlier: str, status: str | None, tokens: int
     ) -> None:
         answers = collecting(1)
         if known is not None:
             answers.add_earlier_row(row(0, known, completion_tokens=2))
-        answers.add_earlier_row(row(0, landed, completion_tokens=3))
+        answers.add_earlier_row(row(0, earlier, completion_tokens=3))
         assert (answers.counts(), answers.has_row(0)) == ({status or "": 1}, status is not None)
         assert (answers.completion_tokens, answers.is_good(0)) == (tokens, status == "succeeded")
 
     @pytest.mark.parametrize("index", [None, 1, 10**9])
-    def test_a_landed_row_of_another_job_is_passed_over(self, collecting: Make, index: int | None) -> None:
+    def test_an_earlier_row_of_unknown_position_is_ignored(self, collecting: Make, index: int | None) -> None:
         answers = collecting(1)
         answers.add_earlier_row(ResultRow(index=index, custom_id="r", status="succeeded"))
         assert not answers.has_row(0)
 
-    def test_a_landed_row_is_written_as_it_was(self, collecting: Make, written: Rows) -> None:
+    def test_an_earlier_row_is_written_unchanged(self, collecting: Make, written: Rows) -> None:
         fields: dict[str, Any] = {"output": {"a": 1}, "choices": [1, 2], "model": "m", "batch_id": "b", "round": 3}
         answers = collecting(1)
         answers.add_earlier_row(row(0, "succeeded", input={"old": 1}, **fields))
@@ -252,7 +250,7 @@ class TestRepeats:
             ("cancelled", "batch_cancelled", False, True),
         ],
     )
-    def test_what_may_heal_is_sent_again(
+    def test_retryable_requests_are_resent(
         self, collecting: Make, status: str, code: str | None, is_repeated: bool, when_cleared: bool
     ) -> None:
         answers = collecting(3)
@@ -260,7 +258,7 @@ class TestRepeats:
         assert answers.retryable(is_cleared=False) == [1] * is_repeated
         assert answers.retryable(is_cleared=True) == [1] * when_cleared
 
-    def test_a_request_s_own_fault_is_known_among_more_messages_than_are_kept(self, collecting: Make) -> None:
+    def test_lasting_errors_are_recognized_among_many_messages(self, collecting: Make) -> None:
         count = DISTINCT_ERRORS + 20
         answers = collecting(2 * count)
         lines = [bad(i, ("invalid_request", "server_error")[i % 2], f"request {i}") for i in range(2 * count)]
@@ -274,37 +272,37 @@ class TestReport:
         for number, status in reversed(list(enumerate(STATUSES))):
             if status:
                 answers.set_outcome(number, row(number, status))
-        assert list(answers.counts().items()) == [(each, 1) for each in STATUSES]
+        assert list(answers.counts().items()) == [(status, 1) for status in STATUSES]
 
     @pytest.mark.parametrize("most", [1, 253])
-    def test_finish_reasons_are_counted_the_commonest_first(self, collecting: Make, most: int) -> None:
+    def test_finish_reasons_are_ordered_by_count(self, collecting: Make, most: int) -> None:
         answers = collecting(most + 2)
         take_batch(answers, *[good(i, reason=f"reason {i}") for i in range(most)], among=most + 2)
         take_batch(answers, good(most, reason="reason 0"), good(most + 1, reason=None), among=most + 2)
         found = answers.finish_reasons()
         assert (next(iter(found.items())), len(found)) == (("reason 0", 2), most)
 
-    def test_an_answer_that_is_replaced_leaves_no_trace_but_its_tokens(self, collecting: Make) -> None:
+    def test_a_replaced_answer_leaves_only_its_tokens(self, collecting: Make) -> None:
         answers = collecting(1, invalid_unless_yes)
         take_batch(answers, good(0, "no", reason="length"))
         assert answers.commonest_errors()[0]["code"] == "invalid_output"
         take_batch(answers, good(0, "yes"), round_number=2)
         assert (answers.finish_reasons(), answers.commonest_errors()) == ({"stop": 1}, [])
 
-    def test_the_ten_commonest_errors_are_named_with_their_first_request(self, collecting: Make) -> None:
+    def test_the_ten_most_frequent_errors_are_reported(self, collecting: Make) -> None:
         answers = collecting(78)
-        # Of `error n` there are n: 1 + 2 + ... + 12, the rarest first.
+        # `error n` occurs n times: 1 + 2 + ... + 12, the rarest first.
         kinds = [kind for kind in range(1, 13) for _ in range(kind)]
         take_batch(answers, *[bad(i, None if kind == 12 else "x", f"error {kind}") for i, kind in enumerate(kinds)])
         found = answers.commonest_errors()
-        assert [(each["code"], each["message"], each["count"]) for each in found] == [
+        assert [(error["code"], error["message"], error["count"]) for error in found] == [
             (None if kind == 12 else "x", f"error {kind}", kind) for kind in range(12, 2, -1)
         ]
-        assert [each["first_custom_id"] for each in found] == [f"r{kinds.index(kind)}" for kind in range(12, 2, -1)]
+        assert [error["first_custom_id"] for error in found] == [f"r{kinds.index(kind)}" for kind in range(12, 2, -1)]
 
-    def test_errors_that_are_as_common_come_by_first_request(self, collecting: Make) -> None:
+    def test_equally_frequent_errors_are_ordered_by_request(self, collecting: Make) -> None:
         answers = collecting(60)
-        # The lines come from the last request to the first.
+        # The lines are ordered from the last request to the first.
         take_batch(answers, *[bad(i, "x", f"error {i % 12}" if i < 36 else "common") for i in reversed(range(60))])
         found = answers.commonest_errors()
         assert found[0] == {"code": "x", "message": "common", "count": 24, "first_custom_id": "r36"}
@@ -312,7 +310,7 @@ class TestReport:
             {"code": "x", "message": f"error {i}", "count": 3, "first_custom_id": f"r{i}"} for i in range(9)
         ]
 
-    def test_messages_that_are_all_different_are_counted_as_one_of_their_code(self, collecting: Make) -> None:
+    def test_too_many_messages_are_counted_together(self, collecting: Make) -> None:
         count = DISTINCT_ERRORS + 500
         answers = collecting(count + 2)
         lines = [bad(i, "x", f"request {i} is bad") for i in range(count)]
@@ -325,22 +323,22 @@ class TestReport:
         assert answers.counts() == {"failed": count + 2}
 
     @pytest.mark.parametrize("most", [254, 255, 300])
-    def test_more_finish_reasons_than_fit_into_a_byte_are_counted_as_other(self, collecting: Make, most: int) -> None:
+    def test_too_many_finish_reasons_count_as_other(self, collecting: Make, most: int) -> None:
         answers = collecting(most)
         take_batch(answers, *[good(i, reason=f"reason {i}") for i in range(most)], among=most)
         found = answers.finish_reasons()
         assert (sum(found.values()), len(found) <= 255) == (most, True)
         assert most <= 254 or found["other"] == most - len(found) + 1
 
-    def test_codes_that_are_all_different_take_no_room_without_end(self, collecting: Make) -> None:
-        """Such as those of a gateway that puts its request's id into them."""
+    def test_too_many_codes_need_limited_memory(self, collecting: Make) -> None:
+        """A gateway may put its request id into the code."""
         count = 2**16 + 10
         answers = collecting(count)
         take_batch(answers, *[bad(i, f"code {i}", "sorry") for i in range(count)], among=count)
         assert answers.counts() == {"failed": count}
         found = answers.commonest_errors()
-        assert sum(each["count"] for each in found) > count - 2 * DISTINCT_ERRORS
-        # None, the distinct errors, one error for the others of each code, and one for all others.
+        assert sum(error["count"] for error in found) > count - 2 * DISTINCT_ERRORS
+        # None, the distinct errors, one for the others of each code, and one for all others.
         assert len(answers._error_names) <= 2 * DISTINCT_ERRORS + 2
 
     def test_long_finish_reasons_are_shown_in_part(self, collecting: Make) -> None:
@@ -357,10 +355,10 @@ class TestReport:
         assert answers.commonest_errors() == []
 
 
-def test_rows_larger_than_any_block_are_written_whole(collecting: Make, written: Rows) -> None:
+def test_rows_larger_than_a_block_are_complete(collecting: Make, written: Rows) -> None:
     answers = collecting(3)
     take_batch(answers, *[good(i, str(i) * 200_000) for i in (2, 0, 1)])
-    assert [each["content"] for each in written(answers)] == [str(i) * 200_000 for i in range(3)]
+    assert [row["content"] for row in written(answers)] == [str(i) * 200_000 for i in range(3)]
 
 
 def test_a_result_can_be_read_as_a_row(collecting: Make, tmp_path: Path) -> None:
@@ -390,7 +388,7 @@ def rows(answers: ResultStore, path: Path, inputs: list[bytes] | None = None) ->
     with path.open("w+b") as results:
         answers.write(results, None if inputs is None else iter(inputs))
         results.seek(0)
-        return [json.loads(each) for each in results]
+        return [json.loads(row) for row in results]
 
 
 def take(answers: ResultStore, *lines: bytes) -> None:
@@ -399,18 +397,18 @@ def take(answers: ResultStore, *lines: bytes) -> None:
 
 
 @pytest.mark.parametrize("together", [0, 100, 3_000, 1 << 23])
-def test_rows_come_in_the_order_of_the_requests_however_they_are_read(
+def test_rows_are_ordered_for_any_window_size(
     together: int, collected: IO[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(result_store, "WINDOW_BYTES", together)
     monkeypatch.setattr(result_store, "MAXIMUM_FILE_LINES", 7)
     names = [f"r{i}" for i in range(50)]
     answers = ResultStore(50, collected)
-    lines = [answer(each, "x" * (i * 7 % 40)) for i, each in enumerate(names)]
+    lines = [answer(name, "x" * (i * 7 % 40)) for i, name in enumerate(names)]
     random.Random(1).shuffle(lines)
     answers.add_file([b"".join(lines)], {each: i for i, each in enumerate(names)}, "batch_1", 1, "output")
     found = rows(answers, tmp_path / "rows", [b'{"i": %d}\n' % i for i in range(50)])
-    assert [(each["index"], each["custom_id"], len(each["content"]), each["input"]) for each in found] == [
+    assert [(error["index"], error["custom_id"], len(error["content"]), error["input"]) for error in found] == [
         (i, f"r{i}", i * 7 % 40, {"i": i}) for i in range(50)
     ]
 
@@ -424,11 +422,11 @@ def test_the_first_good_answer_of_a_request_stays(collected: IO[bytes], tmp_path
     assert (answers.duplicates, answers.unknown_requests, answers.unreadable_lines) == (2, 1, 1)
     assert (answers.prompt_tokens, answers.completion_tokens) == (8, 12)
     assert answers.counts() == {"succeeded": 3, "missing": 1}
-    assert [each["content"] for each in rows(answers, tmp_path / "rows")] == ["1", "3", "4", None]
+    assert [row["content"] for row in rows(answers, tmp_path / "rows")] == ["1", "3", "4", None]
     assert answers.commonest_errors() == [{"code": "missing", "message": "gone", "count": 1, "first_custom_id": "d"}]
 
 
-def test_each_good_answer_is_validated_and_an_invalid_one_may_be_repeated(collected: IO[bytes], tmp_path: Path) -> None:
+def test_invalid_answers_may_be_replaced(collected: IO[bytes], tmp_path: Path) -> None:
     seen: list[str] = []
 
     def validate(row: ResultRow) -> None:
@@ -440,7 +438,7 @@ def test_each_good_answer_is_validated_and_an_invalid_one_may_be_repeated(collec
     take(answers, answer("a"), answer("b", "5"), answer("c", status_code=500), answer("d", "6"))
     take(answers, answer("b"), answer("d", status_code=500))
     assert seen == ["a", "b", "d", "b"]
-    assert [each["status"] for each in rows(answers, tmp_path / "rows")] == [
+    assert [row["status"] for row in rows(answers, tmp_path / "rows")] == [
         "succeeded", "succeeded", "failed", "invalid"
     ]  # fmt: skip
     assert answers.retryable(is_cleared=False) == [2, 3]

@@ -29,7 +29,7 @@ def without_key(text: str) -> str:
 
 
 def settled(error: Any) -> AnswerError:
-    """What is kept of the error of a line of an error file."""
+    """Return the cleaned error of a line in an error file."""
     line = json.dumps({"custom_id": "a", "response": None, "error": error}).encode()
     row = parse_answer(line, "batch_1")
     RowErrors(None, without_key).clean_and_cut(row)
@@ -52,7 +52,7 @@ def settled(error: Any) -> AnswerError:
         ({"code": "c" * 5_000, "message": MEGABYTE}, "c" * 200 + "... (4,800 more characters)", CUT),
     ],
 )
-def test_an_error_of_any_form_is_kept_without_secrets(error: Any, code: str | None, message: str | None) -> None:
+def test_errors_of_any_form_have_no_secrets(error: Any, code: str | None, message: str | None) -> None:
     found = settled(error)
     assert found.code == code
     assert message is None or found.message == message
@@ -60,32 +60,41 @@ def test_an_error_of_any_form_is_kept_without_secrets(error: Any, code: str | No
     assert "s3cret" not in f"{found}"
 
 
-def test_an_answer_is_left_as_it_is() -> None:
+def test_a_row_without_error_stays_unchanged() -> None:
     text = f"{KEY} {SIGNED}\n\x1b[31m"
     row = ResultRow(custom_id="a", status="succeeded", content=text)
     RowErrors(None, without_key).clean_and_cut(row)
     assert row.content == text
 
 
-def test_what_is_cut_is_kept_whole_and_what_is_not_is_not_kept() -> None:
+def test_only_cut_errors_are_stored_in_full() -> None:
     file = io.BytesIO()
     errors = RowErrors(file, without_key)
     for index, message in enumerate((MEGABYTE + KEY, "short")):
         row = ResultRow(index=index, custom_id=f"r{index}", status="failed", error=AnswerError("c", message))
-        errors.clean_and_cut(row, at=7)
-        errors.clean_and_cut(row, at=7)
-    (whole,) = errors.whole()
-    assert (whole.index, whole.custom_id, whole.code, whole.message, whole.at) == (0, "r0", "c", MEGABYTE + "***", 7)
+        errors.clean_and_cut(row, row_offset=7)
+        errors.clean_and_cut(row, row_offset=7)
+    (whole,) = errors.full_errors()
+    assert (whole.index, whole.custom_id, whole.code, whole.message, whole.row_offset) == (
+        0,
+        "r0",
+        "c",
+        MEGABYTE + "***",
+        7,
+    )
 
 
-def test_a_damaged_line_holds_up_nothing(tmp_path: Path) -> None:
+def test_a_damaged_line_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "errors.jsonl"
     with path.open("wb") as file:
-        assert write_full_errors(file, [FullError(batch_id="b", message="one", at=3)]) == 1
+        assert write_full_errors(file, [FullError(batch_id="b", message="one", row_offset=3)]) == 1
         file.write(b'{"batch_id"\n\xff\n')
         write_full_errors(file, [FullError(batch_id="b", message="two", custom_id="r")])
-    assert [(each.message, each.at) for each in read_full_errors(path)] == [("one", -1), ("two", -1)]
+    assert [(error.message, error.row_offset) for error in read_full_errors(path)] == [
+        ("one", -1),
+        ("two", -1),
+    ]
 
 
-def test_a_batch_with_short_errors_is_not_written_again(batch: Callable[..., Batch]) -> None:
+def test_short_batch_errors_are_not_stored_in_full(batch: Callable[..., Batch]) -> None:
     assert list(full_errors_of_batch(batch("failed", errors=["one", "two"]))) == []

@@ -37,7 +37,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Makes a file, whatever its random name, one on a full disk."""
+    """Return a function that makes a path a link to a full disk."""
 
     def fill(path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
@@ -51,12 +51,12 @@ def test_a_missing_input_file_is_named(tmp_path: Path) -> None:
         list(read_chunks(storage_path(tmp_path / "no.jsonl", "input_path")))
     assert str(caught.value) == (
         f"cannot read input_path file://{tmp_path}/no.jsonl: the file does not exist: "
-        "correct the path, or write the file first"
+        "correct the path, or create the file first"
     )
     assert isinstance(caught.value, FileNotFoundError)
 
 
-def test_a_directory_is_no_file(tmp_path: Path) -> None:
+def test_a_directory_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(
         StorageError, match=r"cannot read file_path file:///.*: it is a directory: give the path of a file"
     ):
@@ -71,7 +71,7 @@ def test_an_empty_path_is_named() -> None:
 @pytest.mark.parametrize(
     ("path", "remedy"),
     [
-        ("foo://a/b", "check the scheme, or install the Airflow provider that has it"),
+        ("foo://a/b", "correct the scheme, or install the Airflow provider for it"),
         ("s3a://a/b", "install apache-airflow-providers-amazon[s3fs]"),
         ("gs://a/b", "install apache-airflow-providers-google"),
         ("abfs://a/b", "install apache-airflow-providers-microsoft-azure"),
@@ -129,7 +129,7 @@ def test_a_full_temporary_disk_is_named(
         file.write(b"x")
 
 
-def test_other_errors_pass_the_temporary_disk() -> None:
+def test_other_errors_pass_through_temporary_disk() -> None:
     with pytest.raises(ValueError, match="mine"), temporary_disk():
         raise ValueError("mine")
     with pytest.raises(StorageError, match="output"), temporary_disk():
@@ -147,13 +147,13 @@ def test_an_error_shows_no_secret() -> None:
     assert caught.value.__suppress_context__
 
 
-def test_an_error_crosses_processes() -> None:
+def test_an_error_can_be_pickled() -> None:
     copy = pickle.loads(pickle.dumps(MissingFileError("gone")))
     assert (type(copy), str(copy)) == (MissingFileError, "gone")
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
-    """An S3 that refuses everything."""
+    """An S3 server that refuses all requests."""
 
     def refuse(self) -> None:
         body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -171,7 +171,7 @@ class Refusing(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
-    """Attaches an S3 with these credentials, under a name of its own, and gives a bucket's URL."""
+    """Attach an S3 storage with these credentials under a new name, and return a bucket's URL."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
     Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -196,9 +196,9 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
 def test_refused_credentials_are_named(s3: Any, source: Path) -> None:
     target = ObjectStoragePath(s3(key="a", secret="b")) / "out.jsonl"
     refused = r"output_path s3://.*bucket/out\.jsonl: access was refused \(PermissionError: .*\): check the credentials"
-    with pytest.raises(StorageError, match=f"cannot write {refused} .* may write there$"):
+    with pytest.raises(StorageError, match=f"cannot write {refused} .* permission to write there$"):
         publish(source, target)
-    with pytest.raises(StorageError, match=f"cannot read {refused} .* may read there$"):
+    with pytest.raises(StorageError, match=f"cannot read {refused} .* permission to read there$"):
         fetch(target, source.with_name("copy"))
 
 

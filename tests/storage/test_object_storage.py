@@ -35,36 +35,36 @@ def test_a_relative_path_is_below_the_working_directory(tmp_path: Path, monkeypa
     assert storage_path("out/x").path == f"{tmp_path}/out/x"
 
 
-def test_other_storage_is_written_whole(source: Path, object_store: str) -> None:
+def test_other_storage_is_written_completely(source: Path, object_store: str) -> None:
     target = ObjectStoragePath(f"{object_store}/out") / "results.jsonl"
     publish(source, target)
     assert target.fs.cat_file(target.path) == source.read_bytes()
 
 
-def test_a_copy_that_fails_leaves_no_part_behind(tmp_path: Path, source: Path) -> None:
+def test_a_failed_copy_leaves_no_file(tmp_path: Path, source: Path) -> None:
     target = storage_path(str(tmp_path / "out" / "results.jsonl"))
     publish(source, target)
     source.unlink()
     with pytest.raises(StorageError):
         publish(source, target)
-    assert [each.name for each in (tmp_path / "out").iterdir()] == ["results.jsonl"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.jsonl"]
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == b"one\ntwo\n"
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_files_are_read_in_pieces_and_unpacked(tmp_path: Path, object_store: str, suffix: str) -> None:
+def test_files_are_read_in_chunks_and_decompressed(tmp_path: Path, object_store: str, suffix: str) -> None:
     content = bytes(range(256)) * 3000
     path = tmp_path / f"in.jsonl{suffix}"
     path.write_bytes(gzip.compress(content) if suffix else content)
     stored = ObjectStoragePath(f"{object_store}/{path.name}")
     publish(path, stored)
-    for each in (storage_path(path), stored):
-        pieces = list(read_chunks(each))
+    for source in (storage_path(path), stored):
+        pieces = list(read_chunks(source))
         assert b"".join(pieces) == content
         assert len(pieces) > 1
 
 
-def test_a_reader_keeps_the_file_that_it_has_opened(tmp_path: Path, source: Path) -> None:
+def test_a_reader_keeps_its_opened_file(tmp_path: Path, source: Path) -> None:
     target = storage_path(tmp_path / "out" / "results.jsonl")
     publish(source, target)
     with open_for_reading(target) as lines:
@@ -76,7 +76,7 @@ def test_a_reader_keeps_the_file_that_it_has_opened(tmp_path: Path, source: Path
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.gz"])
-def test_content_is_unpacked_where_the_name_says_so(tmp_path: Path, object_store: str, name: str) -> None:
+def test_files_named_gz_are_decompressed(tmp_path: Path, object_store: str, name: str) -> None:
     content = b"one\r\n\ntwo"
     stored = gzip.compress(content[:4]) + gzip.compress(content[4:]) if name.endswith(".gz") else content
     (tmp_path / name).write_bytes(stored)
@@ -88,14 +88,14 @@ def test_content_is_unpacked_where_the_name_says_so(tmp_path: Path, object_store
 @pytest.mark.parametrize(
     "damage", [lambda packed: packed[:-12], lambda packed: b"x" + packed, lambda packed: packed[:20] + b"x" * 20]
 )
-def test_a_file_that_cannot_be_unpacked_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_gz_file_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     (tmp_path / "rows.gz").write_bytes(damage(gzip.compress(b"one\n" * 1000)))
     with pytest.raises(ValueError, match=r"rows\.gz cannot be decompressed"):
         list(read_chunks(storage_path(tmp_path / "rows.gz")))
 
 
-def test_a_file_is_fetched_or_known_to_be_missing(tmp_path: Path, source: Path, object_store: str) -> None:
-    stored, missing = (ObjectStoragePath(f"{object_store}/{tmp_path.name}") / each for each in ("a", "b"))
+def test_fetch_copies_a_file_or_returns_false(tmp_path: Path, source: Path, object_store: str) -> None:
+    stored, missing = (ObjectStoragePath(f"{object_store}/{tmp_path.name}") / name for name in ("a", "b"))
     publish(source, stored)
     for there, absent in ((stored, missing), (storage_path(source), storage_path(tmp_path / "nowhere" / "b"))):
         assert fetch(there, tmp_path / "copy")
@@ -104,8 +104,8 @@ def test_a_file_is_fetched_or_known_to_be_missing(tmp_path: Path, source: Path, 
         assert not (tmp_path / "absent").exists()
 
 
-def test_a_file_that_cannot_take_its_place_leaves_no_part_behind(tmp_path: Path, source: Path) -> None:
+def test_a_failed_publish_leaves_no_temporary_file(tmp_path: Path, source: Path) -> None:
     (tmp_path / "out" / "results.jsonl").mkdir(parents=True)
     with pytest.raises(OSError, match=r"results\.jsonl"):
         publish(source, storage_path(tmp_path / "out" / "results.jsonl"))
-    assert [each.name for each in (tmp_path / "out").iterdir()] == ["results.jsonl"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.jsonl"]

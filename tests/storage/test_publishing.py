@@ -21,7 +21,7 @@ def no_link(*_: object, **__: object) -> None:
 def directory(
     request: pytest.FixtureRequest, tmp_path: Path, object_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> ObjectStoragePath:
-    """Where files are published."""
+    """The directory of published files."""
     if "without" in request.param:
         monkeypatch.setattr(os, "link", no_link)
     is_local = request.param.startswith("local")
@@ -33,18 +33,18 @@ def content(path: ObjectStoragePath) -> bytes:
 
 
 def names(directory: ObjectStoragePath) -> set[str]:
-    return {each.rpartition("/")[2] for each in directory.fs.ls(directory.path, detail=False)}
+    return {name.rpartition("/")[2] for name in directory.fs.ls(directory.path, detail=False)}
 
 
 def test_a_file_is_created_once(directory: ObjectStoragePath) -> None:
-    for each in (b"first", b"second"):
-        create_once(directory / "owner.json", each)
+    for text in (b"first", b"second"):
+        create_once(directory / "owner.json", text)
     assert content(directory / "owner.json") == b"first"
     assert names(directory) == {"owner.json"}
 
 
-def test_one_killed_while_it_is_created_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a disk without hard links too, where it can only be moved to its place."""
+def test_a_kill_during_creation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds also on a disk without hard links."""
 
     class Killed(BaseException):
         pass
@@ -63,7 +63,7 @@ def test_one_killed_while_it_is_created_leaves_nothing(tmp_path: Path, monkeypat
     assert (content(target), names(directory)) == (b"second", {"owner.json"})
 
 
-def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dangling_link_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", no_link)
     (tmp_path / "owner.json").symlink_to(tmp_path / "nowhere")
     create_once(storage_path(tmp_path / "owner.json"), b"mine")
@@ -73,8 +73,8 @@ def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("write", ["publish", "writing", "create_once", "copy"])
 @pytest.mark.parametrize("links", [True, False])
-def test_what_has_its_name_is_on_the_disk(tmp_path: Path, monkeypatch, write: str, links: bool) -> None:
-    """Or a machine that loses its power leaves an empty file."""
+def test_a_published_file_is_synced_first(tmp_path: Path, monkeypatch, write: str, links: bool) -> None:
+    """Otherwise a power failure could leave an empty file."""
     (tmp_path / "source").write_bytes(b"one")
     target, synced = storage_path(tmp_path / "out" / "a"), []
     fsync = os.fsync
@@ -93,7 +93,7 @@ def test_what_has_its_name_is_on_the_disk(tmp_path: Path, monkeypatch, write: st
     assert (content(target), synced) == (b"one", [Path(target.path).stat().st_ino])
 
 
-def test_a_disk_that_cannot_be_told_to_write_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_fsync_is_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: int) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
@@ -102,7 +102,7 @@ def test_a_disk_that_cannot_be_told_to_write_is_written_to(tmp_path: Path, monke
     assert (tmp_path / "a").read_bytes() == b"one"
 
 
-def test_a_storage_that_takes_no_conditions_is_written_to(object_store: str, monkeypatch) -> None:
+def test_a_storage_without_conditional_writes_is_supported(object_store: str, monkeypatch) -> None:
     target = storage_path(f"{object_store}/{uuid.uuid4().hex}/owner.json")
     pipe_file = type(target.fs).pipe_file
 
@@ -117,7 +117,7 @@ def test_a_storage_that_takes_no_conditions_is_written_to(object_store: str, mon
     assert content(target) == b"first"
 
 
-def test_a_file_has_its_name_once_it_is_written(directory: ObjectStoragePath, tmp_path: Path) -> None:
+def test_a_file_is_published_only_when_complete(directory: ObjectStoragePath, tmp_path: Path) -> None:
     target, staged = directory / "results.jsonl", tmp_path / "staged"
     for number in range(2):
         with writing(target, staged) as file:
@@ -129,7 +129,7 @@ def test_a_file_has_its_name_once_it_is_written(directory: ObjectStoragePath, tm
     assert not staged.exists()
 
 
-def test_one_whose_writing_fails_leaves_what_was_there(directory: ObjectStoragePath, tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_previous_file(directory: ObjectStoragePath, tmp_path: Path) -> None:
     target, staged = directory / "results.jsonl", tmp_path / "staged"
 
     def write(block: bytes, error: Exception | None = None) -> None:
@@ -147,40 +147,40 @@ def test_one_whose_writing_fails_leaves_what_was_there(directory: ObjectStorageP
 
 
 def test_a_copy_stays_when_its_source_is_replaced(directory: ObjectStoragePath, tmp_path: Path) -> None:
-    for each in (b"one", b"two"):
+    for text in (b"one", b"two"):
         (tmp_path / "source").unlink(missing_ok=True)
-        (tmp_path / "source").write_bytes(each)
+        (tmp_path / "source").write_bytes(text)
         publish(tmp_path / "source", directory / "a")
-        if each == b"one":
+        if text == b"one":
             assert copy(directory / "a", directory / "b")
     assert (content(directory / "a"), content(directory / "b")) == (b"two", b"one")
     assert not copy(directory / "nowhere", directory / "c")
     assert names(directory) == {"a", "b"}
 
 
-def test_on_one_disk_nothing_is_copied(tmp_path: Path) -> None:
+def test_on_one_disk_files_are_linked(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"one")
     publish(tmp_path / "source", storage_path(tmp_path / "out" / "a"))
     assert (tmp_path / "out" / "a").samefile(tmp_path / "source")
 
 
-def test_a_copy_keeps_what_the_user_has_let_others_do(tmp_path: Path) -> None:
+def test_a_copy_keeps_its_permissions(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"one")
     (tmp_path / "source").chmod(0o600)
     copy(storage_path(tmp_path / "source"), storage_path(tmp_path / "out" / "a"))
     assert stat.S_IMODE((tmp_path / "source").stat().st_mode) == 0o600
 
 
-def test_what_a_killed_attempt_left_is_removed_a_day_later(tmp_path: Path) -> None:
+def test_files_of_killed_attempts_are_removed_later(tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     source.touch()
     out.mkdir()
     now = source.stat().st_mtime
     old, young = (out / f".a.{uuid.uuid4().hex}.part" for _ in range(2))
     others = [out / f".b.{uuid.uuid4().hex}.part", out / ".a.mine.part", out / "a.part"]
-    for each in (old, young, *others):
-        each.touch()
-    for each in (old, *others):
-        os.utime(each, (now - ABANDONED_AFTER - 60,) * 2)
+    for path in (old, young, *others):
+        path.touch()
+    for path in (old, *others):
+        os.utime(path, (now - ABANDONED_AFTER - 60,) * 2)
     publish(source, storage_path(out / "a"))
     assert set(out.iterdir()) == {out / "a", young, *others}

@@ -14,7 +14,7 @@ from siliconflow_provider.storage.object_storage import storage_path
 from siliconflow_provider.storage.temporary import temporary_directory
 from siliconflow_provider.storage.workspace import Workspace
 
-# Only the standard library is imported by it, so that it starts at once.
+# It imports only the standard library, so that it starts quickly.
 ATTEMPT = """
 import pathlib, sys
 from siliconflow_provider.storage.temporary import temporary_directory
@@ -27,7 +27,7 @@ with temporary_directory() as path:
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The worker's directory of temporary files."""
+    """The directory of the worker's temporary files."""
     path = tmp_path / "temporary"
     path.mkdir()
     monkeypatch.setenv("TMPDIR", str(path))
@@ -37,7 +37,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def attempt() -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Run another attempt on this worker; gives its process and its directory."""
+    """Run another attempt on this worker; return its process and directory."""
     command = [sys.executable, "-c", ATTEMPT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -45,7 +45,7 @@ def attempt() -> Iterator[tuple[subprocess.Popen[str], Path]]:
         process.kill()
 
 
-def test_what_a_killed_attempt_left_is_removed_by_the_next(temporary: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_killed_attempts_directory_is_removed(temporary: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "siliconflow_provider")
     with attempt() as (killed, left), attempt() as (_, used):
         killed.kill()
@@ -57,7 +57,7 @@ def test_what_a_killed_attempt_left_is_removed_by_the_next(temporary: Path, capl
     assert f"removed {left}" in caplog.text
 
 
-def test_a_directory_of_a_live_attempt_stays_while_it_is_used(temporary: Path) -> None:
+def test_a_live_attempts_directory_stays(temporary: Path) -> None:
     with temporary_directory() as one:
         with temporary_directory() as other:
             assert set(temporary.iterdir()) == {one, other}
@@ -65,8 +65,8 @@ def test_a_directory_of_a_live_attempt_stays_while_it_is_used(temporary: Path) -
     assert list(temporary.iterdir()) == []
 
 
-def test_others_are_left_alone(temporary: Path, tmp_path: Path) -> None:
-    """What is no directory, was made by somebody else, or has another name."""
+def test_other_directories_are_kept(temporary: Path, tmp_path: Path) -> None:
+    """Files, directories of other users, and other names are kept."""
     (temporary / "siliconflow-file").touch()
     (temporary / "siliconflow-examples").mkdir()
     (temporary / "siliconflow-examples" / "mine").touch()
@@ -91,13 +91,13 @@ def test_only_its_user_can_read_it(tmp_path: Path, object_store: str) -> None:
         files.discard("_siliconflow/a/job.json")
         assert files.read_json("_siliconflow/a/job.json", dict) == {}
         files.create("collected").close()
-        modes = {each: stat.S_IMODE(each.stat().st_mode) for each in (path, *path.rglob("*"))}
+        modes = {entry: stat.S_IMODE(entry.stat().st_mode) for entry in (path, *path.rglob("*"))}
         assert len(modes) == 6
-        assert {each: mode for each, mode in modes.items() if mode != (0o700 if each.is_dir() else 0o600)} == {}
+        assert {entry: mode for entry, mode in modes.items() if mode != (0o700 if entry.is_dir() else 0o600)} == {}
 
 
-def test_what_is_published_can_be_read_by_others(tmp_path: Path) -> None:
-    """As the umask of the worker says."""
+def test_published_files_are_readable_by_others(tmp_path: Path) -> None:
+    """The worker's umask decides."""
     with temporary_directory() as path:
         files = Workspace(storage_path(tmp_path / "out"), path)
         files.publish_json("job.json", {})
@@ -105,13 +105,11 @@ def test_what_is_published_can_be_read_by_others(tmp_path: Path) -> None:
             results.write(b"one\n")
     (tmp_path / "usual").touch()
     usual = (tmp_path / "usual").stat().st_mode
-    assert {each.stat().st_mode for each in (tmp_path / "out").iterdir()} == {usual}
+    assert {entry.stat().st_mode for entry in (tmp_path / "out").iterdir()} == {usual}
 
 
-def test_a_directory_that_was_taken_for_a_leftover_is_made_anew(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By another attempt, before it was locked."""
+def test_a_directory_removed_too_early_is_recreated(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another attempt removed it before it was locked."""
     make, made = tempfile.mkdtemp, []
 
     def make_and_lose(**options: str) -> str:

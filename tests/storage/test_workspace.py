@@ -23,7 +23,7 @@ class Point(msgspec.Struct):
 
 @pytest.fixture(params=["local", "object store"])
 def directory(request: pytest.FixtureRequest, tmp_path: Path, object_store: str) -> ObjectStoragePath:
-    """Where the files are published: nobody has made it yet."""
+    """The directory of the published files, which does not exist yet."""
     return (
         storage_path(tmp_path / "out") if request.param == "local" else storage_path(f"{object_store}/{tmp_path.name}")
     )
@@ -37,16 +37,14 @@ def local(tmp_path: Path) -> Path:
 
 
 def store(directory: ObjectStoragePath, name: str, content: bytes) -> None:
-    """Publish a file as another attempt does."""
+    """Publish a file like another attempt."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
         publish(Path(file.name), directory / name)
 
 
-def test_a_file_is_seen_by_others_once_it_is_published(
-    directory: ObjectStoragePath, local: Path, tmp_path: Path
-) -> None:
+def test_a_file_is_visible_once_published(directory: ObjectStoragePath, local: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     files, other = Workspace(directory, local), Workspace(directory, tmp_path / "other")
     with files.create("a") as file:
@@ -59,7 +57,7 @@ def test_a_file_is_seen_by_others_once_it_is_published(
     assert files.url("a") == str(directory / "a")
 
 
-def test_a_local_copy_is_kept_until_it_is_discarded(directory: ObjectStoragePath, local: Path) -> None:
+def test_a_local_copy_stays_until_discarded(directory: ObjectStoragePath, local: Path) -> None:
     files = Workspace(directory, local)
     store(directory, "a", b"one")
     assert files.fetch("a") == local / "a"
@@ -72,13 +70,13 @@ def test_a_local_copy_is_kept_until_it_is_discarded(directory: ObjectStoragePath
     assert path.read_bytes() == b"two"
 
 
-def test_what_is_not_there_is_none_and_leaves_nothing(directory: ObjectStoragePath, local: Path) -> None:
+def test_a_missing_file_is_none(directory: ObjectStoragePath, local: Path) -> None:
     files = Workspace(directory, local)
     files.discard("a")
     assert (files.fetch("a"), files.read_json("a", Point), list(local.iterdir())) == (None, None, [])
 
 
-def test_a_file_is_made_anew_and_can_be_read_back(directory: ObjectStoragePath, local: Path) -> None:
+def test_a_created_file_can_be_read_back(directory: ObjectStoragePath, local: Path) -> None:
     files = Workspace(directory, local)
     for content in (b"longer", b"short"):
         with files.create("a") as file:
@@ -87,7 +85,7 @@ def test_a_file_is_made_anew_and_can_be_read_back(directory: ObjectStoragePath, 
             assert file.read() == content
 
 
-def test_the_digest_of_a_file_is_that_of_what_is_there(directory: ObjectStoragePath, local: Path, monkeypatch) -> None:
+def test_the_digest_follows_the_published_file(directory: ObjectStoragePath, local: Path, monkeypatch) -> None:
     files, read = Workspace(directory, local), []
     monkeypatch.setattr(workspace, "digest_of", lambda path: read.append(path) or digest_of(path))
     assert files.digest("a") is None
@@ -97,7 +95,7 @@ def test_the_digest_of_a_file_is_that_of_what_is_there(directory: ObjectStorageP
     assert len(read) == 2
 
 
-def test_json_is_written_for_people_and_read_back(directory: ObjectStoragePath, local: Path) -> None:
+def test_json_is_readable_and_can_be_read_back(directory: ObjectStoragePath, local: Path) -> None:
     files = Workspace(directory, local)
     files.publish_json("point.json", Point(7))
     assert directory.fs.cat_file((directory / "point.json").path) == b'{\n  "x": 7,\n  "name": ""\n}'
@@ -108,20 +106,20 @@ def test_json_is_written_for_people_and_read_back(directory: ObjectStoragePath, 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"<html>", b'{"x": "7"}', b'{"y": 7}', b"[7]", b'{"x": 7, "name": "\xff"}', b"[" * 100_000]
 )
-def test_a_file_that_holds_something_else_is_named(local: Path, tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_another_type_is_named(local: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "point.json").write_bytes(content)
     files = Workspace(storage_path(tmp_path), local)
     with pytest.raises(UnreadableFileError, match=r"^file:///.*/point\.json cannot be read as Point: .* Restore"):
         files.read_json("point.json", Point)
 
 
-def test_one_that_nests_too_deep_is_named_too(local: Path, tmp_path: Path) -> None:
+def test_a_too_deeply_nested_file_is_named(local: Path, tmp_path: Path) -> None:
     (tmp_path / "any.json").write_bytes(b'{"x":' * 100_000)
     with pytest.raises(UnreadableFileError, match=r"^file:///.*/any\.json cannot be read as dict: "):
         Workspace(storage_path(tmp_path), local).read_json("any.json", dict)
 
 
-def test_nothing_is_published_that_cannot_be_written_as_json(local: Path, tmp_path: Path) -> None:
+def test_values_without_json_form_are_not_published(local: Path, tmp_path: Path) -> None:
     value: Any = {"x": object()}
     with pytest.raises(TypeError):
         Workspace(storage_path(tmp_path), local).publish_json("point.json", value)

@@ -1,4 +1,4 @@
-"""Errors that are cut in rows and in the manifest are whole in a file of their own."""
+"""The full text of errors that are cut in rows and in the manifest is in a separate file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CUT = "e" * 2_000 + "... (998,000 more characters)"
 
 
 def split_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(each) for each in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def submitted(attempt: Attempt, clock: Any) -> Callable[..., JobRunner]:
     return submit
 
 
-def test_a_megabyte_is_cut_in_its_row_and_whole_beside_it(submitted: Any, control: Control, tmp_path: Path) -> None:
+def test_a_megabyte_is_cut_only_in_its_row(submitted: Any, control: Control, tmp_path: Path) -> None:
     control.plan(failing={"positions": [1], "message": MEGABYTE})
     manifest = submitted(3).finish(complete=True)
     out = tmp_path / "out"
     rows = split_lines(out / "results.jsonl")
-    assert [each["error"] and each["error"]["message"] for each in rows] == [None, CUT, None]
+    assert [row["error"] and row["error"]["message"] for row in rows] == [None, CUT, None]
     assert manifest["errors"][0]["message"] == CUT
     assert manifest["paths"]["errors"] == f"file://{out}/_siliconflow/errors.jsonl"
     (whole,) = split_lines(out / "_siliconflow" / "errors.jsonl")
@@ -52,9 +52,7 @@ def test_a_megabyte_is_cut_in_its_row_and_whole_beside_it(submitted: Any, contro
     }
 
 
-def test_five_thousand_errors_of_a_batch_are_whole_in_one_place(
-    submitted: Any, control: Control, tmp_path: Path
-) -> None:
+def test_all_errors_of_a_batch_are_published(submitted: Any, control: Control, tmp_path: Path) -> None:
     errors = [f"line {number}: {'not JSON ' * 20}" for number in range(1, 5_001)]
     control.plan(end="failed", errors=errors)
     manifest = submitted(40).finish(complete=True)
@@ -63,18 +61,18 @@ def test_five_thousand_errors_of_a_batch_are_whole_in_one_place(
     assert (out / "results.jsonl").stat().st_size < 40 * 2_500
     assert split_lines(out / "results.jsonl")[0]["error"]["message"].endswith("; and 4,996 more")
     whole = split_lines(out / "_siliconflow" / "errors.jsonl")
-    assert [each["message"] for each in whole] == errors
-    assert {(each["batch_id"], each["round"]) for each in whole} == {(manifest["batches"][0]["id"], 1)}
+    assert [error["message"] for error in whole] == errors
+    assert {(error["batch_id"], error["round"]) for error in whole} == {(manifest["batches"][0]["id"], 1)}
 
 
-def test_what_is_short_makes_no_file(submitted: Any, control: Control, tmp_path: Path) -> None:
+def test_short_errors_need_no_file(submitted: Any, control: Control, tmp_path: Path) -> None:
     control.plan(failing={"positions": [1], "message": "no"})
     manifest = submitted(3).finish(complete=True)
     assert sorted(manifest["paths"]) == ["manifest", "results"]
     assert not (tmp_path / "out" / "_siliconflow" / "errors.jsonl").exists()
 
 
-def test_of_a_request_that_was_sent_again_its_last_error_is_there(
+def test_a_resent_request_has_only_its_last_error(
     submitted: Any, attempt: Attempt, control: Control, clock: Any, tmp_path: Path
 ) -> None:
     control.plan(failing={"positions": [0, 1], "message": "first " + MEGABYTE}, times=1)
@@ -86,10 +84,10 @@ def test_of_a_request_that_was_sent_again_its_last_error_is_there(
     clock.advance(200)
     attempt(3).finish(complete=True)
     whole = split_lines(tmp_path / "out" / "_siliconflow" / "errors.jsonl")
-    assert [(each["index"], each["round"], each["message"][:7]) for each in whole] == [(0, 2, "second ")]
+    assert [(error["index"], error["round"], error["message"][:7]) for error in whole] == [(0, 2, "second ")]
 
 
-def test_what_the_service_has_forgotten_stays_whole(
+def test_full_errors_of_deleted_batches_are_kept(
     submitted: Any, attempt: Attempt, control: Control, clock: Any, tmp_path: Path
 ) -> None:
     control.plan(failing={"positions": [1], "message": MEGABYTE})
