@@ -1,4 +1,4 @@
-"""Attempts at one task instance, one after the other and some at once, each of them under conditions of its own."""
+"""Attempts of one task instance, sequential and concurrent, each under its own conditions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.conftest import HeldClock, TaskInstance
 from tests.kills import Killed
 
 RETRIES = 40
-# No life of a few requests takes so many; one that does goes round in a circle.
+# A life of a few requests never needs so many steps; a life that does is an endless loop.
 MOST_STEPS = 1_500
 
 
 @dataclass(frozen=True, repr=False)
 class Life:
-    """One attempt, and what it meets.
+    """One attempt, and the events that it meets.
 
     A step is a request to the service, or a file that is published.
 
@@ -59,19 +59,20 @@ class Life:
 
 
 def _changed(value: Any) -> str:
-    """Return what of a dataclass is not as usual, as it is written."""
+    """Return the fields of a dataclass that differ from their defaults, as source text."""
     usual = type(value)()
-    shown = {each.name: getattr(value, each.name) for each in fields(value)}
-    changed = {name: each for name, each in shown.items() if each != getattr(usual, name)}
+    shown = {field.name: getattr(value, field.name) for field in fields(value)}
+    changed = {name: item for name, item in shown.items() if item != getattr(usual, name)}
     texts = {
-        name: f"Forms({_changed(each)})" if isinstance(each, Forms) else repr(each) for name, each in changed.items()
+        name: f"Forms({_changed(entry)})" if isinstance(entry, Forms) else repr(entry)
+        for name, entry in changed.items()
     }
     return ", ".join(f"{name}={text}" for name, text in texts.items())
 
 
 @dataclass(frozen=True)
 class Create:
-    """A create that the service has carried out.
+    """A create request that the service has executed.
 
     :param number: of the attempt
     :param rivals: numbers of the attempts that have run at the same time as that one
@@ -87,7 +88,7 @@ class Create:
 
 
 class StateStore:
-    """As Airflow has it from 3.3 on: what an attempt writes is there for the next one."""
+    """The task state store of Airflow 3.3 and later: later attempts can read the values of earlier ones."""
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
@@ -138,7 +139,7 @@ class Lives:
 
     @contextmanager
     def service(self, forms: Forms) -> Iterator[Emulator]:
-        """Run the service in some forms, at the address at which it was before."""
+        """Run the service with some response forms, at the same address as before."""
         with Emulator(replace(self._options, forms=forms), clock=self.clock) as emulator:
             port = int(emulator.base_url.rpartition(":")[2].removesuffix("/v1"))
             self._options = replace(self._options, port=port, storage_port=0)
@@ -149,7 +150,7 @@ class Lives:
         self._emulator = None
 
     def live(self, life: Life) -> Any:
-        """Live a life; return what the task has returned, or the error that has ended it."""
+        """Run a life; return the task's result, or the error that ended it."""
         self.clock.advance(life.pause)
         if self._started:
             self.epoch += life.cleared
@@ -180,7 +181,7 @@ class Lives:
         return _Attempt(self, life, self._started, make, context)
 
     def begin_rival(self, attempt: _Attempt) -> None:
-        """Have Airflow start another attempt, as it does when it has lost one that goes on."""
+        """Start another attempt, as Airflow does when it has lost contact with a running one."""
         self._retry()
         rival = self._attempt(replace(attempt.life, crash_at=None, rival_at=None, deferrable=True))
         self.rivals.add((attempt.number, rival.number))
@@ -189,7 +190,7 @@ class Lives:
 
     @contextmanager
     def running(self, attempt: _Attempt) -> Iterator[None]:
-        """Have the steps that follow be those of an attempt."""
+        """Assign the following steps to an attempt."""
         self._attempts.append(attempt)
         try:
             yield
@@ -197,7 +198,7 @@ class Lives:
             self._attempts.pop()
 
     def _patch(self) -> None:
-        """Have every step pass by the attempt that takes it. Parts go one by one, so that each run is equal."""
+        """Route every step through the current attempt. Parts are submitted one by one, so that every run is equal."""
         send, publish = Session.send, Workspace.publish
 
         def send_step(session: Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
@@ -219,18 +220,18 @@ class Lives:
     def _sent(
         self, attempt: _Attempt, request: requests.PreparedRequest, send: Callable[[], requests.Response]
     ) -> requests.Response:
-        """Send a request, and take down what it has created."""
+        """Send a request, and record the batch that it created."""
         if (request.method, request.path_url) != ("POST", "/v1/batches"):
             return send()
-        before, known = {each.batch_id for each in self.control.executions_by_batch()}, frozenset(self.known)
+        before, known = {item.batch_id for item in self.control.executions_by_batch()}, frozenset(self.known)
         try:
             response = send()
-            attempt.told |= {each for each in _ids_in(response) if response.ok}
+            attempt.told |= {item for item in _ids_in(response) if response.ok}
             return response
         finally:
             is_late = attempt.life.forms.list_lag_seconds > 0
-            new = [each for each in self.control.executions_by_batch() if each.batch_id not in before]
-            self.creates += [Create(each.batch_id, attempt.number, is_late, known, self.epoch) for each in new]
+            new = [item for item in self.control.executions_by_batch() if item.batch_id not in before]
+            self.creates += [Create(item.batch_id, attempt.number, is_late, known, self.epoch) for item in new]
 
 
 class _Attempt:
@@ -249,7 +250,7 @@ class _Attempt:
         self._deferral: TaskDeferred | None = None
 
     def run(self) -> Any:
-        """Run the task to its end; what it defers to runs in between."""
+        """Run the task to its end, with its triggers."""
         step: Callable[[], Any] = partial(self._make().execute, self._context)
         while True:
             try:
@@ -269,7 +270,7 @@ class _Attempt:
             self._deferral = None
 
     def end(self) -> None:
-        """Go on with a task that waits."""
+        """Resume a waiting task."""
         deferral, self._deferral = self._deferral, None
         if deferral is None:
             return
@@ -285,7 +286,7 @@ class _Attempt:
         return partial(self._make().resume_execution, deferral.method_name, event, self._context)
 
     def step(self, do: Callable[[], Any]) -> Any:
-        """Take a step, unless the worker dies."""
+        """Execute a step, unless the worker is killed."""
         if self._is_dead:
             raise Killed
         self._steps += 1
@@ -312,7 +313,7 @@ class _Attempt:
 async def _only_event(path: str, arguments: dict[str, Any]) -> Any:
     module, _, name = path.rpartition(".")
     trigger = getattr(import_module(module), name)(**arguments)
-    (event,) = [each async for each in trigger.run()]
+    (event,) = [end async for end in trigger.run()]
     return json.loads(json.dumps(event.payload))
 
 

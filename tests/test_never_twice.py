@@ -1,4 +1,4 @@
-"""Random lives of a task instance: whatever happens, nothing answered is bought twice, and no row is lost."""
+"""Random lives of a task instance: no answered request is submitted twice, and no row is lost."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def faults() -> st.SearchStrategy[dict[str, Any]]:
 
 
 def lives_in(forms: Forms) -> st.SearchStrategy[list[Life]]:
-    """Lives of which most meet the service in one form, since a batch that one sees is found by the next."""
+    """Return lives that mostly meet the same form of the service, so that later attempts find earlier batches."""
     return st.lists(st.builds(Life, forms=st.sampled_from([forms] * 2 * len(FORMS) + FORMS), **CONDITIONS), **LENGTH)
 
 
@@ -129,7 +129,7 @@ SEQUENCES = st.sampled_from(FORMS).flatmap(lives_in)
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data of an account in which there are others' batches, most of them old."""
+    """Return the data of an account with foreign batches, most of them old."""
     directory, clock = tmp_path_factory.mktemp("account"), HeldClock()
     clock.advance(-40 * DAY)
     with Emulator(EmulatorOptions(directory), clock=clock) as emulator:
@@ -144,7 +144,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(account: Path, tmp_path: Path) -> Callable[..., Any]:
-    """Makes a new emulator, clock and output directory for each sequence of lives."""
+    """Return a new emulator, clock and output directory for each sequence of lives."""
     numbers = count()
 
     @contextmanager
@@ -162,7 +162,7 @@ def world(account: Path, tmp_path: Path) -> Callable[..., Any]:
         )
         with pytest.MonkeyPatch.context() as monkeypatch:
             hold_time(clock, monkeypatch)
-            # Which of two batches of one second is the older is told by their ids.
+            # Of two batches with the same creation time, the one with the smaller id counts as older.
             monkeypatch.setattr(batches, "new_id", lambda prefix: f"{prefix}{chance.getrandbits(64):016x}")
             monkeypatch.setitem(PartWriter.__init__.__kwdefaults__, "most_lines", PART_LINES)
             yield Lives(options, clock, monkeypatch, has_store=has_store), directory
@@ -172,12 +172,12 @@ def world(account: Path, tmp_path: Path) -> Callable[..., Any]:
 
 def _lines(numbers: Any) -> bytes:
     lines = [request_line(f"r{number}", f"What is {number} + 1?") for number in numbers]
-    return "".join(json.dumps(each) + "\n" for each in lines).encode()
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
 def never_twice(live: Callable[[list[Life], int], None]) -> None:
-    """Try it with so many sequences of lives."""
-    # A sequence that fails is not made smaller, which takes many minutes.
+    """Run the test with a number of sequences of lives."""
+    # A failing sequence is not shrunk, since that takes many minutes.
     chosen = settings(
         max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, phases=[Phase.explicit, Phase.generate]
     )
@@ -185,24 +185,26 @@ def never_twice(live: Callable[[list[Life], int], None]) -> None:
 
 
 class Witness:
-    """What the service has executed, and which create was whose."""
+    """The requests that the service has executed, and the attempt of each create."""
 
     def __init__(self, lives: Lives) -> None:
         lives.clock.advance(DAY)
         with lives.service(Forms()):
-            executed = {each.batch_id: each for each in lives.control.executions_by_batch()}
+            executed = {item.batch_id: item for item in lives.control.executions_by_batch()}
         self.lives = lives
-        self.batches: list[tuple[Create, BatchExecutions]] = [(each, executed[each.batch_id]) for each in lives.creates]
+        self.batches: list[tuple[Create, BatchExecutions]] = [
+            (create, executed[create.batch_id]) for create in lives.creates
+        ]
 
     def check_creates(self, *names: str, is_written_down: bool = True) -> None:
-        """Hold that no batch was created where there was one, or where its requests were answered.
+        """Check that no batch was created if one existed already, or if its requests were answered.
 
         :param names: of metadata, by which batches are told apart of which there may be one each
         :param is_written_down: whether a later attempt can read what was created
         """
 
         def same(batch: BatchExecutions) -> tuple[str, ...]:
-            return tuple(batch.metadata[each] for each in names)
+            return tuple(batch.metadata[name] for name in names)
 
         assert not self.lives.is_endless
         for index, (create, batch) in enumerate(self.batches):
@@ -225,7 +227,7 @@ class Witness:
 
 
 def end(lives: Lives, variant: int) -> Any:
-    """Let all go well from now on; return what the task returns."""
+    """Let everything succeed from now on; return the task's result."""
     outcomes = []
     for cleared in (False, False, True, True, True):
         outcomes.append(lives.live(Life(variant, cleared, pause=4000.0)))
@@ -235,7 +237,7 @@ def end(lives: Lives, variant: int) -> Any:
 
 
 class Rows:
-    """The rows of a job: those that were there stay there."""
+    """The rows of a job. Existing rows must not disappear."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -245,25 +247,25 @@ class Rows:
         return _rows(self._directory / "results.jsonl")
 
     def check(self) -> None:
-        """Hold that there is a row for each request, and that no answer is lost that was there."""
+        """Check that each request has a row, and that no existing answer is lost."""
         current = self.current()
-        assert [each["index"] for each in current] in ([], list(range(len(REQUESTS))))
-        kept = [row for each in self._directory.glob("_siliconflow/replaced/*/results.jsonl") for row in _rows(each)]
+        assert [item["index"] for item in current] in ([], list(range(len(REQUESTS))))
+        kept = [row for path in self._directory.glob("_siliconflow/replaced/*/results.jsonl") for row in _rows(path)]
         found = {
-            (each["custom_id"], each["batch_id"], each["content"])
-            for each in (*current, *kept)
-            if each["status"] == "succeeded"
+            (value["custom_id"], value["batch_id"], value["content"])
+            for value in (*current, *kept)
+            if value["status"] == "succeeded"
         }
         assert self._landed <= found, f"lost: {self._landed - found}"
         self._landed |= found
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(each) for each in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def live_job(world: Callable[..., Any], sequence: list[Life], seed: int) -> None:
-    """Hold the three invariants for a job that lives so."""
+    """Check the three invariants for a job with these lives."""
     with world(seed) as (lives, directory):
         output = directory / "out"
 
@@ -279,16 +281,16 @@ def live_job(world: Callable[..., Any], sequence: list[Life], seed: int) -> None
             rows.check()
         end(lives, sequence[-1].variant)
         rows.check()
-        assert [each["content"] for each in rows.current()] == [str(number + 1) for number in range(len(REQUESTS))]
+        assert [item["content"] for item in rows.current()] == [str(number + 1) for number in range(len(REQUESTS))]
         Witness(lives).check_creates("airflow_key", "airflow_input", "airflow_round")
 
 
 def live_batch(world: Callable[..., Any], sequence: list[Life], seed: int, *, has_store: bool) -> None:
-    """Hold them for a single batch."""
+    """Check the invariants for a single batch."""
     with world(seed, has_store=has_store) as (lives, _):
         with lives.service(Forms()) as emulator:
             client = SiliconFlowClient(emulator.api_key, emulator.base_url)
-            files = [client.upload_file(io.BytesIO(_lines(range(each, each + 3)))).id for each in (0, 10)]
+            files = [client.upload_file(io.BytesIO(_lines(range(item, item + 3)))).id for item in (0, 10)]
 
         def make(variant: int, *, deferrable: bool) -> BaseOperator:
             usual: dict[str, Any] = {"task_id": "create", "file": 0, **BATCH_VARIANTS[variant]}
@@ -305,7 +307,7 @@ def live_batch(world: Callable[..., Any], sequence: list[Life], seed: int, *, ha
         assert answered
 
 
-def test_a_job_never_buys_twice_and_loses_nothing(world: Callable[..., Any]) -> None:
+def test_a_job_submits_nothing_twice_and_loses_nothing(world: Callable[..., Any]) -> None:
     never_twice(lambda sequence, seed: live_job(world, sequence, seed))
 
 

@@ -14,7 +14,7 @@ KEPT = "Clearing the task would resend nothing"
 
 def described(running: Sequence[str] = (), repeated: int = 0, **fields: Any) -> str:
     usual = {"counts": {"succeeded": 3}, "rows": 3, "rounds": 1, "errors": [], "tokens": {"prompt": 0, "completion": 0}}
-    batches = [Batch(each, "in_progress", request_counts=RequestCounts(1000, 143, 2)) for each in running]
+    batches = [Batch(item, "in_progress", request_counts=RequestCounts(1000, 143, 2)) for item in running]
     return describe_job({**usual, **fields}, batches, repeated, "my_conn")
 
 
@@ -61,7 +61,7 @@ def test_a_jobs_summary_has_counts_and_errors(fields: dict[str, Any], begin: str
     assert described(**fields).startswith(begin)
 
 
-def test_tokens_are_told_as_they_are_billed() -> None:
+def test_tokens_are_shown_as_billed() -> None:
     said = described(tokens={"prompt": 1_234_567, "completion": 89})
     assert ". Billed in total: 1,234,567 prompt and 89 completion tokens. " in said
 
@@ -83,7 +83,7 @@ def test_a_jobs_summary_ends_with_costs(running: list[str], repeated: int, end: 
         assert f". {describe_running(running, 'my_conn')}. " in said
 
 
-def test_what_running_batches_have_answered_is_billed_too() -> None:
+def test_answers_of_running_batches_are_billed_too() -> None:
     said = described(["batch_1"])
     assert "0 completion tokens, plus the answered requests of batch batch_1 (143 of 1,000 requests). " in said
     batches = [Batch("batch_1", "cancelling", request_counts=RequestCounts(9, 4, 0)), Batch("batch_2", "in_queue")]

@@ -14,7 +14,7 @@ LIST, SINGLE = "GET /batches", "GET /batches/{id}"
 
 
 async def end_of(trigger: BatchTrigger) -> list[WaitEnd]:
-    (event,) = [each.payload async for each in trigger.run()]
+    (event,) = [end.payload async for end in trigger.run()]
     return from_event(json.loads(json.dumps(event)))
 
 
@@ -24,8 +24,8 @@ def ends(*triggers: BatchTrigger) -> list[WaitEnd]:
     async def run() -> list[list[WaitEnd]]:
         return await asyncio.gather(*map(end_of, triggers))
 
-    return [end for each in asyncio.run(run()) for end in each]
+    return [end for item in asyncio.run(run()) for end in item]
 
 
 def states(found: list[WaitEnd]) -> set[Any]:
-    return {(each.state, each.batch and each.batch.status) for each in found}
+    return {(end.state, end.batch and end.batch.status) for end in found}

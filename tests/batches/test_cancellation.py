@@ -37,7 +37,7 @@ def test_a_batch_ending_during_cancellation_is_no_error(
     client: SiliconFlowClient, batch_id: str, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cancel = client.cancel_batch
-    monkeypatch.setattr(client, "cancel_batch", lambda each: (clock.advance(300), cancel(each))[1])
+    monkeypatch.setattr(client, "cancel_batch", lambda value: (clock.advance(300), cancel(value))[1])
     assert cancel_unless_over(client, batch_id).status == "completed"
 
 

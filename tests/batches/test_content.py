@@ -17,11 +17,11 @@ SHA = "a1" * 32
     ("name", "content"),
     [(f"{SHA}.jsonl", SHA), (None, None), ("requests.jsonl", None), (f"{SHA}.json", None), (f"x{SHA}.jsonl", None)],
 )
-def test_a_name_may_tell_the_content(name: str | None, content: str | None) -> None:
+def test_a_name_may_contain_the_digest(name: str | None, content: str | None) -> None:
     assert sha256_in_name(name) == content
 
 
-def test_the_listed_name_tells_the_content(client: SiliconFlowClient, control: Any) -> None:
+def test_the_listed_name_gives_the_digest(client: SiliconFlowClient, control: Any) -> None:
     file = client.upload_file(io.BytesIO(b"{}\n"), filename=file_name(SHA))
     assert sha256_of_file(client, file.id) == SHA
     assert control.answers()["GET /files/{id}/content"].total() == 0

@@ -30,7 +30,7 @@ def find_batch(client: SiliconFlowClient, submission: Submission) -> Batch | Non
     return batch_to_resume(found.batches, submission)
 
 
-def test_a_second_attempt_takes_the_batch_over(
+def test_a_second_attempt_resumes_the_batch(
     client: SiliconFlowClient, emulator: Any, clock: Any, file_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -52,7 +52,7 @@ def test_metadata_label_and_tries_do_not_change_identity(
     assert submitted(client, again).id == first.id
 
 
-def test_a_completed_batch_is_taken_over(client: SiliconFlowClient, clock: Any, file_id: str) -> None:
+def test_a_completed_batch_is_resumed(client: SiliconFlowClient, clock: Any, file_id: str) -> None:
     submission = Submission(key="key-1", input_file_id=file_id)
     first = submitted(client, submission)
     clock.advance(200)
@@ -84,7 +84,7 @@ def test_a_retry_with_changed_arguments_submits_nothing(
 
 
 @pytest.mark.parametrize("change", CHANGES[:2], ids=lambda change: next(iter(change)))
-def test_a_cleared_task_submits_what_has_changed(
+def test_a_changed_cleared_task_submits_again(
     client: SiliconFlowClient, emulator: Any, file_id: str, change: dict[str, Any]
 ) -> None:
     submission = Submission(key="key-1", input_file_id=file_id)
@@ -113,8 +113,8 @@ def test_a_failed_batch_is_resubmitted_only_when_cleared(client: SiliconFlowClie
     assert submitted(client, cleared(submission)).id != first.id
 
 
-def test_of_several_verdicts_the_oldest_is_repeated(service: Any, account: SiliconFlowClient) -> None:
-    """The younger one was created by another attempt at the same time, and cancelled for the older one."""
+def test_of_several_failed_batches_the_oldest_counts(service: Any, account: SiliconFlowClient) -> None:
+    """A concurrent attempt created the younger one, and it was cancelled as a duplicate."""
     mine = WANTED.batch_metadata()
     service.has(id="batch_b", created_at=CREATED - 10, metadata=mine, status="cancelled")
     service.has(id="batch_a", created_at=CREATED - 20, metadata=mine, status="expired")
@@ -130,7 +130,7 @@ def test_of_several_verdicts_the_oldest_is_repeated(service: Any, account: Silic
 def test_a_final_status_counts_until_cleared(
     service: Any, account: SiliconFlowClient, tries: Any, is_repeated: bool
 ) -> None:
-    """Clearing can lower `max_tries` too, where `retries` was lowered; an unknown number is no clear."""
+    """Clearing may lower `max_tries` if `retries` was lowered; an unknown number does not count as cleared."""
     metadata = {**WANTED.batch_metadata(), "airflow_max_tries": tries}
     service.has(id="batch_1", metadata=metadata, status="expired")
     assert (find_batch(account, replace(WANTED, is_cleared_try=True)) is not None) == is_repeated
@@ -139,18 +139,18 @@ def test_a_final_status_counts_until_cleared(
 @pytest.mark.parametrize(
     ("is_cleared_try", "tries", "run_started", "is_repeated"),
     [
-        # An automatic retry, while the run goes on, of a task that was cleared while the batch ran.
+        # An automatic retry, in the same run, of a task that was cleared while the batch was running.
         (False, 3, CREATED - 100, True),
-        # An automatic retry after an attempt that a person started once the batch was over.
+        # An automatic retry after an attempt that a user started after the batch had ended.
         (False, 3, CREATED + 100, False),
         (True, 3, CREATED - 100, False),
-        # `retries` was lowered so that a clear leaves `max_tries` as it was.
+        # `retries` was lowered so that clearing does not change `max_tries`.
         (True, 2, CREATED + 100, False),
         (True, 2, CREATED - 100, True),
         (False, 2, CREATED + 100, True),
     ],
 )
-def test_what_counts_as_cleared(
+def test_detection_of_cleared_tasks(
     service: Any,
     account: SiliconFlowClient,
     is_cleared_try: bool,
@@ -205,7 +205,7 @@ def test_the_oldest_of_several_batches_is_resumed(service: Any, account: Silicon
     assert service.requests == ["GET /batches"]
 
 
-def test_items_without_metadata_are_asked_for_singly(service: Any, account: SiliconFlowClient) -> None:
+def test_items_without_metadata_are_requested_singly(service: Any, account: SiliconFlowClient) -> None:
     service.hidden = ("metadata",)
     service.has(id="batch_1", input_file_id="file-1", metadata=WANTED.batch_metadata())
     service.has(id="batch_2", input_file_id="file-2", metadata={"airflow_key": "other"}, created_at=CREATED - 1)
@@ -233,7 +233,7 @@ def test_items_without_times_are_requested_singly(service: Any, account: Silicon
     assert found.id == "batch_b"
 
 
-def test_nothing_older_than_thirty_days_is_looked_at(service: Any, account: SiliconFlowClient) -> None:
+def test_batches_older_than_thirty_days_are_ignored(service: Any, account: SiliconFlowClient) -> None:
     service.hidden = ("metadata",)
     for number, days in enumerate((29, 31, 40)):
         service.has(id=f"batch_{number}", created_at=CREATED - days * DAY, metadata={}, input_file_id="file-1")
@@ -241,7 +241,7 @@ def test_nothing_older_than_thirty_days_is_looked_at(service: Any, account: Sili
     assert service.requests == ["GET /batches", "GET /batches/batch_0"]
 
 
-def test_a_create_carries_all_that_was_asked_for(client: SiliconFlowClient, clock: Any, file_id: str) -> None:
+def test_a_create_contains_all_arguments(client: SiliconFlowClient, clock: Any, file_id: str) -> None:
     submission = Submission(
         key="key-1",
         input_file_id=file_id,
@@ -258,7 +258,7 @@ def test_a_create_carries_all_that_was_asked_for(client: SiliconFlowClient, cloc
     assert b"Qwen/QwQ-32B" in target.getvalue()
 
 
-def test_every_page_is_looked_at(client: SiliconFlowClient, emulator: Any, file_id: str, forms: Forms) -> None:
+def test_every_page_is_searched(client: SiliconFlowClient, emulator: Any, file_id: str, forms: Forms) -> None:
     first = submitted(client, Submission(key="key-1", input_file_id=file_id))
     for _ in range(230):
         client.create_batch(file_id, metadata={"airflow_key": "somebody else's"})
@@ -272,7 +272,7 @@ def test_every_page_is_looked_at(client: SiliconFlowClient, emulator: Any, file_
 @pytest.mark.parametrize(
     "forms", [Forms(unpaged=True), Forms(list_without_metadata=True), Forms(list_without_times=True)]
 )
-def test_whatever_the_list_shows_the_batch_is_found(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
+def test_the_batch_is_found_in_every_list(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
     submission = Submission(key="key-1", input_file_id=file_id)
     first = submitted(client, submission)
     for _ in range(3):
@@ -281,7 +281,7 @@ def test_whatever_the_list_shows_the_batch_is_found(client: SiliconFlowClient, e
 
 
 @pytest.mark.parametrize("hidden", [(), ("metadata",)])
-def test_three_thousand_batches_of_others_cost_one_look(service: Any, account: Any, hidden: tuple[str, ...]) -> None:
+def test_three_thousand_foreign_batches_need_one_search(service: Any, account: Any, hidden: tuple[str, ...]) -> None:
     service.hidden = hidden
     others = {"airflow_key": "other", "airflow_input": WANTED.input_key}
     for number in range(3000):
@@ -309,7 +309,7 @@ def test_running_batches_of_a_dag_run_are_found(
     client.cancel_batch(create("cancelled", "run-1"))
     create("c", "run-2")
     client.create_batch(file_id)
-    assert {each.id for each in find_running_by_dag_run(client, "run-1")[0]} == ours
+    assert {item.id for item in find_running_by_dag_run(client, "run-1")[0]} == ours
 
 
 def test_dag_run_search_requests_items_without_metadata(service: Any, account: SiliconFlowClient) -> None:
@@ -317,5 +317,5 @@ def test_dag_run_search_requests_items_without_metadata(service: Any, account: S
     service.has(id="batch_1", metadata={"airflow_run": "run-1"}, created_at=CREATED)
     service.has(id="batch_2", metadata={"airflow_run": "run-1"}, status="completed", created_at=CREATED - 1)
     service.has(id="batch_3", metadata={"airflow_run": "run-2"}, created_at=CREATED - 2)
-    assert [each.id for each in find_running_by_dag_run(account, "run-1")[0]] == ["batch_1"]
+    assert [item.id for item in find_running_by_dag_run(account, "run-1")[0]] == ["batch_1"]
     assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches/batch_3"]

@@ -19,7 +19,7 @@ from tests.submissions import CREATED, WANTED, cleared, submitted, warnings
 
 
 def older(client: SiliconFlowClient, batch_id: str) -> str | None:
-    """Return the id of the older batch that is kept beside this one."""
+    """Return the id of the older batch that is kept instead of this one."""
     found = find_and_cancel_duplicates(client, WANTED, MemoryRecords(), client.get_batch(batch_id))
     return None if found is None else found.id
 
@@ -27,17 +27,17 @@ def older(client: SiliconFlowClient, batch_id: str) -> str | None:
 def test_an_older_batch_found_after_creating_wins(
     client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The attempt that created it was slower to be answered, and its batch has the same second and a smaller id."""
+    """The response to its create came later, but it has the same creation time and a smaller id."""
     submission = Submission(key="key-1", input_file_id=file_id)
     announced: list[str] = []
 
     def other_attempt(batch: Batch) -> None:
         announced.append(batch.id)
-        while len(announced) == 1 and min(each.id for each in client.list_batches()) == batch.id:
+        while len(announced) == 1 and min(item.id for item in client.list_batches()) == batch.id:
             client.create_batch(file_id, metadata=submission.batch_metadata())
 
     batch = submit(client, submission, MemoryRecords(), other_attempt)
-    by_id = {each.id: each.status for each in client.list_batches()}
+    by_id = {item.id: item.status for item in client.list_batches()}
     assert announced == [announced[0], batch.id]
     assert batch.id == min(by_id)
     assert by_id.pop(batch.id) == "in_queue"
@@ -55,18 +55,18 @@ def test_the_duplicate_of_a_killed_attempt_is_cancelled(client: SiliconFlowClien
 
 
 def test_an_older_batch_replaces_a_resumed_one(service: Any, account: SiliconFlowClient, clock: Any) -> None:
-    """Its own attempt leaves it too: who found it in the meantime must not wait for what is cancelled."""
+    """The attempt that created it cancels it, so an attempt that resumed it must not wait for it."""
     mine = WANTED.batch_metadata()
     service.has(id="batch_b", metadata=mine)
     clock.after(LIST_LAG_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
     announced: list[str] = []
-    assert submit(account, WANTED, MemoryRecords(), lambda each: announced.append(each.id)).id == "batch_a"
+    assert submit(account, WANTED, MemoryRecords(), lambda batch: announced.append(batch.id)).id == "batch_a"
     assert announced == ["batch_b", "batch_a"]
     assert service.batches["batch_b"]["status"] == "cancelling"
 
 
 def test_an_older_batch_replaces_a_cancelled_one(service: Any, account: SiliconFlowClient, clock: Any) -> None:
-    """It was cancelled in favour of that one, which is no verdict."""
+    """It was cancelled as a duplicate, which is no final status of the submission."""
     mine = WANTED.batch_metadata()
     service.has(id="batch_b", metadata=mine, status="cancelled")
     clock.after(LIST_LAG_SECONDS - 1, lambda: service.has(id="batch_a", metadata=mine))
@@ -74,7 +74,7 @@ def test_an_older_batch_replaces_a_cancelled_one(service: Any, account: SiliconF
 
 
 def test_an_unlisted_own_batch_wins_over_younger_ones(service: Any, account: SiliconFlowClient) -> None:
-    """Two attempts that each see only the other's batch would cancel both."""
+    """Otherwise two attempts that each see only the other's batch would cancel both."""
     service.has(id="batch_a", metadata=WANTED.batch_metadata(), created_at=CREATED - 1)
     service.has(id="batch_b", metadata=WANTED.batch_metadata(), created_at=CREATED)
     service.unlisted = {"batch_a"}
@@ -89,7 +89,7 @@ def test_a_completed_duplicate_is_only_logged(
     service.has(id="batch_a", metadata=mine, created_at=CREATED - 1)
     service.has(id="batch_b", metadata=mine, status="completed")
     assert older(account, "batch_b") == "batch_a"
-    assert [each for each in service.requests if each.startswith("POST")] == []
+    assert [request for request in service.requests if request.startswith("POST")] == []
     assert "keeping batch_a, which is older; batch_b is completed" in caplog.text
 
 
@@ -112,7 +112,7 @@ def test_a_batch_with_another_input_is_only_named(
 def test_a_cancel_that_fails_is_tried_again(
     client: SiliconFlowClient, emulator: Any, file_id: str, clock: Any, caplog: pytest.LogCaptureFixture, times: int
 ) -> None:
-    """Both are billed until then. After an hour, the older one is waited for all the same."""
+    """Both are billed until then. After an hour, the task waits for the older one in any case."""
     emulator.control.plan(stuck="in_queue", every=1)
     submission = Submission(key="key-1", input_file_id=file_id)
     older = client.create_batch(file_id, metadata=submission.batch_metadata()).id

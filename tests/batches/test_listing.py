@@ -21,14 +21,14 @@ def is_ours(batch: Batch) -> bool:
 
 
 def others(service: Any, count: int, **fields: Any) -> None:
-    """Give the account batches of others, the first the youngest, one a minute."""
+    """Add foreign batches to the account, one per minute, the youngest first."""
     for number in range(count):
         service.has(id=f"batch_{number}", created_at=CREATED - 60 * number, **fields)
 
 
 class TestOrder:
     def test_a_sorted_list_is_read_to_old_items(self, service: Any, account: SiliconFlowClient) -> None:
-        """Twenty thousand batches cost no more requests than those of the time that is looked at."""
+        """Of twenty thousand batches, only the recent ones cost requests."""
         service.page_size = 100
         others(service, 20_000, metadata={"airflow_key": "other"})
         since = pendulum.from_timestamp(CREATED)
@@ -46,14 +46,14 @@ class TestOrder:
         file_id = client.upload_file(io.BytesIO(sums(1))).id
         ours = client.create_batch(file_id, metadata={"airflow_key": "ours"})
         listing = BatchLister(client).search(is_ours)
-        assert ([each.id for each in listing.batches], listing.error) == ([ours.id], None)
+        assert ([batch.id for batch in listing.batches], listing.error) == ([ours.id], None)
 
     def test_items_without_times_are_read_to_the_end(self, service: Any, account: SiliconFlowClient) -> None:
         service.hidden, service.page_size = ("created_at",), 100
         others(service, 500, metadata={"airflow_key": "other"})
         service.has(id="batch_ours", created_at=CREATED - 10 * DAY, metadata={"airflow_key": "ours"})
         listing = BatchLister(account).search(is_ours)
-        assert [each.timing.created_at.int_timestamp for each in listing.batches] == [CREATED - 10 * DAY]
+        assert [batch.timing.created_at.int_timestamp for batch in listing.batches] == [CREATED - 10 * DAY]
 
 
 class TestMetadata:
@@ -70,11 +70,11 @@ class TestMetadata:
         service.has(id="batch_other", metadata={"airflow_key": "other"}, file_name="mine")
         service.has(id="batch_ours", created_at=CREATED - 5 * DAY, metadata={"airflow_key": "ours"})
         listing = BatchLister(account).search(is_ours, lambda item: item.file_name == "mine")
-        assert [each.id for each in listing.batches] == ["batch_ours"]
+        assert [batch.id for batch in listing.batches] == ["batch_ours"]
         assert service.requests == ["GET /batches"]
 
     def test_items_without_metadata_are_requested_among_others(self, service: Any, account: SiliconFlowClient) -> None:
-        """A list may come to the metadata of a new batch later than to the batch."""
+        """A list may show a new batch before it shows the batch's metadata."""
         service.has(id="batch_new", metadata={"airflow_key": "ours"}, file_name="mine")
         service.has(id="batch_bare", created_at=CREATED - 1, file_name="mine")
         service.has(id="batch_other", created_at=CREATED - 2, metadata={"airflow_key": "other"})
@@ -82,22 +82,22 @@ class TestMetadata:
         lister = BatchLister(account)
         for _ in range(2):
             listing = lister.search(is_ours, lambda item: item.file_name == "mine")
-            assert [each.id for each in listing.batches] == ["batch_new"]
-            assert [each.id for each in listing.unidentified] == ["batch_bare"]
+            assert [batch.id for batch in listing.batches] == ["batch_new"]
+            assert [entry.id for entry in listing.unidentified] == ["batch_bare"]
         assert service.requests.count("GET /batches/batch_bare") == 1
         assert "GET /batches/batch_other" not in service.requests
 
     @pytest.mark.parametrize("shown", [1, 1_000_000_000])
-    def test_ours_counts_whatever_age_the_list_shows(self, service: Any, account: Any, shown: int) -> None:
+    def test_own_batches_count_whatever_their_listed_age(self, service: Any, account: Any, shown: int) -> None:
         service.has(id="batch_ours", metadata={"airflow_key": "ours"})
         service.shown_of = {"batch_ours": {"created_at": shown}}
         listing = BatchLister(account).search(is_ours)
-        assert [each.timing.created_at.int_timestamp for each in listing.batches] == [CREATED]
+        assert [batch.timing.created_at.int_timestamp for batch in listing.batches] == [CREATED]
 
     def test_own_batches_count_despite_a_fast_clock(self, service: Any, account: Any, clock: Any) -> None:
         service.has(id="batch_ours", metadata={"airflow_key": "ours"})
         clock.advance(31 * DAY)
-        assert [each.id for each in BatchLister(account).search(is_ours).batches] == ["batch_ours"]
+        assert [batch.id for batch in BatchLister(account).search(is_ours).batches] == ["batch_ours"]
 
     def test_batches_without_any_metadata_are_unidentified(self, service: Any, account: SiliconFlowClient) -> None:
         service.has(id="batch_1", file_name="mine")
@@ -105,12 +105,12 @@ class TestMetadata:
         lister = BatchLister(account)
         for _ in range(2):
             listing = lister.search(is_ours, lambda item: item.file_name == "mine")
-            assert [(each.id, each.file_name) for each in listing.unidentified] == [("batch_1", "mine")]
+            assert [(entry.id, entry.file_name) for entry in listing.unidentified] == [("batch_1", "mine")]
         assert service.requests == ["GET /batches", "GET /batches/batch_1", "GET /batches"]
 
 
 class TestFailures:
-    def test_what_was_listed_before_a_failure_is_kept(self, client: SiliconFlowClient, sums: Any, control: Any) -> None:
+    def test_items_listed_before_a_failure_are_kept(self, client: SiliconFlowClient, sums: Any, control: Any) -> None:
         file_id = client.upload_file(io.BytesIO(sums(1))).id
         for number in range(101):
             client.create_batch(file_id, metadata={"airflow_key": "ours" if number == 100 else "other"})
@@ -122,7 +122,7 @@ class TestFailures:
             listing.raise_if_incomplete()
 
     @pytest.mark.parametrize("forms", [Forms(pages_of_twenty=True, after_ignored=True)])
-    def test_a_list_that_is_not_whole_says_so(self, client: SiliconFlowClient, sums: Any, forms: Forms) -> None:
+    def test_an_incomplete_list_has_an_error(self, client: SiliconFlowClient, sums: Any, forms: Forms) -> None:
         file_id = client.upload_file(io.BytesIO(sums(1))).id
         for _ in range(21):
             client.create_batch(file_id)

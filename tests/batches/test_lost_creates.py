@@ -45,7 +45,7 @@ LAGS = [Forms(), Forms(list_lag_seconds=3)]
 
 @pytest.mark.parametrize("forms", LAGS, ids=lambda forms: f"lag {forms.list_lag_seconds:g}")
 @pytest.mark.parametrize("fault", AFTER_THE_WORK, ids=str)
-def test_a_create_whose_answer_was_lost_is_found(
+def test_a_create_with_lost_response_is_found(
     client: SiliconFlowClient, emulator: Any, file_id: str, fault: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     emulator.control.fault("POST /batches", **fault)
@@ -76,7 +76,7 @@ def test_a_create_that_was_not_executed_is_resent(
 def test_three_lost_creates_are_an_error(
     client: SiliconFlowClient, emulator: Any, file_id: str, records: MemoryRecords | None
 ) -> None:
-    """A retry that knows of them creates no more, and one that does not is the next of a bounded number."""
+    """A retry with the records creates no more batches; without them, the number of creates is limited."""
     submission = Submission(key="key-1", input_file_id=file_id)
     emulator.control.fault("POST /batches", status=504, times=3)
     with pytest.raises(CreateUncertainError, match=r"the responses to 3 creates .* clear the task to create it"):
@@ -140,7 +140,7 @@ def test_a_killed_attempts_create_is_searched_first(
     records.write(new_record(submission.batch_metadata()))
     submit(client, submission, records, lambda batch: None)
     assert warnings(caplog) == ["the create was not executed: no such batch in the list after 14 s; creating it again"]
-    assert [each.state for each in records.read()] == ["sent", "created"]
+    assert [item.state for item in records.read()] == ["sent", "created"]
 
 
 @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=10)])
@@ -153,14 +153,14 @@ def test_a_killed_attempts_batch_is_found_once_listed(client: SiliconFlowClient,
 
 
 def test_finding_a_killed_attempts_batch_records_it(client: SiliconFlowClient, emulator: Any, file_id: str) -> None:
-    """A later list may hide it again."""
+    """A later list may lack it again."""
     submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
     records.write(new_record(submission.batch_metadata()))
     batch = client.create_batch(file_id, metadata=submission.batch_metadata())
     seen = BatchFinder(client, submission, records).find_and_record()
     assert (seen.open_records, records.read()[0].batch_id) == ([], batch.id)
     emulator.control.fault("GET /batches", status=200, body={"data": []}, every=1)
-    assert [each.id for each in BatchFinder(client, submission, records).find_and_record().batches] == [batch.id]
+    assert [item.id for item in BatchFinder(client, submission, records).find_and_record().batches] == [batch.id]
 
 
 @pytest.mark.parametrize("is_first_try", [True, False])
@@ -219,10 +219,10 @@ def test_recorded_batches_are_found_without_the_list(
 
 
 @pytest.mark.parametrize(
-    "forms", [each for each in EVERY_LIST if not (each.list_lag_seconds or each.after_ignored)], ids=repr
+    "forms", [item for item in EVERY_LIST if not (item.list_lag_seconds or item.after_ignored)], ids=repr
 )
 def test_a_partly_unreadable_list_may_stop_a_retry(client: SiliconFlowClient, emulator: Any, sums: Sums) -> None:
-    """Where nothing is written down."""
+    """Nothing is recorded here."""
     other = client.upload_file(io.BytesIO(sums(1))).id
     file_id = client.upload_file(io.BytesIO(sums(2))).id
     submission = Submission(key="k" * 64, input_file_id=file_id, is_first_try=True)
@@ -283,7 +283,7 @@ def test_a_clock_one_month_off_submits_nothing(
 def test_month_old_batches_are_resubmitted_when_cleared(
     service: Any, account: SiliconFlowClient, clock: Any, is_written_down: bool
 ) -> None:
-    """Its results are deleted."""
+    """The service has deleted its results."""
     records = MemoryRecords()
     service.has(id="batch_1", metadata=WANTED.batch_metadata(), status="completed")
     if is_written_down:
@@ -297,7 +297,7 @@ def test_month_old_batches_are_resubmitted_when_cleared(
 def test_a_missing_recorded_batch_stops_a_retry(
     client: SiliconFlowClient, emulator: Any, file_id: str, tmp_path: Any
 ) -> None:
-    """As with a key of another account: only a person can tell that it is to be bought again."""
+    """The key may belong to another account, so only a user can decide to resubmit."""
     submission, records = Submission(key="key-1", input_file_id=file_id), MemoryRecords()
     records.write(msgspec.structs.replace(new_record(submission.batch_metadata()), state="created", batch_id="batch_x"))
     with pytest.raises(UnsafeSubmitError, match=r"\(batch_x\) are not in the account of the connection's key"):

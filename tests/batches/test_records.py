@@ -22,7 +22,7 @@ from siliconflow_provider.storage.workspace import Workspace
 
 
 class Store:
-    """Airflow's task state store, as an operator sees it."""
+    """Airflow's task state store, as operators use it."""
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
@@ -37,7 +37,7 @@ class Store:
 
 @pytest.fixture(params=["files", "store", "memory"])
 def another(request: pytest.FixtureRequest, workspace: Callable[[], Workspace]) -> Callable[[], Records]:
-    """Make the records as another attempt has them; those in memory are the same attempt's."""
+    """Return the records as another attempt reads them; records in memory belong to the same attempt."""
     store, memory = Store(), MemoryRecords()
     kinds: dict[str, Callable[[], Records]] = {
         "files": lambda: FileRecords(workspace()),
@@ -48,10 +48,10 @@ def another(request: pytest.FixtureRequest, workspace: Callable[[], Workspace]) 
 
 
 def by_name(records: Records) -> dict[str, CreateRecord]:
-    return {each.name: each for each in records.read()}
+    return {item.name: item for item in records.read()}
 
 
-def test_what_one_attempt_writes_another_reads(another: Callable[[], Records]) -> None:
+def test_attempts_read_each_others_records(another: Callable[[], Records]) -> None:
     first, second = new_record({"airflow_key": "k"}), new_record({"airflow_key": "k"})
     records = another()
     assert another().read() == []
@@ -60,14 +60,14 @@ def test_what_one_attempt_writes_another_reads(another: Callable[[], Records]) -
     assert by_name(another()) == {first.name: first, second.name: second}
     write_outcome(records, first, "created", "batch_1")
     write_outcome(another(), second, "refused")
-    assert {(each.state, each.batch_id) for each in another().read()} == {("created", "batch_1"), ("refused", None)}
+    assert {(item.state, item.batch_id) for item in another().read()} == {("created", "batch_1"), ("refused", None)}
     assert by_name(records) == by_name(another())
 
 
 def test_failing_to_write_an_outcome_only_warns(
     workspace: Callable[[], Workspace], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The batch is known and paid for: its task must go on."""
+    """The batch is known and billed, so its task must continue."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "_siliconflow").write_text("a file in the way")
     write_outcome(FileRecords(workspace()), new_record({}), "created", "batch_1")

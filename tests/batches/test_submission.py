@@ -33,7 +33,7 @@ def file_id(client: SiliconFlowClient, sums: Sums) -> str:
 
 
 def submitted(client: SiliconFlowClient, submission: Submission) -> Batch:
-    """Submit, and hold that what was announced last is what is returned."""
+    """Submit, check that the batch announced last is the returned one, and return it."""
     announced: list[Batch] = []
     batch = submit(client, submission, MemoryRecords(), announced.append)
     assert announced[-1].id == batch.id
@@ -42,15 +42,15 @@ def submitted(client: SiliconFlowClient, submission: Submission) -> Batch:
 
 def creates(emulator: Any) -> int:
     log = (emulator.data_dir / "requests.log").read_text().splitlines()
-    received = [each for each in map(json.loads, log) if each["event"] == "received"]
-    return [(each["method"], each["path"]) for each in received].count(("POST", "/v1/batches"))
+    received = [entry for entry in map(json.loads, log) if entry["event"] == "received"]
+    return [(entry["method"], entry["path"]) for entry in received].count(("POST", "/v1/batches"))
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-# --- what a batch says of itself
+# --- metadata of a batch
 
 
 def test_a_digest_joins_texts_with_nul() -> None:
@@ -96,7 +96,7 @@ def test_a_long_label_is_shortened(label: str) -> None:
     assert 500 <= len(cut.encode()) <= 512
 
 
-def test_the_service_takes_a_long_label(client: SiliconFlowClient, file_id: str) -> None:
+def test_the_service_accepts_a_long_label(client: SiliconFlowClient, file_id: str) -> None:
     submission = Submission(key="k" * 64, input_file_id=file_id, label="任务" * 300)
     assert submitted(client, submission).metadata == submission.batch_metadata()
 

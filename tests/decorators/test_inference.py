@@ -1,4 +1,4 @@
-"""`@task.siliconflow_batch` and XComArgs in DAGs that run."""
+"""`@task.siliconflow_batch` and XComArgs in running DAGs."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def run_dag(
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(each) for each in (path / "results.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (path / "results.jsonl").read_text().splitlines()]
 
 
 def test_a_function_yields_requests_with_airflow_s_context(
     run_dag: Callable[[str, str], ModuleType], tmp_path: Path, client: SiliconFlowClient
 ) -> None:
-    """Its strings are not rendered, its job is continued on the resume, and its summary reaches the next task."""
+    """Its texts are not rendered, its job resumes, and its summary reaches the next task."""
     module = run_dag(
         "decorated",
         """
@@ -63,14 +63,14 @@ def test_a_function_yields_requests_with_airflow_s_context(
 
     @task
     def read(summary):
-        calls.append([each.content for each in read_results(summary)])
+        calls.append([row.content for row in read_results(summary)])
 
     read(ask("say"))
 """,
     )
     texts = [f"say {{{{ no.template }}}} {{% if %}} {number}" for number in range(3)]
     assert module.calls == ["say", texts]
-    assert [each["content"] for each in rows(tmp_path / "decorated")] == texts
+    assert [row["content"] for row in rows(tmp_path / "decorated")] == texts
     assert len(list(client.list_batches())) == 1
 
 
@@ -89,7 +89,7 @@ def test_requests_from_xcom_are_not_rendered(
     )
 """,
     )
-    assert [each["content"] for each in rows(tmp_path / "out")] == [
+    assert [row["content"] for row in rows(tmp_path / "out")] == [
         "{{ no.template }} {% if %} {{ dag }}",
         "{{ 1 }} {{ dag }}",
     ]
@@ -104,7 +104,7 @@ def test_mapped_tasks_have_a_directory_each(run_dag: Callable[[str, str], Module
     ).expand(requests=[["1 + 1"], ["2 + 1", "3 + 1"]])
 """,
     )
-    assert [[each["content"] for each in rows(tmp_path / name)] for name in "01"] == [["2"], ["3", "4"]]
+    assert [[row["content"] for row in rows(tmp_path / name)] for name in "01"] == [["2"], ["3", "4"]]
 
 
 def test_rendered_fields_stay_small(run_dag: Callable[[str, str], ModuleType], tmp_path: Path) -> None:
@@ -119,10 +119,10 @@ def test_rendered_fields_stay_small(run_dag: Callable[[str, str], ModuleType], t
     )
     with create_session() as session:
         found = [
-            each.rendered_fields
-            for each in session.query(RenderedTaskInstanceFields).filter_by(dag_id="big_requests").all()
+            item.rendered_fields
+            for item in session.query(RenderedTaskInstanceFields).filter_by(dag_id="big_requests").all()
         ]
-    assert all("word word" not in json.dumps(each) for each in found)
+    assert all("word word" not in json.dumps(item) for item in found)
 
 
 def test_a_function_is_the_only_source(connection: str, run: Callable[..., Any], tmp_path: Path) -> None:

@@ -16,19 +16,19 @@ from tests.kills import Killed
 
 @pytest.fixture
 def upload(client: SiliconFlowClient) -> Callable[[bytes], str]:
-    """Brings a request file to the emulator; gives its id."""
+    """Upload a request file to the emulator; return its id."""
     return lambda content: client.upload_file(io.BytesIO(content)).id
 
 
 @pytest.fixture
 def file_id(upload: Callable[[bytes], str], sums: Callable[[int], bytes]) -> str:
-    """An uploaded file of twelve requests."""
+    """Return the id of an uploaded file of twelve requests."""
     return upload(sums(12))
 
 
 @pytest.fixture
 def infer(connection: str, tmp_path: Path) -> Callable[..., BatchInferenceOperator]:
-    """Makes the operator of a whole job, which waits on the worker; its directory is `tmp_path / "out"`."""
+    """Return the operator of a whole job. It waits on the worker; its directory is `tmp_path / "out"`."""
 
     def make(**arguments: Any) -> BatchInferenceOperator:
         usual = {"task_id": "create", "model": "deepseek-ai/DeepSeek-V3", "output_path": str(tmp_path / "out")}
@@ -39,26 +39,26 @@ def infer(connection: str, tmp_path: Path) -> Callable[..., BatchInferenceOperat
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
-    """Reads what that job has written."""
-    return lambda: [json.loads(each) for each in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    """Return the result rows of that job."""
+    return lambda: [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Callable[[], dict[str, Any]]:
-    """Reads its manifest."""
+    """Return the manifest of that job."""
     return lambda: json.loads((tmp_path / "out" / "manifest.json").read_text())
 
 
 @pytest.fixture
 def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """Gives what the operator and what the modules below it have logged."""
+    """Return the log of the operator and of the modules that it uses."""
     caplog.set_level(logging.INFO, "siliconflow_provider")
     return lambda: "".join(capsys.readouterr()) + caplog.text
 
 
 @pytest.fixture
 def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Lets the worker die when it calls a method for the n-th time: before it, or after it."""
+    """Kill the worker at its n-th call of a method: before or after the call."""
 
     def plan(owner: Any, name: str, *, nth: int = 1, after: bool = False) -> None:
         original, calls = getattr(owner, name), 0
@@ -80,7 +80,7 @@ def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def retry(context: dict[str, Any]) -> Callable[[], None]:
-    """Starts the next try as an automatic retry."""
+    """Start the next try as an automatic retry."""
 
     def begin() -> None:
         context["ti"].try_number += 1
@@ -90,5 +90,5 @@ def retry(context: dict[str, Any]) -> Callable[[], None]:
 
 @pytest.fixture
 def clear(context: dict[str, Any]) -> Callable[..., None]:
-    """Starts the next try as a user does by clearing the task; `retries` is that of the DAG at that time."""
+    """Start the next try as a user does by clearing the task; `retries` is the DAG's value at that time."""
     return lambda retries=0: context["ti"].clear(retries)

@@ -39,7 +39,7 @@ def deferrable(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def create(connection: str, file_id: str, deferrable: bool) -> Callable[..., CreateBatchOperator]:
-    """Makes the operator, in both ways of waiting."""
+    """Return the operator, deferrable and not."""
 
     def make(**arguments: Any) -> CreateBatchOperator:
         return CreateBatchOperator(
@@ -54,7 +54,7 @@ def batches(client: SiliconFlowClient) -> list[str]:
 
 
 def statuses(client: SiliconFlowClient) -> list[str]:
-    return [each.status for each in client.list_batches()]
+    return [batch.status for batch in client.list_batches()]
 
 
 class TestCreateBatch:
@@ -66,7 +66,7 @@ class TestCreateBatch:
         assert timing["created_at"] == "2027-01-15T08:00:00Z"
         assert (timing["queued_seconds"], timing["running_seconds"], timing["total_seconds"]) == (10, 100, 115)
 
-    def test_the_service_gets_what_the_task_says(self, create, run, client) -> None:
+    def test_the_service_gets_the_tasks_arguments(self, create, run, client) -> None:
         batch = client.get_batch(
             run(lambda: create(completion_window=timedelta(hours=48), metadata={"team": "evals"}, model="Qwen/QwQ-32B"))
         )
@@ -121,12 +121,14 @@ class TestCreateBatch:
 
     def test_a_cancelled_batch_raises_with_answer_counts(self, create, run, context, client, clock) -> None:
         clock.after(60, lambda: client.cancel_batch(batches(client)[0]))
-        with pytest.raises(BatchCancelledError, match=r"\d of 12 requests answered, 0 failed, \d not run.*\d answers"):
+        with pytest.raises(
+            BatchCancelledError, match=r"\d of 12 requests answered, 0 failed, \d not run.*Answered requests"
+        ):
             run(create)
         assert context["ti"].xcoms["timing"]["cancelled_at"] is not None
 
     def test_a_final_status_is_repeated_until_cleared(self, create, run, context, client) -> None:
-        """A worker that died between the verdict and its error must not buy again on its retry; a clear may."""
+        """The worker was killed before it raised the error. A retry must not resubmit; clearing may."""
         first = run(lambda: create(wait_for_completion=False))
         client.cancel_batch(first)
         with pytest.raises(BatchCancelledError):
@@ -149,7 +151,7 @@ class TestCreateBatch:
         assert not client.get_batch(batches(client)[0]).is_terminal
 
     def test_an_ended_batch_counts_after_the_deadline(self, create, run, clock) -> None:
-        """The attempt before died; when this one looks, the timeout is over, and the batch is too."""
+        """The previous attempt was killed. At this attempt's first poll, both the timeout and the batch have ended."""
         first = run(lambda: create(wait_for_completion=False))
         clock.advance(7200)
         assert run(lambda: create(timeout=timedelta(hours=1))) == first
@@ -177,7 +179,7 @@ class TestCreateBatch:
         assert "sk-revoked" not in str(failure.value)
 
     @pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"waits": [{}]}])
-    def test_an_event_that_says_nothing_is_no_success(self, create, context, event) -> None:
+    def test_an_unexpected_event_is_no_success(self, create, context, event) -> None:
         with pytest.raises(BatchWaitError, match=r"unexpected trigger event: .*The batches are still running; a retry"):
             create().execute_complete(context, event=event)
 
@@ -185,7 +187,7 @@ class TestCreateBatch:
         with pytest.raises(TaskDeferred) as deferral:
             create(deferrable=True, timeout=3600).execute(context)
         assert deferral.value.trigger.deadline == pendulum.datetime(2027, 1, 15, 9)
-        # Airflow 3 can send a plain timedelta to its supervisor, none of pendulum's kinds.
+        # Airflow 3 can send a plain timedelta to its supervisor, but none of pendulum's types.
         assert type(deferral.value.timeout) is timedelta
         assert timedelta(hours=1) < deferral.value.timeout < timedelta(hours=2)
 
@@ -198,13 +200,13 @@ class TestCreateBatch:
         ("arguments", "message"),
         [
             ({"completion_window": "12h"}, "completion_window '12h' is not accepted by the service: give 24 to 336"),
-            ({"endpoint": "/v1/embeddings"}, "endpoint '/v1/embeddings' has no batches"),
+            ({"endpoint": "/v1/embeddings"}, "the service has no batches for endpoint '/v1/embeddings'"),
             ({"metadata": {"airflow_key": "x"}}, "metadata has 'airflow_key'"),
-            ({"metadata": {str(each): "" for each in range(12)}}, "12 pairs.* at most 11"),
+            ({"metadata": {str(number): "" for number in range(12)}}, "12 pairs.* at most 11"),
             ({"input_file_id": ""}, "input_file_id is ''"),
         ],
     )
-    def test_what_the_service_would_refuse_is_not_sent(self, create, run, client, arguments, message) -> None:
+    def test_invalid_arguments_are_not_sent(self, create, run, client, arguments, message) -> None:
         with pytest.raises(InvalidRequestError, match=message):
             run(lambda: create(**arguments))
         assert batches(client) == []
@@ -251,7 +253,7 @@ class TestAttemptsAtOnce:
 
     @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=40)])
     def test_an_older_batch_found_after_waiting_wins(self, create, run, context, client) -> None:
-        """Then both have been paid for, and every attempt hands on the same one."""
+        """Both batches are billed then, and every attempt returns the same one."""
         older = run(lambda: create(wait_for_completion=False))
         context["ti"].xcoms.clear()
         assert run(create) == context["ti"].xcoms["batch_id"] == older
@@ -291,21 +293,19 @@ class TestAttemptsAtOnce:
     def test_a_failing_search_after_waiting_only_warns(self, create, run, emulator, caplog) -> None:
         emulator.control.fault("GET /batches", status=403, nth=3)
         run(create)
-        assert (
-            "could not list all batches, to look for one of another attempt: GET /batches at 127.0.0.1" in caplog.text
-        )
+        assert "may be missed: GET /batches at 127.0.0.1" in caplog.text
 
 
 class TestExpiredBatch:
     @pytest.fixture
     def options(self, tmp_path: Path) -> EmulatorOptions:
-        """A batch would run for two days, and its window is one."""
+        """The batch would run for two days, but its window is one day."""
         return EmulatorOptions(data_dir=tmp_path / "data", queue_seconds=10, run_seconds=172_800)
 
     def test_it_fails_and_its_answers_are_available(self, create, run, context, connection, tmp_path) -> None:
         with pytest.raises(
             BatchExpiredError,
-            match=r"expired after 1d 0h 0m: 5 of 12 requests answered, 7 failed.*5 answers are billed.*clearing",
+            match=r"expired after 1d 0h 0m: 5 of 12 .*7 failed.*Answered requests are billed.*clearing",
         ):
             run(create)
         batch_id = context["ti"].xcoms["batch_id"]

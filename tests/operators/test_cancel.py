@@ -17,7 +17,7 @@ from siliconflow_provider.operators.batches import CancelBatchOperator, CreateBa
 
 @pytest.fixture
 def deploy(emulator: Emulator, connection: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Lets the connection have another `deployment`, or none."""
+    """Set another `deployment` in the connection, or none."""
 
     def set_name(deployment: str) -> None:
         value = emulator.airflow_connection | {"extra": {"deployment": deployment} if deployment else {}}
@@ -28,7 +28,7 @@ def deploy(emulator: Emulator, connection: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def submit(connection: str, file_id: str, context: dict[str, Any]) -> Callable[..., str]:
-    """Submits a batch as a task of this DAG run does, without waiting."""
+    """Submit a batch as a task of this DAG run, without waiting."""
 
     def make(task_id: str = "create") -> str:
         context["ti"].task_id = task_id
@@ -56,7 +56,7 @@ def test_an_immediately_cancelled_batch_is_returned(submit, context, emulator, l
     emulator.control.plan(cancel_seconds=0)
     batch_id = submit()
     assert CancelBatchOperator(task_id="cancel", batch_id=batch_id).execute(context) == [batch_id]
-    assert "what it has answered is billed" in logged()
+    assert "its answered requests are billed" in logged()
 
 
 def test_an_unknown_batch_is_an_error(connection, context) -> None:
@@ -75,7 +75,7 @@ def test_without_batch_id_the_runs_batches_are_cancelled(
     context["ti"].run_id = "manual__2026-11-23T00:00:00+00:00"
     other_batch = client.create_batch(file_id).id
     assert set(CancelBatchOperator(task_id="cancel").execute(context)) == ours
-    left = {each.id: each.status for each in client.list_batches() if each.id not in ours}
+    left = {batch.id: batch.status for batch in client.list_batches() if batch.id not in ours}
     assert left == {over: "completed", other_run: "in_queue", other_batch: "in_queue"}
 
 
@@ -83,16 +83,16 @@ def test_again_there_is_nothing_left_to_cancel(submit, context, logged) -> None:
     submit()
     CancelBatchOperator(task_id="cancel").execute(context)
     assert CancelBatchOperator(task_id="cancel").execute(context) == []
-    assert "batches of this DAG run that still run: none" in logged()
+    assert "running batches of this DAG run: none" in logged()
 
 
 @pytest.mark.parametrize("rendered", [None, ""])
 def test_an_empty_batch_id_cancels_nothing(submit, context, client, rendered) -> None:
-    """The XCom of a task that never submitted is None; that must not cancel what other tasks of the run wait for."""
+    """The XCom of a task that never submitted is None. It must not cancel batches of the run's other tasks."""
     batch_id = submit()
     operator = CancelBatchOperator(task_id="cancel", batch_id="{{ ti.xcom_pull('create') }}")
     operator.batch_id = rendered
-    with pytest.raises(InvalidRequestError, match="the task that should name a batch has named none"):
+    with pytest.raises(InvalidRequestError, match="give the id of a batch"):
         operator.execute(context)
     assert client.get_batch(batch_id).status == "in_queue"
 
@@ -100,13 +100,13 @@ def test_an_empty_batch_id_cancels_nothing(submit, context, client, rendered) ->
 def test_a_mapped_task_cannot_cancel_the_whole_run(submit, context, client) -> None:
     batch_id = submit()
     context["ti"].map_index = 0
-    with pytest.raises(InvalidRequestError, match="not mapped"):
+    with pytest.raises(InvalidRequestError, match="use an unmapped task"):
         CancelBatchOperator(task_id="cancel").execute(context)
     assert client.get_batch(batch_id).status == "in_queue"
 
 
 def test_another_deployment_on_the_account_is_left_alone(submit, context, client, deploy) -> None:
-    """Staging and production have equal run ids."""
+    """Staging and production may have DAG runs with equal ids."""
     deploy("production")
     batch_id = submit()
     deploy("staging")
@@ -115,13 +115,13 @@ def test_another_deployment_on_the_account_is_left_alone(submit, context, client
 
 
 def test_without_a_deployment_the_whole_run_is_refused(submit, context, client, deploy) -> None:
-    """Nothing else tells two Airflows on one account apart, where both have a run of this id."""
+    """Only the deployment distinguishes two Airflows on one account that have runs with this id."""
     deploy("")
     batch_id = submit()
     with pytest.raises(
         InvalidConnectionError,
-        match=r"connection 'siliconflow_default' has no deployment.* nothing was cancelled\. Set a deployment in .*"
-        rf'{{"deployment": "production"}}.*another one in each Airflow; or give batch_id.*: {batch_id}$',
+        match=r"connection 'siliconflow_default' has no deployment.* nothing was cancelled: .*Set a deployment in .*"
+        rf'{{"deployment": "production"}}.*with a different value in each Airflow; or give batch_id.*: {batch_id}$',
     ):
         CancelBatchOperator(task_id="cancel").execute(context)
     assert client.get_batch(batch_id).status == "in_queue"
@@ -135,16 +135,19 @@ def test_batches_without_deployment_are_named_not_cancelled(submit, context, cli
     ours = submit("b")
     assert CancelBatchOperator(task_id="cancel").execute(context) == [ours]
     assert client.get_batch(unnamed).status == "in_progress"
-    assert f"not cancelled: {unnamed} of a run of this id, submitted over a connection without deployment" in logged()
+    assert (
+        f"not cancelled: {unnamed}. They belong to a DAG run with this id, but were submitted without a deployment"
+        in logged()
+    )
 
 
 @pytest.mark.parametrize(("seconds", "warns"), [(-1, False), (0, False), (60, True)])
 def test_a_batch_older_than_the_run_warns(submit, context, clock, logged, seconds: int, warns: bool) -> None:
-    """Another Airflow has the same deployment, or the run was cleared."""
+    """Either another Airflow has the same deployment, or the run was cleared."""
     batch_id = submit()
     context["dag_run"] = SimpleNamespace(start_date=pendulum.from_timestamp(int(clock.now) - 6 + seconds))
     assert CancelBatchOperator(task_id="cancel").execute(context) == [batch_id]
-    assert (f"batch {batch_id} was created at" in logged()) is warns
+    assert (f"cancelling batch {batch_id}, created at" in logged()) is warns
 
 
 def test_adding_a_deployment_resubmits_nothing(submit, context, client, deploy) -> None:
@@ -153,7 +156,7 @@ def test_adding_a_deployment_resubmits_nothing(submit, context, client, deploy) 
     deploy("production")
     context["ti"].try_number += 1
     assert submit() == batch_id
-    assert [each.id for each in client.list_batches()] == [batch_id]
+    assert [batch.id for batch in client.list_batches()] == [batch_id]
 
 
 def test_two_deployments_have_a_batch_each(submit, deploy) -> None:

@@ -51,7 +51,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, conn_id: str = "siliconflow_default
 
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> Task:
-    """Makes an operator; nothing is sent anywhere."""
+    """Return an operator; no request is sent."""
     connect(monkeypatch)
     usual: dict[str, Any] = {"task_id": "ask", "output_path": "/out", "input_path": "/in.jsonl", "prompt": "{q}"}
     return lambda **arguments: BatchInferenceOperator(**{**usual, **arguments})
@@ -75,12 +75,12 @@ def defined(task: BatchInferenceOperator) -> dict[str, str]:
         ("connection", {"siliconflow_conn_id": "other"}),
     ],
 )
-def test_what_makes_another_job_has_its_own_hash(
+def test_each_defining_argument_has_a_hash(
     task: Task, monkeypatch: pytest.MonkeyPatch, name: str, change: dict[str, Any]
 ) -> None:
     connect(monkeypatch, "other", host="https://two.example/v1")
     one, other = defined(task()), defined(task(**change))
-    assert [each for each in NAMES if one[each] != other[each]] == [name]
+    assert [item for item in NAMES if one[item] != other[item]] == [name]
     assert (list(one), list(other)) == (NAMES, NAMES)
 
 
@@ -103,7 +103,7 @@ def test_what_makes_another_job_has_its_own_hash(
 def test_arguments_outside_requests_keep_the_job(
     task: Task, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
-    """Nor does another connection, or key, of the same service."""
+    """Another connection to the same service, or another key, does not change it either."""
     connect(monkeypatch, "same", password="sk-other", host="one.example")
     assert defined(task(**change)) == defined(task())
 
@@ -167,7 +167,7 @@ class TestInputFile:
         path.fs.pipe_file(path.path, b"two")
         assert hashed() != before
 
-    def test_without_a_version_the_size_tells(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    def test_without_a_version_the_size_counts(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
         monkeypatch.setattr(LocalFileSystem, "info", lambda self, path: {"name": path, "size": 7})
         assert size_and_version_of(storage_path(path)) == ["7", ""]
 
@@ -177,8 +177,8 @@ class TestInputFile:
         assert defined(task(input_path=None, requests=["a"]))[INPUT_FILE] == ""
 
 
-def test_items_that_are_given_are_not_looked_at(task: Task) -> None:
-    one, other = (task(input_path=None, requests=iter(each)) for each in (["a"], ["b", "c"]))
+def test_given_items_are_not_hashed(task: Task) -> None:
+    one, other = (task(input_path=None, requests=iter(value)) for value in (["a"], ["b", "c"]))
     assert defined(one) == defined(other)
     assert list(one.source({})) == ["a"]  # type: ignore[arg-type]
 
@@ -197,7 +197,7 @@ def test_schemas_differ_by_their_content(task: Task) -> None:
 
 
 def test_a_definition_has_no_secret(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert all(len(each) in (0, 16) for each in defined(task(output_type=Answer)).values())
+    assert all(len(value) in (0, 16) for value in defined(task(output_type=Answer)).values())
     assert "sk-secret" not in json.dumps(defined(task()))
 
 
@@ -249,13 +249,13 @@ def test_all_tries_have_the_same_submission(
     assert other.max_tries == context["ti"].max_tries
 
 
-def test_a_submission_says_whose_it_is(task: Task, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_submission_identifies_its_task(task: Task, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, extra=json.dumps({"deployment": "staging"}))
     ti = context["ti"]
     made = task(submission_key="again", metadata={"team": "a"}, completion_window=timedelta(hours=48))
     found = made.submission(context, input_file_id="", round=1)
     assert found.key == digest("staging", ti.dag_id, ti.task_id, ti.run_id, "-1", "again")
-    assert found.run == digest("staging", ti.dag_id, ti.run_id)
+    assert found.run_key == digest("staging", ti.dag_id, ti.run_id)
     assert found.label == f"{ti.dag_id}/{ti.task_id}/{ti.run_id}/-1"
     assert (found.metadata, found.round, found.model) == ({"team": "a"}, 1, None)
     # Parts of a job have no file yet, and the model is on each line.

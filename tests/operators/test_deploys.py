@@ -29,7 +29,7 @@ from tests.kills import Killed
 
 
 class TestRetries:
-    """A deploy while the job waits: the definition is another one when the task resumes, or is retried."""
+    """A deploy while the job waits: the definition has changed when the task resumes or is retried."""
 
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
     @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ class TestRetries:
             ({"submission_key": "again"}, "submission_key"),
         ],
     )
-    def test_what_is_answered_lands_before_the_task_fails(
+    def test_answers_are_written_before_the_task_fails(
         self,
         infer: Infer,
         run: Run,
@@ -61,18 +61,18 @@ class TestRetries:
             run(lambda: infer(requests=sums(3), deferrable=deferrable, **change))
         assert f"In file://{os.sep}" in str(caught.value)
         assert "out/results.jsonl: 3 of 3 requests succeeded in 1 round. Billed in total: " in str(caught.value)
-        assert ("submits everything again" in str(caught.value)) is (named == "submission_key")
+        assert ("submits all requests again" in str(caught.value)) is (named == "submission_key")
         assert contents(rows()) == ["1", "2", "3"]
         assert (manifest()["complete"], control.batches_created()) == (True, 1)
 
-    def test_a_task_that_resumes_lands_them_too(self, infer: Infer, run: Run, rows: Rows, control: Control) -> None:
+    def test_a_resumed_task_writes_them_too(self, infer: Infer, run: Run, rows: Rows, control: Control) -> None:
         words = iter(["Be brief.", "Be very brief."])
         with pytest.raises(JobDefinitionError, match="system_prompt changed since"):
             run(lambda: infer(requests=sums(3), deferrable=True, system_prompt=next(words)))
         assert contents(rows()) == ["1", "2", "3"]
         assert control.batches_created() == 1
 
-    def test_no_further_round_is_bought(
+    def test_no_further_round_is_submitted(
         self, infer: Infer, run: Run, rows: Rows, control: Control, kill: Any, retry: Any, clear: Any
     ) -> None:
         control.plan(failing={"positions": [1]})
@@ -83,9 +83,9 @@ class TestRetries:
             retry()
             with pytest.raises(JobDefinitionError, match=r"2 of 3 requests succeeded in 1 round \(1 failed\)"):
                 run(lambda: infer(requests=sums(3), model="m"))
-        assert [each["status"] for each in rows()] == ["succeeded", "failed", "succeeded"]
+        assert [row["status"] for row in rows()] == ["succeeded", "failed", "succeeded"]
         assert control.batches_created() == 1
-        # The change is undone.
+        # Now the change is undone.
         retry()
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
 
@@ -99,7 +99,7 @@ class TestRetries:
         retry()
         with pytest.raises(JobDefinitionError, match=r"3 of 6 requests succeeded in 1 round \(3 unfinished\)"):
             run(lambda: infer(requests=sums(6), model="m"))
-        assert {each["error"]["code"] for each in rows() if each["error"]} == {"not_sent"}
+        assert {row["error"]["code"] for row in rows() if row["error"]} == {"not_sent"}
         assert control.batches_created() == 1
 
     def test_a_job_without_batches_stops_immediately(
@@ -120,8 +120,8 @@ class TestRetries:
         kill(JobRunner, "submit", after=True)
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(3)))
-        for each in (tmp_path / "out" / "_siliconflow" / "creates").iterdir():
-            each.unlink()
+        for path in (tmp_path / "out" / "_siliconflow" / "creates").iterdir():
+            path.unlink()
         retry()
         control.fault("GET /batches", status=400, times=20)
         with pytest.raises(SiliconFlowError):
@@ -147,10 +147,8 @@ class TestRetries:
             run(lambda: infer(requests=sums(3), model="m", timeout=6000))
         assert control.batches_created() == 1
 
-    def test_what_was_written_as_the_old_type_stays(
-        self, infer: Infer, run: Run, rows: Rows, retry: Any, control: Control
-    ) -> None:
-        """There is nothing left to validate it with."""
+    def test_rows_of_the_old_type_stay(self, infer: Infer, run: Run, rows: Rows, retry: Any, control: Control) -> None:
+        """Nothing is left that could validate it."""
 
         class Answer(BaseModel):
             answer: int
@@ -159,7 +157,7 @@ class TestRetries:
         with pytest.raises(MissedSuccessRateError):
             run(lambda: infer(requests=requests, output_type=Answer, max_rounds=1))
         before = rows()
-        assert [each["status"] for each in before] == ["succeeded", "invalid"]
+        assert [item["status"] for item in before] == ["succeeded", "invalid"]
         retry()
         with pytest.raises(JobDefinitionError, match="output_type changed since"):
             run(lambda: infer(requests=requests, output_type=dict[str, str]))
@@ -168,20 +166,20 @@ class TestRetries:
 
 
 class TestInput:
-    """A file of rows that was mended, or only touched, after the job was made of it."""
+    """An input file that was corrected, or only touched, after the job was created."""
 
     @pytest.fixture(params=["in.jsonl", "in.jsonl.gz"])
     def write(self, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[list[str]], Path]:
         path = tmp_path / request.param
 
         def put(questions: list[str]) -> Path:
-            content = "".join(json.dumps({"q": each}) + "\n" for each in questions).encode()
+            content = "".join(json.dumps({"q": question}) + "\n" for question in questions).encode()
             path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
             return path
 
         return put
 
-    def test_a_cleared_task_sends_what_was_mended(
+    def test_a_cleared_task_sends_corrected_rows(
         self, infer: Infer, run: Run, rows: Rows, write: Any, control: Control, clear: Any
     ) -> None:
         path = write(["1 + 1", "1 +", "3 + 1"])
@@ -189,7 +187,7 @@ class TestInput:
         write(["1 + 1", "1 + 2", "3 + 1"])
         clear()
         run(lambda: infer(input_path=str(path), prompt="{q}"))
-        assert [(each["round"], each["content"], each["input"]["q"]) for each in rows()] == [
+        assert [(row["round"], row["content"], row["input"]["q"]) for row in rows()] == [
             (0, "2", "1 + 1"),
             (1, "3", "1 + 2"),
             (0, "4", "3 + 1"),
@@ -207,7 +205,7 @@ class TestInput:
         assert contents(rows()) == ["2", "3"]
         assert control.batches_created() == 1
 
-    def test_a_retry_lands_what_was_sent(
+    def test_a_retry_writes_answers_of_sent_requests(
         self, infer: Infer, run: Run, rows: Rows, write: Any, control: Control, kill: Any, retry: Any
     ) -> None:
         path = write(["1 + 1", "1 +"])
@@ -222,7 +220,7 @@ class TestInput:
 
 
 class TestOtherAccount:
-    def test_a_retry_that_finds_its_batches_gone_stops(
+    def test_a_retry_without_its_batches_stops(
         self,
         infer: Infer,
         run: Run,
@@ -233,7 +231,7 @@ class TestOtherAccount:
         retry: Any,
         tmp_path: Path,
     ) -> None:
-        """The same service, with a key of an account that has no batches."""
+        """The service is the same, but the key belongs to an account without batches."""
         kill(JobRunner, "submit", after=True)
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(3)))
@@ -255,14 +253,14 @@ class TestClearsAreSeen:
     def test_each_of_five_with_fewer_retries(
         self, infer: Infer, run: Run, control: Control, context: Any, clear: Any, clock: Any
     ) -> None:
-        """The fifth sets the number of tries that there was at first."""
+        """The fifth clear sets the same number of tries as at the beginning."""
         context["ti"].max_tries = 5
         control.plan(failing={"positions": [0]}, times=6)
         for created, retries in zip(range(1, 7), (5, 0, 0, 0, 0, 0), strict=True):
             with pytest.raises(MissedSuccessRateError):
                 run(lambda retries=retries: infer(requests=sums(3), max_rounds=1, retries=retries, timeout=900))
             assert control.batches_created() == created
-            # What was created before has no part in the next one's time.
+            # Earlier batches do not affect the time of the next one.
             clock.advance(3600)
             clear(retries=0)
         assert context["ti"].max_tries == 6
@@ -283,7 +281,7 @@ class TestClearsAreSeen:
     def test_a_clear_during_the_wait_does_not_count(
         self, infer: Infer, run: Run, control: Control, kill: Any, clear: Any, retry: Any, clock: Any
     ) -> None:
-        """Its batch ended after the clear, and nobody has decided about that."""
+        """The batch ended after the clear, so no user has decided about its end."""
         control.plan(failing={"positions": [1]})
         kill(JobRunner, "submit", after=True)
         with pytest.raises(Killed):

@@ -29,7 +29,7 @@ from tests.kills import Killed
 
 @pytest.fixture
 def cancelled(infer: Infer, run: Run, control: Control) -> Callable[..., None]:
-    """Runs a job of six requests, three of which are answered before its batch is cancelled."""
+    """Run a job of six requests. Three are answered before its batch is cancelled."""
 
     def begin(**arguments: Any) -> None:
         control.plan(end="cancelled", run_share=0.5)
@@ -40,7 +40,7 @@ def cancelled(infer: Infer, run: Run, control: Control) -> Callable[..., None]:
 
 
 class TestClears:
-    """A cleared task whose definition has changed keeps each answer whose request has not."""
+    """A cleared task with a changed definition keeps the answers of unchanged requests."""
 
     def test_answers_are_kept_and_the_others_sent(
         self,
@@ -53,23 +53,23 @@ class TestClears:
         clear: Any,
         logged: Any,
     ) -> None:
-        """The window is no part of a request."""
+        """The completion window is not part of a request."""
         cancelled()
-        before = {each["custom_id"]: each for each in rows() if each["status"] == "succeeded"}
+        before = {row["custom_id"]: row for row in rows() if row["status"] == "succeeded"}
         clear()
         assert run(lambda: infer(requests=sums(6), completion_window="48h"))["counts"] == {"succeeded": 6}
         executions = control.executions()
         assert (executions.distinct, executions.most) == (6, 1)
         assert contents(rows()) == [str(i + 1) for i in range(6)]
-        kept = {each["custom_id"]: each for each in rows() if each["round"] == 0}
-        assert kept == {name: {**each, "round": 0} for name, each in before.items()}
+        kept = {row["custom_id"]: row for row in rows() if row["round"] == 0}
+        assert kept == {name: {**item, "round": 0} for name, item in before.items()}
         assert (manifest()["kept"], manifest()["rounds"], len(manifest()["batches"])) == (3, 1, 1)
         assert (
             "starting a new job, since completion_window changed: reusing 3 answers of the previous job, sending 3 "
             "requests, dropping 0 answers"
         ) in logged()
 
-    def test_the_log_tells_it_before_anything_is_sent(
+    def test_the_reuse_is_logged_before_submitting(
         self, infer: Infer, run: Run, control: Control, cancelled: Any, clear: Any, logged: Any, kill: Any
     ) -> None:
         cancelled()
@@ -89,7 +89,7 @@ class TestClears:
         clear()
         new = [{"name": f"n{i}", "q": f"{i} + 1"} for i in (9, 3, 1)]
         run(lambda: infer(requests=new, prompt="{q}", id_column="name"))
-        shown = [(each["index"], each["custom_id"], each["content"], each["round"], each["input"]) for each in rows()]
+        shown = [(row["index"], row["custom_id"], row["content"], row["round"], row["input"]) for row in rows()]
         assert shown == [
             (0, "n9", "10", 1, new[0]),
             (1, "n3", "4", 0, new[1]),
@@ -107,10 +107,10 @@ class TestClears:
         assert (summary["counts"], summary["tokens"]) == ({"succeeded": 3}, {"prompt": 0, "completion": 0})
         assert contents(rows()) == ["1", "2", "3"]
         assert (control.batches_created(), manifest()["kept"], manifest()["batches"]) == (1, 3, [])
-        # A further try finds the same.
+        # Another try has the same result.
         assert run(lambda: infer(requests=sums(3), completion_window="48h"))["counts"] == {"succeeded": 3}
 
-    def test_another_submission_key_buys_everything_anew(
+    def test_another_submission_key_resubmits_everything(
         self, infer: Infer, run: Run, clear: Any, control: Control, manifest: Any
     ) -> None:
         run(lambda: infer(requests=sums(3)))
@@ -121,17 +121,17 @@ class TestClears:
     def test_equal_requests_keep_different_answers(
         self, infer: Infer, run: Run, rows: Rows, clear: Any, control: Control
     ) -> None:
-        """Somebody may want several answers to one question."""
+        """A user may want several answers to one question."""
         run(lambda: infer(requests=["1 + 1", "1 + 1", "2 + 1"]))
         clear()
         run(lambda: infer(requests=["1 + 1", "2 + 1", "1 + 1", "1 + 1"], completion_window="48h"))
-        assert [each["round"] for each in rows()] == [0, 0, 0, 1]
+        assert [row["round"] for row in rows()] == [0, 0, 0, 1]
         assert contents(rows()) == ["2", "3", "2", "2"]
 
     def test_answers_are_validated_by_the_current_type(
         self, infer: Infer, run: Run, rows: Rows, clear: Any, control: Control
     ) -> None:
-        """Types of one schema may check more than it says."""
+        """Types with equal schemas may have different validators."""
 
         def checked(limit: int) -> Any:
             class Answer(BaseModel):
@@ -150,14 +150,14 @@ class TestClears:
                 requests=sums(3), output_type=checked(2), completion_window="48h", min_success_rate=0, max_rounds=1
             )
         )
-        assert [(each["round"], each["status"]) for each in rows()] == [
+        assert [(row["round"], row["status"]) for row in rows()] == [
             (0, "succeeded"),
             (0, "succeeded"),
             (1, "invalid"),
         ]
-        assert [each.get("output") for each in rows()] == [{"answer": 1}, {"answer": 2}, None]
+        assert [row.get("output") for row in rows()] == [{"answer": 1}, {"answer": 2}, None]
 
-    def test_answers_that_had_not_landed_are_fetched_first(
+    def test_unwritten_answers_are_downloaded_first(
         self, infer: Infer, run: Run, control: Control, kill: Any, clear: Any, clock: Any, rows: Rows, part_lines: Any
     ) -> None:
         part_lines(3)
@@ -187,7 +187,7 @@ class TestClears:
         assert "No batch is running any more" not in said
         assert client.get_batch(running.id).status == "in_progress"
 
-    def test_one_of_another_submission_key_is_still_told(
+    def test_running_batches_of_another_key_are_named(
         self, infer: Infer, run: Run, control: Control, kill: Any, clear: Any, logged: Any, clock: Any
     ) -> None:
         control.plan(run_seconds=5000.0)
@@ -213,10 +213,10 @@ class TestClears:
         run(lambda: infer(requests=sums(3), submission_key="again"))
         assert "No batch is running any more" not in logged()
 
-    def test_a_part_that_runs_is_taken_over(
+    def test_a_running_part_is_resumed(
         self, infer: Infer, run: Run, rows: Rows, control: Control, kill: Any, clear: Any, clock: Any, part_lines: Any
     ) -> None:
-        """Also where answers are kept beside it."""
+        """This holds even if other answers are kept."""
         part_lines(3)
         control.plan(nth=1, missing={"positions": [1]}, run_seconds=100.0)
         control.plan(nth=2, run_seconds=5000.0)
@@ -227,13 +227,13 @@ class TestClears:
         clear()
         run(lambda: infer(requests=[*sums(6), "7 + 7"], id_column="id"))
         assert contents(rows()) == ["1", "2", "3", "4", "5", "6", "14"]
-        # What was run and is missing, and what is new.
+        # Executed but missing requests, and new ones.
         assert (control.batches_created(), control.executions().total) == (3, 6 + 2)
 
     def test_a_failed_part_is_resent_immediately(
         self, infer: Infer, run: Run, control: Control, clear: Any, part_lines: Any
     ) -> None:
-        """It is the verdict of the job before."""
+        """The failure belongs to the previous job."""
         part_lines(3)
         control.plan(nth=2, end="failed")
         with pytest.raises(MissedSuccessRateError):
@@ -251,16 +251,16 @@ class TestClears:
             clear()
             run(lambda window=window: infer(requests=sums(6), completion_window=window))
         assert (control.batches_created(), control.executions().most) == (2, 1)
-        assert {each["round"] for each in rows()} == {0}
+        assert {row["round"] for row in rows()} == {0}
 
-    def test_rounds_after_it_send_what_failed(
+    def test_later_rounds_resend_failed_requests(
         self, infer: Infer, run: Run, rows: Rows, control: Control, cancelled: Any, clear: Any
     ) -> None:
         cancelled()
         clear()
         control.plan(failing={"positions": [0, 2]})
         assert run(lambda: infer(requests=sums(6), completion_window="48h"))["counts"] == {"succeeded": 6}
-        assert Counter(each["round"] for each in rows()) == {0: 3, 1: 1, 2: 2}
+        assert Counter(row["round"] for row in rows()) == {0: 3, 1: 1, 2: 2}
         assert contents(rows()) == [str(i + 1) for i in range(6)]
 
     @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ class TestClears:
             (SiliconFlowClient, "download", 1, True),
         ],
     )
-    def test_a_crash_at_any_step_buys_nothing_twice(
+    def test_a_crash_at_any_step_submits_nothing_twice(
         self,
         infer: Infer,
         run: Run,
@@ -303,7 +303,7 @@ class TestClears:
             try:
                 run(make)
             except JobDefinitionError:
-                # It died before the new job was there: that is again a person's decision.
+                # It was killed before the new job existed, so a user must decide again.
                 assert control.batches_created() == 1
                 clear(retries=3)
                 run(make)
@@ -311,10 +311,10 @@ class TestClears:
         executions = control.executions()
         assert (executions.distinct, executions.most) == (7, 1)
 
-    def test_requests_that_are_gone_stop_it(
+    def test_missing_requests_stop_it(
         self, infer: Infer, run: Run, control: Control, cancelled: Any, clear: Any, tmp_path: Path
     ) -> None:
-        """Without them nothing tells which answers to keep."""
+        """Without them it is unknown which answers to keep."""
         cancelled()
         (tmp_path / "out" / REQUESTS).unlink()
         clear()
@@ -322,7 +322,7 @@ class TestClears:
             run(lambda: infer(requests=sums(6), completion_window="48h"))
         assert control.batches_created() == 1
 
-    def test_kept_answers_that_are_gone_stop_it(
+    def test_missing_kept_answers_stop_it(
         self,
         infer: Infer,
         run: Run,
@@ -368,9 +368,9 @@ class TestReplacedResults:
         assert contents(rows()) == kept.pop(newest)
         for job_id, answers in kept.items():
             directory = tmp_path / "out" / replaced_name("", job_id)
-            assert [each.content for each in read_results(directory)] == answers
+            assert [row.content for row in read_results(directory)] == answers
             assert json.loads((directory / "manifest.json").read_text())["job_id"] == job_id
-            assert f"kept as file://{directory / 'results.jsonl'}" in logged()
+            assert f"kept the previous results as file://{directory / 'results.jsonl'}" in logged()
         assert not (tmp_path / "out" / replaced_name("", newest)).exists()
 
     @pytest.mark.parametrize("nth", range(1, 6))
@@ -399,7 +399,7 @@ class TestReplacedResults:
         except Killed:
             run(lambda: infer(requests=sums(4), completion_window="48h"))
         kept = tmp_path / "out" / replaced_name("results.jsonl", job_id)
-        assert [json.loads(each) for each in kept.read_text().splitlines()] == answers
+        assert [json.loads(line) for line in kept.read_text().splitlines()] == answers
         assert contents(rows()) == ["1", "2", "3", "4"]
 
     def test_in_an_object_store(
@@ -410,5 +410,5 @@ class TestReplacedResults:
         run(lambda: infer(requests=sums(3), output_path=path))
         clear()
         summary = run(lambda: infer(requests=sums(4), output_path=path, completion_window="48h"))
-        assert [each.content for each in read_results(summary)] == ["1", "2", "3", "4"]
+        assert [row.content for row in read_results(summary)] == ["1", "2", "3", "4"]
         assert control.executions().most == 1

@@ -27,7 +27,7 @@ from siliconflow_provider.results import read_results
 class TestDownloadResults:
     @pytest.fixture
     def download(self, connection: str, tmp_path: Path) -> Callable[..., DownloadResultsOperator]:
-        """Makes the operator."""
+        """Return the operator."""
 
         def make(batch_id: str, output_path: str = f"{tmp_path}/out") -> DownloadResultsOperator:
             return DownloadResultsOperator(task_id="download", batch_id=batch_id, output_path=output_path)
@@ -35,19 +35,19 @@ class TestDownloadResults:
         return make
 
     def test_each_request_has_a_row(self, download, client, upload, jsonl, line, context, clock, tmp_path) -> None:
-        lines = [*(line(f"r{each}", f"{each} + 1") for each in range(5)), line("bad", "1", thinking_budget=1)]
+        lines = [*(line(f"r{number}", f"{number} + 1") for number in range(5)), line("bad", "1", thinking_budget=1)]
         batch = client.create_batch(upload(jsonl(lines)))
         clock.advance(200)
         summary = download(batch.id).execute(context)
         rows = read(summary["results_path"])
-        assert [(each["index"], each["custom_id"], each["content"], each["round"]) for each in rows] == [
-            *((each, f"r{each}", str(each + 1), 1) for each in range(5)),
+        assert [(row["index"], row["custom_id"], row["content"], row["round"]) for row in rows] == [
+            *((number, f"r{number}", str(number + 1), 1) for number in range(5)),
             (5, "bad", None, 1),
         ]
         assert summary["counts"] == {"succeeded": 5, "failed": 1}
-        (bad,) = [each for each in rows if each["status"] == "failed"]
+        (bad,) = [row for row in rows if row["status"] == "failed"]
         assert "thinking_budget" in bad["error"]["message"]
-        assert {each["batch_id"] for each in rows} == {batch.id}
+        assert {row["batch_id"] for row in rows} == {batch.id}
 
     def test_the_manifest_reports_the_batch(self, download, client, file_id, context, clock) -> None:
         batch = client.create_batch(file_id)
@@ -67,8 +67,8 @@ class TestDownloadResults:
         clock.advance(200)
         manifest = json.loads(local(download(batch.id).execute(context)["manifest_path"]).read_text())
         assert manifest["errors"][0]["message"] == "m" * 2_000 + "... (98,000 more characters)"
-        whole = [json.loads(each) for each in local(manifest["paths"]["errors"]).read_text().splitlines()]
-        assert [(each["batch_id"], each["message"]) for each in whole] == [(batch.id, "m" * 100_000)] * 2
+        whole = [json.loads(line) for line in local(manifest["paths"]["errors"]).read_text().splitlines()]
+        assert [(item["batch_id"], item["message"]) for item in whole] == [(batch.id, "m" * 100_000)] * 2
         assert manifest["paths"]["errors"].endswith("/out/_siliconflow/errors.jsonl")
 
     def test_a_running_batch_is_refused(self, download, client, file_id, context, tmp_path) -> None:
@@ -85,24 +85,24 @@ class TestDownloadResults:
         batch = client.create_batch(file_id)
         clock.advance(200)
         assert download(batch.id).execute(context) == download(batch.id).execute(context)
-        assert {each.name for each in (tmp_path / "out").iterdir()} == {
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {
             "_siliconflow",
             "manifest.json",
             "results.jsonl",
         }
 
-    def test_a_download_that_fails_leaves_what_was_there(
+    def test_a_failing_download_keeps_existing_files(
         self, download, client, file_id, context, clock, emulator, tmp_path
     ) -> None:
         batch = client.create_batch(file_id)
         clock.advance(200)
         download(batch.id).execute(context)
         out = tmp_path / "out"
-        earlier = {each: each.read_bytes() for each in out.rglob("*") if each.is_file()}
+        earlier = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
         emulator.control.fault("GET /results/{id}", every=1, status=404)
         with pytest.raises(SiliconFlowError):
             download(batch.id).execute(context)
-        assert {each: each.read_bytes() for each in out.rglob("*") if each.is_file()} == earlier
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == earlier
 
     def test_mapped_tasks_do_not_share_a_path(self, download, client, file_id, context, clock, tmp_path) -> None:
         batches = [client.create_batch(file_id) for _ in range(2)]
@@ -111,7 +111,7 @@ class TestDownloadResults:
         summary = download(batches[0].id).execute(context)
         written = local(summary["results_path"]).read_bytes()
         context["ti"].map_index = 1
-        # Nor does the same batch, whose rows would be the same.
+        # The same batch is rejected too, although its rows would be equal.
         for batch in batches:
             with pytest.raises(OutputPathError, match=r"another task instance \(nightly/.*/0\).*{{ ti\.map_index }}"):
                 download(batch.id).execute(context)
@@ -121,7 +121,7 @@ class TestDownloadResults:
     def test_of_two_mapped_tasks_at_once_one_fails(
         self, download, client, file_id, context, clock, emulator, tmp_path, object_store, monkeypatch
     ) -> None:
-        """The other one begins and ends while the first has fetched its results, and not written them."""
+        """The other task starts and ends after the first has downloaded its results and before it writes them."""
         batches = [client.create_batch(file_id).id for _ in range(2)]
         clock.advance(200)
         paths = [f"{tmp_path}/out", f"{object_store}/{tmp_path.name}"]
@@ -146,7 +146,7 @@ class TestDownloadResults:
     def test_of_two_unnoticed_writers_the_first_fails(
         self, download, client, file_id, context, clock, tmp_path, monkeypatch
     ) -> None:
-        """Both have found the directory free; the later one's name stands in it."""
+        """Both have found the directory empty; the owner file names the later one."""
         batch = client.create_batch(file_id)
         clock.advance(200)
         owner = tmp_path / "out" / "_siliconflow" / "owner.json"
@@ -169,12 +169,12 @@ class TestDownloadResults:
         clock.advance(200)
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / name).write_text("mine")
-        with pytest.raises(OutputPathError, match=rf"out/{name} is there, and .* Move it away, or give another"):
+        with pytest.raises(OutputPathError, match=rf"out/{name} exists, but .* Move it away, or set another"):
             download(batch.id).execute(context)
-        assert [each.name for each in (tmp_path / "out").iterdir()] == [name]
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
         assert (tmp_path / "out" / name).read_text() == "mine"
 
-    def test_results_that_another_has_changed_are_not_overwritten(
+    def test_results_changed_by_others_are_not_overwritten(
         self, download, client, file_id, context, clock, tmp_path
     ) -> None:
         batch = client.create_batch(file_id)
@@ -192,14 +192,14 @@ class TestDownloadResults:
         clock.advance(200)
         summary = download(batches[0]).execute(context)
         shutil.rmtree(tmp_path / "out" / "_siliconflow")
-        with pytest.raises(OutputPathError, match=r"results\.jsonl is there"):
+        with pytest.raises(OutputPathError, match=r"results\.jsonl exists"):
             download(batches[1]).execute(context)
         assert download(batches[0]).execute(context) == summary
 
     def test_the_results_of_the_batch_before_are_kept(
         self, download, client, file_id, context, clock, tmp_path
     ) -> None:
-        """As when the task that submitted it was cleared, and has bought another one."""
+        """As if the submitting task was cleared and has submitted another batch."""
         batches = [client.create_batch(file_id).id for _ in range(2)]
         clock.advance(200)
         job_ids = []
@@ -209,17 +209,17 @@ class TestDownloadResults:
         assert {row.batch_id for row in read_results(summary)} == {batches[1]}
         assert job_ids[1] == job_ids[2] != job_ids[0]
         replaced = tmp_path / "out" / "_siliconflow" / "replaced"
-        assert [each.name for each in replaced.iterdir()] == [job_ids[0]]
+        assert [path.name for path in replaced.iterdir()] == [job_ids[0]]
         assert {row.batch_id for row in read_results(replaced / job_ids[0])} == {batches[0]}
         assert json.loads((replaced / job_ids[0] / "manifest.json").read_text())["job_id"] == job_ids[0]
 
     @pytest.mark.parametrize(
         "fault", [{"kind": "garbage"}, {"status": 404}, {"status": 503}, {"kind": "cut", "after_bytes": 20}], ids=str
     )
-    def test_an_unavailable_file_is_asked_for_again(
+    def test_an_unavailable_file_is_downloaded_again(
         self, download, client, file_id, context, clock, emulator, tmp_path, fault: dict[str, Any]
     ) -> None:
-        """A page in its place is not taken for an empty result."""
+        """An HTML page instead of the file does not count as an empty result."""
         batch = client.create_batch(file_id)
         clock.advance(200)
         emulator.control.fault("GET /results/{id}", every=1, **fault)
@@ -242,7 +242,7 @@ class TestDownloadResults:
         ],
         ids=str,
     )
-    def test_what_is_not_delivered_is_an_error(
+    def test_undelivered_results_are_an_error(
         self, download, client, file_id, context, clock, emulator, tmp_path, plan: dict[str, Any], message: str
     ) -> None:
         emulator.control.plan(**plan)
@@ -254,7 +254,7 @@ class TestDownloadResults:
             download(batch.id).execute(context)
         assert not (tmp_path / "out").exists()
 
-    def test_a_cleared_task_writes_what_is_delivered(
+    def test_a_cleared_task_writes_delivered_results(
         self, download, client, file_id, context, clock, emulator, tmp_path
     ) -> None:
         emulator.control.plan(unwritten={"share": 0.5})
@@ -276,7 +276,7 @@ class TestDownloadResults:
         ],
         ids=str,
     )
-    def test_what_comes_late_is_waited_for(
+    def test_late_results_are_awaited(
         self, download, client, file_id, context, clock, emulator, plan: dict[str, Any]
     ) -> None:
         emulator.control.plan(**plan)
@@ -286,7 +286,7 @@ class TestDownloadResults:
 
 
 def read(path: str) -> list[dict[str, Any]]:
-    return [json.loads(each) for each in local(path).read_text().splitlines()]
+    return [json.loads(line) for line in local(path).read_text().splitlines()]
 
 
 def local(path: str) -> Path:

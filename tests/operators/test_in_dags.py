@@ -1,4 +1,4 @@
-"""The operators as DAG files use them: mapped, templated, in task groups, without XComs, with default arguments."""
+"""Operators in DAG files: mapped, templated, in task groups, without XComs, with default arguments."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_dag(
     sums: Callable[[int], bytes],
     tmp_path: Path,
 ) -> Callable[..., Path]:
-    """Runs a DAG of these lines, with request files `a.jsonl`, `b.jsonl` (equal) and `c.jsonl`; gives the directory."""
+    """Run a DAG of these lines with request files `a.jsonl`, `b.jsonl` (equal) and `c.jsonl`; return the directory."""
     for name, number in (("a", 3), ("b", 3), ("c", 5)):
         (tmp_path / f"{name}.jsonl").write_bytes(sums(number))
 
@@ -51,7 +51,7 @@ def run_dag(
 
 
 def custom_ids(path: Path) -> set[str]:
-    return {json.loads(each)["custom_id"] for each in path.read_text().splitlines()}
+    return {json.loads(line)["custom_id"] for line in path.read_text().splitlines()}
 
 
 def test_mapped_tasks_with_equal_input_have_own_batches(
@@ -68,19 +68,19 @@ def test_mapped_tasks_with_equal_input_have_own_batches(
         task_id="download", output_path=DIRECTORY + "/out/{{ ti.map_index }}"
     ).expand(batch_id=wait.output)
 """,
-        # 2.11's `dag.test()` forgets on a resume that a task is mapped.
+        # On Airflow 2.11, `dag.test()` loses the mapping of a task when it resumes.
         arguments='default_args={"deferrable": False}',
     )
     submitted = list(client.list_batches())
     assert len(submitted) == 3
-    assert len({each.input_file_id for each in submitted}) == 2
+    assert len({batch.input_file_id for batch in submitted}) == 2
     assert [len(custom_ids(directory / "out" / index / "results.jsonl")) for index in "012"] == [3, 3, 5]
 
 
 def test_templates_groups_and_default_arguments_reach_the_service(
     run_dag: Callable[..., Path], client: SiliconFlowClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection is a URI here, named by `default_args`."""
+    """Here the connection is a URI, and `default_args` sets its id."""
     address = emulator.base_url.removeprefix("http://").removesuffix("/v1")
     monkeypatch.delenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT")
     monkeypatch.setenv("AIRFLOW_CONN_BY_URI", f"siliconflow://:{emulator.api_key}@{address}/http?deployment=tests")
@@ -110,8 +110,8 @@ def test_templates_groups_and_default_arguments_reach_the_service(
     assert batch.completion_window == "48h"
     assert batch.metadata["dag"] == "templated"
     assert batch.metadata["airflow_task"].startswith("templated/evals.create/")
-    rows = [json.loads(each) for each in (directory / "templated" / "results.jsonl").read_text().splitlines()]
-    assert {each["model"] for each in rows} == {"Qwen/QwQ-32B"}
+    rows = [json.loads(line) for line in (directory / "templated" / "results.jsonl").read_text().splitlines()]
+    assert {row["model"] for row in rows} == {"Qwen/QwQ-32B"}
 
 
 def test_batch_id_exists_without_a_return_value(run_dag: Callable[..., Path], client: Any) -> None:
@@ -144,6 +144,6 @@ def test_a_teardown_cancels_running_batches_of_its_run(
     create >> CancelBatchOperator(task_id="cancel").as_teardown(setups=upload)
 """,
     )
-    statuses = {each.id: each.status for each in client.list_batches()}
+    statuses = {batch.id: batch.status for batch in client.list_batches()}
     assert statuses.pop(other_batch) == "in_progress"
     assert list(statuses.values()) == ["cancelling", "cancelling"]

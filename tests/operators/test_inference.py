@@ -1,4 +1,4 @@
-"""Whole jobs against the emulator, in held time: input, answers and the outcome of the task."""
+"""Whole jobs against the emulator, with a held clock: input, answers and the outcome of the task."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TestIn:
         suffix: str,
     ) -> None:
         given = [{"id": f"q{i}", "question": f"{i} + 1", "more": {"a": [1, None, "é"]}} for i in range(12)]
-        content = "".join(json.dumps(each) + "\n" for each in given).encode()
+        content = "".join(json.dumps(row) + "\n" for row in given).encode()
         path = tmp_path / f"qa.jsonl{suffix}"
         path.write_bytes(gzip.compress(content) if suffix else content)
         summary = run(
@@ -68,8 +68,8 @@ class TestIn:
             "tokens": summary["tokens"],
             "rounds": 1,
         }
-        assert [each["input"] for each in rows()] == given
-        assert [(each["index"], each["custom_id"], each["content"]) for each in rows()] == [
+        assert [row["input"] for row in rows()] == given
+        assert [(row["index"], row["custom_id"], row["content"]) for row in rows()] == [
             (i, f"q{i}", str(i + 1)) for i in range(12)
         ]
         assert len(batches(client)) == 1
@@ -79,13 +79,13 @@ class TestIn:
         [
             ["1 + 1", "2 + 1"],
             [[{"role": "user", "content": "1 + 1"}], ({"role": "user", "content": "2 + 1"},)],
-            [{"body": {"messages": [{"role": "user", "content": each}]}} for each in ("1 + 1", "2 + 1")],
+            [{"body": {"messages": [{"role": "user", "content": name}]}} for name in ("1 + 1", "2 + 1")],
         ],
         ids=["texts", "message lists", "request lines"],
     )
-    def test_any_iterable_is_taken(self, infer: Infer, run: Run, rows: Rows, items: list[Any]) -> None:
+    def test_any_iterable_is_accepted(self, infer: Infer, run: Run, rows: Rows, items: list[Any]) -> None:
         run(lambda: infer(requests=iter(items)))
-        assert [(each["custom_id"], each["content"], each["input"]) for each in rows()] == [
+        assert [(row["custom_id"], row["content"], row["input"]) for row in rows()] == [
             ("request-000001", "2", None),
             ("request-000002", "3", None),
         ]
@@ -113,7 +113,7 @@ class TestIn:
     def test_request_lines_are_sent_unchanged(
         self, infer: Infer, run: Run, tmp_path: Path, sums: Callable[[int], bytes]
     ) -> None:
-        """Also with a byte order mark, blank lines and other ends of line."""
+        """This holds with a byte order mark, blank lines and other line endings too."""
         path = tmp_path / "requests.jsonl"
         path.write_bytes(b"\xef\xbb\xbf" + sums(3).replace(b"\n", b"\r\n\r\n"))
         run(lambda: infer(input_path=str(path), model=None))
@@ -137,7 +137,7 @@ class TestIn:
     def test_ids_that_may_come_back_changed_are_refused(
         self, infer: Infer, run: Run, client: SiliconFlowClient, tmp_path: Path, suffix: str
     ) -> None:
-        content = "".join(json.dumps({"id": each, "q": "1 + 1"}) + "\n" for each in ("a", "b ", "c" * 65)).encode()
+        content = "".join(json.dumps({"id": value, "q": "1 + 1"}) + "\n" for value in ("a", "b ", "c" * 65)).encode()
         path = tmp_path / f"in.jsonl{suffix}"
         path.write_bytes(gzip.compress(content) if suffix else content)
         with pytest.raises(InvalidInputError) as caught:
@@ -164,7 +164,7 @@ class TestIn:
         assert (manifest()["complete"], manifest()["rounds"]) == (True, 0)
 
     def test_requests_stream_from_a_generator(self, infer: Infer, run: Run, tmp_path: Path) -> None:
-        """What a cursor has yielded is not kept: no more than a few items live at a time."""
+        """Items of a cursor are not kept: only a few items are in memory at a time."""
         alive: Counter[str] = Counter()
 
         class Row(dict[str, str]):
@@ -184,11 +184,11 @@ class TestLongLines:
     def test_a_too_long_answer_loses_one_row(
         self, infer: Infer, run: Run, rows: Rows, longest_line: Any, control: Control
     ) -> None:
-        """It is billed, and would come again."""
+        """It is billed, and a resent request would get the same answer."""
         longest_line(3_000)
         with pytest.raises(MissedSuccessRateError):
             run(lambda: infer(requests=["1 + 1", "x" * 5_000, "2 + 1"], max_rounds=3))
-        assert [(each["index"], each["status"], each["content"]) for each in rows()] == [
+        assert [(row["index"], row["status"], row["content"]) for row in rows()] == [
             (0, "succeeded", "2"), (1, "failed", None), (2, "succeeded", "3"),
         ]  # fmt: skip
         assert rows()[1]["error"]["code"] == "answer_too_long"
@@ -212,9 +212,11 @@ class Answer(BaseModel):
 
 
 class TestStructuredOutput:
-    def test_answers_are_asked_for_and_validated(self, infer: Infer, run: Run, rows: Rows, tmp_path: Path) -> None:
+    def test_structured_answers_are_requested_and_validated(
+        self, infer: Infer, run: Run, rows: Rows, tmp_path: Path
+    ) -> None:
         run(lambda: infer(requests=sums(2), output_type=Answer, system_prompt="Be brief."))
-        assert [each["output"] for each in rows()] == [{"answer": 1}, {"answer": 2}]
+        assert [row["output"] for row in rows()] == [{"answer": 1}, {"answer": 2}]
         request = json.loads((tmp_path / "out" / "_siliconflow" / "requests.jsonl").read_text().splitlines()[0])["body"]
         assert request["response_format"] == {"type": "json_object"}
         assert request["messages"][0]["content"].startswith("Be brief.\n\nAnswer with one JSON object")
@@ -226,7 +228,7 @@ class TestStructuredOutput:
         with pytest.raises(MissedSuccessRateError, match="1 x invalid_output: answer: Input should be a valid integer"):
             run(lambda: infer(requests=["1 + 1", "hello"], output_type=Answer))
         assert statuses(rows()) == ["succeeded", "invalid"]
-        # Round 2 has brought nothing better.
+        # Round 2 had no better result.
         assert (rows()[1]["content"], rows()[1]["round"]) == ('{"answer":"hello"}', 1)
         assert manifest()["rounds"] == 2
 
@@ -243,7 +245,7 @@ class TestOut:
         context["ti"].run_id = tmp_path.name
         summary = run(lambda: infer(requests=sums(3), output_path=f"{object_store}/{tmp_path.name}"))
         assert summary["results_path"].endswith(f"bucket/{tmp_path.name}/results.jsonl")
-        assert [each.content for each in read_results(summary)] == ["1", "2", "3"]
+        assert [row.content for row in read_results(summary)] == ["1", "2", "3"]
         assert run(lambda: infer(requests=sums(3), output_path=f"{object_store}/{tmp_path.name}")) == summary
 
     def test_a_timeout_writes_answers_and_can_resume(
@@ -274,7 +276,7 @@ class TestOut:
     def deferrable(self, request: pytest.FixtureRequest) -> bool:
         return bool(request.param)
 
-    def test_cancel_on_timeout_cancels_and_is_a_verdict(
+    def test_cancel_on_timeout_cancels_without_retry(
         self,
         infer: Infer,
         run: Run,
@@ -291,7 +293,7 @@ class TestOut:
             return infer(requests=sums(6), timeout=1000, cancel_on_timeout=True, deferrable=deferrable)
 
         with pytest.raises(
-            BatchCancelledError, match=r"cancel_on_timeout has cancelled batch batch_\w+: 0 of 6 .*unfinished"
+            BatchCancelledError, match=r"cancel_on_timeout cancelled batch batch_\w+: 0 of 6 .*unfinished"
         ):
             run(make)
         assert batches(client)[0].status == "cancelling"
@@ -313,7 +315,7 @@ class TestOut:
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(6)))
         clock.advance(2000)
-        with pytest.raises(BatchCancelledError, match="has cancelled"):
+        with pytest.raises(BatchCancelledError, match="cancel_on_timeout cancelled"):
             run(lambda: infer(requests=sums(6), timeout=1000, cancel_on_timeout=True))
         assert batches(client)[0].status == "cancelling"
 
@@ -331,7 +333,7 @@ class TestOut:
         with pytest.raises(BatchTimeoutError, match=r"3 of 6 requests succeeded in 1 round \(3 unfinished\)"):
             run(lambda: infer(requests=sums(6), timeout=1000))
         assert manifest()["complete"] is False
-        assert {each["error"]["code"] for each in rows() if each["error"]} == {"not_sent"}
+        assert {row["error"]["code"] for row in rows() if row["error"]} == {"not_sent"}
         assert run(lambda: infer(requests=sums(6), timeout=6000))["counts"] == {"succeeded": 6}
 
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
@@ -369,7 +371,7 @@ class TestOut:
     def test_results_are_read_back_by_status(self, infer: Infer, run: Run, control: Control, tmp_path: Path) -> None:
         control.plan(failing={"positions": [1]})
         summary = run(lambda: infer(requests=sums(3), max_rounds=1, min_success_rate=None))
-        assert [each.custom_id for each in read_results(summary, status="failed")] == ["request-000002"]
+        assert [row.custom_id for row in read_results(summary, status="failed")] == ["request-000002"]
         assert len(list(read_results(tmp_path / "out", status={"succeeded", "failed"}))) == 3
 
     def test_a_killed_tasks_batches_are_resumed(

@@ -21,7 +21,7 @@ from tests.inference_jobs import Infer, Rows, Run, assert_nothing_was_bought_twi
 
 
 class TestResults:
-    """Results that come late, are not whole, are gone, or are not those of the requests; three parts of three."""
+    """Late, incomplete, lost or foreign results of a job of three parts with three requests each."""
 
     @pytest.fixture
     def forms(self) -> Forms:
@@ -48,12 +48,12 @@ class TestResults:
         ],
         ids=str,
     )
-    def test_late_results_are_waited_for_and_bought_once(
+    def test_late_results_are_awaited_and_submitted_once(
         self, infer: Infer, run: Run, rows: Rows, control: Control, plan: dict[str, float], deferrable: bool
     ) -> None:
         control.plan(nth=2, **plan)
         assert run(lambda: infer(requests=sums(9), deferrable=deferrable))["counts"] == {"succeeded": 9}
-        assert [each["content"] for each in rows()] == [str(i + 1) for i in range(9)]
+        assert [row["content"] for row in rows()] == [str(i + 1) for i in range(9)]
         assert_nothing_was_bought_twice(control, 9)
 
     @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ class TestResults:
         ],
         ids=str,
     )
-    def test_undelivered_results_are_bought_only_once_cleared(
+    def test_undelivered_results_are_resubmitted_only_when_cleared(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, plan: dict[str, Any], message: str
     ) -> None:
         control.plan(nth=2, **plan)
@@ -89,7 +89,7 @@ class TestResults:
         context["ti"].clear(retries=3)
         assert run(lambda: infer(requests=sums(9), retries=3))["counts"] == {"succeeded": 9}
         assert control.batches_created() == 4
-        # Nor is that part an error to a retry of the cleared task.
+        # For a retry of the cleared task, that part is no error either.
         context["ti"].try_number += 1
         assert run(lambda: infer(requests=sums(9), retries=3))["counts"] == {"succeeded": 9}
         assert control.batches_created() == 4
@@ -102,13 +102,13 @@ class TestResults:
         ],
         ids=str,
     )
-    def test_changed_ids_stop_the_job_and_buy_nothing(
+    def test_changed_ids_stop_the_job_without_submitting(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, plan: dict[str, Any], examples: str
     ) -> None:
-        items = [{"id": f"ID-{i}", "q": each} for i, each in enumerate(sums(9))]
+        items = [{"id": f"ID-{i}", "q": question} for i, question in enumerate(sums(9))]
         control.plan(nth=2, **plan)
         for _ in range(2):
-            with pytest.raises(SiliconFlowError, match=rf"{examples}.*nothing is submitted again"):
+            with pytest.raises(SiliconFlowError, match=rf"{examples}.*nothing is resubmitted"):
                 run(lambda: infer(requests=items, prompt="{q}", id_column="id"))
             context["ti"].try_number += 1
         assert Counter(statuses(rows())) == {"succeeded": 6, "unfinished": 3}
@@ -137,19 +137,19 @@ class TestResults:
     def test_lost_results_are_missing_until_cleared(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, clock: Any, deferrable: bool
     ) -> None:
-        """While others are sent again, and without waiting for them a second time."""
+        """Meanwhile other requests are resent, and late results are not awaited a second time."""
         control.plan(failing={"positions": [1]})
         control.plan(gone_seconds=1e9)
         started = clock.now
         for _ in range(2):
             with pytest.raises(
-                MissedSuccessRateError, match=r"6 of 9 .* \(3 missing\).*3 x results_lost.*again .*\(3\)"
+                MissedSuccessRateError, match=r"6 of 9 .* \(3 missing\).*3 x results_lost.*would resend 3 requests"
             ):
                 run(lambda: infer(requests=sums(9), retries=3, deferrable=deferrable))
             assert clock.now - started < 3 * 3600
             assert control.batches_created() == 4
             context["ti"].try_number += 1
-        found = Counter((each["status"], each["error"] and each["error"]["code"]) for each in rows())
+        found = Counter((row["status"], row["error"] and row["error"]["code"]) for row in rows())
         assert found == {("succeeded", None): 6, ("missing", "results_lost"): 3}
         context["ti"].clear(retries=3)
         assert run(lambda: infer(requests=sums(9), retries=3))["counts"] == {"succeeded": 9}
@@ -172,7 +172,7 @@ class TestResults:
         control.plan(**plan)
         assert run(make)["counts"] == {"succeeded": 3}
 
-    def test_an_unfetched_new_round_is_not_landed(
+    def test_an_undownloaded_round_is_not_written(
         self, infer: Infer, run: Run, control: Control, context: Any, rows: Rows
     ) -> None:
         def make() -> Any:
@@ -189,7 +189,7 @@ class TestResults:
             assert statuses(rows()) == ["succeeded", "unfinished", "succeeded"]
             context["ti"].try_number += 1
 
-    def test_landed_results_outlive_their_files(
+    def test_written_results_outlive_the_services_files(
         self, infer: Infer, run: Run, rows: Rows, control: Control, clock: Any
     ) -> None:
         run(lambda: infer(requests=sums(9)))
@@ -217,7 +217,7 @@ class TestResults:
         fault: Any,
         seconds: int,
     ) -> None:
-        """What heals within an hour fails no task, and after that a retry heals it."""
+        """A problem of less than an hour fails no task; after a longer one, a retry succeeds."""
 
         def break_second(*arguments: Any) -> None:
             reference = batches(client)[1].output_file_id
@@ -242,15 +242,15 @@ class TestResults:
     def test_an_unreachable_batch_fails_no_task(
         self, infer: Infer, run: Run, control: Control, clock: Any, status: int
     ) -> None:
-        """Once its wait is over, when its answers are fetched."""
-        # The wait asks for each of the three twice.
+        """The batch becomes unreachable after its wait, when its answers are downloaded."""
+        # The wait polls each of the three batches twice.
         control.fault("GET /batches/{id}", status=status, nth=7, every=1)
         clock.after(3000, control.reset)
         assert run(lambda: infer(requests=sums(9), poll_interval=200))["counts"] == {"succeeded": 9}
         assert control.answers()["GET /batches/{id}"][status] > 6
         assert_nothing_was_bought_twice(control, 9)
 
-    def test_landed_answers_survive_an_unfetched_part(
+    def test_written_answers_survive_an_undownloaded_part(
         self, infer: Infer, run: Run, rows: Rows, control: Control
     ) -> None:
         run(lambda: infer(requests=sums(9)))
@@ -262,7 +262,7 @@ class TestResults:
 
 
 class TestSignedUrls:
-    def test_an_expired_url_is_asked_for_anew(
+    def test_an_expired_url_is_requested_again(
         self, infer: Infer, run: Run, control: Control, part_lines: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
     ) -> None:
         part_lines(3)
@@ -289,6 +289,6 @@ def test_shortened_event_errors_are_complete_on_disk(
         run(lambda: infer(requests=["1+1"], deferrable=True, max_rounds=1))
     path = f"{tmp_path}/out/_siliconflow/errors.jsonl"
     assert manifest()["paths"]["errors"] == f"file://{path}"
-    assert [json.loads(each)["message"] for each in Path(path).read_text().splitlines()] == errors
+    assert [json.loads(line)["message"] for line in Path(path).read_text().splitlines()] == errors
     assert f"line 4: not JSON; and 4,996 more. Full texts of shortened errors: file://{path}" in str(caught.value)
     assert len(str(caught.value)) < 2_000

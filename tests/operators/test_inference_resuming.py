@@ -34,7 +34,7 @@ class TestContinue:
     def test_an_existing_job_resumes_without_its_source(
         self, infer: Infer, run: Run, kill: Any, control: Control, logged: Any, tmp_path: Path
     ) -> None:
-        """A cursor without an order cannot buy anything twice."""
+        """A database cursor without ORDER BY cannot cause duplicates."""
         path = tmp_path / "in.jsonl"
         path.write_text('{"q": "1 + 1"}\n{"q": "2 + 1"}\n')
         kill(JobRunner, "submit", after=True)
@@ -122,7 +122,7 @@ class TestContinue:
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(3)))
         run(lambda: infer(requests=sums(3)))
-        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert [row["content"] for row in rows()] == ["1", "2", "3"]
         assert_nothing_was_bought_twice(control, 3)
 
     def test_the_first_concurrent_attempt_creates_the_job(
@@ -133,42 +133,42 @@ class TestContinue:
             run(lambda: infer(requests=sums(3)))
 
         run(lambda: infer(requests=slow()))
-        assert [each["content"] for each in rows()] == ["1", "2", "3"]
-        assert "another attempt of this task has prepared the job at the same time" in logged()
+        assert [row["content"] for row in rows()] == ["1", "2", "3"]
+        assert "that another attempt of this task prepared at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
     def test_two_concurrent_writers_run_the_last_job(
         self, infer: Infer, run: Run, rows: Rows, control: Control, clock: Any, logged: Any, tmp_path: Path
     ) -> None:
-        """A source may give each of them something else."""
+        """The source may return different items to each attempt."""
 
         def other_attempt() -> None:
-            # It looked before the first one had written anything.
+            # It looked before the first attempt had written anything.
             (tmp_path / "out" / "_siliconflow" / "job.json").unlink()
             run(lambda: infer(requests=sums(3)))
 
         clock.after(LIST_LAG_SECONDS - 1, other_attempt)
         run(lambda: infer(requests=sums(2)))
-        assert [each["content"] for each in rows()] == ["1", "2", "3"]
-        assert "another attempt of this task has prepared the job at the same time" in logged()
+        assert [row["content"] for row in rows()] == ["1", "2", "3"]
+        assert "that another attempt of this task prepared at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
     def test_overwritten_requests_of_the_job_are_restored(
         self, infer: Infer, run: Run, rows: Rows, clock: Any, tmp_path: Path
     ) -> None:
-        items = [{"q": each} for each in sums(3)]
+        items = [{"q": sum} for sum in sums(3)]
         for name in ("requests.jsonl", "rows.jsonl"):
             clock.after(
                 LIST_LAG_SECONDS - 1,
                 lambda name=name: replace_file(tmp_path / "out" / "_siliconflow" / name),
             )
         run(lambda: infer(requests=items, prompt="{q}", deferrable=True))
-        assert [each["input"] for each in rows()] == items
+        assert [row["input"] for row in rows()] == items
 
     def test_a_late_attempt_submits_nothing(
         self, infer: Infer, run: Run, control: Control, monkeypatch: pytest.MonkeyPatch, kill: Any
     ) -> None:
-        """It writes its own job when the other's is submitted, since it was held up after it had looked."""
+        """It was delayed after its check, and writes its own job after the other attempt has submitted."""
         publish_json = Workspace.publish_json
 
         def late(self: Workspace, name: str, value: Any) -> None:
@@ -192,7 +192,7 @@ class TestContinue:
             path = tmp_path / "out" / "_siliconflow" / name
             clock.after(2 * LIST_LAG_SECONDS - 1, lambda path=path: replace_file(path))
         run(lambda: infer(requests=sums(3), deferrable=True))
-        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert [row["content"] for row in rows()] == ["1", "2", "3"]
         assert_nothing_was_bought_twice(control, 3)
 
     def test_requests_of_another_job_are_never_sent(
@@ -216,7 +216,7 @@ class TestContinue:
 
 
 def replace_file(path: Path) -> None:
-    """Put another file in the place of one, as another attempt does."""
+    """Replace a file as another attempt does."""
     (path.parent / "new").write_text("another's\n")
     (path.parent / "new").replace(path)
 
@@ -233,7 +233,7 @@ class TestParts:
         assert 2 <= created < 5
         run(lambda: infer(requests=sums(18)))
         assert control.batches_created() == 5
-        assert [each["content"] for each in rows()] == [str(i + 1) for i in range(18)]
+        assert [row["content"] for row in rows()] == [str(i + 1) for i in range(18)]
         assert_nothing_was_bought_twice(control, 18)
 
     def test_a_concurrent_attempts_younger_batches_are_cancelled(
@@ -250,21 +250,21 @@ class TestParts:
 
         monkeypatch.setattr(SiliconFlowClient, "create_batch", twice)
         run(lambda: infer(requests=sums(3)))
-        assert sorted(each.status for each in batches(client)) == ["cancelled", "completed"]
+        assert sorted(batch.status for batch in batches(client)) == ["cancelled", "completed"]
         assert statuses(rows()) == ["succeeded"] * 3
 
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
     def test_a_lagging_list_causes_no_second_wait(
         self, infer: Infer, run: Run, rows: Rows, monkeypatch: pytest.MonkeyPatch, deferrable: bool
     ) -> None:
-        """For a batch that its wait has seen end."""
+        """This is about a batch whose wait has already ended."""
         list_batches, looks = SiliconFlowClient.list_batches, []
 
         def lagging(self: SiliconFlowClient, **options: Any) -> Iterator[Any]:
             looks.append(1)
             assert len(looks) < 9
-            for each in list_batches(self, **options):
-                yield replace(each, status="in_progress", timing=BatchTiming(created_at=each.timing.created_at))
+            for batch in list_batches(self, **options):
+                yield replace(batch, status="in_progress", timing=BatchTiming(created_at=batch.timing.created_at))
 
         monkeypatch.setattr(SiliconFlowClient, "list_batches", lagging)
         run(lambda: infer(requests=sums(3), deferrable=deferrable))
@@ -280,7 +280,7 @@ class TestParts:
 
 
 class TestListForms:
-    """What the service's list lacks or shows late must not make a job buy its parts again."""
+    """Missing or late items in the service's list must not make a job resubmit its parts."""
 
     @pytest.fixture(
         params=[
@@ -297,7 +297,7 @@ class TestListForms:
     def options(self, options: EmulatorOptions, request: pytest.FixtureRequest) -> EmulatorOptions:
         return replace(options, forms=replace(options.forms, **request.param))
 
-    def test_every_part_is_bought_once(
+    def test_every_part_is_submitted_once(
         self, infer: Infer, run: Run, control: Control, part_lines: Any, clock: Any
     ) -> None:
         part_lines(4)
@@ -308,7 +308,7 @@ class TestListForms:
 
 
 class TestGone:
-    """A batch that is written down, and that the service does not find, is not bought again by itself."""
+    """A recorded batch that the service does not know is not resubmitted automatically."""
 
     @pytest.fixture
     def forms(self) -> Forms:
@@ -331,7 +331,7 @@ class TestGone:
 
 
 class TestKilled:
-    """What Airflow lets go on for some seconds after it has called `on_kill`."""
+    """Work that continues for some seconds after Airflow has called `on_kill`."""
 
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
     @pytest.mark.parametrize(("cancel_on_kill", "status"), [(True, "cancelling"), (False, "in_queue")])
@@ -347,14 +347,14 @@ class TestKilled:
         deferrable: bool,
     ) -> None:
         task = infer(requests=sums(3), cancel_on_kill=cancel_on_kill, deferrable=deferrable)
-        # Some seconds after the batch was created, which was some after the job was prepared.
+        # The batch was created some seconds after the job was prepared, and this is some seconds later.
         clock.after(2 * LIST_LAG_SECONDS - 1, task.on_kill)
         with pytest.raises(BatchWaitError, match="task was killed; the next attempt will resume the job"):
             run(lambda: task)
-        assert [each.status for each in batches(client)] == [status]
-        assert "task was killed: " in logged()
+        assert [batch.status for batch in batches(client)] == [status]
+        assert "task was killed" in logged()
 
-    def test_before_it_submits_it_buys_nothing(
+    def test_a_kill_before_submitting_submits_nothing(
         self, infer: Infer, run: Run, client: SiliconFlowClient, clock: Any
     ) -> None:
         def slow() -> Iterator[str]:

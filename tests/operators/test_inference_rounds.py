@@ -50,9 +50,9 @@ class TestForgotten:
         assert control.batches_created() == 3
         context["ti"].clear()
         assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
-        assert [each["content"] for each in rows()] == ["1", "2", "3", "4", "5", "6"]
+        assert [row["content"] for row in rows()] == ["1", "2", "3", "4", "5", "6"]
         assert (len(manifest()["batches"]), manifest()["rounds"]) == (4, 3)
-        # Neither is anything bought again once all of it is forgotten.
+        # Nothing is resubmitted after the service has deleted everything.
         clock.advance(31 * DAY)
         assert run(lambda: infer(requests=sums(6)))["counts"] == {"succeeded": 6}
         assert control.batches_created() == 4
@@ -114,8 +114,8 @@ class TestRounds:
         part_lines(5)
         control.plan(failing={"positions": [1, 3]}, missing={"positions": [4]}, times=2)
         assert run(lambda: infer(requests=sums(10)))["rounds"] == 2
-        assert [each["content"] for each in rows()] == [str(i + 1) for i in range(10)]
-        assert [each["round"] for each in rows()] == [1, 2, 1, 2, 2] * 2
+        assert [row["content"] for row in rows()] == [str(i + 1) for i in range(10)]
+        assert [row["round"] for row in rows()] == [1, 2, 1, 2, 2] * 2
         assert manifest()["counts"] == {"succeeded": 10}
         assert control.executions().total == 16
 
@@ -144,7 +144,7 @@ class TestRounds:
     def test_answers_are_kept_whatever_the_final_status(
         self, infer: Infer, run: Run, control: Control, end: str, rounds: int, counts: dict[str, int]
     ) -> None:
-        """What somebody has cancelled is not sent again until somebody clears the task."""
+        """Requests of a cancelled batch are resent only after the task is cleared."""
         control.plan(end=end)
         summary = run(lambda: infer(requests=sums(8), min_success_rate=0.5))
         assert (summary["rounds"], summary["counts"]) == (rounds, counts)
@@ -171,9 +171,9 @@ class TestRounds:
         assert control.batches_created() == 4
         context["ti"].clear()
         assert run(lambda: infer(requests=sums(3)))["counts"] == {"succeeded": 3}
-        assert [each["round"] for each in rows()] == [1, 5, 1]
+        assert [row["round"] for row in rows()] == [1, 5, 1]
 
-    def test_clearing_sends_what_was_cancelled(self, infer: Infer, run: Run, control: Control, context: Any) -> None:
+    def test_clearing_resends_cancelled_requests(self, infer: Infer, run: Run, control: Control, context: Any) -> None:
         control.plan(end="cancelled", run_share=0.5)
         with pytest.raises(MissedSuccessRateError, match=r"Clearing the task would resend 3 requests"):
             run(lambda: infer(requests=sums(6)))
@@ -184,7 +184,7 @@ class TestRounds:
     def test_unsent_parts_are_submitted_days_later(
         self, infer: Infer, run: Run, control: Control, kill: Any, part_lines: Any, clock: Any
     ) -> None:
-        """The first parts' window is over by then, but they have answered."""
+        """The window of the first parts has ended by then, but they have answered."""
         part_lines(4)
         kill(SiliconFlowClient, "create_batch", nth=2)
         with pytest.raises(Killed):
@@ -206,7 +206,7 @@ class TestRounds:
             (Workspace, "publish_json", 3, True),
         ],
     )
-    def test_a_worker_that_dies_anywhere_buys_nothing_twice(
+    def test_a_kill_at_any_step_submits_nothing_twice(
         self,
         infer: Infer,
         run: Run,
@@ -218,13 +218,13 @@ class TestRounds:
         nth: int,
         after: bool,
     ) -> None:
-        """Between plan and submission of a round, in the middle of a merge, between results and manifest."""
+        """Kills happen between plan and submission of a round, during a merge, and between results and manifest."""
         control.plan(missing={"positions": [1]}, failing={"positions": [2]})
         kill(owner, name, nth=nth, after=after)
         with pytest.raises(Killed):
             run(lambda: infer(requests=sums(4)))
         assert run(lambda: infer(requests=sums(4)))["counts"] == {"succeeded": 4}
-        assert [each["content"] for each in rows()] == ["1", "2", "3", "4"]
+        assert [row["content"] for row in rows()] == ["1", "2", "3", "4"]
         assert control.batches_created() == 2
 
 
@@ -238,13 +238,13 @@ class TestMerge:
         written = {name: manifest()[name] for name in ("duplicates", "unknown_requests", "unreadable_lines")}
         assert written == {"duplicates": 2, "unknown_requests": 3, "unreadable_lines": 1}
         assert "ignored 2 duplicate lines and 3 lines with unknown custom_ids" in logged()
-        assert manifest()["tokens"]["prompt"] == sum(each["prompt_tokens"] or 0 for each in rows())
+        assert manifest()["tokens"]["prompt"] == sum(row["prompt_tokens"] or 0 for row in rows())
 
 
 def test_nine_failing_parts_have_one_row_each(
     infer: Infer, run: Run, rows: Rows, control: Control, part_lines: Any, kill: Any, manifest: Any
 ) -> None:
-    """One part expires, one fails, lines fail, are missing, are repeated, and the worker is killed twice."""
+    """One part expires, one fails, lines fail, are missing or duplicate, and the worker is killed twice."""
     part_lines(100)
     control.plan(nth=3, end="expired", run_share=0.6)
     control.plan(nth=6, end="failed")
@@ -263,12 +263,12 @@ def test_nine_failing_parts_have_one_row_each(
         run(make)
     summary = run(make)
     assert summary["rounds"] == 2
-    assert [(each["index"], each["custom_id"], each["content"]) for each in rows()] == [
+    assert [(row["index"], row["custom_id"], row["content"]) for row in rows()] == [
         (i, f"request-{i + 1:06d}", str(i + 1)) for i in range(850)
     ]
     executions = control.executions()
     assert executions.distinct == 850
-    # Only what failed or was missing was run again: of 650 requests 3% and 1%, begun ones of each part counted.
+    # Only failed and missing requests were executed again: 3% and 1% of 650, rounded up for each part.
     again = {digest: count for digest, count in executions.counts.items() if count > 1}
     assert set(again.values()) == {2}
     assert 650 * 0.03 <= len(again) <= 650 * 0.04 + 2 * 7

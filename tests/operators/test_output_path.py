@@ -1,4 +1,4 @@
-"""Whose the files in a job's `output_path` are: nobody's are overwritten."""
+"""Files in `output_path` that belong to a user or to another task are not overwritten."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def test_a_users_file_stops_before_sending(infer: Infer, run, client, out: Path, name: str) -> None:
     (out / name).write_text("mine")
-    with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} is there, and .*Move it away"):
+    with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} exists, but .*Move it away"):
         run(lambda: infer(requests=TEXTS))
     assert (client.list_files(), list(client.list_batches())) == ([], [])
-    assert [(each.name, each.read_text()) for each in out.iterdir()] == [(name, "mine")]
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, "mine")]
 
 
 def test_a_users_broken_link_is_a_file(infer: Infer, run, client, out: Path, name: str) -> None:
     (out / name).symlink_to(out / "nowhere")
-    with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} is there, and .*Move it away"):
+    with pytest.raises(OutputPathError, match=rf"file://.*/out/{name} exists, but .*Move it away"):
         run(lambda: infer(requests=TEXTS))
     assert client.list_files() == []
     assert (out / name).is_symlink()
@@ -54,7 +54,7 @@ def test_a_users_broken_link_is_a_file(infer: Infer, run, client, out: Path, nam
 def test_the_same_in_object_storage(infer: Infer, run, client, object_store: str, name: str) -> None:
     directory = storage_path(f"{object_store}/{uuid.uuid4().hex}")
     directory.fs.pipe_file((directory / name).path, b"mine")
-    with pytest.raises(OutputPathError, match=rf"{name} is there"):
+    with pytest.raises(OutputPathError, match=rf"{name} exists"):
         run(lambda: infer(requests=TEXTS, output_path=str(directory)))
     assert list(client.list_batches()) == []
     (directory / name).unlink()
@@ -63,7 +63,7 @@ def test_the_same_in_object_storage(infer: Infer, run, client, object_store: str
 
 def test_a_file_created_during_the_job_survives(infer: Infer, run, client, clock, out: Path, name: str) -> None:
     clock.after(60, lambda: (out / name).write_text("mine"))
-    with pytest.raises(OutputPathError, match=f"{name} is there"):
+    with pytest.raises(OutputPathError, match=f"{name} exists"):
         run(lambda: infer(requests=TEXTS))
     assert (out / name).read_text() == "mine"
     (out / name).unlink()
@@ -82,7 +82,7 @@ def test_results_that_somebody_has_changed_are_kept(infer: Infer, run, out: Path
 
 
 def corrected(path: ObjectStoragePath) -> bytes:
-    """Correct an answer, which leaves a file as long as it was."""
+    """Correct an answer without changing the size of the file."""
     content: bytes = path.fs.cat_file(path.path).replace(b'"2"', b'"3"').replace(b"succeeded", b"confirmed")
     path.fs.pipe_file(path.path, content)
     return content
@@ -117,7 +117,7 @@ def test_a_file_created_during_replacement_survives(out: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("content", [b"mine", b"", b"x" * 10], ids=str)
 def test_users_files_are_detected_without_owner_record(infer: Infer, run, out: Path, name: str, content: bytes) -> None:
-    """The notes of what the task has written are still there."""
+    """The record of the files that the task has written still exists."""
     run(lambda: infer(requests=TEXTS))
     (out / name).write_bytes(content.ljust((out / name).stat().st_size, b" ") if content else b"")
     (out / "_siliconflow" / "owner.json").unlink()
@@ -127,7 +127,7 @@ def test_users_files_are_detected_without_owner_record(infer: Infer, run, out: P
 
 
 @pytest.mark.parametrize("spelling", ["{}", "file://{}", "{}/../out", "relative", "symbolic link", "hard link"])
-def test_an_input_that_would_be_overwritten_is_refused(
+def test_an_input_among_outputs_is_rejected(
     infer: Infer, run, client, out: Path, tmp_path: Path, monkeypatch, spelling: str, name: str
 ) -> None:
     (out / name).write_text('{"q": "1 + 1"}\n')
@@ -148,7 +148,9 @@ def test_an_input_among_private_files_is_rejected(infer: Infer, run, client, out
     path = out / "_siliconflow" / "a" / "requests.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text('{"q": "1 + 1"}\n')
-    with pytest.raises(OutputPathError, match="is in _siliconflow/ below output_path, where the task keeps files"):
+    with pytest.raises(
+        OutputPathError, match="is in _siliconflow/ below output_path, where the task keeps its own files"
+    ):
         run(lambda: infer(input_path=str(path), prompt="{q}"))
     assert client.list_files() == []
     assert path.read_text() == '{"q": "1 + 1"}\n'
@@ -172,7 +174,7 @@ def test_other_inputs_in_the_directory_are_unchanged(infer: Infer, run, out: Pat
 
 
 def test_the_results_of_a_download_are_no_jobs(infer: Infer, run, client, context, out: Path) -> None:
-    """Nor the other way round."""
+    """The opposite order is rejected too."""
     run(lambda: infer(requests=TEXTS))
     (batch,) = client.list_batches()
     context["ti"].task_id = "download"
@@ -189,7 +191,7 @@ def test_the_results_of_a_download_are_no_jobs(infer: Infer, run, client, contex
 
 
 def test_a_job_of_an_earlier_version_resumes(infer: Infer, run, client, out: Path) -> None:
-    """It has written down neither whose the directory is nor what it has written there."""
+    """It has recorded neither the owner of the directory nor the files that it has written."""
     summary = run(lambda: infer(requests=TEXTS))
     (out / "_siliconflow" / "owner.json").unlink()
     shutil.rmtree(out / "_siliconflow" / "written")
@@ -230,7 +232,7 @@ FORGED = "x\n[2026-11-26] ERROR forged \x1b[2J\u202e"
 
 
 @pytest.mark.parametrize("forged", ["owner.json", "job.json", "creates/*.json"])
-def test_what_others_have_written_forges_no_line(infer: Infer, run, out: Path, forged: str) -> None:
+def test_owner_names_cannot_forge_log_lines(infer: Infer, run, out: Path, forged: str) -> None:
     run(lambda: infer(requests=TEXTS))
     (path,) = (out / "_siliconflow").glob(forged)
     if path.parent.name == "creates":

@@ -16,7 +16,7 @@ def test_requests_are_neither_rendered_nor_fully_shown() -> None:
 
 
 @pytest.mark.parametrize("value", ["a text", b"bytes", {"a": "row"}, 7])
-def test_what_is_no_iterable_of_requests_is_refused(value: Any) -> None:
+def test_values_that_are_not_requests_are_rejected(value: Any) -> None:
     with pytest.raises(ValueError, match="give an iterable of texts, message lists or rows"):
         wrap_requests(value)
 
@@ -25,10 +25,10 @@ def test_a_data_frame_is_rejected() -> None:
     class DataFrame(list[str]):
         def __dataframe__(self) -> None: ...
 
-    with pytest.raises(ValueError, match=r"requests is DataFrame: give its rows, in pandas df.to_dict\('records'\)"):
+    with pytest.raises(ValueError, match=r"requests is DataFrame: give its rows; in pandas, df.to_dict\('records'\)"):
         check_items(DataFrame(["question", "note"]))
 
 
-def test_a_function_that_returns_nothing_is_told_so() -> None:
-    with pytest.raises(ValueError, match="give or return an iterable of them, which may be empty, not None"):
+def test_a_function_returning_none_is_an_error() -> None:
+    with pytest.raises(ValueError, match="give or return an iterable of requests; it may be empty"):
         check_items(None)

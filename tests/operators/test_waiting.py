@@ -23,7 +23,7 @@ from siliconflow_provider.waiting.events import to_event
 
 @pytest.fixture
 def create(connection: str, file_id: str) -> Callable[..., CreateBatchOperator]:
-    """Makes an operator that waits on the worker unless it is told otherwise."""
+    """Return an operator that waits on the worker by default."""
 
     def make(**arguments: Any) -> CreateBatchOperator:
         return CreateBatchOperator(**{"task_id": "create", "input_file_id": file_id, "deferrable": False, **arguments})
@@ -33,17 +33,17 @@ def create(connection: str, file_id: str) -> Callable[..., CreateBatchOperator]:
 
 @pytest.fixture
 def statuses(client: SiliconFlowClient) -> Callable[[], list[str]]:
-    """Gives the status of each batch of the account."""
-    return lambda: [each.status for each in client.list_batches()]
+    """Return the status of each batch of the account."""
+    return lambda: [batch.status for batch in client.list_batches()]
 
 
 def cancels(emulator: Emulator) -> int:
     log = map(json.loads, (emulator.data_dir / "requests.log").read_text().splitlines())
-    return sum(each["event"] == "received" and each["path"].endswith("/cancel") for each in log)
+    return sum(entry["event"] == "received" and entry["path"].endswith("/cancel") for entry in log)
 
 
 class Terminated(BaseException):
-    """What Airflow 2 raises in its signal handler."""
+    """The exception that Airflow 2 raises in its signal handler."""
 
 
 def raise_(error: BaseException) -> None:
@@ -51,11 +51,11 @@ def raise_(error: BaseException) -> None:
 
 
 class TestKillOnTheWorker:
-    """Airflow 3 goes on after its signal handler, Airflow 2 raises in it, and an execution timeout raises before."""
+    """Airflow 3 continues after its signal handler, Airflow 2 raises in it, an execution timeout raises before it."""
 
     @pytest.fixture(params=["goes on", "raises", "times out"])
     def kill(self, request: pytest.FixtureRequest) -> Callable[[CreateBatchOperator], None]:
-        """Kills a task as Airflow does."""
+        """Kill a task as Airflow does."""
 
         def goes_on(operator: CreateBatchOperator) -> None:
             operator.on_kill()
@@ -92,7 +92,7 @@ class TestKillOnTheWorker:
         clock.after(20, lambda: kill(operator))
         with pytest.raises((BatchWaitError, Terminated, AirflowTaskTimeout)):
             operator.execute(context)
-        with pytest.raises(BatchCancelledError, match="clearing the task submits and buys a new batch"):
+        with pytest.raises(BatchCancelledError, match=r"clearing it submits \(and pays for\) a new batch"):
             run(create)
         assert statuses() == ["cancelled"]
         context["ti"].clear()
@@ -140,7 +140,7 @@ def test_a_batch_that_ended_meanwhile_is_not_cancelled(create, context, clock, e
 class TestCancelOnTimeout:
     @pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
     def overdue(self, request: pytest.FixtureRequest, create) -> Callable[..., CreateBatchOperator]:
-        """Makes an operator whose deadline comes before the batch's end."""
+        """Return an operator whose deadline is before the end of the batch."""
         return lambda **arguments: create(
             **{"deferrable": request.param, "timeout": 60, "cancel_on_timeout": True, **arguments}
         )
@@ -149,14 +149,15 @@ class TestCancelOnTimeout:
         with pytest.raises(
             BatchCancelledError,
             match=r"batch \w+ was still running at the deadline, .* UTC: cancelling, 5 of 12 requests done; "
-            r"cancel_on_timeout has cancelled it. What it has answered is billed and kept for 30 days: "
-            r"DownloadResultsOperator with batch_id='\w+' writes it. Airflow does not retry this; clearing",
+            r"cancel_on_timeout cancelled it. Answered requests are billed, and their answers are kept for 30 "
+            r"days: to write them, use DownloadResultsOperator\(batch_id='\w+'\)\. Airflow does not retry this "
+            r"task; clearing",
         ) as failure:
             run(overdue)
         assert isinstance(failure.value, AirflowFailException)
         assert statuses() == ["cancelling"]
 
-    def test_the_next_attempt_buys_nothing(self, overdue, run, statuses) -> None:
+    def test_the_next_attempt_submits_nothing(self, overdue, run, statuses) -> None:
         with pytest.raises(BatchCancelledError):
             run(overdue)
         with pytest.raises(BatchCancelledError):
@@ -164,7 +165,7 @@ class TestCancelOnTimeout:
         assert len(statuses()) == 1
 
     def test_a_batch_completing_at_cancellation_succeeds(self, overdue, run, client, monkeypatch, clock) -> None:
-        """Between the last poll and the cancel."""
+        """It completes between the last poll and the cancel."""
         cancel = SiliconFlowClient.cancel_batch
 
         def late_cancel(self: SiliconFlowClient, batch_id: str) -> Any:
@@ -197,7 +198,7 @@ class TestCancelOnTimeout:
 
 @pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
 def timed(request: pytest.FixtureRequest, create) -> Callable[..., CreateBatchOperator]:
-    """Makes an operator of either way of waiting."""
+    """Return an operator, deferrable or not."""
     return lambda **arguments: create(**{"deferrable": request.param, **arguments})
 
 
@@ -208,7 +209,7 @@ class TestTimeout:
         assert isinstance(failure.value, AirflowFailException)
         assert statuses() == ["in_progress"]
 
-    def test_once_cleared_a_larger_timeout_goes_on(self, timed, run, context, statuses) -> None:
+    def test_clearing_with_a_larger_timeout_continues(self, timed, run, context, statuses) -> None:
         with pytest.raises(BatchTimeoutError):
             run(lambda: timed(timeout=60))
         context["ti"].clear()
@@ -216,7 +217,7 @@ class TestTimeout:
         assert statuses() == ["completed"]
 
     def test_an_unreadable_batch_at_the_deadline_may_retry(self, timed, run, clock, emulator, restarted) -> None:
-        """So a retry is worth it."""
+        """Therefore a retry may succeed."""
         clock.after(30, emulator.stop)
         with pytest.raises(BatchWaitError, match=r"\(last known status; ") as failure:
             run(lambda: timed(timeout=7200))
@@ -226,23 +227,23 @@ class TestTimeout:
 
 
 class TestClocks:
-    """Those of worker and triggerer may be hours off: the service's own decides."""
+    """The clocks of worker and triggerer may be hours off: the service's clock decides."""
 
     @pytest.fixture(params=[-5, 5], ids=["behind", "ahead"])
     def skewed(self, request: pytest.FixtureRequest, held_time, monkeypatch) -> None:
-        """Our own clock is hours off."""
+        """Set this machine's clock hours off."""
         hours = request.param
         monkeypatch.setattr(provider_clock, "now", lambda: pendulum.from_timestamp(held_time.now).add(hours=hours))
 
-    def test_what_was_just_bought_is_not_cancelled(self, timed, run, statuses, connection, skewed) -> None:
+    def test_a_new_batch_is_not_cancelled(self, timed, run, statuses, connection, skewed) -> None:
         run(lambda: timed(timeout=3600, cancel_on_timeout=True))
         assert statuses() == ["completed"]
 
-    def test_a_timeout_is_as_long_as_it_says(self, timed, run, clock, connection, skewed) -> None:
+    def test_a_timeout_has_the_given_length(self, timed, run, clock, connection, skewed) -> None:
         started = clock.now
         with pytest.raises(BatchTimeoutError):
             run(lambda: timed(timeout=60))
-        # The service's times are of whole seconds.
+        # The service's times are whole seconds.
         assert 59 <= clock.now - started <= 62
 
     def test_a_trigger_without_an_answer_is_not_believed(self, create, run, context, statuses, client) -> None:
@@ -256,18 +257,18 @@ class TestClocks:
 
 
 class TestExecutionTimeout:
-    """Airflow 2 ends a deferral at it; Airflow 3 leaves that to the trigger."""
+    """Airflow 2 ends a deferral at `execution_timeout`; on Airflow 3 the trigger does it."""
 
     @pytest.fixture
     def limited(self, create) -> Callable[..., CreateBatchOperator]:
-        """Makes an operator whose `execution_timeout` is over before its batch."""
+        """Return an operator whose `execution_timeout` ends before its batch."""
         return lambda **arguments: create(
             **{"deferrable": True, "execution_timeout": timedelta(seconds=60), **arguments}
         )
 
     @pytest.fixture
     def end(self, run) -> Callable[[Any], str]:
-        """Runs a task; `success` where Airflow itself would have ended it before."""
+        """Run a task; return `success` if Airflow itself would have ended it before."""
 
         def end_of(make: Callable[[], CreateBatchOperator]) -> str:
             try:
@@ -287,9 +288,9 @@ class TestExecutionTimeout:
         assert "execution_timeout=0:01:00 ended at 2027-01-15 08:01:" in said
         assert "UTC, before batch batch_" in said
         assert statuses() == [status]
-        assert "task was killed: " in logged()
+        assert "task was killed" in logged()
 
-    def test_a_retry_goes_on_with_the_batch(self, limited, end, statuses) -> None:
+    def test_a_retry_resumes_the_batch(self, limited, end, statuses) -> None:
         assert (end(limited) == "success") is not AIRFLOW_V_3_0_PLUS
         assert end(limited) == "success"
         assert statuses() == ["completed"]
@@ -306,6 +307,6 @@ class TestExecutionTimeout:
         if not AIRFLOW_V_3_0_PLUS:
             assert stop_at is None
             return
-        # The task has run for some seconds before it waits.
+        # The task has been running for some seconds before it waits.
         assert stop_at.timestamp() == context["ti"].start_date.timestamp() + 60
         assert deferral.value.timeout < timedelta(minutes=11)

@@ -29,7 +29,7 @@ DAY = 24 * 3600
 
 @pytest.fixture
 def batch_id(connection: str, client: SiliconFlowClient, sums: Callable[[int], bytes]) -> str:
-    """A batch of twelve requests that has just been submitted."""
+    """Return the id of a batch of twelve requests that was just submitted."""
     return client.create_batch(client.upload_file(io.BytesIO(sums(12))).id).id
 
 
@@ -37,7 +37,7 @@ def batch_id(connection: str, client: SiliconFlowClient, sums: Callable[[int], b
 def sensor(
     request: pytest.FixtureRequest, batch_id: str, held_time: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., BatchSensor]:
-    """Makes a sensor that waits in the triggerer or on the worker; Airflow's own loop lives by the held clock too."""
+    """Return a sensor, deferrable or not. Airflow's own loop uses the held clock too."""
     airflows_time = SimpleNamespace(sleep=held_time.advance, monotonic=held_time)
     monkeypatch.setattr(sys.modules[BaseSensorOperator.__module__], "time", airflows_time)
 
@@ -61,7 +61,7 @@ def test_an_ended_batch_needs_no_wait(sensor, batch_id, context, clock) -> None:
 
 
 @pytest.mark.parametrize("is_over", [True, False])
-def test_a_cancelled_batch_is_a_verdict(sensor, run, batch_id, client, clock, is_over) -> None:
+def test_a_cancelled_batch_fails_the_sensor(sensor, run, batch_id, client, clock, is_over) -> None:
     clock.after(0 if is_over else 60, lambda: client.cancel_batch(batch_id))
     clock.advance(30 if is_over else 0)
     with pytest.raises(BatchCancelledError, match=f"batch {batch_id} cancelled after") as failure:
@@ -91,15 +91,15 @@ def test_the_timeout_is_fifteen_days_unless_set(sensor) -> None:
 class TestBatchThatNeverEnds:
     @pytest.fixture
     def options(self, tmp_path: Any) -> EmulatorOptions:
-        """A batch would run for ten days, and its window is one."""
+        """The batch would run for ten days, but its window is one day."""
         return EmulatorOptions(data_dir=tmp_path / "data", run_seconds=10 * DAY)
 
-    def test_an_expired_batch_is_a_verdict(self, sensor, run, batch_id) -> None:
+    def test_an_expired_batch_fails_the_sensor(self, sensor, run, batch_id) -> None:
         with pytest.raises(BatchExpiredError, match=f"batch {batch_id} expired after 1d 0h 0m: 1 of 12"):
             run(lambda: sensor(poke_interval=600))
 
     def test_the_batchs_own_deadline_ends_the_wait(self, sensor, run, batch_id, clock, monkeypatch) -> None:
-        """A service that never says 'expired' does not hold the task for fifteen days."""
+        """If the service never reports 'expired', the task still does not wait for fifteen days."""
         get_batch = SiliconFlowClient.get_batch
         first: list[Any] = []
 
@@ -149,16 +149,16 @@ def test_a_deferral_uses_interval_and_timeout(batch_id, context, clock) -> None:
 
 
 class TestReschedule:
-    """Each look is a process of its own."""
+    """Each poll runs in its own process."""
 
     @pytest.fixture
     def look(self, batch_id: str, context: dict[str, Any]) -> Callable[..., Any]:
-        """Looks once, as a fresh task does."""
+        """Poll once, as a new task process does."""
         return lambda **arguments: BatchSensor(
             **{"task_id": "wait", "batch_id": batch_id, "deferrable": False, "mode": "reschedule", **arguments}
         ).poke(context)
 
-    def test_it_comes_again_until_the_batch_is_over(self, look, batch_id, clock) -> None:
+    def test_it_is_rescheduled_until_the_batch_ends(self, look, batch_id, clock) -> None:
         assert look() is False
         clock.advance(300)
         found = look()
@@ -169,6 +169,6 @@ class TestReschedule:
         emulator.stop()
         assert look() is False
 
-    def test_what_cannot_heal_is_an_error_at_once(self, look) -> None:
+    def test_permanent_errors_fail_immediately(self, look) -> None:
         with pytest.raises(NotFoundError, match="batch_unknown"):
             look(batch_id="batch_unknown")

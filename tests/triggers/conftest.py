@@ -12,16 +12,16 @@ from tests.trigger_runs import LIST, SINGLE
 
 @pytest.fixture
 def batches(client: SiliconFlowClient, sums: Callable[[int], bytes]) -> Callable[[int], list[str]]:
-    """Creates so many batches of twelve requests."""
+    """Create a number of batches of twelve requests each."""
 
     def create(number: int) -> list[str]:
         file_id = client.upload_file(io.BytesIO(sums(12))).id
-        return [client.create_batch(file_id, metadata={"part": str(each)}).id for each in range(number)]
+        return [client.create_batch(file_id, metadata={"part": str(item)}).id for item in range(number)]
 
     return create
 
 
 @pytest.fixture
 def requests(emulator: Emulator) -> Callable[[], dict[str, int]]:
-    """Counts the requests for the list and for single batches."""
-    return lambda: {each: sum(emulator.control.answers()[each].values()) for each in (LIST, SINGLE)}
+    """Count the requests for the list and for single batches."""
+    return lambda: {value: sum(emulator.control.answers()[value].values()) for value in (LIST, SINGLE)}

@@ -25,7 +25,7 @@ from siliconflow_provider.waiting.events import from_event
 
 @pytest.fixture
 def batch_ids(client: SiliconFlowClient, sums, tmp_path) -> list[str]:
-    """Two batches of twelve requests; the second is a minute younger."""
+    """Return the ids of two batches of twelve requests; the second is one minute younger."""
     path = tmp_path / "requests.jsonl"
     path.write_bytes(sums(12))
     file_id = client.upload_file(path).id
@@ -39,7 +39,7 @@ def events(trigger: BatchTrigger) -> list[Any]:
     return asyncio.run(collect())
 
 
-def test_it_is_rebuilt_from_what_it_serializes() -> None:
+def test_it_can_be_rebuilt_from_its_serialization() -> None:
     deadline, stop_at = pendulum.datetime(2026, 11, 24, 1), pendulum.datetime(2026, 11, 23, 1)
     trigger = BatchTrigger(["batch_a", "batch_b"], "sf", deadline, 30.0, True, stop_at)
     assert trigger.serialize() == (
@@ -56,11 +56,11 @@ def test_it_is_rebuilt_from_what_it_serializes() -> None:
     assert BatchTrigger(**trigger.serialize()[1]).serialize() == trigger.serialize()
 
 
-def test_it_reports_once_when_all_batches_are_over(connection, batch_ids) -> None:
+def test_it_fires_once_when_all_batches_ended(connection, batch_ids) -> None:
     (event,) = events(BatchTrigger(batch_ids, connection))
     ends = from_event(json.loads(json.dumps(event)))
-    assert [(each.batch_id, each.state) for each in ends] == [(batch_ids[0], "over"), (batch_ids[1], "over")]
-    assert [each.batch.request_counts.completed for each in ends if each.batch] == [12, 12]
+    assert [(end.batch_id, end.state) for end in ends] == [(batch_ids[0], "over"), (batch_ids[1], "over")]
+    assert [end.batch.request_counts.completed for end in ends if end.batch] == [12, 12]
 
 
 def test_the_event_contains_no_secrets(connection, batch_ids, emulator) -> None:
@@ -78,17 +78,17 @@ def test_it_reports_a_timeout_at_its_deadline(connection, batch_ids, clock) -> N
     assert clock.now == pytest.approx(deadline.timestamp(), abs=0.001)
 
 
-def test_its_log_says_what_changed_and_nothing_twice(connection, batch_ids, logged) -> None:
+def test_changes_are_logged_once(connection, batch_ids, logged) -> None:
     events(BatchTrigger(batch_ids[:1], connection, poll_interval=1))
-    lines = [each for each in logged().splitlines() if f"batch {batch_ids[0]} is " in each]
-    counts = [each.split(" is ")[1].split(" since ")[0].rpartition(",")[0] for each in lines]
+    lines = [line for line in logged().splitlines() if f"batch {batch_ids[0]} is " in line]
+    counts = [line.split(" is ")[1].split(" since ")[0].rpartition(",")[0] for line in lines]
     assert counts[0] == "in_queue"
     assert counts[-1] == "completed, 12 of 12 requests done"
     assert len(counts) == len(set(counts)) == 15
 
 
 def test_the_event_loop_is_free_while_it_asks(connection, batch_ids, monkeypatch) -> None:
-    """A slow answer holds a thread, not the loop: others go on, here the one that lets the answer come."""
+    """A slow response blocks a thread, not the loop: other tasks continue, here the one that ends the delay."""
     answered, get_batch = threading.Event(), SiliconFlowClient.get_batch
 
     def slow_get_batch(self: SiliconFlowClient, batch_id: str) -> Any:
@@ -126,7 +126,7 @@ def test_the_connection_is_read_off_the_event_loop(connection, batch_ids, monkey
 
 
 def test_closing_after_the_event_cancels_nothing(connection, batch_ids, logged) -> None:
-    """`dag.test()` before Airflow 3.3 drops the trigger there, and the loop's end cancels what is left of it."""
+    """Before Airflow 3.3, `dag.test()` drops the trigger there, and the end of the loop cancels it."""
 
     async def first_event() -> Any:
         return await anext(BatchTrigger(batch_ids, connection).run())
@@ -136,13 +136,13 @@ def test_closing_after_the_event_cancels_nothing(connection, batch_ids, logged) 
 
 
 class TestKill:
-    """Airflow stops a trigger by cancelling its task, whatever the reason is; from 3.3 on it calls `on_kill` too."""
+    """Airflow stops a trigger by cancelling its task, for any reason; since 3.3 it also calls `on_kill`."""
 
     @pytest.fixture
     def stop(
         self, connection: str, batch_ids: list[str], clock: Any, monkeypatch: pytest.MonkeyPatch
     ) -> Callable[..., None]:
-        """Stops a waiting trigger as Airflow does; `ended` is what Airflow answers when it is asked for the task."""
+        """Stop a waiting trigger as Airflow does; `ended` is Airflow's answer about the task."""
 
         def stop_trigger(*, ended: Any, cancel_on_kill: bool, seconds: float = 0) -> None:
             def has_task_ended(task_instance: Any) -> Any:
@@ -177,19 +177,19 @@ class TestKill:
 
     def test_batches_of_a_marked_task_are_cancelled(self, stop, client, logged) -> None:
         stop(ended=True, cancel_on_kill=True)
-        assert {each.status for each in client.list_batches()} == {"cancelling"}
+        assert {batch.status for batch in client.list_batches()} == {"cancelling"}
         assert "are cancelling; answered requests are billed" in logged()
 
     def test_by_default_running_batches_are_only_logged(self, stop, client, batch_ids, logged) -> None:
         stop(ended=True, cancel_on_kill=False)
-        assert {each.status for each in client.list_batches()} == {"in_queue"}
+        assert {batch.status for batch in client.list_batches()} == {"in_queue"}
         lines = logged()
         assert (
             f"task was killed: Batches {', '.join(batch_ids)} are still running; answered requests are billed" in lines
         )
 
     def test_ended_batches_are_not_called_running(self, stop, logged) -> None:
-        """Another triggerer has seen it to its end, while this one was stalled."""
+        """Another triggerer has waited until their end, while this one was stalled."""
         stop(ended=True, cancel_on_kill=False, seconds=300)
         lines = logged()
         assert "are completed; answered requests are billed" in lines
@@ -198,16 +198,16 @@ class TestKill:
     def test_a_trigger_that_only_moved_cancels_nothing(self, stop, client, logged) -> None:
         """Another triggerer has taken it over because this one stalled, or the next attempt has its batch."""
         stop(ended=False, cancel_on_kill=True)
-        assert {each.status for each in client.list_batches()} == {"in_queue"}
+        assert {batch.status for batch in client.list_batches()} == {"in_queue"}
         assert "the task has not ended: its batches were not cancelled" in logged()
 
     def test_when_airflow_does_not_answer_it_cancels_nothing(self, stop, client, logged) -> None:
         stop(ended=RuntimeError("no api-server"), cancel_on_kill=True)
-        assert {each.status for each in client.list_batches()} == {"in_queue"}
+        assert {batch.status for batch in client.list_batches()} == {"in_queue"}
         assert "no batch was cancelled (no api-server)" in logged()
 
     def test_one_cancel_that_fails_leaves_no_other_running(self, stop, client, batch_ids, monkeypatch, logged) -> None:
-        """The log says of each which it was."""
+        """The log names the outcome of each batch."""
         cancel = SiliconFlowClient.cancel_batch
 
         def failing_cancel(self: SiliconFlowClient, batch_id: str) -> Any:
@@ -217,7 +217,7 @@ class TestKill:
 
         monkeypatch.setattr(SiliconFlowClient, "cancel_batch", failing_cancel)
         stop(ended=True, cancel_on_kill=True)
-        assert [client.get_batch(each).status for each in batch_ids] == ["in_queue", "cancelling"]
+        assert [client.get_batch(item).status for item in batch_ids] == ["in_queue", "cancelling"]
         lines = logged()
         assert (
             f"task was killed: could not cancel batch {batch_ids[0]}: POST was refused: bad gateway. Running batches"
@@ -228,13 +228,13 @@ class TestKill:
     def test_an_unreachable_service_is_only_logged(self, stop, emulator, monkeypatch, logged) -> None:
         get_quick_conn = SiliconFlowHook.get_quick_conn
         monkeypatch.setattr(
-            SiliconFlowHook, "get_quick_conn", lambda *each: (get_quick_conn(*each), emulator.stop())[0]
+            SiliconFlowHook, "get_quick_conn", lambda *arguments: (get_quick_conn(*arguments), emulator.stop())[0]
         )
         stop(ended=True, cancel_on_kill=True)
         assert "task was killed: could not cancel batches batch_" in logged()
 
-    def test_what_gets_no_answer_in_time_is_said(self, stop, batch_ids, client, monkeypatch, logged) -> None:
-        """Airflow gives a trigger 30 s, and nothing is cancelled later without a word."""
+    def test_late_responses_are_logged(self, stop, batch_ids, client, monkeypatch, logged) -> None:
+        """Airflow gives a trigger 30 s, and no batch is cancelled later without a log line."""
         monkeypatch.setattr(kill, "KILL_SECONDS", 0.5)
         may_answer, cancel = threading.Event(), cancel_unless_over
 
@@ -251,7 +251,7 @@ class TestKill:
         assert f"task was killed: batch {batch_ids[1]} is cancelling" in lines
 
     def test_an_unreachable_service_is_requested_once(self, connection, batch_ids, monkeypatch) -> None:
-        """Neither retries nor long timeouts: others wait for their turn."""
+        """There are no retries and no long timeouts, since other requests wait."""
         monkeypatch.setattr(kill, "has_task_ended", lambda task_instance: True)
         timeouts = []
 
@@ -278,8 +278,8 @@ class TestKill:
         asyncio.run(trigger.on_kill())
         assert threads == {"kill-siliconflow"}
 
-    def test_airflow_is_asked_through_the_loop(self, connection, batch_ids, client, monkeypatch) -> None:
-        """Up to Airflow 3.2.1 a thread reaches the supervisor only over the triggerer's event loop."""
+    def test_airflow_requests_use_the_event_loop(self, connection, batch_ids, client, monkeypatch) -> None:
+        """Up to Airflow 3.2.1 a thread can reach the supervisor only over the triggerer's event loop."""
         loops, get_quick_conn = [], SiliconFlowHook.get_quick_conn
 
         async def request_to_airflow() -> None:
@@ -304,10 +304,10 @@ class TestKill:
 
         asyncio.run(run())
         assert len(loops) == 2
-        assert {each.status for each in client.list_batches()} == {"cancelling"}
+        assert {batch.status for batch in client.list_batches()} == {"cancelling"}
 
     def test_being_stopped_again_interrupts_no_kill(self, connection, batch_ids, client, monkeypatch) -> None:
-        """Airflow cancels a trigger once a second until it has ended."""
+        """Airflow cancels a trigger every second until it has ended."""
         is_asked, may_answer = threading.Event(), threading.Event()
 
         def has_task_ended(task_instance: Any) -> bool:
@@ -329,4 +329,4 @@ class TestKill:
             await killing
 
         asyncio.run(run())
-        assert {each.status for each in client.list_batches()} == {"cancelling"}
+        assert {batch.status for batch in client.list_batches()} == {"cancelling"}

@@ -13,7 +13,7 @@ MAPPED = SimpleNamespace(dag_id="dag", task_id="group.create", run_id="run", map
 
 
 def airflow_says(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answer in the place of Airflow's database, or of its API, of which a mapped task's name bears the index."""
+    """Replace Airflow's database or its API. In the API, the name of a mapped task ends with its index."""
     if AIRFLOW_V_3_0_PLUS:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
@@ -51,7 +51,7 @@ def airflow_says(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
         ("gone", False),
     ],
 )
-def test_only_a_task_that_is_over_has_ended(
+def test_only_final_states_have_ended(
     task_instance: Any, state: str | None, ended: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     airflow_says(state, monkeypatch)

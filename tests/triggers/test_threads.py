@@ -18,7 +18,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def test_requests_to_airflow_run_on_the_callers_loop(pool) -> None:
-    """Up to Airflow 3.2.1 they go through `async_to_sync`, over a channel that belongs to the triggerer's loop."""
+    """Up to Airflow 3.2.1 requests use `async_to_sync`, over a channel that belongs to the triggerer's loop."""
 
     async def request_to_airflow() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()

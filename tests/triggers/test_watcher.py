@@ -27,7 +27,7 @@ from tests.trigger_runs import LIST, SINGLE, end_of, ends, states
 
 
 def in_time(condition: Callable[[], bool]) -> bool:
-    """Whether a condition holds, or comes to hold within five seconds: a thread may still be at a request."""
+    """Return True if a condition is true within five seconds: a thread may still be sending a request."""
     until = time.monotonic() + 5
     while not condition() and time.monotonic() < until:
         time.sleep(0.01)
@@ -35,21 +35,21 @@ def in_time(condition: Callable[[], bool]) -> bool:
 
 
 def has_no_threads() -> bool:
-    """Whether no thread of a watcher is left."""
-    return not any(each.name.startswith("siliconflow-") for each in threading.enumerate())
+    """Return True if no thread of a watcher is running."""
+    return not any(thread.name.startswith("siliconflow-") for thread in threading.enumerate())
 
 
 class TestSharing:
-    def test_fifty_waits_cost_one_list_a_sweep(self, connection, batches, requests) -> None:
-        found = ends(*(BatchTrigger([each], connection) for each in batches(50)))
+    def test_fifty_waits_share_one_list_request(self, connection, batches, requests) -> None:
+        found = ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(50)))
         assert states(found) == {("over", "completed")}
         assert requests()[SINGLE] == 0
-        # Every 9 to 10 s for 115 s; each wait by itself would have asked as often.
+        # Every 9 to 10 s for 115 s; a single wait would have polled as often.
         assert 10 <= requests()[LIST] <= 20
 
     @pytest.mark.parametrize(("number", "lists"), [(1, False), (2, False), (3, True)])
     def test_more_than_two_batches_use_the_list(self, connection, batches, requests, number, lists) -> None:
-        ends(*(BatchTrigger([each], connection) for each in batches(number)))
+        ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(number)))
         assert (requests()[LIST] > 0, requests()[SINGLE] > 0) == (lists, not lists)
 
     def test_a_batch_of_two_triggers_is_polled_once(self, connection, batches, requests) -> None:
@@ -66,7 +66,7 @@ class TestSharing:
             return get_conn(self)
 
         monkeypatch.setattr(SiliconFlowHook, "get_conn", noting_get_conn)
-        ends(*(BatchTrigger([each], connection) for each in batches(10)))
+        ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(10)))
         (reader,) = readers
         assert reader.startswith("siliconflow-siliconflow_default")
 
@@ -84,7 +84,9 @@ class TestSharing:
                 running.remove(batch_id)
 
         monkeypatch.setattr(SiliconFlowClient, "get_batch", counting_get_batch)
-        assert states(ends(*(BatchTrigger([each], connection) for each in batches(30)))) == {("over", "completed")}
+        assert states(ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(30)))) == {
+            ("over", "completed")
+        }
         assert max(most) <= 4
 
     def test_two_hundred_batches_log_few_lines(self, connection, batches, requests, logged) -> None:
@@ -92,7 +94,7 @@ class TestSharing:
         assert len(found) == 200
         assert states(found) == {("over", "completed")}
         assert requests()[SINGLE] == 0
-        lines = [each.partition("200 batches: ")[2] for each in logged().splitlines() if "200 batches: " in each]
+        lines = [line.partition("200 batches: ")[2] for line in logged().splitlines() if "200 batches: " in line]
         assert "in_queue" in lines[0]
         assert lines[-1].startswith("200 completed; 2,400 of 2,400 requests done")
         assert 5 <= len(lines) <= 20
@@ -113,13 +115,13 @@ class TestSharing:
         assert end == {"part": "0"}
 
     def test_a_fixed_interval_is_kept(self, connection, batches, requests) -> None:
-        ends(*(BatchTrigger([each], connection, poll_interval=40) for each in batches(2)))
+        ends(*(BatchTrigger([batch_id], connection, poll_interval=40) for batch_id in batches(2)))
         # At 0, 36 to 40, 72 to 80, 108 to 120 and possibly 144 s.
         assert 8 <= requests()[SINGLE] <= 10
 
     def test_a_trigger_without_batches_ends(self, connection) -> None:
         async def run() -> Any:
-            return [each.payload async for each in BatchTrigger([], connection).run()]
+            return [end.payload async for end in BatchTrigger([], connection).run()]
 
         assert asyncio.run(run()) == [{"waits": []}]
 
@@ -140,14 +142,16 @@ class TestJoiningAndLeaving:
 
         asyncio.run(run())
 
-    def test_a_cancelled_trigger_takes_nobody_along(self, connection, batches) -> None:
+    def test_a_cancelled_trigger_stops_no_others(self, connection, batches) -> None:
         async def run() -> list[WaitEnd]:
-            going, *cancelled = [asyncio.create_task(end_of(BatchTrigger([each], connection))) for each in batches(5)]
+            going, *cancelled = [
+                asyncio.create_task(end_of(BatchTrigger([batch_id], connection))) for batch_id in batches(5)
+            ]
             for _ in range(20):
                 await asyncio.sleep(0)
-            for each in cancelled:
-                each.cancel()
-            assert {type(each) for each in await asyncio.gather(*cancelled, return_exceptions=True)} == {
+            for item in cancelled:
+                item.cancel()
+            assert {type(entry) for entry in await asyncio.gather(*cancelled, return_exceptions=True)} == {
                 asyncio.CancelledError
             }
             return await going
@@ -169,7 +173,7 @@ class TestJoiningAndLeaving:
             assert in_time(has_no_threads)
 
         def pool_is_busy() -> bool:
-            return any(each.name.startswith("siliconflow-") for each in threading.enumerate())
+            return any(thread.name.startswith("siliconflow-") for thread in threading.enumerate())
 
         asyncio.run(run())
 
@@ -181,7 +185,7 @@ class TestJoiningAndLeaving:
         assert states(asyncio.run(run())) == {("over", "completed")}
 
     def test_a_loop_that_died_is_not_kept(self, connection, batches) -> None:
-        """Its triggers were not even cancelled."""
+        """Its triggers were not cancelled before."""
 
         async def wait_for_news(wait: BatchWait) -> None:
             with watching(connection, [wait]) as watch:
@@ -200,7 +204,7 @@ class TestJoiningAndLeaving:
 
         def is_forgotten() -> bool:
             gc.collect()
-            # A thread knows of the loop for which it worked last.
+            # A thread keeps a reference to the last loop that it worked for.
             return key not in watcher._watchers and kept() is None
 
         assert in_time(is_forgotten)
@@ -215,20 +219,22 @@ class TestList:
     )
     def test_its_forms_make_no_difference(self, connection, batches, requests) -> None:
         found = ends(BatchTrigger(batches(5), connection))
-        assert [each.batch and each.batch.request_counts.completed for each in found] == [12] * 5
+        assert [item.batch and item.batch.request_counts.completed for item in found] == [12] * 5
         assert requests()[SINGLE] == 0
 
     @pytest.mark.parametrize("forms", [Forms(list_without_times=True)])
     def test_items_without_times_lead_to_single_polls(self, connection, batches, requests) -> None:
-        found = ends(*(BatchTrigger([each], connection) for each in batches(10)))
-        assert {each.batch and each.batch.timing.total.in_seconds() for each in found} == {115}
-        # Once at first and once for each of the statuses in_progress, finalizing and completed.
+        found = ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(10)))
+        assert {item.batch and item.batch.timing.total.in_seconds() for item in found} == {115}
+        # One line at the start, and one for each of the statuses in_progress, finalizing and completed.
         assert 20 <= requests()[SINGLE] <= 40
         assert requests()[LIST] >= 10
 
     @pytest.mark.parametrize("forms", [Forms(list_lag_seconds=50)])
     def test_unlisted_batches_are_polled_singly(self, connection, batches, requests, clock) -> None:
-        assert states(ends(*(BatchTrigger([each], connection) for each in batches(4)))) == {("over", "completed")}
+        assert states(ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(4)))) == {
+            ("over", "completed")
+        }
         assert 4 * 5 <= requests()[SINGLE] <= 4 * 8
         assert requests()[LIST] >= 10
 
@@ -236,7 +242,7 @@ class TestList:
         emulator.control.plan(end="failed", errors=["no such model"], times=3)
         file_id = client.upload_file(io.BytesIO(sums(2))).id
         found = ends(*(BatchTrigger([client.create_batch(file_id).id], connection) for _ in range(3)))
-        assert [each.batch and each.batch.errors for each in found] == [["no such model"]] * 3
+        assert [item.batch and item.batch.errors for item in found] == [["no such model"]] * 3
         assert requests()[SINGLE] == 3
 
     def test_pages_are_followed_only_as_far_as_needed(self, connection, batches, requests, clock, monkeypatch) -> None:
@@ -244,7 +250,7 @@ class TestList:
         batches(40)
         clock.advance(5)
         newest = batches(10)
-        assert states(ends(*(BatchTrigger([each], connection) for each in newest))) == {("over", "completed")}
+        assert states(ends(*(BatchTrigger([batch_id], connection) for batch_id in newest))) == {("over", "completed")}
         assert requests()[SINGLE] == 0
         assert requests()[LIST] <= 20
 
@@ -255,8 +261,10 @@ class TestList:
         monkeypatch.setattr(client_module, "PAGE_SIZE", 10)
         batches(40)
         clock.advance(60)
-        assert states(ends(*(BatchTrigger([each], connection) for each in batches(6)))) == {("over", "completed")}
-        # The first sweep knows of no age: it may look through all pages.
+        assert states(ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(6)))) == {
+            ("over", "completed")
+        }
+        # The first poll does not know the batches' ages, so it may read all pages.
         assert requests()[LIST] <= 5 + 20
 
     def test_few_old_batches_are_polled_singly(self, connection, batches, requests, clock, monkeypatch) -> None:
@@ -264,15 +272,15 @@ class TestList:
         oldest = batches(3)
         clock.advance(5)
         batches(60)
-        assert states(ends(*(BatchTrigger([each], connection) for each in oldest))) == {("over", "completed")}
+        assert states(ends(*(BatchTrigger([batch_id], connection) for batch_id in oldest))) == {("over", "completed")}
         assert requests()[LIST] * 3 == pytest.approx(requests()[SINGLE])
 
     @pytest.mark.parametrize("fault", [{"status": 404}, {"status": 500}, {"kind": "garbage"}], ids=str)
     def test_a_list_that_fails_is_done_without(self, connection, batches, emulator, requests, fault) -> None:
         emulator.control.fault(LIST, every=1, **fault)
-        found = ends(*(BatchTrigger([each], connection) for each in batches(6)))
+        found = ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(6)))
         assert states(found) == {("over", "completed")}
-        assert {each.error for each in found} == {None}
+        assert {item.error for item in found} == {None}
         assert requests()[LIST] <= 6 * 4
 
 
@@ -289,8 +297,8 @@ def test_all_triggers_fire_in_real_time(tmp_path, sums, monkeypatch) -> None:
             return await end_of(BatchTrigger([batch_id], poll_interval=0.3))
 
         async def run() -> list[list[WaitEnd]]:
-            return await asyncio.gather(*(late(number, each) for number, each in enumerate(ids)))
+            return await asyncio.gather(*(late(number, thread) for number, thread in enumerate(ids)))
 
-        found = [end for each in asyncio.run(run()) for end in each]
+        found = [end for item in asyncio.run(run()) for end in item]
         assert states(found) == {("over", "completed")}
-        assert [each.batch_id for each in found] == ids
+        assert [item.batch_id for item in found] == ids

@@ -27,7 +27,7 @@ from tests.trigger_runs import LIST, SINGLE, end_of, ends, states
 
 @pytest.fixture
 def connect(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Makes another connection to the emulator, or changes one; gives its id."""
+    """Create or change a connection to the emulator; return its id."""
 
     def set_connection(conn_id: str, api_key: str, **extra: Any) -> str:
         value = {"conn_type": "siliconflow", "host": emulator.base_url, "password": api_key, "extra": extra}
@@ -39,7 +39,7 @@ def connect(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
 @pytest.fixture
 def no_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections come from the environment alone: on Airflow 2 a missing database is a backend that fails."""
+    """Read connections only from the environment: on Airflow 2 a missing database is a failing backend."""
     monkeypatch.setattr(connection_module, "secrets_backends", lambda: secrets_backends()[:1])
 
 
@@ -51,22 +51,22 @@ class TestFailing:
         during: list[int] = []
         clock.after(600, lambda: during.append(sum(requests().values())))
         clock.after(600, emulator.control.reset)
-        found = ends(*(BatchTrigger([each], connection) for each in batches(60)))
+        found = ends(*(BatchTrigger([batch_id], connection) for batch_id in batches(60)))
         assert states(found) == {("over", "completed")}
-        # Growing pauses, and after four failures in a row the rest is not asked for; each by itself would take some 7.
+        # Pauses grow, and after four failures in a row the others are not polled; alone, each would poll about 7 times.
         assert during[0] <= 60
 
     def test_an_unknown_batch_does_not_delay_others(self, connection, batches, requests) -> None:
-        found = ends(*(BatchTrigger([each], connection) for each in ["batch_unknown", *batches(4)]))
+        found = ends(*(BatchTrigger([batch_id], connection) for batch_id in ["batch_unknown", *batches(4)]))
         assert (found[0].state, states(found[1:])) == ("error", {("over", "completed")})
 
     def test_a_rejected_key_affects_only_its_connection(self, connection, batches, connect) -> None:
         refused = connect("refused", "sk-wrong")
         ids = batches(8)
-        triggers = [BatchTrigger([each], conn_id) for each in ids for conn_id in (connection, refused)]
+        triggers = [BatchTrigger([batch_id], conn_id) for batch_id in ids for conn_id in (connection, refused)]
         found = ends(*triggers)
         assert states(found[::2]) == {("over", "completed")}
-        assert {(each.state, "Invalid token" in str(each.error)) for each in found[1::2]} == {("error", True)}
+        assert {(end.state, "Invalid token" in str(end.error)) for end in found[1::2]} == {("error", True)}
 
     def test_a_rotated_key_is_picked_up(self, batches, connect, emulator, clock, monkeypatch) -> None:
         rotated = connect("rotated", "sk-old")
@@ -78,9 +78,9 @@ class TestFailing:
             return get_conn(self)
 
         monkeypatch.setattr(SiliconFlowHook, "get_conn", noting_get_conn)
-        found = ends(*(BatchTrigger([each], rotated, poll_interval=5) for each in batches(5)))
+        found = ends(*(BatchTrigger([batch_id], rotated, poll_interval=5) for batch_id in batches(5)))
         assert states(found) == {("over", "completed")}
-        assert {each.error for each in found} == {None}
+        assert {item.error for item in found} == {None}
         assert min(later - earlier for earlier, later in pairwise(reads)) >= 60
 
     @pytest.mark.parametrize("changed_after", [300, None])
@@ -95,18 +95,18 @@ class TestFailing:
         if changed_after is not None:
             clock.after(changed_after, lambda: connect("late", emulator.api_key))
         start = clock.now
-        found = ends(*(BatchTrigger([each], "late") for each in batches(3)))
+        found = ends(*(BatchTrigger([batch_id], "late") for batch_id in batches(3)))
         assert f"failed, will keep trying: {reason}" in logged()
         if changed_after is not None:
             assert states(found) == {("over", "completed")}
         else:
-            assert {(each.state, reason in str(each.error)) for each in found} == {("error", True)}
+            assert {(end.state, reason in str(end.error)) for end in found} == {("error", True)}
             assert 3600 <= clock.now - start <= 3900
 
     def test_a_secrets_backend_that_fails_ends_no_wait(
         self, batches, connect, emulator, clock, monkeypatch, logged
     ) -> None:
-        """Airflow skips it, and says that the connection does not exist."""
+        """Airflow skips it, and reports that the connection does not exist."""
         backend = type(secrets_backends()[0])
         get_conn_value, failing = backend.get_conn_value, ["until it heals"]
 
@@ -118,9 +118,9 @@ class TestFailing:
         monkeypatch.setattr(backend, "get_conn_value", failing_get_conn_value)
         connect("kept", emulator.api_key)
         clock.after(3600, failing.clear)
-        found = ends(*(BatchTrigger([each], "kept") for each in batches(3)))
+        found = ends(*(BatchTrigger([batch_id], "kept") for batch_id in batches(3)))
         assert states(found) == {("over", "completed")}
-        lines = [each for each in logged().splitlines() if "could not be read" in each]
+        lines = [line for line in logged().splitlines() if "could not be read" in line]
         assert "connection 'kept' could not be read: EnvironmentVariablesBackend: OSError: no route" in lines[0]
         assert "sk-in-a-query" not in "".join(lines)
 
@@ -130,12 +130,12 @@ class TestFailing:
         monkeypatch.setenv("AIRFLOW_CONN_GARBLED", '{"password": "sk-garbled", "port": ')
         clock.after(3600, lambda: connect("garbled", emulator.api_key))
         assert states(ends(BatchTrigger(batches(1), "garbled"))) == {("over", "completed")}
-        lines = [each for each in logged().splitlines() if "could not be read" in each]
+        lines = [line for line in logged().splitlines() if "could not be read" in line]
         assert "connection 'garbled' could not be read: EnvironmentVariablesBackend: JSONDecodeError" in lines[0]
         assert "sk-garbled" not in "".join(lines)
 
     def test_a_connection_is_read_through_the_loop(self, connection, batches, monkeypatch) -> None:
-        """Up to Airflow 3.2.1 a thread reaches the supervisor only over the triggerer's event loop."""
+        """Up to Airflow 3.2.1 a thread can reach the supervisor only over the triggerer's event loop."""
         loops, get_conn = set(), SiliconFlowHook.get_conn
 
         async def request_to_airflow() -> None:
@@ -167,12 +167,12 @@ class TestFailing:
         monkeypatch.setattr(SiliconFlowClient, "batch_page", fails)
 
         async def run() -> list[Any]:
-            waits = [end_of(BatchTrigger([each], connection)) for each in [broken, *others]]
+            waits = [end_of(BatchTrigger([value], connection)) for value in [broken, *others]]
             return await asyncio.gather(*waits, return_exceptions=True)
 
         first, *rest = asyncio.run(run())
         assert isinstance(first, ZeroDivisionError)
-        assert states([end for each in rest for end in each]) == {("over", "completed")}
+        assert states([end for item in rest for end in item]) == {("over", "completed")}
 
     def test_slow_responses_block_neither_loop_nor_connections(
         self, connection, batches, connect, emulator, monkeypatch
@@ -198,11 +198,11 @@ class TestFailing:
 
 
 class TestNoAnswer:
-    """A server that never ends its answer, or asks to be tried again in minutes."""
+    """A server that never ends its response, or sends a Retry-After of minutes."""
 
     @pytest.fixture
     def hung(self, batches, monkeypatch) -> Iterator[str]:
-        """A batch whose requests get no answer for longer than a watcher waits."""
+        """Return the id of a batch whose requests get no response for longer than a watcher waits."""
         (batch_id,) = batches(1)
         is_over, get_batch = threading.Event(), SiliconFlowClient.get_batch
 
@@ -222,11 +222,11 @@ class TestNoAnswer:
         (end,) = ends(BatchTrigger([hung], connection, **{moment: pendulum.from_timestamp(clock.now)}))
         assert (end.state, end.batch) == (state, None)
 
-    def test_others_on_the_connection_go_on(self, connection, hung, batches, clock) -> None:
+    def test_other_waits_of_the_connection_continue(self, connection, hung, batches, clock) -> None:
         (other,) = batches(1)
         late = BatchTrigger([hung], connection, pendulum.from_timestamp(clock.now + 300))
         found = ends(BatchTrigger([other], connection), late)
-        assert [each.state for each in found] == ["over", "timeout"]
+        assert [end.state for end in found] == ["over", "timeout"]
         assert "no response within 0.2 s" in str(found[1].error)
 
     def test_a_slow_connection_lookup_is_retried(self, connection, batches, clock, monkeypatch, logged) -> None:

@@ -215,7 +215,7 @@ def test_an_answer_ends_the_hour(batch: Make, at: At) -> None:
 
 
 def test_the_hour_starts_with_the_permanent_error(batch: Make, at: At) -> None:
-    """A service that comes back from an outage may refuse a key for a moment."""
+    """After an outage, a service may reject a valid key for a moment."""
     wait = BatchWait("batch_1", at(DAY), batch=batch())
     for seconds in range(0, HOUR, 300):
         wait.record_error(BUSY, at(seconds))
@@ -241,7 +241,7 @@ def test_pauses_grow_while_polling_fails(batch: Make, at: At) -> None:
     assert wait.pause(at(100)) == 10
 
 
-def test_no_pause_is_longer_than_what_is_left(batch: Make, at: At) -> None:
+def test_pauses_end_at_the_deadline(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", at(100), batch=batch(), poll_interval=60)
     assert [wait.pause(at(seconds)) for seconds in (10, 70, 100, 200)] == [60, 30, 0, 0]
 
@@ -284,11 +284,11 @@ def test_nothing_is_due_once_a_wait_has_ended(batch: Make, at: At) -> None:
         assert wait.seconds_until_due(at(11).timestamp()) == inf
 
 
-# --- news
+# --- log lines
 
 
 def said(wait: BatchWait, *moments: pendulum.DateTime) -> list[bool]:
-    return [wait.next_log_line(each) is not None for each in moments]
+    return [wait.next_log_line(moment) is not None for moment in moments]
 
 
 def test_changes_are_logged_and_otherwise_once_hourly(batch: Make, at: At) -> None:
@@ -342,7 +342,7 @@ def test_an_outage_is_logged_once_an_hour(batch: Make, at: At) -> None:
         ),
     ],
 )
-def test_progress_is_told_in_a_line(batch: Make, at: At, fields: dict[str, Any], now: int, line: str) -> None:
+def test_progress_is_one_log_line(batch: Make, at: At, fields: dict[str, Any], now: int, line: str) -> None:
     assert describe_progress(batch(**fields), at(now)) == line
 
 
@@ -370,7 +370,7 @@ def test_each_running_batch_is_polled_once(batch: Make, at: At) -> None:
     asked: list[str] = []
     poll(waits, answering({"a": batch(id="a"), "b": BUSY}, asked), lambda: at(7))
     assert asked == ["a", "b"]
-    assert [each.batch and each.batch.id for each in waits] == ["a", None, "c"]
+    assert [wait.batch and wait.batch.id for wait in waits] == ["a", None, "c"]
     assert (waits[1].error, waits[1].failing_since) == (BUSY, at(7))
 
 
@@ -403,7 +403,7 @@ def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
     assert wait_ends([over, late, refused], at(100)) is None
     ends = wait_ends([over, late, refused], at(HOUR))
     assert ends is not None
-    assert [(each.batch_id, each.state, each.error) for each in ends] == [
+    assert [(end.batch_id, end.state, end.error) for end in ends] == [
         ("a", "over", None),
         ("b", "timeout", "busy (status 503)"),
         ("c", "error", "Invalid token (status 401)"),
@@ -439,11 +439,11 @@ def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
         ({"status": "failed", "failed_at": 0}, "batch batch_1 failed"),
     ],
 )
-def test_an_end_is_told_in_a_sentence(batch: Make, fields: dict[str, Any], sentence: str) -> None:
+def test_an_end_is_described_in_one_sentence(batch: Make, fields: dict[str, Any], sentence: str) -> None:
     assert describe_end(batch(**fields)) == sentence
 
 
-def test_only_the_first_ten_reasons_are_told(batch: Make) -> None:
+def test_only_the_first_ten_errors_are_shown(batch: Make) -> None:
     sentence = describe_end(batch("failed", errors=[f"line {number}" for number in range(1, 14)]))
     assert sentence.endswith("line 8; line 9; and 4 more")
 

@@ -103,7 +103,7 @@ def size(ends: list[WaitEnd]) -> int:
 
 
 def read(end: WaitEnd, beside: int = 0) -> Batch:
-    """The batch of the end, as it comes out of an event that has others beside it."""
+    """Return the batch of the end after it was sent in an event together with others."""
     batch = from_event(json.loads(json.dumps(to_event([end, *[end] * beside]))))[0].batch
     assert batch is not None
     return batch

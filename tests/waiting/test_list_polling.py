@@ -23,7 +23,7 @@ DAY = 24 * 3600
 COUNTS = {"total": 9, "completed": 4, "failed": 1}
 
 
-# --- what is due
+# --- due batches
 
 
 def scheduled(batch_id: str, asked_at: float, due_at: float | None) -> BatchWait:
@@ -53,7 +53,7 @@ def test_a_page_must_save_requests(missing: int, pages: int, worth: bool) -> Non
     assert is_page_worthwhile(missing, pages) is worth
 
 
-def test_later_pages_show_only_what_is_older(batch: Make) -> None:
+def test_later_pages_hold_only_older_batches(batch: Make) -> None:
     missing = {
         "younger": BatchWait("younger", batch=batch(created_at=200)),
         "as old": BatchWait("as old", batch=batch(created_at=100)),
@@ -65,7 +65,7 @@ def test_later_pages_show_only_what_is_older(batch: Make) -> None:
     assert count_on_later_pages(missing, []) == 4
 
 
-# --- what a list item says
+# --- list items
 
 
 def test_an_item_with_times_is_used_unchanged(batch: Make) -> None:
@@ -107,7 +107,7 @@ def test_an_item_without_times_keeps_known_times(batch: Make) -> None:
 # --- progress
 
 
-def test_one_wait_tells_its_own_news(batch: Make, at: At) -> None:
+def test_a_single_wait_logs_its_own_lines(batch: Make, at: At) -> None:
     wait = BatchWait("batch_1", batch=batch())
     assert ProgressLog().next_log_line([wait], at(5)) == "batch batch_1 is in_progress, 5s since its creation"
 
@@ -125,4 +125,4 @@ def test_several_waits_share_one_log_line(batch: Make, at: At) -> None:
         "2 batches: 2 in_progress; 10 of 18 requests done; "
         "polling 1 of them failed, will keep trying: busy (status 503)"
     )
-    assert [progress.next_log_line(waits, at(each)) for each in (3602, 3603)] == [line, None]
+    assert [progress.next_log_line(waits, at(number)) for number in (3602, 3603)] == [line, None]
