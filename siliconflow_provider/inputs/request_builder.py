@@ -117,7 +117,7 @@ class RequestBuilder:
                     f"names columns of the row ({first_names(item) or 'it has none'})"
                 )
             return self._with_defaults({"custom_id": generated, **plain_row(item)})
-        if isinstance(item, list):
+        if isinstance(item, list) or _is_message_tuple(item):
             return self._from_messages(generated, plain_value(item))
         raise InvalidItemError(
             f"it is {type(item).__name__}; give a text, a list of messages, a row such as a dict, or a request line"
@@ -210,6 +210,11 @@ def _request_in(text: str) -> dict[str, Any] | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     return value if isinstance(value, dict) and isinstance(value.get("body"), dict) else None
+
+
+def _is_message_tuple(item: Any) -> bool:
+    """Return True if a tuple holds messages; a bare tuple of values could be a row or anything else."""
+    return isinstance(item, tuple) and bool(item) and all(isinstance(each, Mapping) for each in item)
 
 
 def _is_system(message: Any) -> bool:

@@ -11,7 +11,8 @@ from siliconflow_provider.api.limits import ENDPOINTS, shortened
 
 ROLES = ("system", "user", "assistant")
 THINKING_BUDGET = (128, 32_768)
-MAXIMUM_CUSTOM_ID = 64
+# The service documents none; the longest ids that people use are URLs and hashes.
+MAXIMUM_CUSTOM_ID = 512
 TOO_LONG = f"it has {jsonl.TOO_LONG}; shorten it, or give images and videos by their URLs"
 
 

@@ -81,7 +81,7 @@ def test_the_instruction_follows_an_own_system_message() -> None:
         (b'"\xff"\n', {}, "not JSON in UTF-8: "),
         ({"custom_id": "", "body": {"messages": USER}}, {}, "custom_id is empty"),
         ({"custom_id": "a ", "body": {"messages": USER}}, {}, "custom_id 'a ' begins or ends with whitespace"),
-        ({"id": "a" * 65, "q": "x"}, BY_ID, f"custom_id '{'a' * 36}... has 65 characters; use at most 64"),
+        ({"id": "a" * 513, "q": "x"}, BY_ID, f"custom_id '{'a' * 36}... has 513 characters; use at most 512"),
         ({"id": "\ta", "q": "x"}, BY_ID, "custom_id '\\ta' begins or ends with whitespace; remove it"),
         ({"body": {"messages": USER, "thinking_budget": 1}}, {}, "body.thinking_budget is 1"),
     ],

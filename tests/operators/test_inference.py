@@ -21,10 +21,10 @@ from siliconflow_provider.exceptions import (
     BatchCancelledError,
     BatchTimeoutError,
     BatchWaitError,
+    InvalidInputError,
     JobDefinitionError,
     MissedSuccessRateError,
 )
-from siliconflow_provider.exceptions import InvalidInputError
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.results import read_results
 from siliconflow_provider.storage.errors import StorageError
@@ -128,7 +128,9 @@ class TestIn:
             run(lambda: infer(requests=items, prompt="{q}", id_column="id"))
         first, *shown, last = str(caught.value).split("\n")
         assert first.startswith("requests: 15 of 30 items are invalid and nothing was submitted")
-        assert shown[0] == "  item 2 (q2): column 'q' is missing; the row has 'id'"
+        assert shown[0].startswith(
+            "  item 2 (q2): there is no column 'q'; the row has 'id'. In a prompt, write {{q}} for"
+        )
         assert (len(shown), last) == (10, "  and 5 more")
         assert not client.list_files()
         assert not (tmp_path / "out").exists()
@@ -137,7 +139,7 @@ class TestIn:
     def test_ids_that_may_come_back_changed_are_refused(
         self, infer: Infer, run: Run, client: SiliconFlowClient, tmp_path: Path, suffix: str
     ) -> None:
-        content = "".join(json.dumps({"id": value, "q": "1 + 1"}) + "\n" for value in ("a", "b ", "c" * 65)).encode()
+        content = "".join(json.dumps({"id": value, "q": "1 + 1"}) + "\n" for value in ("a", "b ", "c" * 513)).encode()
         path = tmp_path / f"in.jsonl{suffix}"
         path.write_bytes(gzip.compress(content) if suffix else content)
         with pytest.raises(InvalidInputError) as caught:
@@ -145,7 +147,7 @@ class TestIn:
         shown = str(caught.value).split("\n")[1:]
         assert shown[0] == "  line 2 (b ): custom_id 'b ' begins or ends with whitespace; remove it"
         assert re.fullmatch(
-            r"  line 3 \(c+\.\.\.\): custom_id 'c+\.\.\. has 65 characters; use at most 64, .*", shown[1]
+            r"  line 3 \(c+\.\.\.\): custom_id 'c+\.\.\. has 513 characters; use at most 512, .*", shown[1]
         )
         assert client.list_files() == []
 

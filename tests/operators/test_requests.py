@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import gzip
+import json
+from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 
-from siliconflow_provider.operators.requests import check_items, wrap_requests
+from siliconflow_provider.operators.requests import check_items, items_at, wrap_requests
 
 
 def test_requests_are_neither_rendered_nor_fully_shown() -> None:
@@ -21,12 +25,27 @@ def test_values_that_are_not_requests_are_rejected(value: Any) -> None:
         wrap_requests(value)
 
 
-def test_a_data_frame_is_rejected() -> None:
-    class DataFrame(list[str]):
-        def __dataframe__(self) -> None: ...
+def test_a_data_frame_gives_its_rows() -> None:
+    rows = [{"id": 1, "q": "a"}, {"id": 2, "q": "b"}]
+    given = check_items(pandas.DataFrame(rows))
+    assert list(given) == list(given) == rows
+    assert repr(given) == "<DataFrame of 2>"
 
-    with pytest.raises(ValueError, match=r"requests is DataFrame: give its rows; in pandas, df.to_dict\('records'\)"):
-        check_items(DataFrame(["question", "note"]))
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.jsonl", b'{"id": "1", "q": "a"}\n'),
+        ("in.csv.gz", gzip.compress(b"id,q\n1,a\n")),
+        ("in", b'{"id": "1", "q": "a"}\n'),
+    ],
+)
+def test_a_path_gives_the_items_of_its_files(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).write_bytes(content)
+    for path in (tmp_path / "folder" / name, tmp_path / "folder", tmp_path / "f*" / "in*"):
+        (item,) = items_at(str(path))
+        assert (json.loads(item) if isinstance(item, bytes) else item) == {"id": "1", "q": "a"}
 
 
 def test_a_function_returning_none_is_an_error() -> None:
