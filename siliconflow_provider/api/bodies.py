@@ -42,10 +42,10 @@ def pieces_of_body(response: requests.Response, size: int = PIECE_BYTES) -> Iter
     yield from _decompressed(compressed, size)
 
 
-def whole_body(response: requests.Response, what: str, *, is_list: bool = False) -> bytes:
+def whole_body(response: requests.Response, request_name: str, *, is_list: bool = False) -> bytes:
     """Return the whole body of a JSON response.
 
-    :param what: the request in messages
+    :param request_name: the request in messages
     :param is_list: True allows the size of a list of all the account's objects
     :raises AnswerTooLargeError: if the body is larger than any response of the service
     """
@@ -58,17 +58,17 @@ def whole_body(response: requests.Response, what: str, *, is_list: bool = False)
         values += count_of_values(piece)
         if size > largest or values > most_values:
             limit = f"{largest:,} bytes" if size > largest else f"{most_values:,} values"
-            raise AnswerTooLargeError(f"{what} was answered with more than {limit}: check the base URL")
+            raise AnswerTooLargeError(f"{request_name} was answered with more than {limit}: check the base URL")
     return b"".join(pieces)
 
 
-def check_object(text: bytes | msgspec.Raw, what: str) -> None:
+def check_object(text: bytes | msgspec.Raw, request_name: str) -> None:
     """Raise AnswerTooLargeError if one object of a list is larger than any object of the service."""
     size = memoryview(text).nbytes
     # A text with fewer bytes than MOST_VALUES_OF_OBJECT has fewer values, too.
     if size > MOST_VALUES_OF_OBJECT and (size > LARGEST_OBJECT or count_of_values(bytes(text)) > MOST_VALUES_OF_OBJECT):
         limit = f"{LARGEST_OBJECT:,} bytes or {MOST_VALUES_OF_OBJECT:,} values"
-        raise AnswerTooLargeError(f"{what} was answered with a part of more than {limit}: check the base URL")
+        raise AnswerTooLargeError(f"{request_name} was answered with a part of more than {limit}: check the base URL")
 
 
 def start_of_body(response: requests.Response, size: int) -> bytes:

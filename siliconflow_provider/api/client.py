@@ -160,8 +160,8 @@ class SiliconFlowClient:
         else:
             named = f"/files/{quote(file_ref, safe='')}/content"
             url = SignedUrl(f"{self.base_url}{named}")
-        what = f"GET {named} at {address(url)}"
-        return Download(self._transport, url, what, fileobj, with_key=not is_url).run()
+        request_name = f"GET {named} at {address(url)}"
+        return Download(self._transport, url, request_name, fileobj, with_key=not is_url).run()
 
     def create_batch(
         self,
@@ -290,7 +290,9 @@ class SiliconFlowClient:
     def _get(self, path: str, **arguments: Any) -> Any:
         return self._transport.retry(lambda: self._transport.call("GET", path, **arguments), idempotent=True)
 
-    def _read(self, parse: Callable[[Mapping[str, Any]], T], answer: Any, what: str, expected: str = "an id") -> T:
+    def _read(
+        self, parse: Callable[[Mapping[str, Any]], T], answer: Any, request_name: str, expected: str = "an id"
+    ) -> T:
         """Parse an object that may be wrapped as `{"code": 20000, "data": {...}}`."""
         if isinstance(answer, dict) and "id" not in answer and isinstance(answer.get("data"), dict):
             answer = answer["data"]
@@ -298,19 +300,21 @@ class SiliconFlowClient:
         # Error reporters send local variables, and the response holds signed URLs.
         answer = None
         if found is None:
-            raise UnreadableAnswerError(f"{what} at {self._host} was answered without {expected}: check the base URL")
+            raise UnreadableAnswerError(
+                f"{request_name} at {self._host} was answered without {expected}: check the base URL"
+            )
         return found
 
-    def _items(self, answer: Any, what: str) -> list[Any]:
+    def _items(self, answer: Any, request_name: str) -> list[Any]:
         """Return the items of a list that may be wrapped in `data`; null counts as an empty list."""
         answer = _unwrapped(answer)
         if answer is None or isinstance(answer, list):
             return answer or []
         answer = None
-        raise self._no_list(what)
+        raise self._no_list(request_name)
 
-    def _no_list(self, what: str) -> UnreadableAnswerError:
-        return UnreadableAnswerError(f"{what} at {self._host} was answered without a list: check the base URL")
+    def _no_list(self, request_name: str) -> UnreadableAnswerError:
+        return UnreadableAnswerError(f"{request_name} at {self._host} was answered without a list: check the base URL")
 
     def _listed(self, parse: Callable[[Mapping[str, Any]], T], item: Any) -> T | None:
         return _parsed(parse, self._transport.decoded(bytes(item)) if isinstance(item, msgspec.Raw) else item)

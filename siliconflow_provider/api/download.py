@@ -30,15 +30,17 @@ class Download:
     received MiB resets the count of failures, so that a large file arrives over a bad network, and a stuck download
     fails.
 
-    :param what: the request in messages
+    :param request_name: the request in messages
     :param fileobj: written from its position; if it can seek, it is truncated at the file's end
     :param with_key: False for a URL that has its own signature
     """
 
-    def __init__(self, transport: Transport, url: str, what: str, fileobj: IO[bytes], *, with_key: bool) -> None:
+    def __init__(
+        self, transport: Transport, url: str, request_name: str, fileobj: IO[bytes], *, with_key: bool
+    ) -> None:
         self._transport = transport
         self._url = url
-        self._what = what
+        self._request_name = request_name
         self._fileobj = fileobj
         self._with_key = with_key
         self._start = fileobj.tell() if fileobj.seekable() else None
@@ -57,7 +59,7 @@ class Download:
         """
         if not self._transport.retry(self._fetch, idempotent=True, progressed=self._progressed):
             raise IncompleteBodyError(
-                f"{self._what} broke off after {self._arrived:,} bytes and cannot be resumed: "
+                f"{self._request_name} broke off after {self._arrived:,} bytes and cannot be resumed: "
                 "download it again from the beginning"
             )
         return self._arrived
@@ -81,7 +83,7 @@ class Download:
             return self._transport.exchange(
                 "GET",
                 self._url,
-                self._what,
+                self._request_name,
                 lambda response: self._receive(response, offset),
                 with_key=self._with_key,
                 has_file=True,
@@ -135,15 +137,17 @@ class Download:
                 raise self._too_large()
             written = self._fileobj.write(chunk)
             if written != len(chunk):
-                raise OSError(f"{self._what}: only {written:,} of {len(chunk):,} bytes could be written")
+                raise OSError(f"{self._request_name}: only {written:,} of {len(chunk):,} bytes could be written")
             self._arrived += len(chunk)
         if self._is_incomplete(response):
             self._can_resume = self._can_resume and (self._total is None or self._arrived < self._total)
             total = "an unknown number of" if self._total is None else f"{self._total:,}"
-            raise IncompleteBodyError(f"{self._what} broke off after {self._arrived:,} of {total} bytes")
+            raise IncompleteBodyError(f"{self._request_name} broke off after {self._arrived:,} of {total} bytes")
 
     def _too_large(self) -> AnswerTooLargeError:
-        return AnswerTooLargeError(f"{self._what} has more than {LARGEST_FILE:,} bytes: too large for a result file")
+        return AnswerTooLargeError(
+            f"{self._request_name} has more than {LARGEST_FILE:,} bytes: too large for a result file"
+        )
 
     def _is_incomplete(self, response: requests.Response) -> bool:
         expected = _content_length(response.headers)

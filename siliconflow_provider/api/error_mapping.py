@@ -39,11 +39,11 @@ _AROUND_PAGES = string.whitespace + "\ufeff"
 
 
 def from_exception(
-    error: Exception, what: str, place: str = "the base URL", *, was_sent: bool, hide: Hide = without_queries
+    error: Exception, request_name: str, place: str = "the base URL", *, was_sent: bool, hide: Hide = without_queries
 ) -> SiliconFlowError:
     """Return the package's error for an exception of requests or urllib3.
 
-    :param what: the request and its host, without a query
+    :param request_name: the request and its host, without a query
     :param place: names the setting of the host, for the remedy
     :param was_sent: True if a part of the request may have reached the service
     :param hide: removes secrets from a text
@@ -52,20 +52,22 @@ def from_exception(
     chain = _chain(error)
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
         return CertificateError(
-            f"{what}: the TLS certificate was not accepted ({reason}): check {place}, "
+            f"{request_name}: the TLS certificate was not accepted ({reason}): check {place}, "
             "or set REQUESTS_CA_BUNDLE to the certificates of your own authority"
         )
     if not was_sent:
         # A network error is an OSError or HTTPError and no ValueError. All others come from settings.
         if isinstance(error, ValueError) or not isinstance(error, (OSError, HTTPError)):
-            return InvalidRequestError(f"{what} cannot be sent ({reason}): check {place} and the proxy settings")
-        return ConnectionFailedError(f"{what}: no connection ({reason}): check {place} and the network")
+            return InvalidRequestError(
+                f"{request_name} cannot be sent ({reason}): check {place} and the proxy settings"
+            )
+        return ConnectionFailedError(f"{request_name}: no connection ({reason}): check {place} and the network")
     kind = IncompleteBodyError if any(isinstance(cause, IncompleteRead) for cause in chain) else AnswerLostError
-    return kind(f"{what}: request sent, but the response was lost or incomplete ({reason})")
+    return kind(f"{request_name}: request sent, but the response was lost or incomplete ({reason})")
 
 
 def from_response(
-    response: requests.Response, what: str, remedies: Mapping[int, str], hide: Hide = without_queries
+    response: requests.Response, request_name: str, remedies: Mapping[int, str], hide: Hide = without_queries
 ) -> SiliconFlowError:
     """Return the package's error for an error response. Read its body.
 
@@ -73,12 +75,12 @@ def from_response(
     :param hide: removes secrets from a text
     """
     body, status = _decoded_body(response), response.status_code
-    return refusal(response, what, body, error_class(status), remedies.get(status), hide=hide)
+    return refusal(response, request_name, body, error_class(status), remedies.get(status), hide=hide)
 
 
 def refusal(
     response: requests.Response,
-    what: str,
+    request_name: str,
     body: Any,
     kind: type[SiliconFlowError],
     remedy: str | None = None,
@@ -91,7 +93,7 @@ def refusal(
     """
     reason = _message(body, hide) or hide(response.reason or "") or "no reason given"
     return kind(
-        f"{what} was refused: {reason}{f': {remedy}' if remedy else ''}",
+        f"{request_name} was refused: {reason}{f': {remedy}' if remedy else ''}",
         status=response.status_code,
         code=_code(body, hide),
         request_id=request_id(response, hide),

@@ -130,16 +130,20 @@ class Transport:
         :param is_list: True for a response that may be large; the items of its list stay undecoded, as `msgspec.Raw`
         :raises SiliconFlowError: if the request fails
         """
-        what = f"{method} {path} at {address(self.base_url)}"
+        request_name = f"{method} {path} at {address(self.base_url)}"
         return self.exchange(
-            method, f"{self.base_url}{path}", what, lambda response: self._read(response, what, is_list), **arguments
+            method,
+            f"{self.base_url}{path}",
+            request_name,
+            lambda response: self._read(response, request_name, is_list),
+            **arguments,
         )
 
     def exchange(
         self,
         method: str,
         url: str,
-        what: str,
+        request_name: str,
         read: Callable[[requests.Response], T],
         *,
         with_key: bool = True,
@@ -148,7 +152,7 @@ class Transport:
     ) -> T:
         """Send one request and return the result of `read`, called with its successful response (streaming).
 
-        :param what: the request and its host in messages, without a query
+        :param request_name: the request and its host in messages, without a query
         :param with_key: False for a URL that has its own signature
         :param has_file: True if a file is uploaded or downloaded, which may take longer
         :raises SiliconFlowError: if the request could not be sent, was refused, or its response broke off
@@ -171,14 +175,14 @@ class Transport:
             with (
                 quiet_urls(),
                 exchange.active(),
-                self._sent(exchange, method, url, what, place, arguments, hide) as response,
+                self._sent(exchange, method, url, request_name, place, arguments, hide) as response,
             ):
                 if 200 <= response.status_code < 300:
                     return read(response)
                 is_link = not with_key or (has_file and any(map(self._is_elsewhere, redirects)))
-                failure = from_response(response, what, LINK_REMEDIES if is_link else self._remedies, hide)
+                failure = from_response(response, request_name, LINK_REMEDIES if is_link else self._remedies, hide)
         except (requests.exceptions.RequestException, HTTPError) as error:
-            failure = from_exception(error, what, place, was_sent=True, hide=hide)
+            failure = from_exception(error, request_name, place, was_sent=True, hide=hide)
         except SiliconFlowError as error:
             failure = error
         # Raised outside of the handlers and without the frames below: they could show a signed URL.
@@ -189,7 +193,7 @@ class Transport:
         exchange: Exchange,
         method: str,
         url: str,
-        what: str,
+        request_name: str,
         place: str,
         arguments: dict[str, Any],
         hide: Hide,
@@ -201,24 +205,24 @@ class Transport:
             failure = error
         except Exception as error:
             # requests also raises errors of other libraries, for example if a proxy is not usable.
-            failure = from_exception(error, what, place, was_sent=exchange.has_begun, hide=hide)
+            failure = from_exception(error, request_name, place, was_sent=exchange.has_begun, hide=hide)
         except BaseException as error:
             # For example Airflow's timeout of a task.
             error.__context__ = None
             raise error.with_traceback(None)  # noqa: B904 - it is the same exception
         raise failure
 
-    def _read(self, response: requests.Response, what: str, is_list: bool) -> Any:
+    def _read(self, response: requests.Response, request_name: str, is_list: bool) -> Any:
         def decode(text: bytes) -> Any:
             if is_list:
-                return decode_page(text, self.decoded, lambda part: check_object(part, what))
+                return decode_page(text, self.decoded, lambda part: check_object(part, request_name))
             return self.decoded(text)
 
-        body = whole_body(response, what, is_list=is_list)
+        body = whole_body(response, request_name, is_list=is_list)
         # A response may repeat the key, for example in the errors of a batch, which go to logs and events.
         if self._is_key_secret:
             body = body.replace(self._api_key.reveal().encode(), MASK.encode())
-        return _decoded(response, body, what, decode, self.without_secrets)
+        return _decoded(response, body, request_name, decode, self.without_secrets)
 
     def _is_elsewhere(self, url: str) -> bool:
         """Return True if a redirect leads away from the API."""
@@ -236,17 +240,19 @@ def _without(secrets: KnownSecrets, error: SiliconFlowError) -> SiliconFlowError
     return error.reworded(secrets.hidden(error.message))
 
 
-def _decoded(response: requests.Response, body: bytes, what: str, decode: Callable[[bytes], Any], hide: Hide) -> Any:
+def _decoded(
+    response: requests.Response, body: bytes, request_name: str, decode: Callable[[bytes], Any], hide: Hide
+) -> Any:
     try:
         answer = decode(body)
     except msgspec.DecodeError:
         answer = None
     if answer is None:
         raise UnreadableAnswerError(
-            f"{what} was answered with {len(body):,} bytes that are not JSON: check the base URL",
+            f"{request_name} was answered with {len(body):,} bytes that are not JSON: check the base URL",
             status=response.status_code,
             request_id=request_id(response, hide),
         )
     if isinstance(answer, dict) and answer.get("code") not in SUCCESS_CODES:
-        raise refusal(response, what, answer, BadRequestError, hide=hide)
+        raise refusal(response, request_name, answer, BadRequestError, hide=hide)
     return answer

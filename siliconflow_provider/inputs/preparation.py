@@ -145,11 +145,9 @@ class _Preparation:
         """Write the requests of the last items."""
         count = len(block.custom_ids)
         first_item = self._items - count + 1
-        if not self._models.keys() >= set(block.models):
-            for number, model in enumerate(block.models, start=first_item):
-                self._models.setdefault(model or None, self._problems.name_of(number))
         # The rest of a file that is too large is checked, but needs no memory and no disk.
         if not self._is_too_large(self._requests):
+            self._note_models(block.models, first_item)
             self._ids.add(block.custom_ids)
             self._numbers.add(self._requests, first_item)
             self._writer.write(block.lines, count)
@@ -158,6 +156,11 @@ class _Preparation:
             self._has_rows = True
         self._requests += count
         self._bytes += len(block.lines)
+
+    def _note_models(self, models: list[str | None], first_item: int) -> None:
+        if not self._models.keys() >= {model or None for model in set(models)}:
+            for number, model in enumerate(models, start=first_item):
+                self._models.setdefault(model or None, self._problems.name_of(number))
 
     def _is_too_large(self, requests: int) -> bool:
         most_lines, most_bytes = self._writer.most_lines, self._writer.most_bytes
@@ -202,8 +205,10 @@ class _Preparation:
             return named
         if len(self._models) == 1:
             fault, remedy = "no request names a model", "set model= and rerun the task"
+        elif None in self._models:
+            fault, remedy = "some requests name no model", f"set model=, or use one task for each model: {named}"
         else:
-            fault, remedy = "the requests do not name one model", f"use one task for each model: {named}"
+            fault, remedy = "the requests name different models", f"use one task for each model: {named}"
         raise InvalidRequestFileError(self._error_text(name, fault, remedy))
 
     def _error_text(self, name: str, fault: str, remedy: str) -> str:

@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -244,5 +245,18 @@ def batch_json() -> Callable[..., dict[str, Any]]:
             "request_counts": None,
             "metadata": {"description": "nightly eval job"},
         } | fields
+
+    return make
+
+
+@pytest.fixture
+def sparse(tmp_path: Path) -> Callable[[int], Path]:
+    """Return a function that makes a sparse file of a size."""
+
+    def make(size: int) -> Path:
+        path = tmp_path / "sparse.jsonl"
+        with path.open("wb") as file:
+            file.truncate(size)
+        return path
 
     return make

@@ -99,11 +99,11 @@ def test_secret_may_have_any_characters() -> None:
 
 
 class TestOfAnAnswer:
-    """Return texts that repeat the secret, as the service or a storage does."""
+    """Responses of the service or a storage that repeat the secret."""
 
     @pytest.fixture
     def failure(self, server: Any, key: str) -> Callable[..., SiliconFlowError]:
-        """Send a request that fails, and return its error and logs."""
+        """Return a function that sends a failing request and returns its error."""
 
         def fail(ask: Callable[[SiliconFlowClient], Any] | None = None, key: str = key) -> SiliconFlowError:
             client = SiliconFlowClient(key, server.base_url, max_retries=0)

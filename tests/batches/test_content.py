@@ -45,7 +45,7 @@ def test_an_unreadable_file_has_no_digest(
 ) -> None:
     control.fault("GET /files", status=403)
     assert sha256_of_file(client, "file-x") is None
-    assert "could not read file file-x, so only its id tells what it holds: GET /files" in caplog.text
+    assert "could not read file file-x, so only its id identifies its content: GET /files" in caplog.text
 
 
 def test_an_id_forges_no_line(client: SiliconFlowClient, control: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -99,8 +99,13 @@ def test_the_first_ten_invalid_items_are_named() -> None:
         ),
         (
             ["m", "n", None],
-            "it: the requests do not name one model and nothing was submitted; use one task for each model: "
+            "it: some requests name no model and nothing was submitted; set model=, or use one task for each model: "
             "m (item 1), n (item 2), none (item 3)",
+        ),
+        (
+            ["m", "m", "n"],
+            "it: the requests name different models and nothing was submitted; use one task for each model: "
+            "m (item 1), n (item 3)",
         ),
     ],
 )

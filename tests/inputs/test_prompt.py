@@ -24,7 +24,7 @@ def test_only_columns_are_replaced(prompt: str, text: str) -> None:
     assert Prompt(prompt).fill({"q": "hi"}) == text
 
 
-def test_a_value_that_looks_like_a_column_is_not_replaced_again() -> None:
+def test_a_value_that_resembles_a_column_stays() -> None:
     assert Prompt("{q}").fill({"q": "{r}", "r": "no"}) == "{r}"
 
 

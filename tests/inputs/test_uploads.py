@@ -152,7 +152,7 @@ def test_a_file_without_requests_is_refused(content: bytes) -> None:
     assert error_of(content) == "a.jsonl was not uploaded: it has no requests; write one request per line to it"
 
 
-def test_the_rest_of_a_large_file_needs_no_memory(
+def test_the_rest_of_large_files_needs_no_memory(
     sums: Sums, line: Line, jsonl: Jsonl, peak_of: Callable[[Callable[[], Any]], int], tmp_path: Path
 ) -> None:
     """Its lines are checked, but neither their ids nor their bytes are kept. So the duplicates are not noticed."""

@@ -76,3 +76,19 @@ def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(owner, name, dying)
 
     return plan
+
+
+@pytest.fixture
+def retry(context: dict[str, Any]) -> Callable[[], None]:
+    """Starts the next try as an automatic retry."""
+
+    def begin() -> None:
+        context["ti"].try_number += 1
+
+    return begin
+
+
+@pytest.fixture
+def clear(context: dict[str, Any]) -> Callable[..., None]:
+    """Starts the next try as a user does by clearing the task; `retries` is that of the DAG at that time."""
+    return lambda retries=0: context["ti"].clear(retries)

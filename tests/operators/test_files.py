@@ -52,7 +52,7 @@ def test_the_file_is_uploaded_as_it_is(
     assert f": 12 requests, {len(content):,} bytes" in logged()
 
 
-def test_blank_lines_and_byte_order_mark_are_left_out(upload_path, request_file, download) -> None:
+def test_blank_lines_and_byte_order_mark_are_skipped(upload_path, request_file, download) -> None:
     content = request_file.read_bytes()
     request_file.write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\n\n") + b" \r\n")
     assert download(upload_path(request_file)) == content
@@ -115,7 +115,7 @@ def test_other_content_is_another_upload(upload_path, request_file, sums) -> Non
     assert upload_path(request_file) != first
 
 
-def test_local_paths_may_be_urls_or_relative(upload_path, request_file, monkeypatch) -> None:
+def test_a_local_path_may_be_relative_or_url(upload_path, request_file, monkeypatch) -> None:
     monkeypatch.chdir(request_file.parent)
     assert upload_path(request_file.name) == upload_path(f"file://{request_file}") == upload_path(request_file)
 

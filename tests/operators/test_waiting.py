@@ -182,8 +182,8 @@ class TestCancelOnTimeout:
             patch.setattr(SiliconFlowClient, "cancel_batch", lost)
             with pytest.raises(
                 BatchWaitError,
-                match=r"was still running at the deadline.*\(last known status; cancel_on_timeout could not cancel: POST was refused: bad "
-                r"gateway.*still running",
+                match=r"was still running at the deadline.*\(last known status; cancel_on_timeout could not cancel: "
+                r"POST was refused: bad gateway.*still running",
             ) as failure:
                 run(overdue)
         assert not isinstance(failure.value, AirflowFailException)

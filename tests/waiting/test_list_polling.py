@@ -121,5 +121,8 @@ def test_several_waits_share_one_log_line(batch: Make, at: At) -> None:
         wait.record_batch(batch(request_counts=COUNTS))
     assert progress.next_log_line(waits, at(3601)) == "2 batches: 2 in_progress; 10 of 18 requests done"
     waits[1].record_error(errors.ServerError("busy", status=503), at(3602))
-    line = "2 batches: 2 in_progress; 10 of 18 requests done; polling 1 of them failed, will keep trying: busy (status 503)"
+    line = (
+        "2 batches: 2 in_progress; 10 of 18 requests done; "
+        "polling 1 of them failed, will keep trying: busy (status 503)"
+    )
     assert [progress.next_log_line(waits, at(each)) for each in (3602, 3603)] == [line, None]

@@ -1,0 +1,294 @@
+"""Whole jobs: results that are late, incomplete, wrong or lost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.emulator.control import Control
+from siliconflow_provider.emulator.forms import Forms
+from siliconflow_provider.exceptions import (
+    MissedSuccessRateError,
+)
+from tests.inference_jobs import Infer, Rows, Run, assert_nothing_was_bought_twice, batches, statuses, sums
+
+
+class TestResults:
+    """Results that come late, are not whole, are gone, or are not those of the requests; three parts of three."""
+
+    @pytest.fixture
+    def forms(self) -> Forms:
+        return Forms(result_ids=True)
+
+    @pytest.fixture(autouse=True)
+    def three_parts(self, part_lines: Any) -> None:
+        part_lines(3)
+
+    @pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
+    def deferrable(self, request: pytest.FixtureRequest) -> bool:
+        return bool(request.param)
+
+    @pytest.mark.parametrize(
+        "plan",
+        [
+            {"counts_late_seconds": 1.5, "files_late_seconds": 1.5},
+            {"files_late_seconds": 1.5},
+            {"files_late_seconds": 500.0},
+            {"lines_late_seconds": 500.0},
+            {"counts_late_seconds": 90.0, "lines_late_seconds": 90.0},
+            {"counts_late_seconds": 1e9},
+            {"gone_seconds": 3000.0},
+        ],
+        ids=str,
+    )
+    def test_late_results_are_waited_for_and_bought_once(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, plan: dict[str, float], deferrable: bool
+    ) -> None:
+        control.plan(nth=2, **plan)
+        assert run(lambda: infer(requests=sums(9), deferrable=deferrable))["counts"] == {"succeeded": 9}
+        assert [each["content"] for each in rows()] == [str(i + 1) for i in range(9)]
+        assert_nothing_was_bought_twice(control, 9)
+
+    @pytest.mark.parametrize(
+        ("plan", "message"),
+        [
+            ({"files_late_seconds": 1e9}, "are 3 completed and 0 failed, but the service shows no output file"),
+            ({"lines_late_seconds": 1e9}, "are 3 completed and 0 failed, but its output file has 0"),
+            ({"unwritten": {"positions": [1]}}, "are 3 completed and 0 failed, but its output file has 2"),
+            (
+                {"counts_late_seconds": 1e9, "files_late_seconds": 1e9},
+                "completed, but has neither request counts nor results",
+            ),
+            (
+                {"failing": {"positions": [1]}, "unwritten": {"positions": [1]}},
+                "are 2 completed and 1 failed, but its files have 2 of these",
+            ),
+        ],
+        ids=str,
+    )
+    def test_undelivered_results_are_bought_only_once_cleared(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, plan: dict[str, Any], message: str
+    ) -> None:
+        control.plan(nth=2, **plan)
+        for _ in range(2):
+            with pytest.raises(
+                SiliconFlowError, match=rf"{message}.*a retry downloads again.*clear the task"
+            ) as caught:
+                run(lambda: infer(requests=sums(9), retries=3))
+            assert not isinstance(caught.value, AirflowFailException)
+            assert Counter(statuses(rows())) == {"succeeded": 6, "unfinished": 3}
+            assert control.batches_created() == 3
+            context["ti"].try_number += 1
+        context["ti"].clear(retries=3)
+        assert run(lambda: infer(requests=sums(9), retries=3))["counts"] == {"succeeded": 9}
+        assert control.batches_created() == 4
+        # Nor is that part an error to a retry of the cleared task.
+        context["ti"].try_number += 1
+        assert run(lambda: infer(requests=sums(9), retries=3))["counts"] == {"succeeded": 9}
+        assert control.batches_created() == 4
+
+    @pytest.mark.parametrize(
+        ("plan", "examples"),
+        [
+            ({"lowered_ids": True}, r"in 3 of 3 lines: sent 'ID-(.)', received 'id-\1', sent 'ID-"),
+            ({"ids_cut_to": 3}, r"in 3 of 3 lines: sent 'ID-\d', received 'ID-'"),
+        ],
+        ids=str,
+    )
+    def test_changed_ids_stop_the_job_and_buy_nothing(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, plan: dict[str, Any], examples: str
+    ) -> None:
+        items = [{"id": f"ID-{i}", "q": each} for i, each in enumerate(sums(9))]
+        control.plan(nth=2, **plan)
+        for _ in range(2):
+            with pytest.raises(SiliconFlowError, match=rf"{examples}.*nothing is resubmitted"):
+                run(lambda: infer(requests=items, prompt="{q}", id_column="id"))
+            context["ti"].try_number += 1
+        assert Counter(statuses(rows())) == {"succeeded": 6, "unfinished": 3}
+        assert_nothing_was_bought_twice(control, 9)
+
+    def test_half_a_batch_missing_stops_the_job(self, infer: Infer, run: Run, control: Control, context: Any) -> None:
+        control.plan(missing={"positions": [0, 1]}, counts_late_seconds=1e9)
+        for _ in range(2):
+            with pytest.raises(SiliconFlowError, match=r"its files lack 2 of its 3 requests, such as 'requ"):
+                run(lambda: infer(requests=sums(3)))
+            context["ti"].try_number += 1
+        assert control.batches_created() == 1
+
+    @pytest.mark.parametrize("is_counted", [True, False])
+    def test_a_single_missing_row_needs_agreeing_counts(
+        self, infer: Infer, run: Run, control: Control, is_counted: bool
+    ) -> None:
+        control.plan(**{"missing" if is_counted else "unwritten": {"positions": [0]}})
+        if is_counted:
+            assert run(lambda: infer(requests=sums(1)))["rounds"] == 2
+        else:
+            with pytest.raises(SiliconFlowError, match="are 1 completed and 0 failed, but its output file has 0"):
+                run(lambda: infer(requests=sums(1)))
+            assert control.batches_created() == 1
+
+    def test_lost_results_are_missing_until_cleared(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, clock: Any, deferrable: bool
+    ) -> None:
+        """While others are sent again, and without waiting for them a second time."""
+        control.plan(failing={"positions": [1]})
+        control.plan(gone_seconds=1e9)
+        started = clock.now
+        for _ in range(2):
+            with pytest.raises(
+                MissedSuccessRateError, match=r"6 of 9 .* \(3 missing\).*3 x results_lost.*again .*\(3\)"
+            ):
+                run(lambda: infer(requests=sums(9), retries=3, deferrable=deferrable))
+            assert clock.now - started < 3 * 3600
+            assert control.batches_created() == 4
+            context["ti"].try_number += 1
+        found = Counter((each["status"], each["error"] and each["error"]["code"]) for each in rows())
+        assert found == {("succeeded", None): 6, ("missing", "results_lost"): 3}
+        context["ti"].clear(retries=3)
+        assert run(lambda: infer(requests=sums(9), retries=3))["counts"] == {"succeeded": 9}
+        assert control.batches_created() == 5
+        assert sorted(control.executions().counts.values()) == [1] * 5 + [2] * 4
+
+    @pytest.mark.parametrize(
+        "plan", [{"files_late_seconds": 500.0}, {"lines_late_seconds": 500.0}, {"gone_seconds": 3000.0}], ids=str
+    )
+    def test_a_new_rounds_late_results_are_awaited(
+        self, infer: Infer, run: Run, control: Control, context: Any, plan: dict[str, float]
+    ) -> None:
+        def make() -> Any:
+            return infer(requests=sums(3), max_rounds=1, retries=3)
+
+        control.plan(failing={"positions": [1]})
+        with pytest.raises(MissedSuccessRateError):
+            run(make)
+        context["ti"].clear(retries=3)
+        control.plan(**plan)
+        assert run(make)["counts"] == {"succeeded": 3}
+
+    def test_an_unfetched_new_round_is_not_landed(
+        self, infer: Infer, run: Run, control: Control, context: Any, rows: Rows
+    ) -> None:
+        def make() -> Any:
+            return infer(requests=sums(3), max_rounds=1, retries=3)
+
+        control.plan(failing={"positions": [1]})
+        with pytest.raises(MissedSuccessRateError):
+            run(make)
+        context["ti"].clear(retries=3)
+        control.plan(lines_late_seconds=5000.0)
+        for _ in range(2):
+            with pytest.raises(SiliconFlowError, match="but its output file has 0"):
+                run(make)
+            assert statuses(rows()) == ["succeeded", "unfinished", "succeeded"]
+            context["ti"].try_number += 1
+
+    def test_landed_results_outlive_their_files(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, clock: Any
+    ) -> None:
+        run(lambda: infer(requests=sums(9)))
+        before, started = rows(), clock.now
+        control.fault("GET /files/{id}/content", status=404, every=1)
+        assert run(lambda: infer(requests=sums(9)))["counts"] == {"succeeded": 9}
+        assert rows() == before
+        assert clock.now - started < 60
+        assert control.batches_created() == 3
+
+    @pytest.mark.parametrize(
+        "fault",
+        [{"kind": "garbage"}, {"kind": "cut", "after_bytes": 20}, {"status": 403}, {"status": 503}],
+        ids=str,
+    )
+    @pytest.mark.parametrize("seconds", [3000, 5000], ids=["heals", "lasts"])
+    def test_an_unreadable_file_holds_no_other_part(
+        self,
+        infer: Infer,
+        run: Run,
+        rows: Rows,
+        control: Control,
+        client: SiliconFlowClient,
+        clock: Any,
+        fault: Any,
+        seconds: int,
+    ) -> None:
+        """What heals within an hour fails no task, and after that a retry heals it."""
+
+        def break_second(*arguments: Any) -> None:
+            reference = batches(client)[1].output_file_id
+            control.fault(f"GET /files/{reference}/content", every=1, **fault)
+            clock.after(seconds, control.reset)
+
+        def make() -> Any:
+            return infer(requests=sums(9), poll_interval=200)
+
+        started = clock.now
+        clock.after(150, break_second)
+        if seconds > 3600:
+            with pytest.raises(SiliconFlowError):
+                run(make)
+            assert Counter(statuses(rows())) == {"succeeded": 6, "unfinished": 3}
+            clock.advance(seconds)
+        assert run(make)["counts"] == {"succeeded": 9}
+        assert clock.now - started > 2900
+        assert_nothing_was_bought_twice(control, 9)
+
+    @pytest.mark.parametrize("status", [403, 404, 503])
+    def test_an_unreachable_batch_fails_no_task(
+        self, infer: Infer, run: Run, control: Control, clock: Any, status: int
+    ) -> None:
+        """Once its wait is over, when its answers are fetched."""
+        # The wait asks for each of the three twice.
+        control.fault("GET /batches/{id}", status=status, nth=7, every=1)
+        clock.after(3000, control.reset)
+        assert run(lambda: infer(requests=sums(9), poll_interval=200))["counts"] == {"succeeded": 9}
+        assert control.answers()["GET /batches/{id}"][status] > 6
+        assert_nothing_was_bought_twice(control, 9)
+
+    def test_landed_answers_survive_an_unfetched_part(
+        self, infer: Infer, run: Run, rows: Rows, control: Control
+    ) -> None:
+        run(lambda: infer(requests=sums(9)))
+        before = rows()
+        control.fault("GET /files/{id}/content", status=503, nth=2, every=1)
+        with pytest.raises(SiliconFlowError):
+            run(lambda: infer(requests=sums(9)))
+        assert rows() == before
+
+
+class TestSignedUrls:
+    def test_an_expired_url_is_asked_for_anew(
+        self, infer: Infer, run: Run, control: Control, part_lines: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
+    ) -> None:
+        part_lines(3)
+        download = SiliconFlowClient.download
+
+        def slow(self: SiliconFlowClient, *arguments: Any, **options: Any) -> int:
+            if not slowed:
+                slowed.append(True)
+                clock.advance(3600)
+            return download(self, *arguments, **options)
+
+        slowed: list[bool] = []
+        monkeypatch.setattr(SiliconFlowClient, "download", slow)
+        assert run(lambda: infer(requests=sums(9)))["counts"] == {"succeeded": 9}
+        assert_nothing_was_bought_twice(control, 9)
+
+
+def test_shortened_event_errors_are_complete_on_disk(
+    infer: Any, run: Any, control: Control, manifest: Any, tmp_path: Path
+) -> None:
+    errors = [f"line {number}: not JSON" for number in range(1, 5_001)]
+    control.plan(end="failed", errors=errors)
+    with pytest.raises(MissedSuccessRateError) as caught:
+        run(lambda: infer(requests=["1+1"], deferrable=True, max_rounds=1))
+    path = f"{tmp_path}/out/_siliconflow/errors.jsonl"
+    assert manifest()["paths"]["errors"] == f"file://{path}"
+    assert [json.loads(each)["message"] for each in Path(path).read_text().splitlines()] == errors
+    assert f"line 4: not JSON; and 4,996 more. Full texts of shortened errors: file://{path}" in str(caught.value)
+    assert len(str(caught.value)) < 2_000
