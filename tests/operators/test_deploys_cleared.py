@@ -370,7 +370,7 @@ class TestReplacedResults:
             directory = tmp_path / "out" / replaced_name("", job_id)
             assert [each.content for each in read_results(directory)] == answers
             assert json.loads((directory / "manifest.json").read_text())["job_id"] == job_id
-            assert f"kept as file://{directory / 'results.jsonl'}" in logged()
+            assert f"kept the previous results as file://{directory / 'results.jsonl'}" in logged()
         assert not (tmp_path / "out" / replaced_name("", newest)).exists()
 
     @pytest.mark.parametrize("nth", range(1, 6))
