@@ -53,15 +53,14 @@ def download_results(
 ) -> dict[str, Any]:
     """Publish one row for each request of a batch, and the manifest; return the manifest.
 
-    The requests and their order are those of the batch's input file. Where the service does not give that file any
-    more, they are the requests that the output and error files mention. Results of another batch that the task has
-    published are kept.
+    The requests and their order are those of the batch's input file. If the service does not give that file any more,
+    they are the requests that the output and error files mention. Published results of another batch are kept.
 
     :param batch: that is over
     :param task: the task instance that owns the files
-    :param is_cleared: whether a person started this attempt: then incomplete results are written too
-    :raises OutputConflictError: when other files are in the place of these; nothing is downloaded then
-    :raises SiliconFlowError: when files are incomplete, or cannot be downloaded, for ten minutes
+    :param is_cleared: True if a person started this attempt: then incomplete results are written too
+    :raises OutputConflictError: if the task did not write the existing files; nothing is downloaded then
+    :raises SiliconFlowError: if files are incomplete, or cannot be downloaded, for ten minutes
     """
     output = OutputDirectory(files, task)
     is_ours = _published_batch(files) == batch.id

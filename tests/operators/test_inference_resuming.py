@@ -133,8 +133,8 @@ class TestContinue:
             run(lambda: infer(requests=sums(3)))
 
         run(lambda: infer(requests=slow()))
-        assert [row["content"] for row in rows()] == ["1", "2", "3"]
-        assert "that another attempt of this task prepared at the same time" in logged()
+        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert "resuming the job that another attempt of this task prepared at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
     def test_two_concurrent_writers_run_the_last_job(
@@ -149,8 +149,8 @@ class TestContinue:
 
         clock.after(LIST_LAG_SECONDS - 1, other_attempt)
         run(lambda: infer(requests=sums(2)))
-        assert [row["content"] for row in rows()] == ["1", "2", "3"]
-        assert "that another attempt of this task prepared at the same time" in logged()
+        assert [each["content"] for each in rows()] == ["1", "2", "3"]
+        assert "resuming the job that another attempt of this task prepared at the same time" in logged()
         assert_nothing_was_bought_twice(control, 3)
 
     def test_overwritten_requests_of_the_job_are_restored(
