@@ -48,6 +48,7 @@ from siliconflow_provider.api.models import Batch  # noqa: E402
 from siliconflow_provider.emulator.control import Control  # noqa: E402
 from siliconflow_provider.emulator.forms import Forms  # noqa: E402
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions  # noqa: E402
+from siliconflow_provider.inputs import source_files  # noqa: E402
 from siliconflow_provider.inputs.parts import PartWriter  # noqa: E402
 from siliconflow_provider.outputs import result_files  # noqa: E402
 from siliconflow_provider.storage.object_storage import storage_path  # noqa: E402
@@ -209,7 +210,7 @@ def longest_line(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def limit(size: int) -> None:
         monkeypatch.setattr(jsonl_module, "READ_BYTES", 64)
-        for module in (jsonl_module, result_files):
+        for module in (jsonl_module, result_files, source_files):
             monkeypatch.setattr(module, "LONGEST_LINE", size)
 
     return limit

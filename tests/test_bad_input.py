@@ -29,6 +29,7 @@ from siliconflow_provider.api.models import LONGEST_ID, Batch, File
 from siliconflow_provider.api.service_texts import is_printable
 from siliconflow_provider.emulator.checks import check_input
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.exceptions import InvalidInputError
 from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
 from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
@@ -261,7 +262,7 @@ def test_a_file_is_uploaded_unchanged_or_rejected(upload: Callable[[bytes], byte
     """Blank lines and a byte order mark are left out."""
     copy, done, _ = check(content)
     if done is None:
-        with pytest.raises(InvalidRequestFileError):
+        with pytest.raises(InvalidInputError):
             upload(content)
     else:
         assert copy == b"".join(line for line in lines_in(content.removeprefix(BOM_UTF8)) if line.strip())

@@ -48,6 +48,7 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Return the id of the uploaded file."""
+        from siliconflow_provider.api.limits import MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES
         from siliconflow_provider.inputs import UPLOAD, InvalidRequestFileError, RequestBuilder, prepare
         from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks, read_chunks
         from siliconflow_provider.storage import open_for_reading, storage_path, temporary_disk
@@ -56,8 +57,12 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
         with temporary_disk(), TemporaryFile(prefix="siliconflow-") as checked:
             with open_for_reading(storage_path(self.file_path, "file_path"), "file_path") as source:
                 blocks = line_blocks(read_chunks(source), LONGEST_LINE)
+                # A file is one batch.
+                limits = {"most_lines": MAXIMUM_FILE_LINES, "most_bytes": MAXIMUM_FILE_BYTES}
                 try:
-                    prepared = prepare(blocks, RequestBuilder(), checked, BytesIO(), name=name, purpose=UPLOAD)
+                    prepared = prepare(
+                        blocks, RequestBuilder(), checked, BytesIO(), name=name, purpose=UPLOAD, **limits
+                    )
                 except InvalidRequestFileError as error:
                     raise InvalidInputError(str(error)) from None
             if prepared.model_conflict:

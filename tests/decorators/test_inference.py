@@ -85,13 +85,13 @@ def test_requests_from_xcom_are_not_rendered(
         return [{"q": "{{ no.template }} {% if %}"}, {"q": "{{ 1 }}"}]
 
     BatchInferenceOperator(
-        task_id="ask", requests=build(), prompt="{q} {{ dag }}", model=MODEL, output_path=OUT + "/out"
+        task_id="ask", requests=build(), prompt="{q} {{ dag.dag_id }}", model=MODEL, output_path=OUT + "/out"
     )
 """,
     )
     assert [row["content"] for row in rows(tmp_path / "out")] == [
-        "{{ no.template }} {% if %} {{ dag }}",
-        "{{ 1 }} {{ dag }}",
+        "{{ no.template }} {% if %} xcoms",
+        "{{ 1 }} xcoms",
     ]
 
 

