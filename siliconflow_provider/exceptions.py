@@ -7,6 +7,7 @@ BatchVerdictError (AirflowFailException)    a batch ended without completing; Ai
 MissedSuccessRateError (AirflowFailException)   too few requests of a job succeeded; Airflow does not retry
 JobDefinitionError (AirflowFailException)   output_path holds a different job, or a broken one; Airflow does not retry
 InvalidInputError (AirflowFailException, ValueError)    the input cannot become requests; Airflow does not retry
+InvalidTemplateError (AirflowFailException, ValueError)    an argument cannot be rendered; Airflow does not retry
 OutputPathError (AirflowFailException)  output_path holds files of another task or of the user; Airflow does not retry
 SubmissionStoppedError (AirflowFailException)   a submit could pay twice; Airflow does not retry
 BatchWaitError (AirflowException)       the wait ended before the batch did; a retry resumes the wait
@@ -100,6 +101,7 @@ __all__ = [
     "InvalidItemError",
     "InvalidRequestError",
     "InvalidRequestFileError",
+    "InvalidTemplateError",
     "JobDefinitionError",
     "JobFilesError",
     "MissedSuccessRateError",
@@ -145,6 +147,10 @@ class MissedSuccessRateError(AirflowFailException):
 
 class InvalidInputError(AirflowFailException, ValueError):
     """The input cannot become requests. Nothing was submitted, and a retry would read the same input."""
+
+
+class InvalidTemplateError(AirflowFailException, ValueError):
+    """An argument of the task is not a valid Jinja template."""
 
 
 class JobDefinitionError(AirflowFailException):

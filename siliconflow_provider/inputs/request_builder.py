@@ -151,6 +151,10 @@ class RequestBuilder:
         return custom_id, b"".join((start, encode(custom_id), middle, encode(content), end))
 
     @cached_property
+    def _plain_params(self) -> dict[str, Any]:
+        return plain_row(self.request_params)
+
+    @cached_property
     def _prompt(self) -> Prompt:
         return Prompt(self.prompt or "")
 
@@ -169,7 +173,7 @@ class RequestBuilder:
             body["messages"] = self._with_system_message(list(body["messages"]))
         if self.model is not None and body.get("model") is None:
             body["model"] = self.model
-        body = {**self.request_params, **body}
+        body = {**self._plain_params, **body}
         full = {"custom_id": line["custom_id"], "method": "POST", "url": "/v1/chat/completions", **line, "body": body}
         return self._checked(encode(full) + b"\n")
 

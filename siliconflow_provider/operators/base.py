@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from siliconflow_provider.exceptions import InvalidTemplateError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout
@@ -72,6 +73,34 @@ class BatchOperator(BatchWaitingMixin, BaseOperator):
         self.cancel_on_timeout = cancel_on_timeout
         self.submission_key = submission_key
         self.siliconflow_conn_id = siliconflow_conn_id
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render the templates.
+
+        :raises InvalidTemplateError: if one is invalid; names the argument
+        """
+        from jinja2 import TemplateError
+
+        try:
+            super().render_template_fields(context, jinja_env)
+            return
+        except TemplateError as error:
+            reason = f"{type(error).__name__}: {error}"
+        name = self._name_of_invalid_field(context, jinja_env)
+        raise InvalidTemplateError(
+            f"{name} is a Jinja template, and cannot be rendered ({reason}): correct it, or write "
+            "{% raw %}...{% endraw %} around braces that stay"
+        )
+
+    def _name_of_invalid_field(self, context: Context, jinja_env: Any) -> str:
+        from jinja2 import TemplateError
+
+        for name in self.template_fields:
+            try:
+                self.render_template(getattr(self, name), context, jinja_env)
+            except TemplateError:
+                return name
+        return "one of its arguments"
 
     def submission(self, context: Context, **fields: Any) -> Submission:
         """Return the submission of this attempt of the task instance.

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from siliconflow_provider.exceptions import InvalidTemplateError
+from siliconflow_provider.operators.batches import CreateBatchOperator
+from siliconflow_provider.operators.inference import BatchInferenceOperator
+
+
+def rendered(**arguments: Any) -> BatchInferenceOperator:
+    operator = BatchInferenceOperator(task_id="ask", output_path="/out", requests=["a"], **arguments)
+    operator.render_template_fields({"ds": "2026-01-02", "params": {"tokens": 64}})
+    return operator
+
+
+def test_templates_are_rendered_in_every_argument() -> None:
+    operator = rendered(
+        prompt="On {{ ds }}: {q}",
+        system_prompt="It is {{ ds }}.",
+        request_params={"max_tokens": "{{ params.tokens }}"},
+        limit="{{ params.tokens }}",
+    )
+    assert (operator.prompt, operator.system_prompt) == ("On 2026-01-02: {q}", "It is 2026-01-02.")
+    assert (operator.request_params, operator.limit) == ({"max_tokens": "64"}, "64")
+
+
+def test_braces_stay_in_raw_blocks() -> None:
+    assert rendered(prompt='{% raw %}{{"a": 1}}{% endraw %} {q}').prompt == '{{"a": 1}} {q}'
+
+
+@pytest.mark.parametrize("name", ["prompt", "system_prompt", "model", "output_path"])
+def test_an_invalid_template_names_its_argument(name: str) -> None:
+    operator = BatchInferenceOperator(task_id="ask", **{"output_path": "/out", "requests": ["a"], name: '{{"a": <b>}}'})
+    with pytest.raises(InvalidTemplateError, match=rf"^{name} is a Jinja template.*TemplateSyntaxError.*{{% raw %}}"):
+        operator.render_template_fields({})
+
+
+def test_a_batch_has_the_same_check() -> None:
+    operator = CreateBatchOperator(task_id="create", input_file_id="{{ 1 ")
+    with pytest.raises(InvalidTemplateError, match="input_file_id is a Jinja template"):
+        operator.render_template_fields({})
