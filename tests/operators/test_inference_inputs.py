@@ -133,7 +133,7 @@ def test_a_limit_takes_the_first_items(infer: Infer, run: Run, rows: Rows, clear
 
 def test_the_summary_is_there_when_the_rate_is_missed(infer: Infer, run: Run, context: Any, control: Any) -> None:
     control.plan(failing={"positions": [0]})
-    with pytest.raises(MissedSuccessRateError, match="the success rate is 50.00%, below 100.00%"):
+    with pytest.raises(MissedSuccessRateError, match=r"the success rate is 50\.00%, below"):
         run(lambda: infer(requests=["1 + 1", "2 + 1"], max_rounds=1))
     summary = context["ti"].xcoms["return_value"]
     assert (summary["counts"], Path(summary["results_path"].removeprefix("file://")).exists()) == (
