@@ -2,7 +2,7 @@
 
 The title of a block says what it is: `dags/...` is a DAG file, `tests/...` are tests, and any other title is a script.
 The blocks of a page without a title are the body of one DAG. Paths of the examples lead to a temporary directory with
-the JSON files that the page shows.
+the JSON and CSV files that the page shows.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def localize(tmp_path: Path) -> Localize:
 
 @pytest.fixture
 def files(tmp_path: Path, localize: Localize) -> Callable[[Page], None]:
-    """Write the JSON files that a page shows with their path."""
+    """Write the JSON and CSV files that a page shows with their path."""
 
     def write(shown: Page) -> None:
         for block in shown.blocks:
-            if block.language == "json" and "/" in block.title:
+            if block.language in ("json", "csv") and "/" in block.title:
                 path = Path(localize(block.title))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(block.text)
