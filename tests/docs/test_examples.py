@@ -2,7 +2,7 @@
 
 The title of a block says what it is: `dags/...` is a DAG file, `tests/...` are tests, and any other title is a script.
 The blocks of a page without a title are the body of one DAG. Paths of the examples lead to a temporary directory with
-the JSON files that the page shows.
+the JSON and CSV files that the page shows.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.results import read_results
 from tests.docs.pages import Block, Page, all_pages, page
 
 # The first positional argument of `dag.test()` is `run_after` on Airflow 3, which leaves `ds` to the day of the test.
@@ -73,11 +74,11 @@ def localize(tmp_path: Path) -> Localize:
 
 @pytest.fixture
 def files(tmp_path: Path, localize: Localize) -> Callable[[Page], None]:
-    """Write the JSON files that a page shows with their path."""
+    """Write the JSON and CSV files that a page shows with their path."""
 
     def write(shown: Page) -> None:
         for block in shown.blocks:
-            if block.language == "json" and "/" in block.title:
+            if block.language in ("json", "csv") and "/" in block.title:
                 path = Path(localize(block.title))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(block.text)
@@ -152,6 +153,9 @@ def test_fragments_of_a_page_are_one_dag(
     for each in outputs:
         (results, *_) = (tmp_path / "files" / each).rglob("results.jsonl")
         assert results.read_text().count("\n") >= 2
+    # The emulator echoes a prompt.
+    answered = [row.content for path in (tmp_path / "files").rglob("results.jsonl") for row in read_results(path)]
+    assert [prompt for prompt in re.findall(r"is asked as `(.*?)`", shown.prose) if prompt not in answered] == []
 
 
 def test_the_examples_in_the_table_of_operators_are_one_dag(

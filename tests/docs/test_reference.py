@@ -211,7 +211,7 @@ def texts_of_the_code() -> list[str]:
             parts = [VALUE if isinstance(each, ast.FormattedValue) else each.value for each in node.values]
             yield "".join(map(str, parts))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield re.sub(r"%[srd]|%\.?\d*\w", VALUE, node.value)
+            yield re.sub(r"%[srd]|%\.?\d*\w|\{\w+\}", VALUE, node.value)
 
     paths = [each for each in (ROOT / "siliconflow_provider").rglob("*.py") if "emulator" not in each.parts]
     nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
