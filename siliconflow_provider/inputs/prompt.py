@@ -66,9 +66,10 @@ def column_text(row: Mapping[str, Any], column: str) -> str:
     if type(value) is str:
         return value
     if column not in row:
+        stays = f"{{% raw %}}{{{{{column}}}}}{{% endraw %}}"
         raise InvalidItemError(
-            f"there is no column {column!r}{_nearest(column, row)}; the row has {_columns_of(row)}. In a prompt, write "
-            f"{{{{{column}}}}} for braces that stay"
+            f"there is no column {column!r}{_nearest(column, row)}; the row has {_columns_of(row)}. "
+            f"For braces that stay in a prompt, write {stays}"
         )
     if is_missing(value):
         shown = "null" if value is None else f"{value}, a missing value"

@@ -40,11 +40,11 @@ class BatchInferenceOperator(BatchOperator):
     task resumes its job.
 
     :param output_path: a directory for this task instance alone: a local path, or any URL of Airflow's object storage
-    :param input_path: a JSONL file of rows, prompts, message lists or request lines; it may be compressed (`.gz`).
-        Give either `input_path` or `requests`
-    :param requests: an iterable of rows, prompts, message lists or request lines, read once and item by item; or an
-        XComArg
-    :param prompt: template of the request's text: each `{column}` is replaced by the row's value, other braces stay
+    :param input_path: a file of rows, prompts, message lists or request lines (`.jsonl`, `.csv`, `.parquet`, texts also
+        `.gz`), a directory, or a pattern with `*`. Give either `input_path` or `requests`
+    :param requests: an iterable of rows, prompts, message lists or request lines, read once and item by item; a table,
+        such as a DataFrame; or an XComArg
+    :param prompt: the request's text for each row: `{column}` is replaced by the row's value
     :param id_column: column with the `custom_id` of each row; by default `request-000001`, `request-000002`, ...
     :param system_prompt: system message for requests that have none
     :param request_params: default parameters of requests, such as `{"max_tokens": 100}`
@@ -53,8 +53,8 @@ class BatchInferenceOperator(BatchOperator):
         to answer in this form, and answers are validated
     :param limit: use only the first items, so many: to try a prompt, and to learn the cost of a row
     :param max_rounds: how often a request is sent at most; clearing the task allows as many again
-    :param min_success_rate: the task fails if a smaller share of requests has a good answer. Results are written
-        first. None never fails the task
+    :param min_success_rate: the task fails if a smaller share of requests has a good answer, after it has written the
+        results. With None it fails only if no request has one
     :param kwargs: see `BatchOperator`; `timeout` limits all rounds together
     """
 

@@ -9,7 +9,7 @@ import msgspec
 
 from siliconflow_provider.api.service_texts import cut
 from siliconflow_provider.outputs.answers import TRUNCATED, AnswerError, ResultRow
-from siliconflow_provider.outputs.json_in_text import find_json
+from siliconflow_provider.outputs.json_in_text import FoundJson, find_json
 
 RESPONSE_FORMAT = {"type": "json_object"}
 INVALID = "invalid_output"
@@ -58,11 +58,10 @@ class OutputSchema:
         """Return the only value in a text that matches the type."""
         values: list[Any] = []
         failure: Exception = ValueError("it has no JSON value" if text.strip() else "it is empty")
-        found = find_json(text)
-        for candidate in {each.text: each for each in found}:
+        for candidate in _different(find_json(text)):
             try:
                 # As JSON, a strict model accepts a string for a date, and numbers keep their digits.
-                values.append(self._validated(self._inner(candidate)))
+                values.append(self._validated(self._inner(candidate.text)))
             except Exception as error:
                 failure = error
         if len(values) > 1:
@@ -103,6 +102,11 @@ class OutputSchema:
 
 
 _DUMPS: tuple[dict[str, Any], ...] = ({"by_alias": True}, {"by_alias": False})
+
+
+def _different(found: list[FoundJson]) -> list[FoundJson]:
+    """Return the values without those that an earlier one equals: models repeat their answer."""
+    return [each for number, each in enumerate(found) if all(each.value != other.value for other in found[:number])]
 
 
 def _is_object(schema: dict[str, Any]) -> bool:

@@ -58,7 +58,8 @@ def test_items_that_are_no_lines_are_called_items() -> None:
     items = [{"id": "a", "q": 1}, {"id": "b"}, {"id": "a", "q": 2}]
     assert problems(items, prompt="{q}", id_column="id") == [
         "it: 2 of 3 items are invalid and nothing was submitted; fix them and rerun the task:",
-        "  item 2 (b): there is no column 'q'; the row has 'id'. In a prompt, write {{q}} for braces that stay",
+        "  item 2 (b): there is no column 'q'; the row has 'id'. For braces that stay in a prompt, write "
+        "{% raw %}{{q}}{% endraw %}",
         "  item 3 (a): its custom_id is also that of item 1; make it unique",
     ]
 
@@ -82,7 +83,9 @@ def test_the_first_ten_invalid_items_are_named() -> None:
     items = [json.dumps({"id": i}).encode() for i in range(25)]
     first, *shown, last = problems([b'{"id": 99, "q": 1}', *items], prompt="{q}", id_column="id")
     assert first == "it: 25 of 26 lines are invalid and nothing was submitted; fix them and rerun the task:"
-    assert shown[0].startswith("  line 2 (0): there is no column 'q'; the row has 'id'. In a prompt, write {{q}} for")
+    assert shown[0].startswith(
+        "  line 2 (0): there is no column 'q'; the row has 'id'. For braces that stay in a prompt"
+    )
     assert (len(shown), last) == (10, "  and 15 more")
 
 

@@ -60,7 +60,7 @@ def test_values_of_a_cursor_become_text(value: Any, text: str) -> None:
         (
             "{q} {hint}",
             {"q": "a"},
-            "there is no column 'hint'; the row has 'q'. In a prompt, write {{hint}} for braces",
+            "there is no column 'hint'; the row has 'q'. For braces that stay in a prompt, write {% raw %}{{h",
         ),
         ("{q}", {}, "there is no column 'q'; the row has none"),
         ("Hello", {"q": "a"}, "the prompt names no column, so all rows would ask the same; the row has 'q'"),

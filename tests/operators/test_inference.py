@@ -129,7 +129,7 @@ class TestIn:
         first, *shown, last = str(caught.value).split("\n")
         assert first.startswith("requests: 15 of 30 items are invalid and nothing was submitted")
         assert shown[0].startswith(
-            "  item 2 (q2): there is no column 'q'; the row has 'id'. In a prompt, write {{q}} for"
+            "  item 2 (q2): there is no column 'q'; the row has 'id'. For braces that stay in a prompt"
         )
         assert (len(shown), last) == (10, "  and 5 more")
         assert not client.list_files()

@@ -60,7 +60,7 @@ def validated(output_type: Any, content: Any) -> ResultRow:
         (Tree, '{"branches": [{"branches": []}]}', {"branches": [{"branches": []}]}),
         (City, '<think>Is {"name": "no"} right?</think>\n{"name": "x"}', {"name": "x", "founded": None}),
         (City, 'The city is {"name": "x"}, I think.', {"name": "x", "founded": None}),
-        (City, 'Not {"town": "y"} but {"name": "x"}, so again: {"name": "x"}', {"name": "x", "founded": None}),
+        (City, 'Not {"town": "y"} but {"name": "x"}, so again: {"name":"x"}', {"name": "x", "founded": None}),
         (
             City,
             [{"type": "text", "text": '{"name": '}, {"type": "text", "text": '"x"}'}],
