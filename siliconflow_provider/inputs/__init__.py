@@ -11,7 +11,7 @@ from siliconflow_provider.inputs.parts import FilePart, Part, PartWriter, ids_of
 from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
 from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
-from siliconflow_provider.inputs.source_files import InputFileError, items_of_file
+from siliconflow_provider.inputs.source_files import InputFileError, has_known_format, items_of_file
 from siliconflow_provider.inputs.tables import TableError, is_table, rows_of_table
 from siliconflow_provider.inputs.values import InvalidItemError
 
@@ -27,6 +27,7 @@ __all__ = [
     "RequestBuilder",
     "TableError",
     "first_items",
+    "has_known_format",
     "ids_of_part",
     "is_table",
     "items_of_file",

@@ -91,7 +91,7 @@ class _Preparation:
         self._ids = DuplicateIds()
         self._numbers = ItemNumbers()
         self._models: dict[str | None, str] = {}
-        self._items = self._requests = self._bytes = 0
+        self._items = self._requests = self._bytes = self._row_lines = 0
         self._has_rows = False
 
     def add(self, item: Any) -> None:
@@ -121,6 +121,9 @@ class _Preparation:
         """
         parts = self._writer.finish()
         self._rows.flush()
+        if self._has_rows and self._row_lines != self._requests and not self._problems.count:
+            fault = "some items are rows and others are not"
+            raise InvalidRequestFileError(self._error_text(name, fault, "give items of one kind"))
         size_problem = self._size_problem()
         self._add_duplicates(requests)
         self._raise_for_problems(name, size_problem)
@@ -153,6 +156,7 @@ class _Preparation:
             self._writer.write(block.lines, count)
         if block.rows is not None:
             self._rows.write(block.rows)
+            self._row_lines += count
             self._has_rows = True
         self._requests += count
         self._bytes += len(block.lines)

@@ -103,7 +103,7 @@ class RequestBuilder:
         generated = _generated_id(index)
         item = plain_item(item)
         if isinstance(item, str):
-            request = _request_in(item)
+            request = _request_in(item) if self.prompt is None else None
             if request is not None:
                 return self._with_defaults({"custom_id": generated, **request})
             return self._from_messages(generated, [{"role": "user", "content": item}])
@@ -185,7 +185,7 @@ class RequestBuilder:
         if self.instruction:
             own = given.get("content")
             instruction = [{"type": "text", "text": self.instruction}]
-            content = [*own, *instruction] if isinstance(own, list) else f"{own}\n\n{self.instruction}"
+            content = [*own, *instruction] if isinstance(own, list) else f"{own or ''}\n\n{self.instruction}".lstrip()
             extended = {**given, "content": content}
             return [extended if message is given else message for message in messages]
         return messages

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import IO, Any
@@ -38,6 +39,11 @@ class InputFileError(InvalidRequestFileError):
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"{name} {problem}; nothing was submitted")
+
+
+def has_known_format(name: str) -> bool:
+    """Return False if a name ends in something that is no format of an input; a name may have no ending."""
+    return _FORMATS.search(name) is not None or "." not in name.rpartition("/")[2]
 
 
 def format_of(name: str) -> str:
@@ -80,6 +86,8 @@ def _checked(name: str, pieces: Iterator[bytes], form: str) -> Iterator[bytes]:
 def _blocks_of_jsonl(name: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
     is_first = True
     for block in line_blocks(pieces, LONGEST_LINE):
+        if is_first:
+            block = block.removeprefix(BOM_UTF8)
         if is_first and block.strip():
             _check_no_array(name, block)
             is_first = False
@@ -116,15 +124,21 @@ def _rows_of_csv(name: str, pieces: Iterator[bytes]) -> Iterator[dict[str, str |
     number = 1
     try:
         head = text.readline()
-        reader = csv.reader(_with_head(head, text), strict=True, delimiter=_delimiter_of(head))
+        reader = csv.reader(_with_head(head, text), strict=True, delimiter=_delimiter_of(name, head))
         header = next(reader, None)
         if header is None:
             return
         check_columns(header, name)
+        blank = 0
         for cells in reader:
             number = reader.line_num
             if not cells:
+                blank += 1
                 continue
+            # In a single column, a blank line before another row is an empty cell.
+            for _ in range(blank if len(header) == 1 else 0):
+                yield {header[0]: None}
+            blank = 0
             if len(cells) != len(header):
                 raise InputFileError(
                     name,
@@ -143,8 +157,10 @@ def _with_head(head: str, rest: Iterable[str]) -> Iterator[str]:
     yield from rest
 
 
-def _delimiter_of(head: str) -> str:
+def _delimiter_of(name: str, head: str) -> str:
     """Return the delimiter of a CSV file: the one that its header has most often outside of quotes."""
+    if ".tsv" in name.lower():
+        return "\t"
     unquoted = re.sub(r'"[^"]*"', "", head)
     return max(DELIMITERS, key=unquoted.count)
 
@@ -160,10 +176,13 @@ def _rows_of_parquet(name: str, open_file: Open) -> Iterator[dict[str, Any]]:
     with open_file() as file:
         try:
             table = parquet.ParquetFile(file)
-        except pyarrow.ArrowInvalid as error:
+        except (pyarrow.ArrowException, OSError) as error:
             raise InputFileError(name, f"is not a Parquet file ({error}): give it the name of its format") from None
         check_columns(table.schema_arrow.names, name)
-        yield from rows_of_batches(table.iter_batches(batch_size=ROW_BATCH))
+        try:
+            yield from rows_of_batches(table.iter_batches(batch_size=ROW_BATCH))
+        except (pyarrow.ArrowException, OSError, OverflowError) as error:
+            raise InputFileError(name, f"cannot be read as Parquet ({error}): check the file") from None
 
 
 class _Pieces(io.RawIOBase):

@@ -77,8 +77,8 @@ def is_missing(value: Any) -> bool:
     try:
         # NaN and NaT do not equal themselves.
         return bool(value != value)
-    except (TypeError, ValueError):
-        return False
+    except (TypeError, ValueError, ArithmeticError):
+        return isinstance(value, Decimal)
 
 
 def plain_value(value: Any) -> Any:
@@ -138,6 +138,8 @@ def _other(value: Any) -> Any:
 
 
 def _text_of_time(value: Any) -> str:
+    if hasattr(value, "to_pytimedelta"):
+        value = value.to_pytimedelta()
     if isinstance(value, (datetime.timedelta, uuid.UUID)):
         text: str = msgspec.to_builtins(value)
         return text
@@ -149,7 +151,7 @@ def _text_of_time(value: Any) -> str:
 def _numpy(value: Any) -> Any:
     """Return a numpy scalar as a number of as many digits as it has, and an array as a list."""
     if getattr(value, "shape", None):
-        return [plain_value(each) for each in value.tolist()]
+        return [plain_value(each) for each in (value if value.dtype.kind in "mMfV" else value.tolist())]
     kind = value.dtype.kind
     if kind == "f":
         # As float64, a float32 of 0.1 would be 0.10000000149011612.

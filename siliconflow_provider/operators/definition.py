@@ -18,6 +18,7 @@ from siliconflow_provider.storage import (
     MissingFileError,
     is_below,
     is_same,
+    names_file,
     size_and_version_of,
     source_files,
     storage_path,
@@ -51,6 +52,12 @@ class InferenceTask(Protocol):
 
 def check_input(input_path: str, output_path: ObjectStoragePath) -> None:
     """Raise OutputPathError if an input file is one of the files that the task writes."""
+    source = storage_path(input_path, "input_path")
+    if any(names_file(source, output_path / name) for name in (RESULTS, MANIFEST)):
+        raise OutputPathError(
+            f"output_path {output_path} is in the input {input_path}: its results would be read as input, or would be "
+            "overwritten. Give an output_path outside of the input; nothing was submitted"
+        )
     for file in _files_at(input_path):
         _check_input_file(file, output_path)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.exceptions import (
     BatchCancelledError,
@@ -176,7 +177,7 @@ class BatchInferenceOperator(BatchOperator):
                     settings.submission,
                     settings.definition,
                     lambda: (
-                        printable(str(self.input_path or "requests")),
+                        without_queries(printable(str(self.input_path or "requests"))),
                         self._limited_source(context),
                         request_builder_of(self, schema),
                     ),

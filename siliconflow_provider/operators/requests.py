@@ -61,8 +61,17 @@ def items_at(input_path: str) -> Iterator[Any]:
     :raises StorageError: if a file cannot be read, or there is none
     :raises InputFileError: if a file is not in the format that its name says
     """
-    from siliconflow_provider.inputs import items_of_file
+    from siliconflow_provider.api.redaction import without_queries
+    from siliconflow_provider.inputs import InputFileError, has_known_format, items_of_file
     from siliconflow_provider.storage import open_for_reading, read_chunks, source_files, storage_path
 
-    for file in source_files(storage_path(input_path, "input_path")):
-        yield from items_of_file(str(file), partial(read_chunks, file), partial(open_for_reading, file, "input_path"))
+    path = storage_path(input_path, "input_path")
+    files = source_files(path)
+    for file in files:
+        name = without_queries(str(file))
+        if files != [path] and "*" not in input_path and not has_known_format(name):
+            raise InputFileError(
+                name,
+                "is in the input directory, and its ending is of no input: move it, or give a pattern with *",
+            )
+        yield from items_of_file(name, partial(read_chunks, file), partial(open_for_reading, file, "input_path"))

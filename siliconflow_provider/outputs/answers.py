@@ -101,7 +101,6 @@ UNREADABLE = "unreadable_answer"
 TOO_LONG = "answer_too_long"
 # The answer was cut at `max_tokens`, and would be again.
 TRUNCATED = "truncated"
-SHOWN_CHARACTERS = 200
 LARGEST_COUNT = 2**53
 _STATUS_OF_CODE = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 
@@ -154,18 +153,23 @@ def _body_of(answer: _Line) -> _Body | None:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        raise msgspec.DecodeError(f"the answer's body is not JSON: {body[:SHOWN_CHARACTERS]}") from None
+        if answer.response is not None and _status_of(answer.response.status_code) is not None:
+            return _Body(message=body)
+        # Whole: secrets are removed before a text is cut.
+        raise msgspec.DecodeError(f"the answer's body is not JSON: {body}") from None
 
 
 def _refusal(answer: _Line, body: _Body | None) -> AnswerError | None:
     """Return the error if the line is no answer: its error, its status code, or that it has no choices."""
     status = answer.response.status_code if answer.response is not None else None
-    if _says_something(answer.error):
+    has_choices = body is not None and bool(body.choices)
+    if _says_something(answer.error) and not (has_choices and _reports_success(answer.error)):
         return _error_of(answer.error, status)
     # If there are choices, a code and a message may report success.
     refused = body is not None and not body.choices and body.message
     details = body and (
-        (_says_something(body.error) and body.error) or (refused and {"code": body.code, "message": body.message})
+        (_says_something(body.error) and not (has_choices and _reports_success(body.error)) and body.error)
+        or (refused and {"code": body.code, "message": body.message})
     )
     if details:
         error = _error_of(details, status)
@@ -181,6 +185,12 @@ def _refusal(answer: _Line, body: _Body | None) -> AnswerError | None:
 def _says_something(error: Any) -> bool:
     """Return False for an error object without content, as some servers write beside an answer."""
     return any(error.values()) if isinstance(error, dict) else bool(error)
+
+
+def _reports_success(error: Any) -> bool:
+    """Return True for an error beside an answer that says that there is none."""
+    code = error.get("code") if isinstance(error, dict) else error
+    return code is not None and str(code).lower() in ("0", "200", "20000", "null", "none", "ok", "success")
 
 
 def _error_of(details: Any, status: Any) -> AnswerError:
@@ -207,7 +217,7 @@ def _failure(custom_id: str, batch_id: str, error: AnswerError) -> ResultRow:
 
 def _success(custom_id: str, batch_id: str, body: _Body) -> ResultRow:
     # A stable order: choices without an index stay where they are.
-    choices = sorted(body.choices or [_Choice()], key=lambda choice: _count(choice.index) or 0)
+    choices = sorted(body.choices or [_Choice()], key=lambda choice: _position(choice.index))
     usage = body.usage if isinstance(body.usage, dict) else {}
     first = choices[0]
     row = ResultRow(
@@ -230,6 +240,10 @@ def _success(custom_id: str, batch_id: str, body: _Body) -> ResultRow:
     if len(choices) > 1:
         row.choices = choices
     return row
+
+
+def _position(index: Any) -> int:
+    return int(index) if isinstance(index, str) and index.isdecimal() else _count(index) or 0
 
 
 def _cached_tokens(usage: dict[str, Any]) -> int | None:

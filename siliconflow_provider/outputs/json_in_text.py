@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-END_OF_THINKING = "</think>"
+START_OF_THINKING, END_OF_THINKING = "<think>", "</think>"
 # A text of many opening braces would take its length squared to search.
 MOST_ATTEMPTS = 1_000
-_OPENING, _CLOSING = "{[", "}]"
+_OPENING = "{["
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,16 @@ def find_json(text: str) -> list[FoundJson]:
     found = _read(whole)
     if found is not None:
         return [found]
+    is_thinking = whole.startswith(START_OF_THINKING)
+    if not is_thinking and any(END_OF_THINKING in value.text for value in _values_in(whole)):
+        # The tag is part of a value.
+        return _values_in(whole)
+    if is_thinking and END_OF_THINKING not in whole:
+        # The answer was cut before it began.
+        return []
     answer = whole.rpartition(END_OF_THINKING)[2].strip()
     found = _read(answer)
-    return [found] if found is not None else list(_values_in(answer))
+    return [found] if found is not None else _values_in(answer)
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -53,11 +59,12 @@ def _read(text: str) -> FoundJson | None:
         return None
 
 
-def _values_in(text: str) -> Iterator[FoundJson]:
+def _values_in(text: str) -> list[FoundJson]:
+    values: list[FoundJson] = []
     position, depth, attempts = 0, 0, 0
     while position < len(text) and attempts < MOST_ATTEMPTS:
         character = text[position]
-        if character in _CLOSING:
+        if character == "}":
             depth = max(depth - 1, 0)
         elif character in _OPENING:
             attempts += 1
@@ -65,14 +72,16 @@ def _values_in(text: str) -> Iterator[FoundJson]:
                 value, end = _decoder.raw_decode(text, position)
             except json.JSONDecodeError as error:
                 if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
-                    # The answer was cut within this value: what it contains is only a piece of it.
-                    return
-                depth += 1
+                    # The answer was cut within this value, and values before it were not the last word.
+                    return []
+                # Brackets in prose, such as an interval, need not be closed.
+                depth += character == "{"
             except (ValueError, RecursionError):
-                return
+                return []
             else:
                 if depth == 0:
-                    yield FoundJson(text[position:end], value)
+                    values.append(FoundJson(text[position:end], value))
                 position = end
                 continue
         position += 1
+    return values

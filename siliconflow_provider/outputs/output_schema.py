@@ -50,18 +50,18 @@ class OutputSchema:
     def validate(self, row: ResultRow) -> None:
         """Set the row's `output`; if the answer does not match, make the row invalid and keep its text."""
         try:
-            row.output = self._dump(self._valid_value(_text_of(row.content)))
+            row.output = self._valid_output(_text_of(row.content))
         except Exception as error:  # validators are the user's own code
             row.status, row.error = "invalid", _error_of(row, error)
 
-    def _valid_value(self, text: str) -> Any:
-        """Return the only value in a text that matches the type."""
+    def _valid_output(self, text: str) -> Any:
+        """Return the only value in a text that matches the type, as JSON types."""
         values: list[Any] = []
         failure: Exception = ValueError("it has no JSON value" if text.strip() else "it is empty")
         for candidate in _different(find_json(text)):
             try:
                 # As JSON, a strict model accepts a string for a date, and numbers keep their digits.
-                values.append(self._validated(self._inner(candidate.text)))
+                values.append(self._output_of(self._inner(candidate.text)))
             except Exception as error:
                 failure = error
         if len(values) > 1:
@@ -70,14 +70,16 @@ class OutputSchema:
             raise failure
         return values[0]
 
-    def _validated(self, text: str) -> Any:
-        if self._has_decimals:
-            try:
-                return self._adapter.validate_json(_with_quoted_fractions(text))
-            except Exception:
-                # Other fields than decimals may not take a quoted number.
-                return self._adapter.validate_json(text)
-        return self._adapter.validate_json(text)
+    def _output_of(self, text: str) -> Any:
+        output = self._dump(self._adapter.validate_json(text))
+        if not self._has_decimals:
+            return output
+        try:
+            exact = self._dump(self._adapter.validate_json(_with_quoted_fractions(text)))
+        except Exception:
+            # Another field than a decimal takes no quoted number.
+            return output
+        return _with_texts_of(output, exact)
 
     def _inner(self, text: str) -> str:
         if not self._is_wrapped:
@@ -128,6 +130,15 @@ def _has_decimals(schema: Any) -> bool:
 def _with_quoted_fractions(text: str) -> str:
     """Return JSON in which numbers with a fraction are texts: Pydantic reads them as floats, which lose digits."""
     return json.dumps(json.loads(text, parse_float=str))
+
+
+def _with_texts_of(output: Any, exact: Any) -> Any:
+    """Return an output with the texts of an equal one: only those of decimals differ, which have all their digits."""
+    if isinstance(output, dict) and isinstance(exact, dict):
+        return {name: _with_texts_of(value, exact.get(name, value)) for name, value in output.items()}
+    if isinstance(output, list) and isinstance(exact, list) and len(output) == len(exact):
+        return [_with_texts_of(*pair) for pair in zip(output, exact, strict=True)]
+    return exact if isinstance(output, str) and isinstance(exact, str) else output
 
 
 def _text_of(content: Any) -> str:

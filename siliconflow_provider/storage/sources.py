@@ -8,6 +8,7 @@ import re
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.storage.errors import MissingFileError, storage_errors
+from siliconflow_provider.storage.object_storage import is_below
 
 # Besides data, Spark and others write such files, and so does this package.
 _HIDDEN = ("_", ".")
@@ -37,6 +38,17 @@ def source_files(path: ObjectStoragePath, argument: str = "input_path") -> list[
     if not found:
         raise MissingFileError(f"cannot read {argument} {path}: no file matches it; nothing was submitted")
     return [base / name for name in found]
+
+
+def names_file(path: ObjectStoragePath, file: ObjectStoragePath) -> bool:
+    """Return True if an input path that is a directory or a pattern would have this file, whether it exists or not."""
+    if "*" not in path.path:
+        return is_below(file, path) and path.fs.isdir(path.path)
+    pattern = "".join(_STARS.get(part, re.escape(part)) for part in re.split(r"(\*\*/?|\*)", path.path))
+    return path.protocol == file.protocol and re.fullmatch(pattern, file.path) is not None
+
+
+_STARS = {"*": "[^/]*", "**": ".*", "**/": "(.*/)?"}
 
 
 def _only_stars(pattern: str) -> str:

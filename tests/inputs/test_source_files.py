@@ -148,3 +148,18 @@ def test_every_quoted_csv_comes_back(cells: list[list[str]], delimiter: str) -> 
     assert read("a.csv", quoted.encode(), 3) == [
         dict(zip(("id", "q"), [c or None for c in line], strict=True)) for line in cells
     ]
+
+
+def test_a_blank_line_in_a_single_column_is_an_empty_cell() -> None:
+    assert read("a.csv", b"q\na\n\nb\n\n\n") == [{"q": "a"}, {"q": None}, {"q": "b"}]
+
+
+def test_the_name_of_a_tsv_says_its_delimiter() -> None:
+    assert read("a.tsv", b"q,r\n1,2\n") == [{"q,r": "1,2"}]
+
+
+def test_a_damaged_parquet_file_is_named() -> None:
+    content = bytearray(parquet_of([{"q": "a" * 100}] * 10, compression="none"))
+    content[4:60] = b"x" * 56
+    with pytest.raises(InputFileError, match=r"a\.parquet cannot be read as Parquet"):
+        read("a.parquet", bytes(content))

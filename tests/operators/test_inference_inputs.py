@@ -150,3 +150,38 @@ def test_a_job_without_an_answer_is_never_green(infer: Infer, run: Run, control:
 
 def test_no_items_are_a_job_without_rows(infer: Infer, run: Run) -> None:
     assert run(lambda: infer(requests=[], min_success_rate=None))["rows"] == 0
+
+
+@pytest.mark.parametrize(("input_path", "output_path"), [("in", "in/out"), ("in", "in"), ("in/**/*.csv", "in/out")])
+def test_an_output_inside_the_input_is_refused_before_buying(
+    infer: Infer, run: Run, client: SiliconFlowClient, tmp_path: Path, input_path: str, output_path: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    write_csv(tmp_path / "in" / "a.csv", ROWS)
+    arguments = {"input_path": tmp_path / input_path, "output_path": tmp_path / output_path, **ASK}
+    if "*" in input_path:
+        # Results are no CSV.
+        assert run(lambda: infer(**arguments))["rows"] == 2
+        return
+    with pytest.raises(OutputPathError, match=r"is in the input .* Give an output_path outside of the input"):
+        run(lambda: infer(**arguments))
+    assert batches(client) == []
+
+
+def test_other_files_of_a_directory_are_an_error(
+    infer: Infer, run: Run, client: SiliconFlowClient, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.csv", "a.csv.bak"):
+        write_csv(tmp_path / "in" / name, ROWS)
+    with pytest.raises(InvalidInputError, match=r"a\.csv\.bak is in the input directory, and its ending is of no"):
+        run(lambda: infer(input_path=tmp_path / "in", **ASK))
+    assert batches(client) == []
+    assert run(lambda: infer(input_path=tmp_path / "in" / "*.csv", **ASK))["rows"] == 2
+
+
+def test_items_of_two_kinds_are_refused(infer: Infer, run: Run, client: SiliconFlowClient) -> None:
+    line = json.dumps({"body": {"messages": [{"role": "user", "content": "1 + 1"}]}})
+    with pytest.raises(InvalidInputError, match="item 2: prompt= needs rows"):
+        run(lambda: infer(requests=[{"n": 1}, line], prompt="{n}"))
+    assert batches(client) == []

@@ -83,3 +83,16 @@ def test_a_search_takes_a_bounded_number_of_attempts() -> None:
     answer = "{x} " * MOST_ATTEMPTS
     assert texts(answer + GOOD) == []
     assert texts("{x} " * (MOST_ATTEMPTS - 1) + GOOD) == [GOOD]
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (f"For x in [0, 1): {GOOD}", [GOOD]),
+        ('```json\n{"text": "close with </think>"}\n```', ['{"text": "close with </think>"}']),
+        ('<think>Perhaps {"label": "bad"}? No, because', []),
+        ('Draft {"label": "bad"}. Corrected: {"label": "goo', []),
+    ],
+)
+def test_drafts_do_not_count_and_prose_does_not_hide(answer: str, found: list[str]) -> None:
+    assert texts(answer) == found

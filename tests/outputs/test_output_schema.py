@@ -137,3 +137,14 @@ def test_every_output_validates_again(output_type: Any) -> None:
     schema.validate(row)
     assert row.error is None
     TypeAdapter(output_type).validate_python(row.output)
+
+
+class Mixed(BaseModel):
+    amount: Decimal
+    share: float | str
+    extra: dict[str, Any]
+
+
+def test_only_decimals_become_texts() -> None:
+    row = validated(Mixed, '{"amount": 1.10, "share": 2.50, "extra": {"w": 2.5, "d": [1.5]}}')
+    assert row.output == {"amount": "1.10", "share": 2.5, "extra": {"w": 2.5, "d": [1.5]}}

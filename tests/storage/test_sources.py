@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.storage.errors import MissingFileError
 from siliconflow_provider.storage.object_storage import storage_path
-from siliconflow_provider.storage.sources import source_files
+from siliconflow_provider.storage.sources import names_file, source_files
 
 NAMES = [
     "b.jsonl",
@@ -92,3 +92,25 @@ def test_nothing_that_matches_is_an_error(folder: ObjectStoragePath, tmp_path: P
             MissingFileError, match=r"cannot read input_path .*: no file matches it; nothing was submit"
         ):
             source_files(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "is_named"),
+    [
+        ("in", "in/results.jsonl", True),
+        ("in", "in/run/results.jsonl", True),
+        ("in", "out/results.jsonl", False),
+        ("in/b.jsonl", "in/results.jsonl", False),
+        ("in/*.jsonl", "in/results.jsonl", True),
+        ("in/*.jsonl", "in/run/results.jsonl", False),
+        ("in/**/*.jsonl", "in/results.jsonl", True),
+        ("in/**/*.jsonl", "in/run/1/results.jsonl", True),
+        ("in/*/*.jsonl", "in/run/results.jsonl", True),
+        ("in/*.csv", "in/results.jsonl", False),
+    ],
+)
+def test_a_file_that_does_not_exist_is_told_too(
+    folder: ObjectStoragePath, path: str, file: str, is_named: bool
+) -> None:
+    place = str(folder).removesuffix("/in")
+    assert names_file(storage_path(f"{place}/{path}"), storage_path(f"{place}/{file}")) is is_named
