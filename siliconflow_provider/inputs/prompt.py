@@ -13,48 +13,77 @@ from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.inputs.values import InvalidItemError, is_missing, plain_value
 
 # `{{` does not occur in JSON, so JSON in a prompt stays as it is; `}}` does.
-_BRACES = re.compile(r"\{\{|\{(\w+)\}|[{}]")
+_BRACES = re.compile(r"\{\{|\{([^{}\n]+)\}|[{}]")
+_WORD = re.compile(r"\w+")
 encode = msgspec.json.encode
 
 
 class Prompt:
-    """Replace `{column}` in a text. `{{` and its `}}` stand for braces; other braces stay as they are."""
+    """Replace `{column}` in a text. `{{` and its `}}` stand for braces; other braces stay as they are.
+
+    A name of letters, digits and underscores has to be a column. Any other text in braces is one if the first row has
+    a column of that name.
+    """
 
     def __init__(self, text: str) -> None:
-        self._template, self._names = _parse(text)
+        self._text = text
+        self._template: str | None = None
+        self._names: list[str] = []
+        self._literals: list[str] = []
 
     def fill(self, row: Mapping[str, Any]) -> str:
         """Return the text for a row.
 
         :raises InvalidItemError: if the row lacks a column of the prompt, or its value is missing
         """
+        if self._template is None:
+            self._template = self._parse(row)
         if not self._names:
             raise InvalidItemError(
                 f"the prompt names no column, so all rows would ask the same; the row has {_columns_of(row)}"
             )
-        return self._template % tuple([column_text(row, name) for name in self._names])
+        for name in self._literals:
+            if name in row:
+                raise InvalidItemError(f"column {name!r} is not in the first row; give all rows the same columns")
+        return self._template % tuple([self._value(row, name) for name in self._names])
 
+    def _value(self, row: Mapping[str, Any], name: str) -> str:
+        if name not in row:
+            raise InvalidItemError(
+                f"{_no_column(name, row)}. For braces that stay in a prompt, write "
+                f"{{% raw %}}{{{{{name}}}}}{{% endraw %}}"
+            )
+        return column_text(row, name)
 
-def _parse(text: str) -> tuple[str, list[str]]:
-    """Return the prompt as a `%` template, and the names of its columns."""
-    pieces: list[str] = []
-    names: list[str] = []
-    opened: list[str] = []
-    position = 0
-    while (found := _BRACES.search(text, position)) is not None:
-        pieces.append(text[position : found.start()].replace("%", "%%"))
-        brace, position = found[0], found.end()
-        if found[1] is not None:
-            names.append(found[1])
-            brace = "%s"
-        elif brace in ("{", "{{"):
-            opened.append(brace)
-            brace = "{"
-        else:
-            is_escaped = bool(opened) and opened.pop() == "{{"
-            position += is_escaped and text.startswith("}", position)
-        pieces.append(brace)
-    return "".join([*pieces, text[position:].replace("%", "%%")]), names
+    def _parse(self, row: Mapping[str, Any]) -> str:
+        """Return the prompt as a `%` template; note the names of its columns."""
+        self._names, self._literals = [], []
+        pieces: list[str] = []
+        opened: list[str] = []
+        position = 0
+        while (found := _BRACES.search(self._text, position)) is not None:
+            pieces.append(self._text[position : found.start()].replace("%", "%%"))
+            brace, position = found[0], found.end()
+            if found[1] is not None:
+                brace = self._placeholder(found[1], row)
+            elif brace in ("{", "{{"):
+                opened.append(brace)
+                brace = "{"
+            else:
+                is_escaped = bool(opened) and opened.pop() == "{{"
+                position += is_escaped and self._text.startswith("}", position)
+            pieces.append(brace)
+        return "".join([*pieces, self._text[position:].replace("%", "%%")])
+
+    def _placeholder(self, name: str, row: Mapping[str, Any]) -> str:
+        if name in row or _WORD.fullmatch(name):
+            self._names.append(name)
+            return "%s"
+        meant = re.split(r"[:!.\[]", name)[0].strip()
+        if meant in row:
+            raise InvalidItemError(f"the prompt has {{{name}}}; write {{{meant}}} for the column {meant!r}")
+        self._literals.append(name)
+        return f"{{{name}}}".replace("%", "%%")
 
 
 def column_text(row: Mapping[str, Any], column: str) -> str:
@@ -66,11 +95,7 @@ def column_text(row: Mapping[str, Any], column: str) -> str:
     if type(value) is str:
         return value
     if column not in row:
-        stays = f"{{% raw %}}{{{{{column}}}}}{{% endraw %}}"
-        raise InvalidItemError(
-            f"there is no column {column!r}{_nearest(column, row)}; the row has {_columns_of(row)}. "
-            f"For braces that stay in a prompt, write {stays}"
-        )
+        raise InvalidItemError(_no_column(column, row))
     if is_missing(value):
         shown = "null" if value is None else f"{value}, a missing value"
         raise InvalidItemError(f"column {column!r} is {shown}; set a value, or leave the row out")
@@ -81,9 +106,11 @@ def column_text(row: Mapping[str, Any], column: str) -> str:
     return plain if isinstance(plain, str) else encode(plain).decode()
 
 
-def _nearest(column: str, row: Mapping[str, Any]) -> str:
-    matches = get_close_matches(column, map(str, row), n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+def _no_column(column: str, row: Mapping[str, Any]) -> str:
+    matches = get_close_matches(column.lower(), [str(name).lower() for name in row], n=1)
+    nearest = next((name for name in row if matches and str(name).lower() == matches[0]), None)
+    hint = "" if nearest is None else f" (did you mean {nearest!r}?)"
+    return f"there is no column {column!r}{hint}; the row has {_columns_of(row)}"
 
 
 def _columns_of(row: Mapping[str, Any]) -> str:

@@ -15,7 +15,8 @@ from siliconflow_provider.inputs.values import InvalidItemError
     ("prompt", "text"),
     [
         ("Q: {q}?", "Q: hi?"),
-        ('{q} {"json": {q}} {} { q } {q', 'hi {"json": hi} {} { q } {q'),
+        ('{q} {"json": {q}} {} { r } {q', 'hi {"json": hi} {} { r } {q'),
+        ('{q} {"%a": 1}', 'hi {"%a": 1}'),
         ("{q}{{q}}", "hi{q}"),
         ("{q} {{ q }}", "hi { q }"),
         ('{q} {{"a": {"b": 1}}}', 'hi {"a": {"b": 1}}'),
@@ -63,6 +64,10 @@ def test_values_of_a_cursor_become_text(value: Any, text: str) -> None:
             "there is no column 'hint'; the row has 'q'. For braces that stay in a prompt, write {% raw %}{{h",
         ),
         ("{q}", {}, "there is no column 'q'; the row has none"),
+        ("{Q}", {"q": "a"}, "there is no column 'Q' (did you mean 'q'?); the row has 'q'"),
+        ("{q} { q }", {"q": "a"}, "the prompt has { q }; write {q} for the column 'q'"),
+        ("{q:.2f}", {"q": 1}, "the prompt has {q:.2f}; write {q} for the column 'q'"),
+        ("{q.name}", {"q": 1}, "the prompt has {q.name}; write {q} for the column 'q'"),
         ("Hello", {"q": "a"}, "the prompt names no column, so all rows would ask the same; the row has 'q'"),
         ("{q}", {"q": b"raw"}, "column 'q' has a value of type bytes: turn it into a text or a number"),
     ],
@@ -78,3 +83,15 @@ def test_each_row_needs_all_columns() -> None:
     assert prompt.fill({"q": "a", "hint": "b"}) == "a b"
     with pytest.raises(InvalidItemError, match="there is no column 'hint'"):
         prompt.fill({"q": "b"})
+
+
+def test_a_column_may_have_any_name() -> None:
+    row = {"left number": 1, "a-b": 2, "größe": 3, "100 %": 4}
+    assert Prompt("{left number} {a-b} {größe} {100 %} {x y}").fill(row) == "1 2 3 4 {x y}"
+
+
+def test_the_first_row_tells_the_columns_of_odd_names() -> None:
+    prompt = Prompt("{q} {a b}")
+    assert prompt.fill({"q": 1}) == "1 {a b}"
+    with pytest.raises(InvalidItemError, match="column 'a b' is not in the first row; give all rows the same columns"):
+        prompt.fill({"q": 1, "a b": 2})
