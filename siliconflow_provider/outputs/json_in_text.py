@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 START_OF_THINKING, END_OF_THINKING = "<think>", "</think>"
 # A text of many opening braces would take its length squared to search.
 MOST_ATTEMPTS = 1_000
-_OPENING = "{["
+_BRACKET = re.compile(r"[{}\[]")
 
 
 @dataclass(frozen=True)
@@ -62,26 +63,24 @@ def _read(text: str) -> FoundJson | None:
 def _values_in(text: str) -> list[FoundJson]:
     values: list[FoundJson] = []
     position, depth, attempts = 0, 0, 0
-    while position < len(text) and attempts < MOST_ATTEMPTS:
-        character = text[position]
-        if character == "}":
+    while (found := _BRACKET.search(text, position)) is not None and attempts < MOST_ATTEMPTS:
+        position = found.end()
+        if found[0] == "}":
             depth = max(depth - 1, 0)
-        elif character in _OPENING:
-            attempts += 1
-            try:
-                value, end = _decoder.raw_decode(text, position)
-            except json.JSONDecodeError as error:
-                if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
-                    # The answer was cut within this value, and values before it were not the last word.
-                    return []
-                # Brackets in prose, such as an interval, need not be closed.
-                depth += character == "{"
-            except (ValueError, RecursionError):
+            continue
+        attempts += 1
+        try:
+            value, end = _decoder.raw_decode(text, found.start())
+        except json.JSONDecodeError as error:
+            if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
+                # The answer was cut within this value, and values before it were not the last word.
                 return []
-            else:
-                if depth == 0:
-                    values.append(FoundJson(text[position:end], value))
-                position = end
-                continue
-        position += 1
+            # Brackets in prose, such as an interval, need not be closed.
+            depth += found[0] == "{"
+        except (ValueError, RecursionError):
+            return []
+        else:
+            if depth == 0:
+                values.append(FoundJson(text[found.start() : end], value))
+            position = end
     return values
