@@ -163,6 +163,7 @@ class TaskInstance:
     task_id = "create"
     run_id = "manual"
     map_index = -1
+    try_number = 1
     max_tries = 3
 
     def __init__(self) -> None:
