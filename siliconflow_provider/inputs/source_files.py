@@ -96,7 +96,7 @@ def _blocks_of_jsonl(name: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def _check_no_array(name: str, block: bytes) -> None:
     """Raise InputFileError if a file is one JSON array; a line that is a list of messages is an item."""
-    start = block.removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = block.lstrip()
     if not start.startswith(b"["):
         return
     line = split_lines(start)[0].strip()
@@ -104,10 +104,7 @@ def _check_no_array(name: str, block: bytes) -> None:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = None
-    are_messages = (
-        isinstance(value, list) and value and all(isinstance(each, dict) and "role" in each for each in value)
-    )
-    if not are_messages:
+    if not _are_messages(value):
         raise InputFileError(
             name, "is a JSON array, and JSON lines are wanted, one object a line: convert it, as by `jq -c '.[]'`"
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from siliconflow_provider.api.durations import completion_window_text
+from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.exceptions import OutputPathError
 from siliconflow_provider.inputs import RequestBuilder
 from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS
@@ -54,24 +55,26 @@ def check_input(input_path: str, output_path: ObjectStoragePath) -> None:
     """Raise OutputPathError if an input file is one of the files that the task writes."""
     source = storage_path(input_path, "input_path")
     if any(names_file(source, output_path / name) for name in (RESULTS, MANIFEST)):
+        shown = without_queries(str(output_path))
         raise OutputPathError(
-            f"output_path {output_path} is in the input {input_path}: its results would be read as input, or would be "
-            "overwritten. Give an output_path outside of the input; nothing was submitted"
+            f"output_path {shown} is in the input {without_queries(input_path)}: its results would be read as input, "
+            "or would be overwritten. Give an output_path outside of the input; nothing was submitted"
         )
     for file in _files_at(input_path):
         _check_input_file(file, output_path)
 
 
 def _check_input_file(input_path: ObjectStoragePath, output_path: ObjectStoragePath) -> None:
+    shown = without_queries(str(input_path))
     for name in (RESULTS, MANIFEST):
         if is_same(input_path, output_path / name):
             raise OutputPathError(
-                f"input_path {input_path} would be overwritten: it is the {name} that this task writes to output_path. "
+                f"input_path {shown} would be overwritten: it is the {name} that this task writes to output_path. "
                 "Give another output_path; nothing was submitted"
             )
     if is_below(input_path, output_path / INTERNAL):
         raise OutputPathError(
-            f"input_path {input_path} is in {INTERNAL}/ below output_path, where the task keeps its own files: move "
+            f"input_path {shown} is in {INTERNAL}/ below output_path, where the task keeps its own files: move "
             "the input file, or give another output_path; nothing was submitted"
         )
 

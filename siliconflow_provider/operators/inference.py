@@ -241,7 +241,7 @@ class BatchInferenceOperator(BatchOperator):
         return result
 
     def _cancel_overdue(self, batches: Sequence[Batch]) -> tuple[list[str], list[str]]:
-        """Cancel batches. Return the ids of those that were cancelled, and the reasons why others were not."""
+        """Cancel batches. Return the ids of the cancelled batches, and an error text for each other batch."""
         from siliconflow_provider.api.errors import SiliconFlowError
         from siliconflow_provider.batches import cancel_unless_over
 

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -15,39 +13,17 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import (
     InvalidRequestError,
 )
-from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches.creation import submit
-from siliconflow_provider.batches.records import MemoryRecords
 from siliconflow_provider.batches.submission import Submission, digest
+from tests.submissions import WANTED, submitted
 
 Sums = Callable[[int], bytes]
 DAY = 24 * 3600
-CREATED = 1_800_000_000
-WANTED = Submission(key="key-1", run_key="run-1", input_file_id="file-1", label="dag/task/run/-1", max_tries=2)
 OURS = ["airflow_key", "airflow_run", "airflow_input", "airflow_max_tries", "airflow_task"]
 
 
 @pytest.fixture
 def file_id(client: SiliconFlowClient, sums: Sums) -> str:
     return client.upload_file(io.BytesIO(sums(2))).id
-
-
-def submitted(client: SiliconFlowClient, submission: Submission) -> Batch:
-    """Submit, check that the batch announced last is the returned one, and return it."""
-    announced: list[Batch] = []
-    batch = submit(client, submission, MemoryRecords(), announced.append)
-    assert announced[-1].id == batch.id
-    return batch
-
-
-def creates(emulator: Any) -> int:
-    log = (emulator.data_dir / "requests.log").read_text().splitlines()
-    received = [entry for entry in map(json.loads, log) if entry["event"] == "received"]
-    return [(entry["method"], entry["path"]) for entry in received].count(("POST", "/v1/batches"))
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 # --- metadata of a batch

@@ -185,3 +185,14 @@ def test_items_of_two_kinds_are_refused(infer: Infer, run: Run, client: SiliconF
     with pytest.raises(InvalidInputError, match="item 2: prompt= needs rows"):
         run(lambda: infer(requests=[{"n": 1}, line], prompt="{n}"))
     assert batches(client) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "output"), [("*.csv?Signature=s3cret", "out"), ("in?Signature=s3cret/*.jsonl", "in?Signature=s3cret")]
+)
+def test_errors_of_an_input_show_no_signature(
+    infer: Infer, run: Run, logged: Any, tmp_path: Path, name: str, output: str
+) -> None:
+    with pytest.raises((StorageError, OutputPathError)) as caught:
+        run(lambda: infer(input_path=f"{tmp_path}/{name}", output_path=f"{tmp_path}/{output}", **ASK))
+    assert "s3cret" not in f"{caught.value}{logged()}"
