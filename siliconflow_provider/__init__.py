@@ -30,6 +30,12 @@ CONNECTION_FIELDS: dict[str, Any] = {
         "such as *.example.com; by default any public host.",
         "schema": {"type": ["string", "null"]},
     },
+    "prices": {
+        "label": "Prices",
+        "description": "Batch prices of models per million tokens, for estimates and costs: JSON, or the path of a "
+        "JSON file; none by default.",
+        "schema": {"type": ["string", "null"]},
+    },
 }
 CONNECTION_FORM: dict[str, Any] = {
     "hidden-fields": ["login", "schema", "port", "extra"],
@@ -41,6 +47,7 @@ CONNECTION_FORM: dict[str, Any] = {
         "max_retries": "5",
         "deployment": "production",
         "storage_hosts": "*.example.com",
+        "prices": '{"currency": "CNY", "models": {"deepseek-ai/DeepSeek-V3": {"input": 1, "output": 4}}}',
     },
 }
 

@@ -37,6 +37,8 @@ InvalidRequestFileError (ValueError)    the input has invalid items; the message
 ├── InputFileError                      a file is not in the format that its name says
 └── TableError                          a table cannot be read as rows
 InvalidItemError (ValueError)           one item cannot become a request; its text goes into InvalidRequestFileError
+InvalidPricesError (ValueError)         prices have an unknown or missing key, or a price is not a number
+TokenizerError (ValueError)             the tokenizer.json cannot be loaded
 JobFilesError (ValueError)              the files of a job do not fit together; operators raise JobDefinitionError
 ├── UnreadableFileError                 a file of a job has invalid content
 └── OutputConflictError                    a file belongs to someone else; operators raise OutputPathError
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from siliconflow_provider.job_directory import JobFilesError, UnreadableFileError
     from siliconflow_provider.jobs import RequestsLostError
     from siliconflow_provider.outputs import OutputConflictError
+    from siliconflow_provider.pricing import InvalidPricesError, TokenizerError
     from siliconflow_provider.storage import MissingFileError, StorageError
 
 __all__ = [
@@ -99,6 +102,7 @@ __all__ = [
     "InvalidConnectionError",
     "InvalidInputError",
     "InvalidItemError",
+    "InvalidPricesError",
     "InvalidRequestError",
     "InvalidRequestFileError",
     "InvalidTemplateError",
@@ -118,6 +122,7 @@ __all__ = [
     "StorageError",
     "SubmissionStoppedError",
     "TableError",
+    "TokenizerError",
     "UnreadableAnswerError",
     "UnreadableFileError",
     "UnsafeAddressError",
@@ -188,6 +193,7 @@ _ERRORS_OF_MODULES = {
     "job_directory": ["JobFilesError", "UnreadableFileError"],
     "jobs": ["RequestsLostError"],
     "outputs": ["OutputConflictError"],
+    "pricing": ["InvalidPricesError", "TokenizerError"],
     "storage": ["MissingFileError", "StorageError"],
 }
 

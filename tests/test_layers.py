@@ -17,19 +17,20 @@ ALLOWED = {
     "jsonl": set(),
     "wording": set(),
     # Its tree shows the errors of these; they are imported when used.
-    "exceptions": {"api", "batches", "inputs", "job_directory", "jobs", "outputs", "storage"},
+    "exceptions": {"api", "batches", "inputs", "job_directory", "jobs", "outputs", "pricing", "storage"},
     "links": set(),
     "api": set(),
     "job_directory": {"api"},
     "storage": {"api", "job_directory", "jsonl", "wording"},
     "inputs": {"api", "jsonl", "wording"},
+    "pricing": {"api", "jsonl", "wording"},
     "batches": {"api", "job_directory", "wording"},
     "waiting": {"api", "batches", "wording"},
     "outputs": {"api", "job_directory", "jsonl", "wording"},
     "jobs": {"api", "batches", "inputs", "job_directory", "jsonl", "outputs", "waiting", "wording"},
     "results": {"outputs", "storage"},
     "verdicts": {"api", "exceptions", "waiting", "wording"},
-    "hooks": {"api", "exceptions"},
+    "hooks": {"api", "exceptions", "pricing", "storage", "wording"},
     "triggers": {"api", "batches", "exceptions", "hooks", "verdicts", "waiting", "wording"},
     "operators": {
         *("api", "batches", "exceptions", "hooks", "inputs", "job_directory", "jobs", "jsonl"),
@@ -37,6 +38,9 @@ ALLOWED = {
     },
     "sensors": {"api", "exceptions", "hooks", "links", "operators", "verdicts", "waiting"},
     "decorators": {"operators"},
+    # The command line: what needs Airflow is imported when it is used.
+    "cli": {"inputs", "jsonl", "operators", "pricing"},
+    "__main__": {"cli"},
     "dag_testing": set(),
     "emulator": {"dag_testing"},
 }
@@ -49,11 +53,12 @@ WITHOUT_AIRFLOW = {
     "jobs",
     "jsonl",
     "outputs",
+    "pricing",
     "waiting",
     "wording",
 }
 # Others import these from the package itself; of the rest, users and others import modules by their names.
-WITH_FRONT_DOOR = {"batches", "inputs", "jobs", "outputs", "storage", "waiting"}
+WITH_FRONT_DOOR = {"batches", "inputs", "jobs", "outputs", "pricing", "storage", "waiting"}
 # The modules of `api` that others may import.
 API = {
     *("client", "models", "errors", "limits", "durations", "clock", "recovery", "lenient_json"),

@@ -11,6 +11,7 @@ import pytest
 from airflow.providers_manager import ProvidersManager
 
 import siliconflow_provider
+from siliconflow_provider.pricing import read_prices
 
 
 @pytest.fixture
@@ -43,6 +44,8 @@ def test_airflow_knows_the_connection_type(providers: ProvidersManager) -> None:
 
 def test_connection_form_has_labels_and_placeholders(providers: ProvidersManager) -> None:
     form = providers.field_behaviours["siliconflow"]
+    prices = form["placeholders"].pop("extra__siliconflow__prices")
+    assert read_prices(prices).currency == "CNY"
     assert form["relabeling"] == {"password": "API key", "host": "Base URL"}
     assert form["hidden_fields"] == ["login", "schema", "port", "extra"]
     assert form["placeholders"] == {
@@ -67,6 +70,7 @@ def test_connection_form_has_the_extra_fields(providers: ProvidersManager) -> No
         "extra__siliconflow__max_retries": "Retries of a request",
         "extra__siliconflow__deployment": "Deployment",
         "extra__siliconflow__storage_hosts": "Hosts of results",
+        "extra__siliconflow__prices": "Prices",
     }
 
 

@@ -13,6 +13,7 @@ from siliconflow_provider.exceptions import InvalidConnectionError
 
 if TYPE_CHECKING:
     from siliconflow_provider.api.client import SiliconFlowClient
+    from siliconflow_provider.pricing import Prices
 
 DEFAULT_CONN_ID = "siliconflow_default"
 
@@ -23,7 +24,8 @@ class SiliconFlowHook(BaseHook):
     The connection's fields: password = API key; host = base URL (default `https://api.siliconflow.com/v1`; a bare
     host name gets `https://` and `/v1`), completed by schema and port; extra = `timeout` (seconds), `max_retries`,
     `deployment` (the name of this Airflow, unique among those that use the account) and `storage_hosts` (the only
-    hosts, besides the API's, that results may be downloaded from: a list, or a string with commas).
+    hosts, besides the API's, that results may be downloaded from: a list, or a string with commas) and `prices`
+    (of models: a mapping, a JSON text, or the path of a JSON file).
     """
 
     conn_name_attr = "siliconflow_conn_id"
@@ -104,11 +106,32 @@ class SiliconFlowHook(BaseHook):
         """The name of this Airflow, needed if several use one account; empty by default."""
         return str(self._connection.extra_dejson.get("deployment") or "")
 
+    @cached_property
+    def prices(self) -> Prices | None:
+        """The prices of models, or None if the connection has none.
+
+        They are read when they are first asked for: invalid ones fail no task that needs no prices.
+
+        :raises InvalidConnectionError: if they are invalid, or their file cannot be read
+        """
+        value = self._connection.extra_dejson.get("prices")
+        if value in (None, ""):
+            return None
+        from siliconflow_provider.pricing import InvalidPricesError, read_prices
+
+        name = f"prices in the extra of connection {self.siliconflow_conn_id!r}"
+        try:
+            return read_prices(value, name=name, read_file=_content_of)
+        except InvalidPricesError as error:
+            failure = error
+        raise InvalidConnectionError(str(failure))
+
     def test_connection(self) -> tuple[bool, str]:
         """Return True if the service accepts the connection, and a message, for Airflow's test button."""
         try:
             # Airflow tests a copy with a random id, which must not be in the message.
-            return True, _describe_account(self._new_client("this connection"))
+            description = _describe_account(self._new_client("this connection"))
+            return True, description + _describe_prices(self.prices)
         except Exception as error:
             return False, str(error)
 
@@ -144,6 +167,19 @@ def _message_of(error: Exception) -> str:
     if isinstance(error, TypeError):
         return "storage_hosts in its extra is neither a list nor a string: give a value such as '*.example.com'"
     return str(error)
+
+
+def _content_of(url: str) -> bytes:
+    """Return the content of a file in Airflow's object storage."""
+    from siliconflow_provider.storage import read_chunks, storage_path
+
+    return b"".join(read_chunks(storage_path(url, "prices")))
+
+
+def _describe_prices(prices: Prices | None) -> str:
+    from siliconflow_provider.wording import counted
+
+    return "" if prices is None else f"; prices: {counted(len(prices.models), 'model')} in {prices.currency}"
 
 
 def _describe_account(client: SiliconFlowClient) -> str:
