@@ -114,14 +114,16 @@ class SiliconFlowHook(BaseHook):
 
         :raises InvalidConnectionError: if they are invalid, or their file cannot be read
         """
+        return self._read_prices(f"connection {self.siliconflow_conn_id!r}")
+
+    def _read_prices(self, label: str) -> Prices | None:
         value = self._connection.extra_dejson.get("prices")
         if value in (None, ""):
             return None
         from siliconflow_provider.pricing import InvalidPricesError, read_prices
 
-        name = f"prices in the extra of connection {self.siliconflow_conn_id!r}"
         try:
-            return read_prices(value, name=name, read_file=_content_of)
+            return read_prices(value, name=f"prices in the extra of {label}", read_file=_content_of)
         except InvalidPricesError as error:
             failure = error
         raise InvalidConnectionError(str(failure))
@@ -131,7 +133,7 @@ class SiliconFlowHook(BaseHook):
         try:
             # Airflow tests a copy with a random id, which must not be in the message.
             description = _describe_account(self._new_client("this connection"))
-            return True, description + _describe_prices(self.prices)
+            return True, description + _describe_prices(self._read_prices("this connection"))
         except Exception as error:
             return False, str(error)
 

@@ -15,6 +15,7 @@ from siliconflow_provider.api.errors import (
 )
 from siliconflow_provider.exceptions import InvalidConnectionError
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
+from siliconflow_provider.pricing import read_prices
 
 
 @pytest.fixture
@@ -116,6 +117,46 @@ def test_storage_hosts_limit_downloads(hook, hosts) -> None:
     client = hook(host="http://127.0.0.1:9", extra={"storage_hosts": hosts}).get_conn()
     with pytest.raises(UnsafeAddressError, match=r"evil\.example\.org, which is not in the connection's storage_hosts"):
         client.download("http://evil.example.org/results", io.BytesIO())
+
+
+PRICES = {"currency": "CNY", "models": {"deepseek-ai/DeepSeek-V3": {"input": 0.1, "output": 4}}}
+
+
+def test_connection_without_prices_has_none(hook) -> None:
+    assert hook().prices is None
+    assert hook(extra={"prices": ""}).prices is None
+
+
+def test_prices_are_mapping_text_or_file(hook, tmp_path) -> None:
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps(PRICES))
+    for given in (PRICES, json.dumps(PRICES), str(path), f"file://{path}"):
+        assert hook(extra={"prices": given}).prices == read_prices(PRICES)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("{", "prices in the extra of connection 'sf' are not JSON"),
+        (7, "prices in the extra of connection 'sf': expected a mapping, got int"),
+        ("file:///no/prices.json", r"connection 'sf' file:///no/prices\.json cannot be read"),
+    ],
+)
+def test_invalid_prices_fail_only_their_reader(hook, given, message) -> None:
+    one = hook(extra={"prices": given})
+    assert one.get_conn().base_url
+    with pytest.raises(InvalidConnectionError, match=message):
+        _ = one.prices
+
+
+def test_connection_test_reads_the_prices(hook, emulator) -> None:
+    fields = {"host": emulator.base_url, "password": emulator.api_key}
+    passed, message = hook(**fields, extra={"prices": PRICES}).test_connection()
+    assert passed
+    assert message.endswith("; prices: 1 model in CNY")
+    passed, message = hook(**fields, extra={"prices": "{}"}).test_connection()
+    assert not passed
+    assert "prices in the extra of this connection have no currency" in message
 
 
 def test_key_is_in_no_repr(hook) -> None:
