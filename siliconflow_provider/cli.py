@@ -49,7 +49,7 @@ def _add_estimate(commands: Any) -> None:
     parser = commands.add_parser("estimate", help=summary, description=f"{summary.capitalize()}.")
     parser.set_defaults(run=estimate)
     parser.add_argument("file", metavar="FILE", help="what input_path of BatchInferenceOperator takes")
-    parser.add_argument("--prompt", help="builds a request from each row: {column} is replaced by its value")
+    parser.add_argument("--prompt", metavar="TEXT", help="builds a request from each row; {column} is replaced")
     parser.add_argument("--id-column", metavar="NAME", help="column with the custom_id of each row")
     parser.add_argument("--system-prompt", metavar="TEXT", help="for requests without a system message")
     parser.add_argument(
