@@ -151,7 +151,7 @@ def _units(value: Any, place: str, kind: str) -> int:
     """Return a price as an integer of its smallest unit."""
     # The text of a float has the digits that were written.
     text = float.__repr__(value) if isinstance(value, float) else str(value).strip()
-    is_number = isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool)
+    is_number = isinstance(value, (int, float, Decimal, str))
     if not is_number or not _NUMBER.fullmatch(text) or (price := Decimal(text)) > HIGHEST_PRICE:
         raise InvalidPricesError(
             f"{place} have the {kind} price {_shown(value)}: give a number per million tokens, from 0 to "

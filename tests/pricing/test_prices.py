@@ -46,6 +46,11 @@ def test_decimal_digits_are_kept(written: str) -> None:
     assert price_of_input(text) == Decimal("0.1")
 
 
+def test_digits_that_no_float_holds_are_kept() -> None:
+    text = json.dumps(prices_with(input="X")).replace('"X"', "123456789.123456789")
+    assert price_of_input(text) == Decimal("123456789.123456789")
+
+
 @pytest.mark.parametrize("number", [0.1, Decimal("0.1"), "0.1"])
 def test_numbers_of_mappings_keep_their_digits(number: Any) -> None:
     assert price_of_input(prices_with(input=number)) == Decimal("0.1")
