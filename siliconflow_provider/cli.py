@@ -18,7 +18,8 @@ from siliconflow_provider.inputs import RequestBuilder, items_of_file, prepare
 from siliconflow_provider.jsonl import line_blocks, read_chunks
 from siliconflow_provider.pricing import Estimate, Estimator, format_amount, load_tokenizer, read_prices
 
-USAGE_ERROR, FAILURE = 2, 1
+# The largest number of tokens that an option may have.
+MOST_TOKENS = 10**9
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         # Errors of this package are sentences; one of the system names its file.
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
-        return FAILURE
+        return 1
     print(output)
     return 0
 
@@ -87,8 +88,8 @@ def number(text: str) -> Decimal:
         value = Decimal(text)
     except InvalidOperation:
         value = Decimal(-1)
-    if not (value.is_finite() and value >= 0):
-        raise argparse.ArgumentTypeError("must be a number from 0")
+    if not (value.is_finite() and 0 <= value <= MOST_TOKENS):
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to {MOST_TOKENS:,}")
     return value
 
 

@@ -129,6 +129,7 @@ def test_invalid_files_are_errors_without_traceback(
         ["estimate", "x.csv", "--request-params", "[1]"],
         ["estimate", "x.csv", "--mean-completion-tokens", "-1"],
         ["estimate", "x.csv", "--mean-completion-tokens", "nan"],
+        ["estimate", "x.csv", "--mean-completion-tokens", "1e999999"],
         ["estimate", "x.csv", "--mean-completion-tokens", "many"],
     ],
 )

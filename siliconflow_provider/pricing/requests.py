@@ -20,6 +20,8 @@ TOOLS_TOKENS, MOST_TOOLS_TOKENS = 150, 1_024
 MOST_JSON_FACTOR = 2
 # The service's limit of `thinking_budget`, for requests that may think and set none.
 MOST_THINKING = 32_768
+# A larger limit is none.
+LARGEST_LIMIT = 10**9
 # Models that answer without a chain of thought. Others are counted with one, unless the request says otherwise.
 _NOT_THINKING = {
     "deepseek-ai/DeepSeek-V3",
@@ -171,4 +173,4 @@ def _thinking_limit(body: dict[str, Any], model: str | None) -> int | None:
 
 def _whole_number(value: Any) -> int | None:
     is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and value >= 0 else None
+    return value if is_number and 0 <= value <= LARGEST_LIMIT else None

@@ -118,6 +118,7 @@ def test_images_leave_no_upper_bound() -> None:
         ({"max_tokens": "10"}, None),
         ({"max_tokens": True}, None),
         ({"max_tokens": -1}, None),
+        ({"max_tokens": 10**200}, None),
         ({"n": "2"}, None),
     ],
 )
