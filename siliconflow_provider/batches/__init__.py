@@ -6,6 +6,7 @@ Start reading at `creation.py`; `finder.py` finds batches in the service's list 
 
 from __future__ import annotations
 
+from siliconflow_provider.batches.active_limit import is_active_limit
 from siliconflow_provider.batches.cancellation import cancel, cancel_unless_over
 from siliconflow_provider.batches.content import file_name, sha256_in_name, sha256_of_file
 from siliconflow_provider.batches.creation import (
@@ -48,6 +49,7 @@ __all__ = [
     "find_and_cancel_duplicates",
     "find_running_by_dag_run",
     "has_list_caught_up",
+    "is_active_limit",
     "sha256_in_name",
     "sha256_of_file",
     "submit",

@@ -12,7 +12,7 @@ from typing import Any
 from siliconflow_provider.emulator.checks import Fails, check_input
 from siliconflow_provider.emulator.creation import CreateRequest
 from siliconflow_provider.emulator.database import Database
-from siliconflow_provider.emulator.errors import ApiError, bad_request, not_found
+from siliconflow_provider.emulator.errors import ApiError, bad_request, not_found, too_many_batches
 from siliconflow_provider.emulator.execution import Kind, result_lines
 from siliconflow_provider.emulator.executions import (
     BatchExecutions,
@@ -74,11 +74,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The timings and plans of new batches, and the response forms."""
+    """The timings and plans of new batches, the response forms, and how many batches may be active at once."""
 
     timings: Timings
     forms: Forms
     plan_for: Callable[[Mapping[str, str]], Plan] = lambda metadata: Plan()
+    max_active_batches: int | None = None
 
 
 class BatchStore:
@@ -106,6 +107,7 @@ class BatchStore:
             file = self._files.get(request.input_file_id)
         except ApiError:
             raise bad_request("input_file_id", f"there is no file {request.input_file_id!r}") from None
+        self._check_limit()
         plan = self._behaviour.plan_for(request.metadata or {})
         batch = Batch(
             id=new_id("batch_"),
@@ -124,6 +126,13 @@ class BatchStore:
         )
         self._database.add_batch(batch)
         return self._snapshot(batch, batch.created_at)
+
+    def _check_limit(self) -> None:
+        most, now = self._behaviour.max_active_batches, self._clock()
+        if most is not None:
+            active = sum(snapshot.state.status not in OVER for snapshot, _ in self._all(now, None))
+            if active >= most:
+                raise too_many_batches(most)
 
     def get(self, batch_id: str) -> Snapshot:
         """Return the batch with this id, or raise a 404."""

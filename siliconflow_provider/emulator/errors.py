@@ -7,6 +7,7 @@ from typing import Any
 BAD_REQUEST = 20012
 NO_BALANCE = 30001  # not documented
 NOT_FOUND = 20404  # not documented
+TOO_MANY_BATCHES = 20429  # not documented
 INTERNAL = 50000  # not documented
 
 
@@ -51,6 +52,12 @@ def not_found(kind: str, object_id: str) -> ApiError:
 def insufficient_balance() -> ApiError:
     """Return a 403 for a batch that the account cannot pay."""
     return ApiError(403, {"code": NO_BALANCE, "message": "Sorry, your account balance is insufficient", "data": None})
+
+
+def too_many_batches(most: int) -> ApiError:
+    """Return a 429 for a batch that the account may not have beside those that are active."""
+    message = f"too many active batches: at most {most}"
+    return ApiError(429, {"code": TOO_MANY_BATCHES, "message": message, "data": None})
 
 
 def invalid_token() -> ApiError:

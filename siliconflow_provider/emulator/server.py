@@ -51,8 +51,8 @@ class EmulatorOptions:
     """Options of an emulator. The timings apply to new batches.
 
     Port 0 means any free port. A `storage_port` of None means the port after `port`, or any free one if that is 0.
-    Batches are refused if `charge_balance` is not above 0. `control` offers the control interface, in Python as
-    `Emulator.control` and over HTTP at `Emulator.control_url`.
+    Batches are refused if `charge_balance` is not above 0, and while `max_active_batches` have not ended. `control`
+    offers the control interface, in Python as `Emulator.control` and over HTTP at `Emulator.control_url`.
     """
 
     data_dir: Path = Path("siliconflow-emulator")
@@ -66,6 +66,7 @@ class EmulatorOptions:
     cancel_seconds: float = 1.0
     url_seconds: float = 3600.0
     charge_balance: Decimal = Decimal("88.00")
+    max_active_batches: int | None = None
     print_requests: bool = False
     forms: Forms = field(default_factory=Forms)
     control: bool = False
@@ -166,7 +167,7 @@ class Emulator:
         self._database = Database(self.data_dir / "emulator.sqlite")
         files = FileStore(self._database, self.data_dir / "files", clock)
         timings = Timings(options.queue_seconds, options.run_seconds, options.finalize_seconds, options.cancel_seconds)
-        behaviour = Behaviour(timings, options.forms, self._control.plan_for)
+        behaviour = Behaviour(timings, options.forms, self._control.plan_for, options.max_active_batches)
         batches = BatchStore(self._database, files, self.data_dir / "results", behaviour, clock)
         signer = Signer(self._database.secret("url signing"), options.url_seconds, clock)
         service = Service(options.api_key, files, batches, signer, storage_port, options.forms, options.charge_balance)

@@ -28,6 +28,7 @@ from siliconflow_provider.batches import (
     cancel_duplicates,
     create,
     file_name,
+    is_active_limit,
     sha256_in_name,
     wait_for_list,
 )
@@ -73,6 +74,8 @@ class JobBatches:
         self._seen = FoundBatches()
         self._found: dict[tuple[int, str], Batch] = {}
         self._others: list[Batch] = []
+        self._limit: Exception | None = None
+        self.is_limited = False
 
     def find_until_settled(self, rounds: Sequence[Round]) -> None:
         """Find the batches of all parts and cancel duplicates.
@@ -176,7 +179,9 @@ class JobBatches:
     def submit(self, rounds: Sequence[Round], parts: Sequence[Part], path: Path) -> None:
         """Upload parts of the newest round's file and create their batches, a few at a time.
 
-        Once a batch exists, and is billed, failed parts are retried for an hour.
+        Once a batch exists, and is billed, failed parts are retried for an hour. If the service refuses a batch because
+        too many are running, and some of them are this job's, `is_limited` is set, and the other parts stay without a
+        batch.
 
         :param path: the newest round's file
         :raises SiliconFlowError: if the list is incomplete, or a part could not be submitted
@@ -185,12 +190,10 @@ class JobBatches:
         uploaded = self._uploaded()
         self._search_until_complete(rounds, parts, uploaded)
         for pause in retry_pauses():
-            with ThreadPoolExecutor(SUBMITTED_AT_ONCE) as pool:
-                errors = list(pool.map(lambda part: self._try_submit(rounds[-1], part, path, uploaded), parts))
-            failed = [(part, error) for part, error in zip(parts, errors, strict=True) if error is not None]
-            if not failed:
-                break
+            failed = self._try_submit_all(rounds[-1], parts, path, uploaded)
             parts = [part for part, _ in failed]
+            if not failed or self.is_limited:
+                break
             error = next((error for _, error in failed if not is_retryable(error)), failed[0][1])
             if pause is None or not self._found or not is_retryable(error):
                 raise error
@@ -200,6 +203,26 @@ class JobBatches:
             self.find_and_cancel_duplicates(rounds)
             parts = [part for part in parts if self.batch_of_part(rounds[-1], part) is None]
         wait_for_list()
+
+    def _try_submit_all(
+        self, round_: Round, parts: Sequence[Part], path: Path, uploaded: dict[str | None, str]
+    ) -> list[tuple[Part, Exception]]:
+        """Submit parts, a few at a time, until the service takes no more. Return those that failed."""
+        self._limit = None
+        with ThreadPoolExecutor(SUBMITTED_AT_ONCE) as pool:
+            errors = list(pool.map(lambda part: self._try_submit(round_, part, path, uploaded), parts))
+        failed = [(part, error) for part, error in zip(parts, errors, strict=True) if error is not None]
+        limits = [error for _, error in failed if is_active_limit(error)]
+        self.is_limited = bool(limits) and len(limits) == len(failed) and self._is_any_running(round_)
+        if self.is_limited:
+            log.warning(
+                "%s wait until a batch has ended, since the service takes no more now: %s",
+                counted(len(failed), "part"), limits[0],
+            )  # fmt: skip
+        return failed
+
+    def _is_any_running(self, round_: Round) -> bool:
+        return any(not batch.is_terminal for batch in self.batches_of_round(round_).values())
 
     def _search_until_complete(
         self, rounds: Sequence[Round], parts: Sequence[Part], uploaded: dict[str | None, str]
@@ -237,6 +260,8 @@ class JobBatches:
             return {}
 
     def _try_submit(self, round_: Round, part: Part, path: Path, uploaded: dict[str | None, str]) -> Exception | None:
+        if self._limit is not None and self._is_any_running(round_):
+            return self._limit
         try:
             name = file_name(part.sha256)
             with FilePart(path, part) as content:
@@ -247,6 +272,8 @@ class JobBatches:
                 self._client, submission, self._records, self._finder.find_and_record, self._seen.open_records
             )
         except Exception as error:
+            if is_active_limit(error):
+                self._limit = error
             return error
         return None
 

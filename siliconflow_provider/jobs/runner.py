@@ -39,12 +39,14 @@ class Settings:
     :param max_rounds: the number of rounds that a task may submit until a person clears it
     :param validate: may change a row from succeeded to invalid
     :param definition: hashes of the task's arguments, by name
+    :param max_active_batches: the number of batches that may run at once; None for any number
     """
 
     submission: Submission
     max_rounds: int
     validate: Validate | None = None
     definition: Mapping[str, str] = field(default_factory=dict)
+    max_active_batches: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,12 @@ class Waiting:
     """The job waits for batches.
 
     :param deadline: the job finishes without these batches at this time
+    :param most_running: the wait ends when at most this many of the batches run
     """
 
     batch_ids: list[str]
     deadline: pendulum.DateTime
+    most_running: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class JobRunner:
                 manifest = self.finish(complete=not step.batches and not step.parts)
                 return Finished(manifest, step.batches, deadline)
             elif deadline is not None:
-                return Waiting([batch.id for batch in step.batches], deadline)
+                return Waiting([batch.id for batch in step.batches], deadline, step.most_running)
 
     def _next_step(self, deadline: pendulum.DateTime | None) -> Step:
         retryable = self.retryable
@@ -151,6 +155,8 @@ class JobRunner:
             deadline=deadline,
             now=self._client.now(),
             may_submit=not self.changes,
+            max_active_batches=self._settings.max_active_batches,
+            is_limited=self.job_batches.is_limited,
         )
 
     def _deadline(self, timeout: timedelta | None) -> pendulum.DateTime | None:
@@ -234,6 +240,10 @@ class JobRunner:
         :raises RequestsLostError: if another attempt has submitted a different job
         """
         self._check_submittable()
+        if self.has_batches:
+            # Parts that wait for free batches may wait for weeks.
+            self._publish_before_deletion()
+            self.results.collected = None
         self.job_batches.submit(self.rounds, parts, self.requests.path(self.rounds[-1]))
         self.job_batches.find_and_cancel_duplicates(self.rounds)
         # A slow attempt may have written its own job meanwhile; it finds these batches and stops.

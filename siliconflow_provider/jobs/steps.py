@@ -20,11 +20,13 @@ class Step:
 
     :param parts: the parts to submit; for "finish", those that were not submitted
     :param batches: the batches to wait for; for "finish", those that still run
+    :param most_running: "wait" ends when at most this many of the batches run
     """
 
     action: Action
     parts: Sequence[Part] = ()
     batches: Sequence[Batch] = ()
+    most_running: int = 0
 
 
 def next_step(
@@ -36,6 +38,8 @@ def next_step(
     deadline: pendulum.DateTime | None,
     now: pendulum.DateTime,
     may_submit: bool = True,
+    max_active_batches: int | None = None,
+    is_limited: bool = False,
 ) -> Step:
     """Return the next step of a job.
 
@@ -45,12 +49,19 @@ def next_step(
     :param rounds_left: the number of rounds that may still be sent
     :param deadline: the end of the wait; None if there is no batch to wait for
     :param may_submit: True if parts without a batch may be submitted
+    :param max_active_batches: the number of batches that may run at once; None for any number
+    :param is_limited: True if the service has just refused a batch because too many are running
     """
     missing = [part for part in parts if part.sha256 not in batches]
     running = [batch for batch in batches.values() if not batch.is_terminal]
     is_late = deadline is not None and now >= deadline
     if missing and may_submit and not is_late:
-        return Step("submit", parts=missing)
+        free = len(missing) if max_active_batches is None else max_active_batches - len(running)
+        if free > 0 and not (is_limited and running):
+            return Step("submit", parts=missing[:free])
+        # Half of them at once, so that a task with many parts is not resumed for each.
+        half = len(running) if max_active_batches is None else max_active_batches // 2
+        return Step("wait", batches=running, most_running=min(half, len(running) - 1))
     if running and not is_late:
         return Step("wait", batches=running)
     if retryable is None:

@@ -54,6 +54,8 @@ class BatchInferenceOperator(BatchOperator):
         to answer in this form, and answers are validated
     :param limit: use only the first items, so many: to try a prompt, and to learn the cost of a row
     :param max_rounds: how often a request is sent at most; clearing the task allows as many again
+    :param max_active_batches: how many of the job's batches may run at once; by default all. Each batch has up to 5,000
+        requests
     :param min_success_rate: the task fails if a smaller share of requests has a good answer, after it has written the
         results. With None it fails only if no request has one
     :param kwargs: see `BatchOperator`; `timeout` limits all rounds together
@@ -84,11 +86,12 @@ class BatchInferenceOperator(BatchOperator):
         output_type: Any = None,
         limit: int | str | None = None,
         max_rounds: int = 2,
+        max_active_batches: int | None = None,
         min_success_rate: float | None = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_arguments(input_path, requests, max_rounds, min_success_rate)
+        _check_arguments(input_path, requests, max_rounds, max_active_batches, min_success_rate)
         self.output_path = as_path_text(output_path)
         self.input_path = as_path_text(input_path)
         self.requests = requests
@@ -99,6 +102,7 @@ class BatchInferenceOperator(BatchOperator):
         self.output_type = output_type
         self.limit = limit
         self.max_rounds = max_rounds
+        self.max_active_batches = max_active_batches
         self.min_success_rate = min_success_rate
 
     @property
@@ -117,9 +121,11 @@ class BatchInferenceOperator(BatchOperator):
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> dict[str, Any]:
         """Continue the job after its batches have ended."""
+        return self._advance(context, self._ended_batches(ends))
+
+    def _ended_batches(self, ends: list[WaitEnd]) -> list[Batch]:
         raise_for_ends([end for end in ends if end.state == "error"], self.siliconflow_conn_id)
-        ended = [end.batch for end in ends if end.batch is not None and end.batch.is_terminal]
-        return self._advance(context, ended)
+        return [end.batch for end in ends if end.batch is not None and end.batch.is_terminal]
 
     def source(self, context: Context) -> Iterable[Any]:
         """Return the items of a new job."""
@@ -138,12 +144,15 @@ class BatchInferenceOperator(BatchOperator):
     def _advance(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
         from siliconflow_provider.jobs import Finished
 
-        with self._attempt(context, ended) as runner:
-            state = runner.advance(as_timedelta(self.timeout), lambda: self._stop_if_killed(runner))
-            if isinstance(state, Finished):
-                return self._finish(context, runner, state)
-        summary: dict[str, Any] = self.wait_until(context, state.batch_ids, state.deadline)
-        return summary
+        while True:
+            with self._attempt(context, ended) as runner:
+                state = runner.advance(as_timedelta(self.timeout), lambda: self._stop_if_killed(runner))
+                if isinstance(state, Finished):
+                    return self._finish(context, runner, state)
+            wait = state.batch_ids, state.deadline, state.most_running
+            if self.deferrable:
+                self.defer_until(context, *wait)
+            ended = self._ended_batches(self.wait_on_worker(*wait))
 
     @contextmanager
     def _attempt(self, context: Context, ended: Sequence[Batch]) -> Iterator[JobRunner]:
@@ -164,7 +173,7 @@ class BatchInferenceOperator(BatchOperator):
         schema = schema_of(self)
         validate = None if schema is None else schema.validate
         submission = self.submission(context, input_file_id="", round=1)
-        settings = Settings(submission, self.max_rounds, validate, definition_of(self, schema))
+        settings = Settings(submission, self.max_rounds, validate, definition_of(self, schema), self.max_active_batches)
         settings.submission.check_arguments()
         if self.input_path is not None:
             check_input(self.input_path, storage_path(self.output_path))
@@ -259,10 +268,14 @@ class BatchInferenceOperator(BatchOperator):
         return cancelled, failures
 
 
-def _check_arguments(input_path: Any, requests: Any, max_rounds: int, min_success_rate: float | None) -> None:
+def _check_arguments(
+    input_path: Any, requests: Any, max_rounds: int, max_active_batches: int | None, min_success_rate: float | None
+) -> None:
     if (input_path is None) == (requests is None):
         raise ValueError("give either input_path (a file of rows) or requests (an iterable of them)")
     if max_rounds < 1:
         raise ValueError(f"max_rounds is {max_rounds}: give at least 1")
+    if max_active_batches is not None and max_active_batches < 1:
+        raise ValueError(f"max_active_batches is {max_active_batches}: give at least 1, or None for all at once")
     if min_success_rate is not None and not 0 <= min_success_rate <= 1:
         raise ValueError(f"min_success_rate is {min_success_rate}: give a share from 0 to 1, or None")

@@ -61,11 +61,14 @@ class BatchWaitingMixin(ConnectionMixin):
         """Wait like `wait_for_batches`, until a given deadline by the service's clock."""
         if self.deferrable:
             return self.defer_until(context, batch_ids, deadline)
-        return self._finish_wait(context, self._wait_on_worker(batch_ids, deadline))
+        return self.waiting_ended(context, self.wait_on_worker(batch_ids, deadline))
 
-    def defer_until(self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> Any:
+    def defer_until(
+        self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime, most_running: int = 0
+    ) -> Any:
         """Wait in the triggerer.
 
+        :param most_running: the wait ends when at most this many of the batches are running
         :raises TaskDeferred: always, unless the task was already killed
         """
         from siliconflow_provider.triggers.batches import BatchTrigger
@@ -83,7 +86,13 @@ class BatchWaitingMixin(ConnectionMixin):
             self.log.info("cancel_on_kill needs a running triggerer: without one, marking this task cancels no batches")
         return self.defer(
             trigger=BatchTrigger(
-                batch_ids, self.siliconflow_conn_id, deadline, self.poll_interval, self.cancel_on_kill, stop_at
+                batch_ids,
+                self.siliconflow_conn_id,
+                deadline,
+                self.poll_interval,
+                self.cancel_on_kill,
+                stop_at,
+                most_running,
             ),
             method_name="execute_complete",
             # A plain timedelta: Airflow 3 cannot send pendulum's types to its supervisor.
@@ -124,7 +133,7 @@ class BatchWaitingMixin(ConnectionMixin):
         if overdue and (deadline := self._later_deadline(overdue[0])):
             self.log.warning("the triggerer's clock is ahead of the service's: continuing to wait until the deadline")
             return self.wait_until(context, [end.batch_id for end in overdue], deadline)
-        return self._finish_wait(context, ends)
+        return self.waiting_ended(context, self._cancel_overdue_waits(ends))
 
     def on_kill(self) -> None:
         """Wake up the wait on the worker, which handles the kill outside of the signal handler."""
@@ -136,7 +145,10 @@ class BatchWaitingMixin(ConnectionMixin):
         # Unlike an Event, it can be used by a signal handler that interrupts the wait for it.
         return SimpleQueue()
 
-    def _wait_on_worker(self, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> list[WaitEnd]:
+    def wait_on_worker(
+        self, batch_ids: Sequence[str], deadline: pendulum.DateTime, most_running: int = 0
+    ) -> list[WaitEnd]:
+        """Wait on the worker, and return the outcomes. The arguments are those of `defer_until`."""
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
         from siliconflow_provider.api import clock
@@ -151,9 +163,9 @@ class BatchWaitingMixin(ConnectionMixin):
                 now = client.now()
                 for line in filter(None, (wait.next_log_line(now) for wait in waits)):
                     self.log.info(line)
-                ends = wait_ends(waits, now)
+                ends = wait_ends(waits, now, most_running)
                 if ends is not None:
-                    return ends
+                    break
                 if clock.wait_for(self._wake, next_pause(waits, now)):
                     raise BatchWaitError(f"killed while waiting for {batches_text(batch_ids)}")
         except AirflowTaskTimeout:
@@ -164,6 +176,7 @@ class BatchWaitingMixin(ConnectionMixin):
             # Airflow 2 raises in its signal handler, Airflow 3 lets the loop continue.
             if self._is_killed:
                 self._handle_kill(client, batch_ids)
+        return self._cancel_overdue_waits(ends)
 
     def _handle_kill(self, client: SiliconFlowClient, batch_ids: Sequence[str]) -> None:
         """Cancel the batches of a killed task if `cancel_on_kill` is set, and log their status."""
@@ -182,11 +195,9 @@ class BatchWaitingMixin(ConnectionMixin):
         for line in describe_kill(outcomes, self.siliconflow_conn_id, cancel=True):
             self.log.warning("%s", line)
 
-    def _finish_wait(self, context: Context, ends: list[WaitEnd]) -> Any:
-        """Cancel overdue batches if `cancel_on_timeout` is set, and return the result of `waiting_ended`."""
-        if self.cancel_on_timeout:
-            ends = [self._cancel_if_overdue(end) for end in ends]
-        return self.waiting_ended(context, ends)
+    def _cancel_overdue_waits(self, ends: list[WaitEnd]) -> list[WaitEnd]:
+        """Cancel overdue batches if `cancel_on_timeout` is set, and return the outcomes after that."""
+        return [self._cancel_if_overdue(end) for end in ends] if self.cancel_on_timeout else ends
 
     def _end_at_execution_timeout(self, ends: Sequence[WaitEnd]) -> None:
         """Handle `execution_timeout` as Airflow does: kill the task."""

@@ -31,6 +31,7 @@ class BatchTrigger(BaseTrigger):
     :param poll_interval: seconds between polls; None for intervals that grow with the batch's age
     :param stop_at: the moment (UTC) at which the task's `execution_timeout` ends, if Airflow does not end the deferral
     :param cancel_on_kill: cancel the batches if a user marks the waiting task as failed, success or skipped
+    :param most_running: fire when at most this many of the batches are running, with the outcomes of the others
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class BatchTrigger(BaseTrigger):
         poll_interval: float | None = None,
         cancel_on_kill: bool = False,
         stop_at: pendulum.DateTime | None = None,
+        most_running: int = 0,
     ) -> None:
         super().__init__()
         self.batch_ids = list(batch_ids)
@@ -49,6 +51,7 @@ class BatchTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
         self.stop_at = stop_at
+        self.most_running = most_running
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments of this trigger."""
@@ -61,6 +64,7 @@ class BatchTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "cancel_on_kill": self.cancel_on_kill,
                 "stop_at": self.stop_at,
+                "most_running": self.most_running,
             },
         )
 
@@ -92,6 +96,7 @@ class BatchTrigger(BaseTrigger):
                 line = progress_log.next_log_line(waits, now)
                 if line is not None:
                     self.log.info(line)
-                ends = wait_ends(waits, now) if watch.is_over or not has_update else None
+                may_end = self.most_running or watch.is_over or not has_update
+                ends = wait_ends(waits, now, self.most_running) if may_end else None
                 if ends is not None:
                     return ends

@@ -246,9 +246,13 @@ class WaitEnd:
     deadline: str | None
 
 
-def wait_ends(waits: Sequence[BatchWait], now: pendulum.DateTime) -> list[WaitEnd] | None:
-    """Return the outcomes of all waits, or None while any of them is running."""
-    if any(wait.state(now) == "running" for wait in waits):
+def wait_ends(waits: Sequence[BatchWait], now: pendulum.DateTime, most_running: int = 0) -> list[WaitEnd] | None:
+    """Return the outcomes of the waits that have ended, or None while too many are running.
+
+    :param most_running: the number of waits that may still be running
+    """
+    ended = [wait for wait in waits if wait.state(now) != "running"]
+    if len(waits) - len(ended) > most_running:
         return None
     return [
         WaitEnd(
@@ -258,7 +262,7 @@ def wait_ends(waits: Sequence[BatchWait], now: pendulum.DateTime) -> list[WaitEn
             error=None if wait.error is None else str(wait.error),
             deadline=None if wait.ends_at is None else wait.ends_at.to_datetime_string(),
         )
-        for wait in waits
+        for wait in ended
     ]
 
 

@@ -41,7 +41,7 @@ def events(trigger: BatchTrigger) -> list[Any]:
 
 def test_it_can_be_rebuilt_from_its_serialization() -> None:
     deadline, stop_at = pendulum.datetime(2026, 11, 24, 1), pendulum.datetime(2026, 11, 23, 1)
-    trigger = BatchTrigger(["batch_a", "batch_b"], "sf", deadline, 30.0, True, stop_at)
+    trigger = BatchTrigger(["batch_a", "batch_b"], "sf", deadline, 30.0, True, stop_at, 1)
     assert trigger.serialize() == (
         "siliconflow_provider.triggers.batches.BatchTrigger",
         {
@@ -51,6 +51,7 @@ def test_it_can_be_rebuilt_from_its_serialization() -> None:
             "poll_interval": 30.0,
             "cancel_on_kill": True,
             "stop_at": stop_at,
+            "most_running": 1,
         },
     )
     assert BatchTrigger(**trigger.serialize()[1]).serialize() == trigger.serialize()
