@@ -76,6 +76,13 @@ def _parser(defaults: EmulatorOptions) -> argparse.ArgumentParser:
         metavar="AMOUNT",
         help="the account's charged balance; 0 refuses batches (%(default)s)",
     )
+    place.add_argument(
+        "--model",
+        dest="models",
+        action="append",
+        metavar="NAME",
+        help="a model that the account has, all others do not exist; repeatable (any)",
+    )
     times = parser.add_argument_group("durations in seconds")
     for name, meaning in {
         "queue": "a batch waits in the queue",

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import msgspec
 
+from siliconflow_provider.emulator.answer_rules import Answer
 from siliconflow_provider.emulator.arithmetic import work_out
+from siliconflow_provider.emulator.messages import text_of
+from siliconflow_provider.emulator.requested_schema import requested_schema, wants_json
+from siliconflow_provider.emulator.schema_answers import SchemaAnswer
 
 CHARACTERS_IN_TOKEN = 4
 REASONING = "Arithmetic is worked out; anything else is repeated as it was said."
 
 
-def chat_completion(body: dict[str, Any], model: str, completion_id: str, created: int) -> dict[str, Any]:
-    """Return a chat completion for a valid request body."""
-    content, finish_reason = _cut(_content(body), body.get("max_tokens"))
+def chat_completion(
+    body: dict[str, Any], model: str, completion_id: str, created: int, planned: Answer | None = None
+) -> dict[str, Any]:
+    """Return a chat completion for a valid request body, with what is planned for it."""
+    planned = planned or Answer()
+    content: str | None
+    if planned.content is msgspec.UNSET:
+        content, finish_reason = _cut(_content(body), body.get("max_tokens"))
+    else:
+        content, finish_reason = planned.text, "stop"
     message = {"role": "assistant", "content": content}
-    completion_tokens = token_count(content)
-    if _reasons(body, model):
-        message["reasoning_content"] = REASONING
-        completion_tokens += token_count(REASONING)
+    completion_tokens = token_count(content or "")
+    reasoning = planned.reasoning_content or (REASONING if _reasons(body, model) else None)
+    if reasoning is not None:
+        message["reasoning_content"] = reasoning
+        completion_tokens += token_count(reasoning)
     number = body.get("n") or 1
-    prompt_tokens = sum(token_count(_text(message.get("content"))) for message in body["messages"])
+    prompt_tokens = sum(token_count(text_of(message.get("content"))) for message in body["messages"])
+    choice = {"message": message | planned.message, "finish_reason": planned.finish_reason or finish_reason}
     return {
         "id": completion_id,
         "object": "chat.completion",
         "created": created,
         "model": model,
-        "choices": [{"index": index, "message": message, "finish_reason": finish_reason} for index in range(number)],
-        "usage": {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": number * completion_tokens,
-            "total_tokens": prompt_tokens + number * completion_tokens,
-        },
+        "choices": [{"index": index, **choice} for index in range(number)],
+        "usage": planned.usage_of(prompt_tokens, number * completion_tokens),
     }
 
 
@@ -42,10 +52,18 @@ def token_count(text: str) -> int:
 
 
 def _content(body: dict[str, Any]) -> str:
-    prompt = _text(body["messages"][-1].get("content"))
-    answer = work_out(prompt) or prompt
-    response_format = body.get("response_format")
-    if isinstance(response_format, dict) and response_format.get("type") == "json_object":
+    prompt = text_of(body["messages"][-1].get("content"))
+    value = work_out(prompt)
+    answer = value or prompt
+    schema = requested_schema(body)
+    if schema is not None:
+        seed = msgspec.json.encode(body["messages"]).decode()
+        instance = SchemaAnswer(schema, seed, answer, Fraction(value) if value else None)
+        try:
+            return msgspec.json.encode(instance.instance()).decode()
+        except ValueError:
+            pass  # no answer matches it
+    if wants_json(body):
         return msgspec.json.encode({"answer": answer}).decode()
     return answer
 
@@ -54,16 +72,6 @@ def _cut(content: str, max_tokens: int | None) -> tuple[str, str]:
     if max_tokens is None or token_count(content) <= max_tokens:
         return content, "stop"
     return content[: max_tokens * CHARACTERS_IN_TOKEN], "length"
-
-
-def _text(content: object) -> str:
-    """Return the text of a message's content, which is a string or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    texts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text")
-    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _reasons(body: dict[str, Any], model: str) -> bool:

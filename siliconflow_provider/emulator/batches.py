@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from siliconflow_provider.emulator.answer_functions import with_answers
 from siliconflow_provider.emulator.checks import Fails, check_input
 from siliconflow_provider.emulator.creation import CreateRequest
 from siliconflow_provider.emulator.database import Database
@@ -24,6 +25,7 @@ from siliconflow_provider.emulator.executions import (
 )
 from siliconflow_provider.emulator.files import RETENTION_SECONDS, FileStore, new_id
 from siliconflow_provider.emulator.forms import Forms
+from siliconflow_provider.emulator.models import model_of, unknown_model, with_unknown_model
 from siliconflow_provider.emulator.paging import page_of
 from siliconflow_provider.emulator.plans import Failing, Plan
 from siliconflow_provider.emulator.state import (
@@ -74,12 +76,13 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The timings and plans of new batches, the response forms, and how many batches may be active at once."""
+    """The timings and plans of new batches, the response forms, and the limits of the account; None for no limit."""
 
     timings: Timings
     forms: Forms
     plan_for: Callable[[Mapping[str, str]], Plan] = lambda metadata: Plan()
     max_active_batches: int | None = None
+    models: tuple[str, ...] | None = None
 
 
 class BatchStore:
@@ -108,7 +111,7 @@ class BatchStore:
         except ApiError:
             raise bad_request("input_file_id", f"there is no file {request.input_file_id!r}") from None
         self._check_limit()
-        plan = self._behaviour.plan_for(request.metadata or {})
+        plan = self._plan(request, self._files.path(file.id))
         batch = Batch(
             id=new_id("batch_"),
             input_file_id=file.id,
@@ -133,6 +136,18 @@ class BatchStore:
             active = sum(snapshot.state.status not in OVER for snapshot, _ in self._all(now, None))
             if active >= most:
                 raise too_many_batches(most)
+
+    def _plan(self, request: CreateRequest, source: Path) -> Plan:
+        """Return the plan of a new batch, or raise a 400 if the account does not have its model."""
+        models = self._behaviour.models
+        with source.open("rb") as lines:
+            is_unknown = models is not None and (request.model or model_of(lines)) not in (None, *models)
+        if is_unknown and not self._behaviour.forms.unknown_model_lines:
+            raise unknown_model()
+        plan = self._behaviour.plan_for(request.metadata or {})
+        with source.open("rb") as lines:
+            plan = with_answers(plan, lines, request.model)
+        return with_unknown_model(plan) if is_unknown else plan
 
     def get(self, batch_id: str) -> Snapshot:
         """Return the batch with this id, or raise a 404."""

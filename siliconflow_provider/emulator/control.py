@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, get_args
 
+import msgspec
 from starlette.types import ASGIApp
 
+from siliconflow_provider.emulator.answer_functions import FunctionPlan
+from siliconflow_provider.emulator.answer_rules import read_answers
 from siliconflow_provider.emulator.batches import BatchStore
 from siliconflow_provider.emulator.clock import Clock
 from siliconflow_provider.emulator.counts import AnswerCounts, CountedApp
@@ -35,9 +38,17 @@ class Control:
     def plan(self, /, **fields: Any) -> None:
         """Plan the outcome of future batches, with the fields of `plans.Plan`.
 
+        `answers` may also be a text for all requests, a mapping from a custom_id, or from a part of a prompt, to a text
+        or to the fields of an Answer, or a function of a request line.
+
         :raises ControlError: if a field is invalid; the message names it and the allowed values
         """
-        self._plans.add(read("plan", fields, Plan))
+        answers = fields.pop("answers", ())
+        plan = read("plan", fields, Plan)
+        if callable(answers):
+            self._plans.add(FunctionPlan(**msgspec.structs.asdict(plan), function=answers))
+        else:
+            self._plans.add(msgspec.structs.replace(plan, answers=read_answers(answers)))
 
     def fault(self, /, endpoint: str, kind: str = "status", **fields: Any) -> None:
         """Plan a fault at an endpoint such as `POST /batches`, with the fields of its class.

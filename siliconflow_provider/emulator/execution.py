@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from siliconflow_provider.emulator.answer_lines import answer_line, error_line
+from siliconflow_provider.emulator.answer_rules import AnswerRules
 from siliconflow_provider.emulator.answers import chat_completion
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.plans import Plan, Requests
@@ -28,7 +30,8 @@ def result_lines(batch: Batch, state: State, kind: Kind, source: Path, forms: Fo
 
     Requests that a cancelled batch did not run are in neither file (not documented).
     """
-    line_of = _output_line if kind == "output" else _error_line
+    answers = AnswerRules(batch.plan.answers)
+    line_of = partial(_output_line, answers) if kind == "output" else _error_line
     wanted = _wanted(batch, state, kind)
     request: dict[str, Any] | None = None
     for parity in (1, 0):
@@ -41,7 +44,7 @@ def result_lines(batch: Batch, state: State, kind: Kind, source: Path, forms: Fo
     if kind == "output" and request is not None:
         for number in range(batch.plan.unknown_ids):
             unknown = request | {"custom_id": f"unknown-{number}"}
-            yield encode(_output_line(batch, state, -1 - number, unknown, forms)) + b"\n"
+            yield encode(_output_line(answers, batch, state, -1 - number, unknown, forms)) + b"\n"
 
 
 def _wanted(batch: Batch, state: State, kind: Kind) -> frozenset[int]:
@@ -74,11 +77,13 @@ def _as_planned(line: bytes, index: int, custom_id: str, plan: Plan) -> Iterator
         yield line
 
 
-def _output_line(batch: Batch, state: State, index: int, request: dict[str, Any], forms: Forms) -> dict[str, Any]:
+def _output_line(
+    answers: AnswerRules, batch: Batch, state: State, index: int, request: dict[str, Any], forms: Forms
+) -> dict[str, Any]:
     key = _key(batch, index)
     model = batch.model or request["body"]["model"]
     created = int(state.in_progress_at or batch.created_at)
-    completion = chat_completion(request["body"], model, f"chatcmpl-{key}", created)
+    completion = chat_completion(request["body"], model, f"chatcmpl-{key}", created, answers.answer_to(request))
     return answer_line(key, batch.plan.written_id(request["custom_id"]), completion, forms)
 
 

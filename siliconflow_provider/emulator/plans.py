@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args
 
 import msgspec
 
+from siliconflow_provider.emulator.answer_rules import Answer
 from siliconflow_provider.emulator.rules import Rule
 from siliconflow_provider.emulator.statuses import Status
 
@@ -59,6 +60,8 @@ class Plan(Rule, frozen=True, kw_only=True):
     in any form. `run_share`: the share of requests that a batch runs if it is stuck in progress, expired or cancelled.
     `stuck`: a status that the batch leaves only if a caller cancels it. `shown_as`: other words for statuses.
 
+    `answers`: in place of the model's own, for the requests that they match.
+
     Lines of the result files: `missing` requests have none and are not counted, `unwritten` ones have none and are
     counted. `unknown_ids`: number of additional lines with unknown custom_ids. `stripped_ids`, `lowered_ids` and
     `ids_cut_to` change every custom_id, in this order: strip spaces, lower case, cut to a number of characters.
@@ -72,6 +75,7 @@ class Plan(Rule, frozen=True, kw_only=True):
     end: str = "completed"
     errors: tuple[Any, ...] = ()
     run_share: Share = 0.5
+    answers: tuple[Answer, ...] = ()
     failing: Failing | None = None
     missing: Requests | None = None
     duplicated: Requests | None = None

@@ -70,7 +70,7 @@ class Rules(Generic[RuleT]):
         """Return the rules, each with `seen` and `used`: the counts of matches and of uses."""
         with self._lock:
             return [
-                msgspec.to_builtins(counted.rule) | {"seen": counted.seen, "used": counted.used}
+                msgspec.to_builtins(counted.rule, enc_hook=_name_of) | {"seen": counted.seen, "used": counted.used}
                 for counted in self._counted
             ]
 
@@ -95,8 +95,12 @@ def read(what: str, fields: Mapping[str, Any], kind: type[StructT]) -> StructT:
         raise ControlError(f"{what}: {path + ': ' if path else ''}{message}") from None
 
 
+def _name_of(function: Any) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
 def _struct_at(path: str, kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
     """Return the struct at a path such as `failing` below another struct."""
-    for name in re.findall(r"\w+", path):
+    for name in re.findall(r"[A-Za-z_]\w*", path):
         kind = next(part for part in get_args(get_type_hints(kind)[name]) if issubclass(part, msgspec.Struct))
     return kind

@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -51,8 +51,9 @@ class EmulatorOptions:
     """Options of an emulator. The timings apply to new batches.
 
     Port 0 means any free port. A `storage_port` of None means the port after `port`, or any free one if that is 0.
-    Batches are refused if `charge_balance` is not above 0, and while `max_active_batches` have not ended. `control`
-    offers the control interface, in Python as `Emulator.control` and over HTTP at `Emulator.control_url`.
+    Batches are refused if `charge_balance` is not above 0, while `max_active_batches` have not ended, or if their model
+    is not one of `models`. `control` offers the control interface, in Python as `Emulator.control` and over HTTP at
+    `Emulator.control_url`.
     """
 
     data_dir: Path = Path("siliconflow-emulator")
@@ -70,6 +71,7 @@ class EmulatorOptions:
     print_requests: bool = False
     forms: Forms = field(default_factory=Forms)
     control: bool = False
+    models: Sequence[str] | None = None
 
 
 class Emulator:
@@ -167,7 +169,8 @@ class Emulator:
         self._database = Database(self.data_dir / "emulator.sqlite")
         files = FileStore(self._database, self.data_dir / "files", clock)
         timings = Timings(options.queue_seconds, options.run_seconds, options.finalize_seconds, options.cancel_seconds)
-        behaviour = Behaviour(timings, options.forms, self._control.plan_for, options.max_active_batches)
+        models = None if options.models is None else tuple(options.models)
+        behaviour = Behaviour(timings, options.forms, self._control.plan_for, options.max_active_batches, models)
         batches = BatchStore(self._database, files, self.data_dir / "results", behaviour, clock)
         signer = Signer(self._database.secret("url signing"), options.url_seconds, clock)
         service = Service(options.api_key, files, batches, signer, storage_port, options.forms, options.charge_balance)

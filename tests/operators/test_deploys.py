@@ -154,6 +154,7 @@ class TestRetries:
             answer: int
 
         requests = ["1 + 1", "hello"]
+        control.plan(answers={"hello": '{"answer": "hello"}'})
         with pytest.raises(MissedSuccessRateError):
             run(lambda: infer(requests=requests, output_type=Answer, max_rounds=1))
         before = rows()

@@ -7,12 +7,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import InvalidRequestError
@@ -226,6 +228,7 @@ class TestStructuredOutput:
     def test_invalid_answers_keep_text_and_are_resent(
         self, infer: Infer, run: Run, rows: Rows, control: Control, manifest: Any
     ) -> None:
+        control.plan(answers={"hello": '{"answer":"hello"}'})
         control.plan(nth=2, failing={"positions": [0]})
         with pytest.raises(MissedSuccessRateError, match="1 x invalid_output: answer: Input should be a valid integer"):
             run(lambda: infer(requests=["1 + 1", "hello"], output_type=Answer))
@@ -233,6 +236,24 @@ class TestStructuredOutput:
         # Round 2 had no better result.
         assert (rows()[1]["content"], rows()[1]["round"]) == ('{"answer":"hello"}', 1)
         assert manifest()["rounds"] == 2
+
+    def test_emulator_answers_with_any_type(self, infer: Infer, run: Run, rows: Rows) -> None:
+        class Line(BaseModel):
+            model_config = ConfigDict(extra="forbid", strict=True)
+
+            article: str = Field(alias="theArticle", pattern=r"^[A-Z]{3}-\d+$")
+            price: Decimal = Field(gt=0, max_digits=3)
+            kind: Literal["new", "used"]
+
+        class Order(BaseModel):
+            lines: list[Line] = Field(min_length=1)
+            due: date | None
+            replaces: Order | None = None
+
+        assert run(lambda: infer(requests=["hello", "goodbye"], output_type=Order))["counts"] == {"succeeded": 2}
+        orders = [Order.model_validate(row["output"]) for row in rows()]
+        assert orders[0].replaces is not None
+        assert orders[0] != orders[1]
 
     def test_another_schema_is_another_definition(self, infer: Infer, run: Run) -> None:
         run(lambda: infer(requests=sums(1), output_type=Answer))
