@@ -159,6 +159,28 @@ class TestQuickBatches:
         (results,) = (tmp_path / "sensor").glob("*/results.jsonl")
         assert len(results.read_text().splitlines()) == 3
 
+    def test_judge_scores_the_answers_of_each_model(
+        self,
+        load_dag_file: Callable[[str], ModuleType],
+        connection: str,
+        client: SiliconFlowClient,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
+        module = load_dag_file("example_dags/judge.py")
+        assert str(module.judge().test().state).endswith("success")
+        shown = dict(
+            re.findall(r"^(\S+/\S+) +([1-5]\.\d\d) of 5 in 20 answers$", capsys.readouterr().out, re.MULTILINE)
+        )
+        assert sorted(shown) == sorted(module.MODELS)
+        assert len(list(client.list_batches())) == 3
+        (results,) = (tmp_path / "judge").glob("*/verdicts/results.jsonl")
+        rows = [json.loads(line) for line in results.read_text().splitlines()]
+        assert len({row["output"]["score"] for row in rows}) == 5
+        assert {row["input"]["model"]: row["model"] for row in rows} == dict.fromkeys(module.MODELS, module.JUDGE)
+
 
 def test_the_questions_have_reference_answers() -> None:
     questions = [json.loads(line) for line in (EXAMPLES / "data" / "questions.jsonl").read_text().splitlines()]

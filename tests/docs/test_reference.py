@@ -18,6 +18,7 @@ import pytest
 from siliconflow_provider import CONNECTION_FIELDS, CONNECTION_FORM, exceptions
 from siliconflow_provider.api import errors
 from siliconflow_provider.emulator.__main__ import main
+from siliconflow_provider.emulator.answer_rules import Answer
 from siliconflow_provider.emulator.control_api import HANDLERS
 from siliconflow_provider.emulator.endpoints import ENDPOINTS
 from siliconflow_provider.emulator.faults import KINDS, Fault
@@ -187,6 +188,10 @@ class TestEmulator:
         assert first_cells(EMULATOR.table("A choice of requests")) == choice
         (failing,) = [row[1] for row in EMULATOR.table("Plans") if row[0] == "`failing`"]
         assert set(names_in(failing)) == {each.name for each in msgspec.structs.fields(Failing)} - set(choice)
+
+    def test_fields_of_an_answer(self) -> None:
+        fields = {each.name for each in msgspec.structs.fields(Answer)}
+        assert set(re.findall(r"^\| `(\w+)` \|", EMULATOR.section("Answers"), re.MULTILINE)) == fields | {"answers"}
 
     def test_kinds_and_fields_of_faults(self) -> None:
         common = {each.name for each in msgspec.structs.fields(Fault)}

@@ -46,6 +46,20 @@ def test_json_mode_returns_an_object() -> None:
     assert json.loads(choice["message"]["content"]) == {"answer": "4"}
 
 
+@pytest.mark.parametrize("schema", [{"properties": {"answer": {"type": "integer"}}}, {"type": "object"}])
+def test_schema_is_answered_with_an_instance(schema: dict[str, Any]) -> None:
+    given = {"type": "json_schema", "json_schema": {"name": "sum", "schema": schema}}
+    completions = [complete("2+2", response_format=given) for _ in range(2)]
+    assert completions[0] == completions[1]
+    assert int(json.loads(completions[0]["choices"][0]["message"]["content"])["answer"]) == 4
+
+
+def test_schema_without_instances_is_ignored() -> None:
+    given = {"type": "json_schema", "json_schema": {"schema": {"enum": []}}}
+    choice = complete("2+2", response_format=given)["choices"][0]
+    assert json.loads(choice["message"]["content"]) == {"answer": "4"}
+
+
 def test_n_choices_are_returned_and_counted() -> None:
     completion = complete("2+2", n=3)
     assert [choice["index"] for choice in completion["choices"]] == [0, 1, 2]

@@ -51,6 +51,15 @@ def test_plans_and_faults_are_added_listed_and_deleted(
     assert ask("POST", "/reset").json() == {"plans": [], "faults": []}
 
 
+def test_answers_are_planned_by_a_mapping(ask: Call, api: Any, clock: Any, sums: Callable[[int], bytes]) -> None:
+    ask("POST", "/plans", {"answers": {"r0": "planned", "1 + 1": {"content": [1]}}}).raise_for_status()
+    batch_id = api.create(sums(3))
+    clock.advance(200)
+    rows = api.rows(api.batch(batch_id)["output_file_id"])
+    contents = {row["custom_id"]: row["response"]["body"]["choices"][0]["message"]["content"] for row in rows}
+    assert contents == {"r0": "planned", "r1": "[1]", "r2": "3"}
+
+
 def test_counts_are_returned(ask: Call, api: Any, emulator: Emulator, clock: Any, sums: Callable[[int], bytes]) -> None:
     emulator.control.fault("POST /files", "reset")
     with pytest.raises(requests.ConnectionError):
@@ -73,6 +82,8 @@ def test_counts_are_returned(ask: Call, api: Any, emulator: Emulator, clock: Any
         ("/plans", {"end": "x"}, "plan: end: must be one of completed,"),
         ("/plans", {"self": 1}, "plan: Object contains unknown field `self`"),
         ("/plans", [], "body: must be a JSON object"),
+        ("/plans", {"answers": {"q": 1}}, "plan: answers: 'q': must be a text or an object such as"),
+        ("/plans", {"answers": [{"text": "x"}]}, "plan: answers: 1: Object contains unknown field `text`; there are"),
         ("/faults", {}, "fault: endpoint: must be one of POST /files,"),
         ("/faults", {"endpoint": "GET /files", "kind": "x"}, "fault: kind: must be one of status,"),
         ("/faults", {"endpoint": "GET /files", "kind": ["x"]}, "fault: kind: must be one of status,"),

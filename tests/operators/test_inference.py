@@ -239,7 +239,7 @@ class TestStructuredOutput:
 
     def test_emulator_answers_with_any_type(self, infer: Infer, run: Run, rows: Rows) -> None:
         class Line(BaseModel):
-            model_config = ConfigDict(extra="forbid", strict=True)
+            model_config = ConfigDict(extra="forbid")
 
             article: str = Field(alias="theArticle", pattern=r"^[A-Z]{3}-\d+$")
             price: Decimal = Field(gt=0, max_digits=3)
