@@ -9,7 +9,7 @@ import msgspec
 
 from siliconflow_provider.emulator.answer_rules import Answer
 from siliconflow_provider.emulator.arithmetic import work_out
-from siliconflow_provider.emulator.messages import text_of
+from siliconflow_provider.emulator.messages import text_of, user_texts
 from siliconflow_provider.emulator.requested_schema import requested_schema, wants_json
 from siliconflow_provider.emulator.schema_answers import SchemaAnswer
 
@@ -53,19 +53,21 @@ def token_count(text: str) -> int:
 
 def _content(body: dict[str, Any]) -> str:
     prompt = text_of(body["messages"][-1].get("content"))
-    value = work_out(prompt)
-    answer = value or prompt
+    answer = work_out(prompt) or prompt
     schema = requested_schema(body)
-    if schema is not None:
-        seed = msgspec.json.encode(body["messages"]).decode()
-        instance = SchemaAnswer(schema, seed, answer, Fraction(value) if value else None)
-        try:
-            return msgspec.json.encode(instance.instance()).decode()
-        except ValueError:
-            pass  # no answer matches it
-    if wants_json(body):
-        return msgspec.json.encode({"answer": answer}).decode()
-    return answer
+    if schema is None:
+        return _json({"answer": answer}) if wants_json(body) else answer
+    # A user who asks for another form of the answer does not repeat the sum.
+    value = next(filter(None, map(work_out, reversed(user_texts(body)))), None)
+    seed = _json(body["messages"])
+    try:
+        return _json(SchemaAnswer(schema, seed, value or prompt, Fraction(value) if value else None).instance())
+    except ValueError:  # no answer can match it
+        return _json({"answer": answer})
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _cut(content: str, max_tokens: int | None) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from siliconflow_provider.emulator.schema_tree import TYPES, SchemaTree
 # Limits the time for a text of many braces that is no JSON.
 MOST_ATTEMPTS = 200
 SCHEMA_WORD = re.compile(r"""["'](?:type|properties|\$defs|\$ref|anyOf)["']\s*:""")
-KEYWORDS = ("properties", "$defs", "definitions", "$ref", "anyOf", "oneOf", "allOf", "enum", "items")
+KEYWORDS = ("properties", "$defs", "$ref", "anyOf")
 
 
 def wants_json(body: dict[str, Any]) -> bool:
@@ -81,10 +81,12 @@ def _objects_in(text: str) -> Iterator[Any]:
 
 
 def _is_schema(value: Any) -> bool:
-    """Return True for a schema, not for data that has a field `type` or `properties`."""
-    if not isinstance(value, dict) or ("type" not in value and not any(key in value for key in KEYWORDS)):
+    """Return True for a schema of objects or arrays, not for data that has a field `type` or `properties`."""
+    if not isinstance(value, dict):
         return False
     kind, properties = value.get("type", "object"), value.get("properties", {})
+    if not any(key in value for key in KEYWORDS) and value.get("type") not in ("object", "array"):
+        return False
     if not isinstance(properties, dict) or not all(isinstance(part, (dict, bool)) for part in properties.values()):
         return False
     kinds = kind if isinstance(kind, list) else [kind]

@@ -54,6 +54,14 @@ def test_schema_is_answered_with_an_instance(schema: dict[str, Any]) -> None:
     assert int(json.loads(completions[0]["choices"][0]["message"]["content"])["answer"]) == 4
 
 
+def test_sum_may_be_in_an_earlier_message() -> None:
+    given = {"type": "json_schema", "json_schema": {"schema": {"properties": {"answer": {"type": "integer"}}}}}
+    turns = [("user", "2+2"), ("assistant", "four"), ("user", "Answer in JSON.")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    choice = complete("", messages=messages, response_format=given)["choices"][0]
+    assert json.loads(choice["message"]["content"]) == {"answer": 4}
+
+
 def test_schema_without_instances_is_ignored() -> None:
     given = {"type": "json_schema", "json_schema": {"schema": {"enum": []}}}
     choice = complete("2+2", response_format=given)["choices"][0]

@@ -93,6 +93,11 @@ def test_a_killed_process_goes_on_where_it_was(tmp_path: Path, sums: Callable[[i
     assert (process.returncode, errors) == (0, "")
 
 
+def test_models_may_be_repeated() -> None:
+    assert command_line._options(["--model", "a", "--model", "b"]).models == ["a", "b"]
+    assert command_line._options([]).models is None
+
+
 def test_a_taken_port_is_one_sentence_and_exit_code_1(tmp_path: Path, capsys: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -58,6 +58,8 @@ def test_prompts_with_schemas_are_read_in_json_mode_only() -> None:
         "Be brief.",
         '{"type": "house", "properties": {"rooms": {}}}',
         '{"type": "object", "properties": {"rooms": 3}}',
+        '{"type": "number", "value": 5}',
+        '{"items": [{"type": "book"}], "total": 3}',
         '{"type": "object", "properties": ["rooms"]}',
         '{"type": "object", "properties": {"rooms": {}}',
         '{"type": [7]}',
