@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from siliconflow_provider.exceptions import (
-    BatchWaitError,
-    InvalidConnectionError,
-    OutputPathError,
-    SubmissionStoppedError,
-)
+from siliconflow_provider.exceptions import BatchWaitError, OutputPathError, SubmissionStoppedError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.arguments import as_path_text
@@ -187,6 +182,7 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
 
     def _batch_ids(self, context: Context) -> list[str]:
         from siliconflow_provider.api.errors import InvalidRequestError
+        from siliconflow_provider.operators.run_batches import find_batches_of_run
 
         if self.batch_id:
             return [self.batch_id]
@@ -195,49 +191,7 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
                 f"batch_id is {self.batch_id!r}: give the id of a batch. To cancel all running batches of the DAG run, "
                 "use an unmapped task without batch_id"
             )
-        return [batch.id for batch in self._batches_of_run(context)]
-
-    def _batches_of_run(self, context: Context) -> list[Batch]:
-        """Return the running batches of this DAG run.
-
-        :raises InvalidConnectionError: if the connection has no `deployment`, so they could be another Airflow's
-        """
-        from siliconflow_provider.api.service_texts import first_names
-        from siliconflow_provider.batches import digest, find_running_by_dag_run
-        from siliconflow_provider.operators.identity import run_parts
-
-        run_keys = [digest(*run_parts(context, deployment)) for deployment in (self.hook.deployment, "")]
-        found, without_deployment = find_running_by_dag_run(self.hook.get_conn(), *run_keys)
-        unclear_ids = first_names(batch.id for batch in without_deployment) or "none"
-        if not self.hook.deployment:
-            raise InvalidConnectionError(
-                f"connection {self.siliconflow_conn_id!r} has no deployment, so nothing was cancelled: another Airflow "
-                "on the same account may have a DAG run with the same id. Set a deployment in the connection's form, "
-                'or as {"deployment": "production"} in its extra, with a different value in each Airflow; or give '
-                f"batch_id. Running batches of a DAG run with this id: {unclear_ids}"
-            )
-        self.log.info("running batches of this DAG run: %s", first_names(batch.id for batch in found) or "none")
-        self._warn_of_earlier(context, found)
-        if without_deployment:
-            self.log.warning(
-                "not cancelled: %s. They belong to a DAG run with this id, but were submitted without a deployment, "
-                "maybe by another Airflow. If they are yours, give their ids to CancelBatchOperator as batch_id",
-                unclear_ids,
-            )
-        return found
-
-    def _warn_of_earlier(self, context: Context, batches: Sequence[Batch]) -> None:
-        """Warn of batches that were created before the DAG run started."""
-        started_at = getattr(context.get("dag_run"), "start_date", None)
-        for batch in batches:
-            created_at = batch.timing.created_at
-            # The service's times are whole seconds.
-            if started_at and created_at and created_at.timestamp() < int(started_at.timestamp()):
-                self.log.warning(
-                    "cancelling batch %s, created at %s, before this DAG run started at %s: either the run was cleared "
-                    "since, or the batch belongs to another Airflow on this account with the same deployment %r",
-                    batch.id, created_at, started_at, self.hook.deployment,
-                )  # fmt: skip
+        return [batch.id for batch in find_batches_of_run(context, self.hook, self.siliconflow_conn_id)]
 
 
 class DownloadResultsOperator(ConnectionMixin, BaseOperator):
