@@ -9,15 +9,9 @@ from __future__ import annotations
 from siliconflow_provider.batches.active_limit import is_active_limit
 from siliconflow_provider.batches.cancellation import cancel, cancel_unless_over
 from siliconflow_provider.batches.content import file_name, sha256_in_name, sha256_of_file
-from siliconflow_provider.batches.creation import (
-    cancel_duplicates,
-    create,
-    find_and_cancel_duplicates,
-    find_running_by_dag_run,
-    has_list_caught_up,
-    submit,
-    wait_for_list,
-)
+from siliconflow_provider.batches.creation import create, has_list_caught_up, submit, wait_for_list
+from siliconflow_provider.batches.dag_run import find_running_by_dag_run
+from siliconflow_provider.batches.duplicates import cancel_duplicates, find_and_cancel_duplicates
 from siliconflow_provider.batches.finder import BatchFinder, FoundBatches, UnsafeSubmitError
 from siliconflow_provider.batches.listing import RETENTION
 from siliconflow_provider.batches.metadata import AIRFLOW_INPUT, AIRFLOW_KEY, AIRFLOW_ROUND, RESERVED_PREFIX

@@ -11,18 +11,16 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import CreateUncertainError, RateLimitError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.api.recovery import GIVE_UP_AFTER, retry_pauses
+from siliconflow_provider.api.recovery import GIVE_UP_AFTER
 from siliconflow_provider.api.retry import LONGEST_RETRY_AFTER
 from siliconflow_provider.api.service_texts import first_names
-from siliconflow_provider.batches.cancellation import cancel_unless_over
+from siliconflow_provider.batches.duplicates import find_and_cancel_duplicates
 from siliconflow_provider.batches.finder import BatchFinder, FoundBatches, UnsafeSubmitError
-from siliconflow_provider.batches.listing import BatchLister
-from siliconflow_provider.batches.metadata import AIRFLOW_KEY, AIRFLOW_RUN
+from siliconflow_provider.batches.metadata import AIRFLOW_KEY
 from siliconflow_provider.batches.records import CreateRecord, Records, new_record, with_metadata, write_outcome
 from siliconflow_provider.batches.submission import (
     Submission,
     batch_to_resume,
-    is_digest,
     is_running,
     is_running_or_completed,
     oldest_first,
@@ -86,77 +84,6 @@ def has_list_caught_up(moment: float) -> bool:
     :param moment: Unix time
     """
     return clock.now().timestamp() - moment > LIST_LAG_SECONDS
-
-
-def find_and_cancel_duplicates(
-    client: SiliconFlowClient, submission: Submission, records: Records, batch: Batch
-) -> Batch | None:
-    """Cancel all batches of this submission but the oldest. Return the oldest if it is not `batch`, else None.
-
-    Two concurrent attempts may both have found nothing, and have created a batch each. Both search again, and an
-    attempt that sees both batches cancels the younger one. So they agree without a lock, and the batch of a killed
-    attempt is cancelled too. Errors are only warnings here, since the caller has its batch.
-
-    :param batch: the caller's batch; the list need not show it yet
-    """
-    try:
-        found = BatchFinder(client, submission, records, [batch]).find_and_record(since=batch.timing.created_at)
-        if found.error is not None:
-            log.warning(
-                "could not list all batches, so a duplicate of batch %s may be missed: %s", batch.id, found.error
-            )
-        oldest = cancel_duplicates(client, filter(submission.matches, found.batches), batch.id)
-    except Exception as error:
-        # Any exception: Airflow or the storage that holds the create records can fail too.
-        log.warning("could not check for duplicates of batch %s: %s", batch.id, error)
-        return None
-    return None if oldest is None or oldest.id == batch.id else oldest
-
-
-def cancel_duplicates(client: SiliconFlowClient, batches: Iterable[Batch], own_id: str | None = None) -> Batch | None:
-    """Cancel all running batches of one submission but the oldest, and return the oldest.
-
-    :param own_id: id of the caller's batch; a warning is logged for it even if it has already completed
-    :return: the oldest batch that is running or has completed; None if there is none
-    """
-    good = [batch for batch in oldest_first(batches) if is_running_or_completed(batch)]
-    for younger in good[1:]:
-        if is_running(younger) or younger.id == own_id:
-            cancelled = _cancel_with_retries(client, younger.id)
-            log.warning(
-                "two attempts of this task have created a batch: keeping %s, which is older; %s is %s",
-                good[0].id, younger.id, "not cancelled" if cancelled is None else cancelled.status,
-            )  # fmt: skip
-    return good[0] if good else None
-
-
-def _cancel_with_retries(client: SiliconFlowClient, batch_id: str) -> Batch | None:
-    """Cancel a duplicate batch, with retries for up to an hour. Return its new state, or None if that failed."""
-    for pause in retry_pauses():
-        try:
-            return cancel_unless_over(client, batch_id)
-        except SiliconFlowError as error:
-            log.warning("could not cancel batch %s, a duplicate that is billed: %s", batch_id, error)
-        if pause is not None:
-            clock.sleep(pause)
-    return None
-
-
-def find_running_by_dag_run(client: SiliconFlowClient, *run_keys: str) -> list[list[Batch]]:
-    """Return the running batches of each DAG run.
-
-    :param run_keys: `Submission.run_key` of each DAG run
-    :return: one list of batches for each key
-    :raises SiliconFlowError: if the list is incomplete
-    """
-
-    def is_of(batch: Batch, run_key: str) -> bool:
-        return is_digest(batch.metadata.get(AIRFLOW_RUN), run_key)
-
-    listing = BatchLister(client).search(lambda batch: any(is_of(batch, key) for key in run_keys), is_running)
-    listing.raise_if_incomplete()
-    running = list(filter(is_running, listing.batches))
-    return [[batch for batch in running if is_of(batch, key)] for key in run_keys]
 
 
 def create(

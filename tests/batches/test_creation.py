@@ -14,9 +14,7 @@ import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches.creation import (
-    find_running_by_dag_run,
-)
+from siliconflow_provider.batches.dag_run import find_running_by_dag_run
 from siliconflow_provider.batches.finder import BatchFinder
 from siliconflow_provider.batches.records import MemoryRecords
 from siliconflow_provider.batches.submission import Submission, batch_to_resume

@@ -8,11 +8,8 @@ import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches.creation import (
-    LIST_LAG_SECONDS,
-    find_and_cancel_duplicates,
-    submit,
-)
+from siliconflow_provider.batches.creation import LIST_LAG_SECONDS, submit
+from siliconflow_provider.batches.duplicates import find_and_cancel_duplicates
 from siliconflow_provider.batches.records import MemoryRecords
 from siliconflow_provider.batches.submission import Submission
 from tests.submissions import CREATED, WANTED, cleared, submitted, warnings
