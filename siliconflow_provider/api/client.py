@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
@@ -12,18 +11,17 @@ from urllib.parse import quote
 
 import msgspec
 import pendulum
-from requests_toolbelt import MultipartEncoder
 
+from siliconflow_provider.api.creates import may_have_succeeded, uncertain_create
 from siliconflow_provider.api.download import Download
 from siliconflow_provider.api.durations import completion_window_text
+from siliconflow_provider.api.envelopes import has_more, parsed, unwrapped
 from siliconflow_provider.api.errors import (
     AnswerLostError,
     BadRequestError,
-    CreateUncertainError,
     IncompleteListError,
     InvalidRequestError,
     ServerError,
-    SiliconFlowError,
     UnreadableAnswerError,
 )
 from siliconflow_provider.api.hidden import Secret, SignedUrl
@@ -31,6 +29,7 @@ from siliconflow_provider.api.limits import check_endpoint, check_file_size, che
 from siliconflow_provider.api.models import Account, Batch, File
 from siliconflow_provider.api.session import LONGEST_URL, address
 from siliconflow_provider.api.transport import Transport
+from siliconflow_provider.api.upload import default_name, upload_form
 
 DEFAULT_BASE_URL = "https://api.siliconflow.com/v1"
 PAGE_SIZE = 100
@@ -40,8 +39,6 @@ SHORTEST_PAGE = 10
 MOST_PAGES = 2_000
 # The code of a bad request, an unknown model included.
 MODEL_OR_REQUEST_CODE = "20012"
-# Codes of failures inside the service, and statuses that a gateway returns for them.
-FAILURE_CODE = re.compile(r"5\d\d|[5-9]\d{4}|408|409|425|429|499")
 
 T = TypeVar("T")
 
@@ -112,15 +109,14 @@ class SiliconFlowClient:
                 fileobj: IO[bytes] = stack.enter_context(Path(path_or_fileobj).open("rb"))
             else:
                 fileobj = path_or_fileobj
-            name = filename or _name_of(fileobj)
+            name = filename or default_name(fileobj)
             start = fileobj.tell()
             end = fileobj.seek(0, 2)
             check_file_size(name, end - start)
 
             def send() -> Any:
                 fileobj.seek(start)
-                content = _Content(fileobj, end, name)
-                form = MultipartEncoder({"purpose": "batch", "file": (name, content, "application/jsonl")})
+                form = upload_form(fileobj, end, name)
                 headers = {"Content-Type": form.content_type}
                 return self._transport.call("POST", "/files", has_file=True, data=form, headers=headers)
 
@@ -201,10 +197,10 @@ class SiliconFlowClient:
             )
             return self._read(Batch.from_json, answer, "POST /batches")
         except (AnswerLostError, ServerError) as error:
-            raise _uncertain(error, input_file_id, "the response was lost") from error
+            raise uncertain_create(error, input_file_id, "the response was lost") from error
         except BadRequestError as error:
-            if _may_have_succeeded(error):
-                raise _uncertain(error, input_file_id, "the response is ambiguous") from error
+            if may_have_succeeded(error):
+                raise uncertain_create(error, input_file_id, "the response is ambiguous") from error
             if str(error.code) != MODEL_OR_REQUEST_CODE:
                 raise
             named = f"model {model!r}" if model is not None else "the model on the lines"
@@ -275,9 +271,9 @@ class SiliconFlowClient:
         return self._transport.retry(ask, idempotent=True)
 
     def _read_page(self, answer: Any, *, may_be_empty: bool) -> tuple[list[Any], bool | None]:
-        has_more, answer = _has_more(answer), _unwrapped(answer)
+        more, answer = has_more(answer), unwrapped(answer)
         if isinstance(answer, list) or (answer is None and may_be_empty):
-            return answer or [], has_more
+            return answer or [], more
         answer = None
         raise self._no_list("GET /batches")
 
@@ -296,7 +292,7 @@ class SiliconFlowClient:
         """Parse an object that may be wrapped as `{"code": 20000, "data": {...}}`."""
         if isinstance(answer, dict) and "id" not in answer and isinstance(answer.get("data"), dict):
             answer = answer["data"]
-        found = _parsed(parse, answer)
+        found = parsed(parse, answer)
         # Error reporters send local variables, and the response holds signed URLs.
         answer = None
         if found is None:
@@ -307,7 +303,7 @@ class SiliconFlowClient:
 
     def _items(self, answer: Any, request_name: str) -> list[Any]:
         """Return the items of a list that may be wrapped in `data`; null counts as an empty list."""
-        answer = _unwrapped(answer)
+        answer = unwrapped(answer)
         if answer is None or isinstance(answer, list):
             return answer or []
         answer = None
@@ -317,7 +313,7 @@ class SiliconFlowClient:
         return UnreadableAnswerError(f"{request_name} at {self._host} was answered without a list: check the base URL")
 
     def _listed(self, parse: Callable[[Mapping[str, Any]], T], item: Any) -> T | None:
-        return _parsed(parse, self._transport.decoded(bytes(item)) if isinstance(item, msgspec.Raw) else item)
+        return parsed(parse, self._transport.decoded(bytes(item)) if isinstance(item, msgspec.Raw) else item)
 
     def _no_id(self) -> UnreadableAnswerError:
         # It may be the batch that the caller is looking for: skipping it could pay for that batch again.
@@ -331,75 +327,6 @@ class SiliconFlowClient:
         return address(self.base_url)
 
 
-def _may_have_succeeded(error: BadRequestError) -> bool:
-    """Return True if a create may have succeeded although its response is this error.
-
-    A redirect may lead to the created batch. A conflict (409) may be with the created batch. A gateway returns 499 if
-    the client disconnected. In a 200, the code stands for the status: 50505 for a 503, 60000 for a timeout.
-    """
-    if error.status is None or error.status < 300:
-        return FAILURE_CODE.fullmatch(str(error.code)) is not None
-    return error.status < 400 or error.status in (409, 499)
-
-
-def _uncertain(error: SiliconFlowError, input_file_id: str, reason: str) -> CreateUncertainError:
-    return CreateUncertainError(
-        f"a batch of file {input_file_id} may have been created ({reason}): "
-        f"look for it in list_batches() before you create another ({error.message})",
-        status=error.status,
-        code=error.code,
-        request_id=error.request_id,
-    )
-
-
 def _batch_path(batch_id: str) -> str:
     check_id("batch_id", batch_id)
     return f"/batches/{quote(batch_id, safe='')}"
-
-
-def _parsed(parse: Callable[[Mapping[str, Any]], T], data: Any) -> T | None:
-    """Return the parsed object, or None if the data is not an object or has no id."""
-    try:
-        return parse(data) if isinstance(data, dict) else None
-    except KeyError:
-        return None
-
-
-def _unwrapped(answer: Any) -> Any:
-    while isinstance(answer, dict) and "data" in answer:
-        answer = answer["data"]
-    return answer
-
-
-def _has_more(answer: Any) -> bool | None:
-    while isinstance(answer, dict):
-        if answer.get("has_more") is not None:
-            return bool(answer["has_more"])
-        answer = answer.get("data")
-    return None
-
-
-def _name_of(fileobj: IO[bytes]) -> str:
-    # The name of a temporary file can be a number or None.
-    name = getattr(fileobj, "name", None)
-    return Path(name).name if isinstance(name, str) else "requests.jsonl"
-
-
-class _Content:
-    """The content of a form's file: the file object from its position to `end`.
-
-    MultipartEncoder would take the size of a bare file object from its descriptor, which is wrong for a compressed
-    file, or copy the whole file.
-    """
-
-    def __init__(self, fileobj: IO[bytes], end: int, name: str) -> None:
-        self._fileobj = fileobj
-        self._name = name
-        self.len = end - fileobj.tell()
-
-    def read(self, size: int = -1) -> bytes:
-        block = self._fileobj.read(self.len if size < 0 else min(size, self.len))
-        if self.len and not block:
-            raise InvalidRequestError(f"file {self._name} became shorter while it was uploaded: upload it again")
-        self.len -= len(block)
-        return block
