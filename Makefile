@@ -18,7 +18,7 @@ MOVED := decorators sensors triggers/test_batches.py operators/test_in_dags.py t
 # Real components are started on 3.3 only; `make system AIRFLOW=2.11` does it on the other.
 ONLY_3.3 := inputs outputs pricing system test_distributions.py test_growth.py test_jsonl.py test_layers.py test_races.py \
 	test_wording.py docs/test_promises.py
-ONLY_2.11 := api batches emulator jobs test_bad_input.py waiting
+ONLY_2.11 := api batches emulator jobs bad_input waiting
 # Output of jobs that run side by side is printed job by job, where make can do that.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
