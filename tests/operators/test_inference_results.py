@@ -14,9 +14,8 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
-from siliconflow_provider.exceptions import (
-    MissedSuccessRateError,
-)
+from siliconflow_provider.emulator.server import Emulator
+from siliconflow_provider.exceptions import MissedSuccessRateError
 from tests.inference_jobs import Infer, Rows, Run, assert_nothing_was_bought_twice, batches, statuses, sums
 
 
@@ -27,24 +26,30 @@ class TestResults:
     def forms(self) -> Forms:
         return Forms(result_ids=True)
 
+    @pytest.fixture
+    def connection(self, connection: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
+        """Retry a request once, since each job retries the download of its results too, for up to an hour."""
+        values = emulator.airflow_connection
+        values["extra"] |= {"max_retries": 1}
+        monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(values))
+        return connection
+
     @pytest.fixture(autouse=True)
     def three_parts(self, part_lines: Any) -> None:
         part_lines(3)
 
-    @pytest.fixture(params=[True, False], ids=["deferred", "on the worker"])
-    def deferrable(self, request: pytest.FixtureRequest) -> bool:
-        return bool(request.param)
-
     @pytest.mark.parametrize(
-        "plan",
+        ("plan", "deferrable"),
         [
-            {"counts_late_seconds": 1.5, "files_late_seconds": 1.5},
-            {"files_late_seconds": 1.5},
-            {"files_late_seconds": 500.0},
-            {"lines_late_seconds": 500.0},
-            {"counts_late_seconds": 90.0, "lines_late_seconds": 90.0},
-            {"counts_late_seconds": 1e9},
-            {"gone_seconds": 3000.0},
+            ({"counts_late_seconds": 1.5, "files_late_seconds": 1.5}, True),
+            ({"files_late_seconds": 1.5}, False),
+            ({"files_late_seconds": 500.0}, True),
+            ({"files_late_seconds": 500.0}, False),
+            ({"lines_late_seconds": 500.0}, True),
+            ({"counts_late_seconds": 90.0, "lines_late_seconds": 90.0}, False),
+            ({"counts_late_seconds": 1e9}, True),
+            ({"gone_seconds": 3000.0}, True),
+            ({"gone_seconds": 3000.0}, False),
         ],
         ids=str,
     )
@@ -134,6 +139,7 @@ class TestResults:
                 run(lambda: infer(requests=sums(1)))
             assert control.batches_created() == 1
 
+    @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "on the worker"])
     def test_lost_results_are_missing_until_cleared(
         self, infer: Infer, run: Run, rows: Rows, control: Control, context: Any, clock: Any, deferrable: bool
     ) -> None:
