@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
+
+from tests.servers import LocalServer, QuietHandler
 
 CREATED = 1_800_000_000
 
 
-class ListingService:
+class ListingService(LocalServer):
     """An account whose batches, and what its list shows of them, are the test's to say."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class ListingService:
         self.requests: list[str] = []
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 self._answer()
 
@@ -44,12 +44,8 @@ class ListingService:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *arguments: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        super().__init__(Handler)
+        self.base_url = f"{self.origin}/v1"
 
     def has(self, **fields: Any) -> None:
         self.batches[fields["id"]] = {"status": "in_progress", "created_at": CREATED} | fields
@@ -76,7 +72,3 @@ class ListingService:
     def _shown(self, batch: dict[str, Any]) -> dict[str, Any]:
         hidden = self.hidden + self.hidden_of.get(batch["id"], ())
         return {name: batch[name] for name in batch if name not in hidden} | self.shown_of.get(batch["id"], {})
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()

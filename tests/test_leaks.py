@@ -11,11 +11,9 @@ import json
 import logging
 import pickle
 import sqlite3
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +32,7 @@ from siliconflow_provider.operators.files import UploadFileOperator
 from siliconflow_provider.sensors.batches import BatchSensor
 from siliconflow_provider.triggers import batches as trigger_module
 from siliconflow_provider.triggers.batches import BatchTrigger
+from tests.servers import LocalServer, QuietHandler
 
 KEY = "sk-canary/Zm9v+7Qx9"
 SIGNATURE = "canary-signature-51f0"
@@ -154,11 +153,11 @@ def options(tmp_path: Path, signatures: set[str], forms: Forms) -> EmulatorOptio
     )
 
 
-class HostileService:
+class HostileService(LocalServer):
     """An API that fails as its path says, and repeats secrets in its responses."""
 
     def __init__(self) -> None:
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 body = f"{self.headers['Authorization']} {SIGNED} {self.path}"
                 kind = self.path.split("/")[1].partition("?")[0]
@@ -182,16 +181,8 @@ class HostileService:
                 self.end_headers()
                 self.wfile.write(text.encode())
 
-            def log_message(self, *arguments: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.origin = origin = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        origin = self.origin
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.hidden import Secret, SignedUrl
 from siliconflow_provider.api.models import Batch
+from tests.servers import LocalServer, QuietHandler
 
 # Split, since the frames of the tests are searched too.
 KEY = Secret("-".join(("sk", "traced", "Zm9v7Qx9")))
@@ -25,11 +25,11 @@ SIGNATURE = Secret("-".join(("traced", "signature", "51f0")))
 SECONDS = 0.2
 
 
-class Failing:
+class Failing(LocalServer):
     """A server that fails as the path says; all responses repeat the key and a signed URL."""
 
     def __init__(self) -> None:
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 kind = self.path.split("/")[1].partition("?")[0]
@@ -49,18 +49,13 @@ class Failing:
             def do_POST(self) -> None:
                 self.do_GET()
 
-            def log_message(self, *arguments: Any) -> None: ...
-
         released = self.released = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads, self._server.block_on_close = True, False
-        self.origin = origin = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        super().__init__(Handler)
+        origin = self.origin
 
     def stop(self) -> None:
         self.released.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().stop()
 
 
 @pytest.fixture

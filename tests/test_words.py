@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from siliconflow_provider.triggers.batches import BatchTrigger
 from siliconflow_provider.verdicts import raise_for_ends
 from siliconflow_provider.waiting.batch_wait import WaitEnd
 from siliconflow_provider.waiting.events import from_event, to_event
+from tests.servers import LocalServer, QuietHandler
 
 # A forged line, a cleared screen, a window title, a reversed text, and a NUL byte.
 NASTY = "ok\n[2027-01-15] ERROR forged\r\x1b[2J\x1b]0;title\x07\x9b31m\u202egnp.exe\u2066\x00\x08\u2028"
@@ -50,7 +49,7 @@ LINES = [
 ]
 
 
-class NastyService:
+class NastyService(LocalServer):
     """A service whose texts are all malicious."""
 
     def __init__(self) -> None:
@@ -59,7 +58,7 @@ class NastyService:
         self.batch: dict[str, Any] = {}
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0].removeprefix("/v1")
                 if outer.status != 200:
@@ -87,16 +86,8 @@ class NastyService:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, *arguments: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.base_url = f"{self.origin}/v1"
 
 
 def batch_with(**fields: Any) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import http.client
-import http.server
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +17,7 @@ from siliconflow_provider.api.session import (
     checked_key,
     origin,
 )
+from tests.servers import LocalServer, QuietHandler
 
 BAD_KEYS = ["sk-s3cret\nX-Evil: 1", "sk-s3 cret", "sk-s3cret\t1", "sk-s3crét", "sk-s3cret\x00", "sk-s3cret\u200b"]
 
@@ -188,34 +187,37 @@ def test_http_client_debug_level_prints_nothing(
     assert "send: " in capsys.readouterr().out
 
 
+class KeepAliveServer(LocalServer):
+    """A server that keeps connections open. `peers` has the client's address of each request."""
+
+    def __init__(self) -> None:
+        peers: list[Any] = []
+
+        class Handler(QuietHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                peers.append(self.client_address)
+                self.send_response(204)
+                self.end_headers()
+
+        super().__init__(Handler)
+        self.peers = peers
+
+
 @pytest.fixture
-def keep_alive_server() -> Iterator[Any]:
-    """Run a server that keeps connections open. `peers` has the client's address of each request."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self.server.peers.append(self.client_address)
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads, server.peers = True, []
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server
-        server.shutdown()
+def keep_alive_server() -> Iterator[KeepAliveServer]:
+    server = KeepAliveServer()
+    yield server
+    server.stop()
 
 
 @pytest.mark.parametrize(("idle_seconds", "connections"), [(0.5, 1), (1.5, 2), (5, 2)])
 def test_idle_connection_is_not_reused(
-    keep_alive_server: Any, monkeypatch: pytest.MonkeyPatch, idle_seconds: float, connections: int
+    keep_alive_server: KeepAliveServer, monkeypatch: pytest.MonkeyPatch, idle_seconds: float, connections: int
 ) -> None:
     """The server may close it at any moment, which would lose the request."""
-    url = f"http://127.0.0.1:{keep_alive_server.server_port}/v1"
+    url = f"{keep_alive_server.origin}/v1"
     now = time.monotonic()
     monkeypatch.setattr("siliconflow_provider.api.connections.monotonic", lambda: now)
     with Session(BearerAuth("sk-abc", url)) as session:

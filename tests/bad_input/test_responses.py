@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -18,16 +16,17 @@ from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.models import Batch, File
 from tests.bad_input.json_values import JSON, NUMBERS, TEXTS, fields, texts_of
 from tests.bad_input.service_objects import BATCHES, FILES
+from tests.servers import LocalServer, QuietHandler
 
 
-class Service:
+class Service(LocalServer):
     """A server with one response to all requests."""
 
     def __init__(self) -> None:
         self.answer: tuple[int, list[tuple[str, str]], bytes] = (200, [], b"")
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
@@ -56,18 +55,8 @@ class Service:
                 with suppress(ConnectionError):
                     super().handle()
 
-            def log_message(self, *arguments: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.client = SiliconFlowClient(
-            "sk-key", f"http://127.0.0.1:{self._server.server_port}/v1", timeout=2, max_retries=0
-        )
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.client = SiliconFlowClient("sk-key", f"{self.origin}/v1", timeout=2, max_retries=0)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import http.server
 import io
 import os
 import pickle
@@ -9,7 +8,6 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from siliconflow_provider.storage.errors import MissingFileError, StorageError, storage_errors, temporary_disk
 from siliconflow_provider.storage.object_storage import fetch, open_for_reading, read_chunks, storage_path
 from siliconflow_provider.storage.publishing import publish
+from tests.servers import LocalServer, QuietHandler
 
 try:
     from airflow.sdk.io import attach
@@ -152,7 +151,7 @@ def test_an_error_can_be_pickled() -> None:
     assert (type(copy), str(copy)) == (MissingFileError, "gone")
 
 
-class Refusing(http.server.BaseHTTPRequestHandler):
+class Refusing(QuietHandler):
     """An S3 server that refuses all requests."""
 
     def refuse(self) -> None:
@@ -163,17 +162,13 @@ class Refusing(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    do_GET = do_HEAD = do_PUT = do_POST = refuse  # noqa: N815
-
-    def log_message(self, *_: Any) -> None:
-        pass
+    do_GET = do_HEAD = do_PUT = do_POST = refuse
 
 
 @pytest.fixture
 def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     """Attach an S3 storage with these credentials under a new name, and return a bucket's URL."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    server = LocalServer(Refusing)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
@@ -181,7 +176,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.origin)
 
     def attached(**credentials: str) -> str:
         name = f"connection{uuid.uuid4().hex}"
@@ -189,8 +184,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
         return f"s3://{name}@bucket"
 
     yield attached
-    server.shutdown()
-    server.server_close()
+    server.stop()
 
 
 def test_refused_credentials_are_named(s3: Any, source: Path) -> None:
