@@ -15,6 +15,23 @@ from siliconflow_provider.emulator.server import EmulatorOptions
 
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
 
+RunExample = Callable[..., Path]
+
+
+@pytest.fixture
+def run_example(
+    load_dag_file: Callable[[str], ModuleType], connection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> RunExample:
+    """Run an example to this state; return the directory of its results."""
+    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
+
+    def run(name: str, state: str = "success") -> Path:
+        dag = getattr(load_dag_file(f"example_dags/{name}.py"), name)()
+        assert str(dag.test().state).endswith(state)
+        return tmp_path / name
+
+    return run
+
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_no_example_starts_by_itself(load_dag_file: Callable[[str], ModuleType], name: str) -> None:
@@ -24,33 +41,20 @@ def test_no_example_starts_by_itself(load_dag_file: Callable[[str], ModuleType],
     assert dag.is_paused_upon_creation or type(dag.timetable).__name__ == "NullTimetable"
 
 
-def test_the_nightly_eval_runs_as_it_stands(
-    load_dag_file: Callable[[str], ModuleType],
-    connection: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_nightly_eval_runs_as_it_stands(run_example: RunExample, capsys: pytest.CaptureFixture[str]) -> None:
     """From the questions to the table, with a real trigger; the emulator's sums are right, its echoes are not."""
-    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
-    run = load_dag_file("example_dags/nightly_eval.py").nightly_eval().test()
-    assert str(run.state).endswith("success")
+    results = run_example("nightly_eval")
     output = capsys.readouterr().out
     assert "all                  240     180     75.0%" in output
     assert "requests  240 succeeded" in output
-    (directory,) = (tmp_path / "nightly_eval").iterdir()
+    (directory,) = results.iterdir()
     rows = [json.loads(line) for line in (directory / "results.jsonl").read_text().splitlines()]
     assert len({row["custom_id"] for row in rows}) == len(rows) == 240
     assert json.loads((directory / "manifest.json").read_text())["counts"] == {"succeeded": 240}
 
 
-def test_separate_steps_bring_each_files_answers(
-    load_dag_file: Callable[[str], ModuleType], connection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
-    run = load_dag_file("example_dags/separate_steps.py").separate_steps().test()
-    assert str(run.state).endswith("success")
-    (directory,) = (tmp_path / "separate_steps").iterdir()
+def test_separate_steps_bring_each_files_answers(run_example: RunExample) -> None:
+    (directory,) = run_example("separate_steps").iterdir()
     rows = [
         json.loads(line)
         for index in range(3)
@@ -61,19 +65,13 @@ def test_separate_steps_bring_each_files_answers(
 
 
 def test_the_nightly_eval_in_one_task_scores_as_the_steps_do(
-    load_dag_file: Callable[[str], ModuleType],
-    connection: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_example: RunExample, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
-    run = load_dag_file("example_dags/nightly_eval_one_task.py").nightly_eval_one_task().test()
-    assert str(run.state).endswith("success")
+    written = run_example("nightly_eval_one_task")
     accuracy = dict(re.findall(r"^(\w+) +([0-9.]+)%$", capsys.readouterr().out, re.MULTILINE))
     sums = ("addition", "subtraction", "multiplication", "division", "mixed")
     assert accuracy == dict.fromkeys(sums, "100.0") | dict.fromkeys(("capitals", "elements", "years"), "0.0")
-    (results,) = (tmp_path / "nightly_eval_one_task").glob("*/results.jsonl")
+    (results,) = written.glob("*/results.jsonl")
     rows, questions = (
         [json.loads(line) for line in path.read_text().splitlines()]
         for path in (results, EXAMPLES / "data" / "questions.jsonl")
@@ -81,35 +79,20 @@ def test_the_nightly_eval_in_one_task_scores_as_the_steps_do(
     assert [row["input"] for row in rows] == questions
 
 
-def test_structured_extraction_gives_objects(
-    load_dag_file: Callable[[str], ModuleType],
-    connection: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
-    run = load_dag_file("example_dags/structured_extraction.py").structured_extraction().test()
-    assert str(run.state).endswith("success")
+def test_structured_extraction_gives_objects(run_example: RunExample, capsys: pytest.CaptureFixture[str]) -> None:
+    run_example("structured_extraction")
     assert dict(re.findall(r"^(A-\d+) +([0-9.]+)$", capsys.readouterr().out, re.MULTILINE)) == {
         "A-17": "279.50", "A-18": "51.00", "A-19": "64.80",
     }  # fmt: skip
 
 
 def test_table_to_table_asks_each_row_once(
-    load_dag_file: Callable[[str], ModuleType],
-    client: SiliconFlowClient,
-    connection: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run_example: RunExample, client: SiliconFlowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second run finds no row without an answer, and buys nothing."""
-    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
     monkeypatch.delenv("AIRFLOW_CONN_SILICONFLOW_EXAMPLE_DATABASE", raising=False)
-    dag = load_dag_file("example_dags/table_to_table.py").table_to_table()
     for _ in range(2):
-        assert str(dag.test().state).endswith("success")
-        with closing(sqlite3.connect(tmp_path / "table_to_table" / "questions.sqlite")) as database:
+        with closing(sqlite3.connect(run_example("table_to_table") / "questions.sqlite")) as database:
             joined = database.execute("SELECT question, answer FROM questions JOIN answers USING (id)").fetchall()
         assert len(joined) == 240
         assert ("What is 313 + 863?", "1176") in joined
@@ -123,19 +106,12 @@ class TestExpiringBatches:
         return EmulatorOptions(data_dir=tmp_path / "data", run_seconds=172_800)
 
     def test_separate_steps_keep_what_an_expired_batch_answered(
-        self,
-        load_dag_file: Callable[[str], ModuleType],
-        client: SiliconFlowClient,
-        connection: str,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
+        self, run_example: RunExample, client: SiliconFlowClient
     ) -> None:
         """The run is failed, and what was paid for is there."""
-        monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
-        run = load_dag_file("example_dags/separate_steps.py").separate_steps().test()
-        assert str(run.state).endswith("failed")
+        results = run_example("separate_steps", "failed")
         assert {each.status for each in client.list_batches()} == {"expired"}
-        (directory,) = (tmp_path / "separate_steps").iterdir()
+        (directory,) = results.iterdir()
         counts = [json.loads((directory / str(index) / "manifest.json").read_text())["counts"] for index in range(3)]
         assert all(set(each) == {"succeeded", "expired"} for each in counts)
 
@@ -146,17 +122,8 @@ class TestQuickBatches:
         """A batch is over when it is first asked for; Airflow, which waits for a sensor, knows no held clock."""
         return EmulatorOptions(data_dir=tmp_path / "data", queue_seconds=0, run_seconds=0, finalize_seconds=0)
 
-    def test_the_sensor_example_needs_no_triggerer(
-        self,
-        load_dag_file: Callable[[str], ModuleType],
-        connection: str,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
-        run = load_dag_file("example_dags/sensor.py").sensor().test()
-        assert str(run.state).endswith("success")
-        (results,) = (tmp_path / "sensor").glob("*/results.jsonl")
+    def test_the_sensor_example_needs_no_triggerer(self, run_example: RunExample) -> None:
+        (results,) = run_example("sensor").glob("*/results.jsonl")
         assert len(results.read_text().splitlines()) == 3
 
     def test_judge_scores_the_answers_of_each_model(

@@ -12,20 +12,12 @@ import msgspec
 import pytest
 
 from siliconflow_provider.outputs.answers import AnswerError, ResultRow, parse_answer
+from tests.completions import BODY, MESSAGE
 
 LIVE = "seen live"
 OPENAI = "OpenAI-compatible server"
 NOBODY = "nobody yet"
 
-MESSAGE = {"role": "assistant", "content": "4"}
-BODY: dict[str, Any] = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1741686000,
-    "model": "deepseek-ai/DeepSeek-V3",
-    "choices": [{"index": 0, "message": MESSAGE, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 20, "completion_tokens": 120, "total_tokens": 140},
-}
 ROW = ResultRow(
     custom_id="r1",
     status="succeeded",
