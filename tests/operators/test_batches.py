@@ -307,7 +307,7 @@ class TestExpiredBatch:
             BatchExpiredError,
             match=r"expired after 1d 0h 0m: 5 of 12 .*7 failed.*Answered requests are billed.*clearing",
         ):
-            run(create)
+            run(lambda: create(poll_interval=3600))
         batch_id = context["ti"].xcoms["batch_id"]
         download = DownloadResultsOperator(task_id="download", batch_id=batch_id, output_path=str(tmp_path / "out"))
         assert download.execute(context)["counts"] == {"succeeded": 5, "expired": 7}

@@ -78,7 +78,7 @@ class TestForgotten:
         part_lines(3)
         control.plan(nth=2, stuck="in_progress")
         with pytest.raises(BatchTimeoutError):
-            run(lambda: infer(requests=sums(6)))
+            run(lambda: infer(requests=sums(6), poll_interval=3600))
         clock.advance(31 * DAY)
         with pytest.raises(JobDefinitionError, match=r"deleted a batch of round 1 .* 30 days\. Clear the task"):
             run(lambda: infer(requests=sums(6)))
