@@ -6,6 +6,8 @@ BatchVerdictError (AirflowFailException)    a batch ended without completing; Ai
 └── BatchCancelledError                 the batch was cancelled
 MissedSuccessRateError (AirflowFailException)   too few requests of a job succeeded; Airflow does not retry
 JobDefinitionError (AirflowFailException)   output_path holds a different job, or a broken one; Airflow does not retry
+MaxCostError (AirflowFailException)     the job may cost more than max_cost; Airflow does not retry
+InsufficientBalanceError (AirflowFailException)     the account has no charged balance; Airflow does not retry
 InvalidInputError (AirflowFailException, ValueError)    the input cannot become requests; Airflow does not retry
 InvalidTemplateError (AirflowFailException, ValueError)    an argument cannot be rendered; Airflow does not retry
 OutputPathError (AirflowFailException)  output_path holds files of another task or of the user; Airflow does not retry
@@ -42,6 +44,8 @@ TokenizerError (ValueError)             the tokenizer.json cannot be loaded
 JobFilesError (ValueError)              the files of a job do not fit together; operators raise JobDefinitionError
 ├── UnreadableFileError                 a file of a job has invalid content
 └── OutputConflictError                    a file belongs to someone else; operators raise OutputPathError
+CostLimitError (ValueError)             the job may cost more than it may; operators raise MaxCostError
+NoBalanceError (ValueError)             no balance pays for batches; operators raise InsufficientBalanceError
 RequestsLostError (ValueError)          a request file of a job is missing or was changed; it is not used
 UnsafeSubmitError (ValueError)          the batch may exist already; operators raise SubmissionStoppedError
 """
@@ -77,7 +81,7 @@ if TYPE_CHECKING:
     from siliconflow_provider.batches import UnsafeSubmitError
     from siliconflow_provider.inputs import InputFileError, InvalidItemError, InvalidRequestFileError, TableError
     from siliconflow_provider.job_directory import JobFilesError, UnreadableFileError
-    from siliconflow_provider.jobs import RequestsLostError
+    from siliconflow_provider.jobs import CostLimitError, NoBalanceError, RequestsLostError
     from siliconflow_provider.outputs import OutputConflictError
     from siliconflow_provider.pricing import InvalidPricesError, TokenizerError
     from siliconflow_provider.storage import MissingFileError, StorageError
@@ -95,10 +99,12 @@ __all__ = [
     "BatchWaitError",
     "CertificateError",
     "ConnectionFailedError",
+    "CostLimitError",
     "CreateUncertainError",
     "IncompleteBodyError",
     "IncompleteListError",
     "InputFileError",
+    "InsufficientBalanceError",
     "InvalidConnectionError",
     "InvalidInputError",
     "InvalidItemError",
@@ -108,8 +114,10 @@ __all__ = [
     "InvalidTemplateError",
     "JobDefinitionError",
     "JobFilesError",
+    "MaxCostError",
     "MissedSuccessRateError",
     "MissingFileError",
+    "NoBalanceError",
     "NotFoundError",
     "OutputConflictError",
     "OutputPathError",
@@ -148,6 +156,14 @@ class BatchCancelledError(BatchVerdictError):
 
 class MissedSuccessRateError(AirflowFailException):
     """Too few requests of a job succeeded. The results are written."""
+
+
+class MaxCostError(AirflowFailException):
+    """The job may cost more than `max_cost`. What was bought before is written; nothing more was submitted."""
+
+
+class InsufficientBalanceError(AirflowFailException):
+    """The account has no charged balance. Nothing was submitted."""
 
 
 class InvalidInputError(AirflowFailException, ValueError):
@@ -191,7 +207,7 @@ _ERRORS_OF_MODULES = {
     "batches": ["UnsafeSubmitError"],
     "inputs": ["InputFileError", "InvalidItemError", "InvalidRequestFileError", "TableError"],
     "job_directory": ["JobFilesError", "UnreadableFileError"],
-    "jobs": ["RequestsLostError"],
+    "jobs": ["CostLimitError", "NoBalanceError", "RequestsLostError"],
     "outputs": ["OutputConflictError"],
     "pricing": ["InvalidPricesError", "TokenizerError"],
     "storage": ["MissingFileError", "StorageError"],

@@ -28,6 +28,11 @@ def plan_name(round_number: int) -> str:
     return f"{INTERNAL}/round-{round_number}.json"
 
 
+def usage_name(round_number: int, sha256: str) -> str:
+    """Return the name of the file with the tokens of a part's batch."""
+    return f"{INTERNAL}/usage-{round_number}-{sha256[:32]}.json"
+
+
 def job_file_name(name: str, directory: str) -> str:
     """Return the name of a job's own file. Later jobs have a directory each, so that they leave earlier files alone."""
     return f"{INTERNAL}/{directory}/{PurePosixPath(name).name}" if directory else name

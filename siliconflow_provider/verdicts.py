@@ -137,6 +137,8 @@ def describe_job(
         text += f". Full texts of shortened errors: {manifest['paths']['errors']}"
     tokens = manifest["tokens"]
     text += f". Billed in total: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
+    if "cost" in manifest:
+        text += f", {_cost_text(manifest['cost'])}"
     text += _also_billed(unread)
     running = [batch.id for batch in unread if batch.id not in cancelled]
     if running:
@@ -150,6 +152,14 @@ def describe_job(
     if resent_count:
         return f"{text}. Clearing the task would resend {counted(resent_count, 'request')} without a good answer"
     return f"{text}. Clearing the task would resend nothing"
+
+
+def _cost_text(cost: Mapping[str, Any]) -> str:
+    from decimal import Decimal
+
+    from siliconflow_provider.pricing import format_amount
+
+    return format_amount(Decimal(str(cost["total"])), cost["currency"])
 
 
 def _describe_elsewhere(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:

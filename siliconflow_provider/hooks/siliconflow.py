@@ -123,7 +123,7 @@ class SiliconFlowHook(BaseHook):
         from siliconflow_provider.pricing import InvalidPricesError, read_prices
 
         try:
-            return read_prices(value, name=f"prices in the extra of {label}", read_file=_content_of)
+            return read_prices(value, name=f"prices in the extra of {label}", read_file=content_of)
         except InvalidPricesError as error:
             failure = error
         raise InvalidConnectionError(str(failure))
@@ -171,7 +171,7 @@ def _message_of(error: Exception) -> str:
     return str(error)
 
 
-def _content_of(url: str) -> bytes:
+def content_of(url: str) -> bytes:
     """Return the content of a file in Airflow's object storage."""
     from siliconflow_provider.storage import read_chunks, storage_path
 

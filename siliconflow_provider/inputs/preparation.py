@@ -26,6 +26,7 @@ class PreparedSource:
 
     :param requests: number of request lines
     :param has_rows: True if the items were rows; `prepare` has written them to its second file, one per line
+    :param model: the model of all requests, if they name the same
     :param model_conflict: names the models of an upload whose lines do not all name the same model, else None
     """
 
@@ -33,6 +34,7 @@ class PreparedSource:
     has_rows: bool
     parts: list[Part]
     model_conflict: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ class _Preparation:
         size_problem = self._size_problem()
         self._add_duplicates(requests)
         self._raise_for_problems(name, size_problem)
-        return PreparedSource(self._requests, self._has_rows, parts, self._check_models(name))
+        conflict = self._check_models(name)
+        model = next(iter(self._models), None) if conflict is None else None
+        return PreparedSource(self._requests, self._has_rows, parts, conflict, model)
 
     def _add_line(self, line: bytes) -> None:
         line = line.removeprefix(BOM_UTF8) if self._items == 1 else line

@@ -6,6 +6,7 @@ Start reading at `runner.py`.
 
 from __future__ import annotations
 
+from siliconflow_provider.jobs.costs import CostLimitError, CostSettings, NoBalanceError
 from siliconflow_provider.jobs.job import fingerprint
 from siliconflow_provider.jobs.opening import load_or_create_job
 from siliconflow_provider.jobs.request_files import RequestsLostError
@@ -13,8 +14,11 @@ from siliconflow_provider.jobs.runner import Finished, JobRunner, Settings
 from siliconflow_provider.jobs.single_batch import download_results
 
 __all__ = [
+    "CostLimitError",
+    "CostSettings",
     "Finished",
     "JobRunner",
+    "NoBalanceError",
     "RequestsLostError",
     "Settings",
     "download_results",

@@ -57,6 +57,8 @@ class Job(msgspec.Struct, frozen=True):
     :param completion_window: the window of its batches; None in jobs of version 0.1.0
     :param directory: the directory of its files, below that of all jobs' files; empty for the first job
     :param inherited: None if there was no previous job
+    :param model: the model of its requests
+    :param estimate: tokens and cost, as they were estimated before the job
     """
 
     key: str
@@ -68,6 +70,8 @@ class Job(msgspec.Struct, frozen=True):
     completion_window: str | None = None
     directory: str = ""
     inherited: Inherited | None = msgspec.field(default=None, name="kept")
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    estimate: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     schema_version: Literal[1] = 1
 
     @property

@@ -14,7 +14,7 @@ from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.publication import BatchOfPart, EarlierResults, publish_results, read_rows
 from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
 from siliconflow_provider.jobs.retrieval import Retrieval
-from siliconflow_provider.outputs import ResultStore, RowErrors, Validate
+from siliconflow_provider.outputs import Price, ResultStore, RowErrors, Validate
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ class JobResults:
 
     :param requests: the request files of the job
     :param validate: may change a row from succeeded to invalid
+    :param price: None if the job has no prices
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class JobResults:
         requests: RequestFiles,
         batches: JobBatches,
         validate: Validate | None,
+        price: Price | None = None,
     ) -> None:
         self._client = client
         self._files = files
@@ -42,6 +44,7 @@ class JobResults:
         self._requests = requests
         self._batches = batches
         self._validate = validate
+        self._price = price
         self._rows: IO[bytes] | None = None
         self._full_errors: IO[bytes] | None = None
         self.published = EarlierResults()
@@ -72,7 +75,7 @@ class JobResults:
         self.close()
         self._rows, self._full_errors = self._files.create("collected"), self._files.create("collected-errors")
         errors = RowErrors(self._full_errors, self._client.without_secrets)
-        results = ResultStore(self._job.requests, self._rows, self._validate, errors)
+        results = ResultStore(self._job.requests, self._rows, self._validate, errors, self._price)
         self._add_inherited(results)
         outcome = Retrieval(
             self._client, self._files, self._requests, self._job.requests, self._batches, self.published, is_cleared

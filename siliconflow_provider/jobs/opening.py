@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pendulum
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
@@ -36,6 +36,7 @@ from siliconflow_provider.job_directory import (
     job_file_name,
     requests_name,
 )
+from siliconflow_provider.jobs.costs import CostSettings, describe_estimate
 from siliconflow_provider.jobs.job import Inherited, Job, Round, describe_changes
 from siliconflow_provider.jobs.job_batches import may_be_billed, may_belong_to_job
 from siliconflow_provider.jobs.replacement import ReplacedJob, hand_over, inherit, warn_of_running
@@ -56,6 +57,7 @@ def load_or_create_job(
     definition: Mapping[str, str],
     load_source: Callable[[], Source],
     validate: Validate | None = None,
+    costs: CostSettings | None = None,
 ) -> Job:
     """Return the job of this task instance.
 
@@ -66,6 +68,7 @@ def load_or_create_job(
     :param definition: hashes of the task's arguments, by name
     :param load_source: returns the source's name, its items and the request builder; called only for a new job
     :param validate: checks each answer before it is reused
+    :param costs: for the estimate of a new job
     :raises OutputConflictError: if the directory belongs to another task, or has results that this task did not write
     :raises JobFilesError: if the files of a job that has batches are missing
     """
@@ -78,7 +81,7 @@ def load_or_create_job(
     job = _read_settled_job(files)
     if job is None:
         found = _check_nothing_was_submitted(client, files, submission)
-        return _create(files, submission, definition, load_source, found=found)
+        return _create(files, submission, definition, load_source, found=found, costs=costs)
     changes = _changes(files, job, submission, definition)
     if not changes:
         _log_resumed(job)
@@ -94,7 +97,7 @@ def load_or_create_job(
             earlier = None if "submission_key" in changes else answers
             replaced = ReplacedJob(job, changes, earlier, hand_over(runner, earlier), validate)
             warn_of_running(replaced.handover.running, changes)
-            return _create(files, submission, definition, load_source, replaced)
+            return _create(files, submission, definition, load_source, replaced, costs=costs)
 
 
 def _read_settled_job(files: JobDirectory) -> Job | None:
@@ -128,6 +131,7 @@ def _create(
     load_source: Callable[[], Source],
     replaced: ReplacedJob | None = None,
     found: FoundBatches | None = None,
+    costs: CostSettings | None = None,
 ) -> Job:
     """Read the source, write and publish the files of a new job, and return it.
 
@@ -145,6 +149,7 @@ def _create(
     else:
         job = inherit(files, job, submission, replaced)
     names = _own_files(job)
+    job = _with_estimate(files, job, names, costs or CostSettings())
     OutputDirectory(files, submission.label).claim(is_ours=False)
     other = _publish(files, job, names, known=None if replaced is None else replaced.job)
     if other is not None:
@@ -174,7 +179,18 @@ def _job(prepared: PreparedSource, submission: Submission, definition: Mapping[s
         first_round=Round(1, prepared.parts, submission.max_tries, clock.now().int_timestamp),
         completion_window=completion_window_text(submission.completion_window),
         directory=directory,
+        model=prepared.model or UNSET,
     )
+
+
+def _with_estimate(files: JobDirectory, job: Job, names: Sequence[str], costs: CostSettings) -> Job:
+    """Return the job with the estimate for the requests that it sends."""
+    path = files.fetch(names[-1] if job.first_round.indexes else names[0])
+    if path is None:
+        return job
+    estimate = costs.estimate(path, job.first_round.parts, job.model or None)
+    log.info("%s", describe_estimate(estimate, costs))
+    return structs.replace(job, estimate=estimate.to_json())
 
 
 def _with_recorded_batches(files: JobDirectory, job: Job, submission: Submission) -> Job:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.inputs import Part
@@ -22,6 +23,7 @@ from siliconflow_provider.job_directory import (
     UnreadableFileError,
     job_file_name,
 )
+from siliconflow_provider.jobs.costs import compare_with_bill
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.outputs import (
@@ -136,20 +138,33 @@ def _manifest(
     complete: bool,
 ) -> dict[str, Any]:
     shown = {(round_.number, part.sha256) for round_, part, _ in batches}
-    deleted = [report for name, report in earlier.reports.items() if name not in shown]
+    deleted = [
+        {"tokens": structs.asdict(answers.usage_of(report["id"])), **report}
+        for name, report in earlier.reports.items()
+        if name not in shown
+    ]
+    price = answers.price
+    reports = [
+        report_batch(batch, round_.number, part.sha256, answers.usage_of(batch.id), price)
+        for round_, part, batch in batches
+    ]
     paths = {"results": files.url(RESULTS), "manifest": files.url(MANIFEST)}
     errors = job_file_name(ERRORS, job.directory)
     if _write_errors(files, errors, answers, batches, {report["id"] for report in deleted}):
         files.publish(errors)
         paths["errors"] = files.url(errors)
-    return build_manifest(
+    manifest = build_manifest(
         {"key": job.key, "job_id": job.id},
         answers,
-        [*deleted, *(report_batch(batch, round_.number, part.sha256) for round_, part, batch in batches)],
+        [*deleted, *reports],
         paths=paths,
         kept=0 if job.inherited is None else job.inherited.rows,
         complete=complete,
+        price=price,
     )
+    if job.estimate:
+        manifest["estimate"] = compare_with_bill(job.estimate, manifest)
+    return manifest
 
 
 def _write_errors(

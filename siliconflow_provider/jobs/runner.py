@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Self
 
 import pendulum
@@ -17,12 +18,14 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import RETENTION, FileRecords, Submission
 from siliconflow_provider.inputs import Part
 from siliconflow_provider.job_directory import JOB, REQUESTS, RESULTS, ROWS, JobDirectory, JobFilesError, job_file_name
+from siliconflow_provider.jobs.costs import CostLimitError, CostSettings, check_balance
 from siliconflow_provider.jobs.job import Job, describe_changes
 from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.job_results import JobResults
 from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
 from siliconflow_provider.jobs.round_limits import RoundLimits
 from siliconflow_provider.jobs.round_plans import RoundPlans
+from siliconflow_provider.jobs.spending import Spending
 from siliconflow_provider.jobs.steps import Step, next_step
 from siliconflow_provider.outputs import ResultStore, Validate
 from siliconflow_provider.waiting import GRACE_AFTER_EXPIRY, deadline_of
@@ -40,6 +43,7 @@ class Settings:
     :param validate: may change a row from succeeded to invalid
     :param definition: hashes of the task's arguments, by name
     :param max_active_batches: the number of batches that may run at once; None for any number
+    :param costs: prices, and the most that the job may cost
     """
 
     submission: Submission
@@ -47,6 +51,7 @@ class Settings:
     validate: Validate | None = None
     definition: Mapping[str, str] = field(default_factory=dict)
     max_active_batches: int | None = None
+    costs: CostSettings = field(default_factory=CostSettings)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,9 @@ class JobRunner:
         self.job_batches = JobBatches(client, self._submission, FileRecords(files), ended, job.inherited)
         # The task's new output type does not apply to answers of the old one.
         validate = None if "output_type" in self.changes else settings.validate
-        self.results = JobResults(client, files, job, self.requests, self.job_batches, validate)
+        price = settings.costs.price_of(job.model or None)
+        self.results = JobResults(client, files, job, self.requests, self.job_batches, validate, price)
+        self.refusal: CostLimitError | None = None
 
     @classmethod
     def load(
@@ -134,7 +141,7 @@ class JobRunner:
             deadline = self._deadline(timeout)
             step = self._next_step(deadline)
             if step.action == "submit":
-                self.submit(step.parts)
+                self._submit_below_limit(step.parts)
             elif step.action == "collect":
                 self.collect()
             elif step.action == "new round":
@@ -154,7 +161,7 @@ class JobRunner:
             rounds_left=self.rounds_left,
             deadline=deadline,
             now=self._client.now(),
-            may_submit=not self.changes,
+            may_submit=not self.changes and self.refusal is None,
             max_active_batches=self._settings.max_active_batches,
             is_limited=self.job_batches.is_limited,
         )
@@ -232,6 +239,30 @@ class JobRunner:
     def describe_changes(self) -> str:
         """Return a message that names the changed arguments, and what a person can do."""
         return describe_changes(self.files.url(JOB), self.changes)
+
+    def _submit_below_limit(self, parts: Sequence[Part]) -> None:
+        """Submit these parts, unless the job may cost more than it may. Then its running batches are its last.
+
+        :raises CostLimitError: if the job has no batch
+        """
+        costs = self._settings.costs
+        if not self.has_batches:
+            bound = None if not self.job.estimate else self.job.estimate["most_cost"]
+            check_balance(self._client, None if bound is None else Decimal(bound))
+        try:
+            if costs.max_cost is not None:
+                # A round has to fit as a whole when it begins.
+                checked = parts if self.batches else self.parts
+                spending = Spending(
+                    self._client, self.files, self.job, self.requests, self.job_batches, lambda: self.results.published
+                )
+                spending.check(costs, self.rounds, checked)
+        except CostLimitError as error:
+            if not self.has_batches:
+                raise
+            self.refusal = error
+            return
+        self.submit(parts)
 
     def submit(self, parts: Sequence[Part]) -> None:
         """Submit these parts of the newest round.

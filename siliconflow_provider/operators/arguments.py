@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 _INTEGERS = ("max_tokens", "max_completion_tokens", "n", "seed", "thinking_budget", "top_k", "top_logprobs")
@@ -52,6 +53,22 @@ def _as_value(name: str, value: Any) -> Any:
 _EXAMPLES: dict[str, str] = {
     **dict.fromkeys(_INTEGERS, "100"), **dict.fromkeys(_NUMBERS, "0.5"), **dict.fromkeys(_BOOLEANS, "true"),
 }  # fmt: skip
+
+
+def as_amount(name: str, value: Any) -> Decimal | None:
+    """Return an amount of money. A template renders to a text.
+
+    :raises ValueError: if it is not a number above 0
+    """
+    if value is None or value == "":
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal(0)
+    if not (amount.is_finite() and amount > 0) or isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}: give an amount above 0 in the currency of the prices, or None")
+    return amount
 
 
 def as_limit(limit: Any) -> int | None:

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.exceptions import OutputPathError
+from siliconflow_provider.hooks.siliconflow import content_of
 from siliconflow_provider.inputs import RequestBuilder
 from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS
-from siliconflow_provider.jobs import fingerprint
-from siliconflow_provider.operators.arguments import as_limit, as_request_params, check_text
+from siliconflow_provider.jobs import CostSettings, fingerprint
+from siliconflow_provider.operators.arguments import as_amount, as_limit, as_request_params, check_text
 from siliconflow_provider.outputs import RESPONSE_FORMAT, OutputSchema
+from siliconflow_provider.pricing import load_tokenizer, read_prices
 from siliconflow_provider.storage import (
     MissingFileError,
     is_below,
@@ -46,6 +48,10 @@ class InferenceTask(Protocol):
     output_type: Any
     limit: int | str | None
     completion_window: str | timedelta
+    prices: Any
+    max_cost: Any
+    tokenizer: str | None
+    siliconflow_conn_id: str
 
     @property
     def hook(self) -> SiliconFlowHook: ...
@@ -102,6 +108,22 @@ def request_builder_of(task: InferenceTask, schema: OutputSchema | None) -> Requ
         request_params=params,
         model=task.model,
     )
+
+
+def costs_of(task: InferenceTask) -> CostSettings:
+    """Return the prices of the task, and the most that it may cost.
+
+    :raises ValueError: if they are invalid, or `max_cost` has no prices
+    """
+    prices = task.hook.prices if task.prices in (None, "") else read_prices(task.prices, read_file=content_of)
+    max_cost = as_amount("max_cost", task.max_cost)
+    if max_cost is not None and prices is None:
+        raise ValueError(
+            f"max_cost is {max_cost}, but there are no prices: give prices=, or set them in the extra of connection "
+            f"{task.siliconflow_conn_id!r}"
+        )
+    counter = None if task.tokenizer is None else load_tokenizer(task.tokenizer)
+    return CostSettings(prices, max_cost, counter)
 
 
 def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str, str]:

@@ -13,8 +13,10 @@ from siliconflow_provider.exceptions import (
     BatchCancelledError,
     BatchTimeoutError,
     BatchWaitError,
+    InsufficientBalanceError,
     InvalidInputError,
     JobDefinitionError,
+    MaxCostError,
     MissedSuccessRateError,
     OutputPathError,
     SubmissionStoppedError,
@@ -53,6 +55,10 @@ class BatchInferenceOperator(BatchOperator):
     :param output_type: a Pydantic model, or any type that Pydantic's `TypeAdapter` accepts. The model is instructed
         to answer in this form, and answers are validated
     :param limit: use only the first items, so many: to try a prompt, and to learn the cost of a row
+    :param prices: of models per million tokens: a mapping, a JSON text, or the path of a JSON file; by default those of
+        the connection
+    :param max_cost: stop before the job may cost more, in the currency of the prices
+    :param tokenizer: path of the model's `tokenizer.json`, to estimate tokens by it instead of a rule of thumb
     :param max_rounds: how often a request is sent at most; clearing the task allows as many again
     :param max_active_batches: how many of the job's batches may run at once; by default all. Each batch has up to 5,000
         requests
@@ -70,6 +76,8 @@ class BatchInferenceOperator(BatchOperator):
         "system_prompt",
         "request_params",
         "limit",
+        "prices",
+        "max_cost",
         *BatchOperator.template_fields,
     )
 
@@ -85,6 +93,9 @@ class BatchInferenceOperator(BatchOperator):
         request_params: Mapping[str, Any] | None = None,
         output_type: Any = None,
         limit: int | str | None = None,
+        prices: Any = None,
+        max_cost: Any = None,
+        tokenizer: str | os.PathLike[str] | None = None,
         max_rounds: int = 2,
         max_active_batches: int | None = None,
         min_success_rate: float | None = 1.0,
@@ -101,6 +112,9 @@ class BatchInferenceOperator(BatchOperator):
         self.request_params = request_params
         self.output_type = output_type
         self.limit = limit
+        self.prices = prices
+        self.max_cost = max_cost
+        self.tokenizer = as_path_text(tokenizer)
         self.max_rounds = max_rounds
         self.max_active_batches = max_active_batches
         self.min_success_rate = min_success_rate
@@ -159,9 +173,16 @@ class BatchInferenceOperator(BatchOperator):
         from siliconflow_provider.batches import UnsafeSubmitError
         from siliconflow_provider.inputs import InvalidRequestFileError
         from siliconflow_provider.job_directory import JobFilesError
-        from siliconflow_provider.jobs import JobRunner, Settings, load_or_create_job
+        from siliconflow_provider.jobs import (
+            CostLimitError,
+            JobRunner,
+            NoBalanceError,
+            Settings,
+            load_or_create_job,
+        )
         from siliconflow_provider.operators.definition import (
             check_input,
+            costs_of,
             definition_of,
             request_builder_of,
             schema_of,
@@ -173,7 +194,14 @@ class BatchInferenceOperator(BatchOperator):
         schema = schema_of(self)
         validate = None if schema is None else schema.validate
         submission = self.submission(context, input_file_id="", round=1)
-        settings = Settings(submission, self.max_rounds, validate, definition_of(self, schema), self.max_active_batches)
+        settings = Settings(
+            submission,
+            self.max_rounds,
+            validate,
+            definition_of(self, schema),
+            self.max_active_batches,
+            costs_of(self),
+        )
         settings.submission.check_arguments()
         if self.input_path is not None:
             check_input(self.input_path, storage_path(self.output_path))
@@ -191,11 +219,16 @@ class BatchInferenceOperator(BatchOperator):
                         request_builder_of(self, schema),
                     ),
                     validate=validate,
+                    costs=settings.costs,
                 )
                 with closing(JobRunner.load(client, files, job, settings, ended)) as runner:
                     yield runner
             except InvalidRequestFileError as error:
                 raise InvalidInputError(str(error)) from None
+            except CostLimitError as error:
+                raise MaxCostError(str(error)) from None
+            except NoBalanceError as error:
+                raise InsufficientBalanceError(str(error)) from None
             except OutputConflictError as error:
                 raise OutputPathError(str(error)) from None
             except JobFilesError as error:
@@ -227,16 +260,18 @@ class BatchInferenceOperator(BatchOperator):
             raise BatchCancelledError(f"{timed_out}; cancel_on_timeout cancelled {batches_text(cancelled)}: {summary}")
         if runner.changes and not running:
             raise JobDefinitionError(f"{runner.describe_changes()}. In {manifest['paths']['results']}: {summary}")
+        if runner.refusal is not None and not running:
+            raise MaxCostError(f"{runner.refusal}. In {manifest['paths']['results']}: {summary}")
         if not manifest["complete"]:
             raise BatchTimeoutError(
                 f"{timed_out}: {summary}. Airflow does not retry this task, since the timeout counts from the creation "
                 "of the job's first batch. To continue the job, set a larger timeout, or none, and clear the task"
             )
-        result = {
+        result: dict[str, Any] = {
             "results_path": manifest["paths"]["results"],
             "manifest_path": manifest["paths"]["manifest"],
             "success_rate": rate,
-            **{name: manifest[name] for name in ("rows", "counts", "tokens", "rounds")},
+            **{name: manifest[name] for name in ("rows", "counts", "tokens", "cost", "rounds") if name in manifest},
         }
         if rate < (self.min_success_rate or 0.0) or rate == 0.0:
             # For tasks that run whatever this one ends as, and have to know where the results are.

@@ -20,6 +20,7 @@ from siliconflow_provider.outputs.row_errors import (
     read_full_errors,
     write_full_errors,
 )
+from siliconflow_provider.outputs.usage import Price, Usage
 
 __all__ = [
     "DELIVERY_TIME",
@@ -32,11 +33,13 @@ __all__ = [
     "OutputConflictError",
     "OutputDirectory",
     "OutputSchema",
+    "Price",
     "ResultContents",
     "ResultFiles",
     "ResultRow",
     "ResultStore",
     "RowErrors",
+    "Usage",
     "Validate",
     "build_manifest",
     "custom_id_of",

@@ -31,6 +31,7 @@ class ResultRow(msgspec.Struct, kw_only=True):
     :param logprobs: of the content, only if the request asked for them
     :param choices: all choices in order, only if the request asked for more than one
     :param output: the validated object, only if the task has an output type
+    :param cost: of this answer, only if the job has prices
     """
 
     index: int | None = None
@@ -47,6 +48,7 @@ class ResultRow(msgspec.Struct, kw_only=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    cost: Any = msgspec.UNSET
     model: str | None = None
     error: AnswerError | None = None
     batch_id: str | None = None
@@ -140,7 +142,10 @@ def _row(answer: _Line, batch_id: str) -> ResultRow:
     body = _body_of(answer)
     refusal = _refusal(answer, body)
     if refusal is not None:
-        return _failure(answer.custom_id, batch_id, refusal)
+        row = _failure(answer.custom_id, batch_id, refusal)
+        # A failed request may be billed.
+        _set_usage(row, body.usage if body is not None else None)
+        return row
     return _success(answer.custom_id, batch_id, body or _Body())
 
 
@@ -218,7 +223,6 @@ def _failure(custom_id: str, batch_id: str, error: AnswerError) -> ResultRow:
 def _success(custom_id: str, batch_id: str, body: _Body) -> ResultRow:
     # A stable order: choices without an index stay where they are.
     choices = sorted(body.choices or [_Choice()], key=lambda choice: _position(choice.index))
-    usage = body.usage if isinstance(body.usage, dict) else {}
     first = choices[0]
     row = ResultRow(
         custom_id=custom_id,
@@ -227,12 +231,10 @@ def _success(custom_id: str, batch_id: str, body: _Body) -> ResultRow:
         reasoning_content=first.message.reasoning_content,
         tool_calls=first.message.tool_calls,
         finish_reason=_text(first.finish_reason),
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        cached_tokens=_cached_tokens(usage),
         model=_text(body.model),
         batch_id=batch_id,
     )
+    _set_usage(row, body.usage)
     if first.message.refusal:
         row.refusal = first.message.refusal
     if first.logprobs is not None:
@@ -240,6 +242,13 @@ def _success(custom_id: str, batch_id: str, body: _Body) -> ResultRow:
     if len(choices) > 1:
         row.choices = choices
     return row
+
+
+def _set_usage(row: ResultRow, usage: Any) -> None:
+    if isinstance(usage, dict):
+        row.prompt_tokens = _count(usage.get("prompt_tokens"))
+        row.completion_tokens = _count(usage.get("completion_tokens"))
+        row.cached_tokens = _cached_tokens(usage)
 
 
 def _position(index: Any) -> int:

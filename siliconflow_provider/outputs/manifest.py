@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from msgspec import structs
 
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import first_errors
 from siliconflow_provider.outputs.result_store import ResultStore
+from siliconflow_provider.outputs.usage import Price, Usage
 
 SCHEMA_VERSION = 1
 
@@ -20,10 +23,11 @@ def build_manifest(
     paths: dict[str, str],
     kept: int,
     complete: bool,
+    price: Price | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of a job.
 
-    The tokens are those of these batches. The tokens of answers that were reused from another job are in that job's
+    Tokens and costs are those of these batches. Those of answers that were reused from another job are in that job's
     manifest.
 
     :param identity: identifies the job and its task
@@ -31,6 +35,7 @@ def build_manifest(
     :param paths: the URLs of the job's files, by kind
     :param kept: the number of answers that were reused from the replaced job
     :param complete: True if no batch of the job runs any more
+    :param price: None if the job has no prices
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -39,7 +44,8 @@ def build_manifest(
         "rows": len(results),
         "counts": results.counts(),
         "kept": kept,
-        "tokens": {"prompt": results.prompt_tokens, "completion": results.completion_tokens},
+        "tokens": structs.asdict(_usage_of(batches)),
+        **({} if price is None else {"cost": _costs(batches, price)}),
         "finish_reasons": results.finish_reasons(),
         "errors": results.commonest_errors(),
         "duplicates": results.duplicates,
@@ -51,10 +57,32 @@ def build_manifest(
     }
 
 
-def report_batch(batch: Batch, round_number: int, part: str) -> dict[str, Any]:
+def _usage_of(reports: Iterable[dict[str, Any]]) -> Usage:
+    return Usage.sum(Usage(**report["tokens"]) for report in reports)
+
+
+def _costs(reports: Sequence[dict[str, Any]], price: Price) -> dict[str, Any]:
+    """Return the cost of the job and of each round."""
+    rounds: dict[int, list[dict[str, Any]]] = {}
+    for report in reports:
+        rounds.setdefault(report["round"], []).append(report)
+    return {
+        "currency": price.currency,
+        "total": price.amount(_usage_of(reports)),
+        "rounds": [
+            {"round": number, "cost": price.amount(_usage_of(of_round))} for number, of_round in sorted(rounds.items())
+        ],
+    }
+
+
+def report_batch(
+    batch: Batch, round_number: int, part: str, usage: Usage, price: Price | None = None
+) -> dict[str, Any]:
     """Return the manifest's entry of a batch.
 
     :param part: the SHA-256 (hex) of its requests
+    :param usage: the tokens of its answers
+    :param price: None if the job has no prices
     """
     counts = batch.request_counts
     return {
@@ -63,6 +91,8 @@ def report_batch(batch: Batch, round_number: int, part: str) -> dict[str, Any]:
         "errors": first_errors(batch.errors),
         "request_counts": counts and vars(counts),
         "timing": batch.timing.to_report(),
+        "tokens": structs.asdict(usage),
+        **({} if price is None else {"cost": price.amount(usage)}),
         "round": round_number,
         "part": part,
     }

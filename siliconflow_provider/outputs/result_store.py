@@ -17,6 +17,7 @@ from siliconflow_provider.jsonl import WRITTEN_BYTES
 from siliconflow_provider.outputs.answer_files import rows_of_file
 from siliconflow_provider.outputs.answers import TOO_LONG, TRUNCATED, AnswerError, ResultRow
 from siliconflow_provider.outputs.row_errors import FullError, RowErrors
+from siliconflow_provider.outputs.usage import Price, Usage
 
 STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
 _STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
@@ -53,15 +54,22 @@ class ResultStore:
     :param rows: an empty local file for the rows
     :param validate: may change a row from succeeded to invalid
     :param errors: cleans and cuts the errors of rows
+    :param price: gives each row its cost; None for rows without one
     """
 
     def __init__(
-        self, requests: int, rows: IO[bytes], validate: Validate | None = None, errors: RowErrors | None = None
+        self,
+        requests: int,
+        rows: IO[bytes],
+        validate: Validate | None = None,
+        errors: RowErrors | None = None,
+        price: Price | None = None,
     ) -> None:
         self._file = rows
         self._block = bytearray()
         self._validate = validate
         self._row_errors = errors or RowErrors()
+        self.price = price
         self._end = self._start = 0
         self._offsets = array("q", [-1]) * requests
         self._lengths = array("I", [0]) * requests
@@ -73,8 +81,7 @@ class ResultStore:
         self._error_names: list[AnswerError | None] = [None]
         self._reason_codes: dict[str | None, int] = {None: 0}
         self._error_codes: dict[tuple[str | None, str, int | None], int] = {}
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
+        self.usage: dict[str | None, Usage] = {}
         self.duplicates = 0
         self.unknown_requests = 0
         self.unreadable_lines = 0
@@ -116,9 +123,8 @@ class ResultStore:
             return
         if not self.has_row(row.index) or (row.status == "succeeded" and not self.is_good(row.index)):
             if is_billed:
-                self.prompt_tokens += row.prompt_tokens or 0
-                self.completion_tokens += row.completion_tokens or 0
-            self._keep(row.index, row)
+                self._count(row)
+            self._keep(row.index, row, is_billed=is_billed)
             self._is_earlier[row.index] = True
 
     def set_outcome(self, index: int, row: ResultRow) -> None:
@@ -242,13 +248,31 @@ class ResultStore:
         is_better = new > known or (new == known < _BEST and not is_repeated)
         self.duplicates += is_repeated
         if is_better or not is_repeated:
-            self.prompt_tokens += row.prompt_tokens or 0
-            self.completion_tokens += row.completion_tokens or 0
+            self._count(row)
         if is_better:
             self._keep(index, row)
 
-    def _keep(self, index: int, row: ResultRow) -> None:
+    @property
+    def total(self) -> Usage:
+        """The tokens of all batches."""
+        return Usage.sum(self.usage.values())
+
+    def usage_of(self, batch_id: str) -> Usage:
+        """Return the tokens of a batch's answers."""
+        return self.usage.get(batch_id, Usage())
+
+    def _count(self, row: ResultRow) -> None:
+        usage = self.usage.get(row.batch_id)
+        if usage is None:
+            usage = self.usage[row.batch_id] = Usage()
+        usage.prompt += row.prompt_tokens or 0
+        usage.completion += row.completion_tokens or 0
+        usage.cached += row.cached_tokens or 0
+
+    def _keep(self, index: int, row: ResultRow, *, is_billed: bool = True) -> None:
         row.index, row.input = index, None
+        if self.price is not None:
+            row.cost = self.price.amount(Usage.of_row(row)) if is_billed else 0.0
         self._row_errors.clean_and_cut(row, self._end)
         self._is_earlier[index] = False
         written = len(self._block)

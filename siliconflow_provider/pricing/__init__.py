@@ -9,13 +9,14 @@ from __future__ import annotations
 from siliconflow_provider.pricing.amounts import format_amount
 from siliconflow_provider.pricing.estimate import Estimate, Estimator
 from siliconflow_provider.pricing.prices import InvalidPricesError, Prices, read_prices
-from siliconflow_provider.pricing.tokens import TokenizerError, load_tokenizer
+from siliconflow_provider.pricing.tokens import TokenCounter, TokenizerError, load_tokenizer
 
 __all__ = [
     "Estimate",
     "Estimator",
     "InvalidPricesError",
     "Prices",
+    "TokenCounter",
     "TokenizerError",
     "format_amount",
     "load_tokenizer",

@@ -6,7 +6,7 @@ import ast
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -84,10 +84,10 @@ def test_connection_fields_are_those_of_the_form() -> None:
 
 
 @pytest.fixture
-def job(run, connection: str, tmp_path: Path) -> dict[str, Any]:
-    """The summary of the job of the first DAG."""
+def run_job(run, connection: str, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Run the job of the first DAG, and return its summary."""
     rows = [{"id": "q1", "question": "12 + 30"}, {"id": "q2", "question": "6 * 7"}]
-    return run(
+    return lambda **arguments: run(
         lambda: BatchInferenceOperator(
             task_id="answers",
             requests=rows,
@@ -95,17 +95,19 @@ def job(run, connection: str, tmp_path: Path) -> dict[str, Any]:
             id_column="id",
             model="deepseek-ai/DeepSeek-V3",
             output_path=str(tmp_path / "job"),
+            **arguments,
         )
     )
 
 
 @pytest.fixture
-def download(run, job: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    """The summary of a download of the same batch."""
-    batch_id = next(iter(read_results(job))).batch_id
-    return run(
-        lambda: DownloadResultsOperator(task_id="download", batch_id=batch_id, output_path=str(tmp_path / "download"))
-    )
+def job(run_job: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return run_job()
+
+
+@pytest.fixture
+def priced_job(run_job: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return run_job(prices={"currency": "CNY", "models": {"deepseek-ai/DeepSeek-V3": {"input": 1, "output": 4}}})
 
 
 @pytest.mark.parametrize("name", ["docs/reference/results.md", "docs/tutorial.md"])
@@ -131,18 +133,22 @@ def test_each_status_is_documented() -> None:
 
 @pytest.mark.parametrize("heading", ["Summary", "manifest.json"])
 def test_keys_of_summary_and_manifest_are_documented(
-    heading: str, job: dict[str, Any], download: dict[str, Any]
+    heading: str, priced_job: dict[str, Any], run: Any, tmp_path: Path
 ) -> None:
     rows = {names_in(name)[0]: operator.strip("`") for name, operator, _ in RESULTS.table(heading)}
-    for operator, summary in (("BatchInferenceOperator", job), ("DownloadResultsOperator", download)):
+    batch_id = next(iter(read_results(priced_job))).batch_id
+    download = run(
+        lambda: DownloadResultsOperator(task_id="download", batch_id=batch_id, output_path=str(tmp_path / "download"))
+    )
+    for operator, summary in (("BatchInferenceOperator", priced_job), ("DownloadResultsOperator", download)):
         real = summary
         if heading == "manifest.json":
             real = json.loads(Path(summary["manifest_path"].removeprefix("file://")).read_text())
         assert set(real) == {name for name, of in rows.items() if of in ("both", operator)}
 
 
-def test_reports_of_batches_have_the_documented_keys(job: dict[str, Any]) -> None:
-    manifest = json.loads(Path(job["manifest_path"].removeprefix("file://")).read_text())
+def test_reports_of_batches_have_the_documented_keys(priced_job: dict[str, Any]) -> None:
+    manifest = json.loads(Path(priced_job["manifest_path"].removeprefix("file://")).read_text())
     documented = next(row[2] for row in RESULTS.table("manifest.json") if row[0] == "`batches`")
     (report,) = manifest["batches"]
     assert set(report) == set(names_in(documented))

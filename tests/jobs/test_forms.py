@@ -172,4 +172,12 @@ def test_a_failure_is_read_in_every_form(line: Any, status: str, code: str | Non
     row = parse({"id": "req_1", "custom_id": "r1", "unknown": [{}], **line})
     assert row.error is not None
     error = AnswerError(code, message, row.error.status)
-    assert row == ResultRow(custom_id="r1", status=status, error=error, batch_id="batch_1")
+    expected = ResultRow(custom_id="r1", status=status, error=error, batch_id="batch_1")
+    billed = {name: getattr(row, name) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")}
+    assert row == msgspec.structs.replace(expected, **billed)
+
+
+def test_a_failed_request_may_be_billed() -> None:
+    body = {"error": {"code": "50000", "message": "failed"}, "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+    row = parse({"custom_id": "r1", "response": {"body": body, "status_code": 500}})
+    assert (row.status, row.prompt_tokens, row.completion_tokens) == ("failed", 7, 3)

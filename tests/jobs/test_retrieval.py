@@ -211,7 +211,7 @@ def test_a_file_that_recovers_is_fetched(
     runner = attempt()
     assert [row["status"] for row in rows(runner)] == ["succeeded", "failed", "succeeded"]
     answers = runner.collect()
-    assert (answers.duplicates, answers.unknown_requests, answers.completion_tokens) == (1, 1, 2)
+    assert (answers.duplicates, answers.unknown_requests, answers.total.completion) == (1, 1, 2)
 
 
 def test_rows_of_the_other_file_are_kept(
@@ -329,7 +329,7 @@ class TestForgotten:
         assert [(row["content"], row["status"]) for row in found] == [(str(i), "succeeded") for i in range(1, 5)]
         manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
         assert [batch["id"] for batch in manifest["batches"]] == [found[0]["batch_id"], found[2]["batch_id"]]
-        assert manifest["tokens"] == {"prompt": 16, "completion": 4}
+        assert manifest["tokens"] == {"prompt": 16, "completion": 4, "cached": 0}
         assert runner.retryable == []
 
     def test_available_results_precede_published_rows(
@@ -371,10 +371,10 @@ class TestForgotten:
         control.plan(failing={"positions": [0]})
         submitted(2)
         attempt().plan_round([0])
-        clock.advance(29 * DAY)
+        clock.advance(28 * DAY)
         control.plan(stuck="in_progress")
         submitted(2)
-        clock.advance(2 * DAY)
+        clock.advance(3 * DAY)
         with pytest.raises(JobFilesError, match=r"deleted a batch of round 1.*'request-000002'"):
             attempt().collect()
         found = rows(attempt(submission=cleared))

@@ -363,7 +363,7 @@ class TestPublished:
         runner.submit(runner.parts)
         clock.advance(200)
         job = attempt(3).finish(complete=True)
-        assert list(one) == list(job)
+        assert list(one) == [name for name in job if name != "estimate"]
         assert list(one["batches"][0]) == list(job["batches"][0])
         same = ("rows", "counts", "finish_reasons", "errors", "rounds", "complete", "kept")
         assert {name: one[name] for name in same} == {name: job[name] for name in same}

@@ -76,7 +76,7 @@ class TestLines:
         ]  # fmt: skip
         assert [row["status"] for row in rows] == ["succeeded", "failed", "succeeded"]
         assert {(row["batch_id"], row["round"]) for row in rows} == {("b1", 1)}
-        assert (answers.counts(), answers.prompt_tokens) == ({"succeeded": 2, "failed": 1}, 20)
+        assert (answers.counts(), answers.total.prompt) == ({"succeeded": 2, "failed": 1}, 20)
 
     def test_rows_include_their_input(self, collecting: Make, written: Rows) -> None:
         answers = collecting(2)
@@ -116,7 +116,7 @@ class TestLines:
         take_batch(answers, *lines)
         (one,) = written(answers)
         assert (one["status"], one["content"]) == (status, content)
-        assert (answers.completion_tokens, answers.duplicates) == (tokens, duplicates)
+        assert (answers.total.completion, answers.duplicates) == (tokens, duplicates)
         if status == "failed":
             assert one["error"]["code"] == "one"
 
@@ -153,13 +153,13 @@ class TestLines:
         ]  # fmt: skip
         assert {row["batch_id"] for row in written(answers)} == {"b7"}
         assert (answers.duplicates, answers.unreadable_lines) == (3, 0)
-        assert (answers.prompt_tokens, answers.completion_tokens) == (20, 2)
+        assert (answers.total.prompt, answers.total.completion) == (20, 2)
 
     def test_tokens_of_every_round_are_counted(self, collecting: Make) -> None:
         answers = collecting(1, invalid_unless_yes)
         take_batch(answers, good(0, "no", tokens=3))
         take_batch(answers, good(0, "yes", tokens=4), round_number=2)
-        assert (answers.prompt_tokens, answers.completion_tokens) == (70, 7)
+        assert (answers.total.prompt, answers.total.completion) == (70, 7)
 
     def test_an_error_file_belongs_to_the_same_batch(self, collecting: Make) -> None:
         answers = collecting(2)
@@ -214,7 +214,7 @@ class TestAssumptions:
             answers.add_earlier_row(row(0, known, completion_tokens=2))
         answers.add_earlier_row(row(0, earlier, completion_tokens=3))
         assert (answers.counts(), answers.has_row(0)) == ({status or "": 1}, status is not None)
-        assert (answers.completion_tokens, answers.is_good(0)) == (tokens, status == "succeeded")
+        assert (answers.total.completion, answers.is_good(0)) == (tokens, status == "succeeded")
 
     @pytest.mark.parametrize("index", [None, 1, 10**9])
     def test_an_earlier_row_of_unknown_position_is_ignored(self, collecting: Make, index: int | None) -> None:
@@ -432,7 +432,8 @@ def test_the_first_good_answer_of_a_request_stays(collected: IO[bytes], tmp_path
     take(answers, answer("b", "3"), answer("a", "4"), answer("c", status_code=500))
     answers.set_outcome(3, ResultRow(custom_id="d", status="missing", error=AnswerError("missing", "gone")))
     assert (answers.duplicates, answers.unknown_requests, answers.unreadable_lines) == (2, 1, 1)
-    assert (answers.prompt_tokens, answers.completion_tokens) == (8, 12)
+    # Three answers, and a failed one that was billed too.
+    assert (answers.total.prompt, answers.total.completion) == (12, 18)
     assert answers.counts() == {"succeeded": 3, "missing": 1}
     assert [row["content"] for row in rows(answers, tmp_path / "rows")] == ["1", "3", "4", None]
     assert answers.commonest_errors() == [{"code": "missing", "message": "gone", "count": 1, "first_custom_id": "d"}]
