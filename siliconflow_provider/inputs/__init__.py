@@ -9,15 +9,16 @@ from __future__ import annotations
 from siliconflow_provider.inputs.limit import first_items
 from siliconflow_provider.inputs.parts import FilePart, Part, PartWriter, ids_of_part, lines_at
 from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
-from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.inputs.problems import FileStart, InvalidRequestFileError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
-from siliconflow_provider.inputs.source_files import InputFileError, has_known_format, items_of_file
+from siliconflow_provider.inputs.source_files import InputFileError, has_known_format, items_of_file, partition_columns
 from siliconflow_provider.inputs.tables import TableError, is_table, rows_of_table
 from siliconflow_provider.inputs.values import InvalidItemError
 
 __all__ = [
     "UPLOAD",
     "FilePart",
+    "FileStart",
     "InputFileError",
     "InvalidItemError",
     "InvalidRequestFileError",
@@ -32,6 +33,7 @@ __all__ = [
     "is_table",
     "items_of_file",
     "lines_at",
+    "partition_columns",
     "prepare",
     "rows_of_table",
 ]

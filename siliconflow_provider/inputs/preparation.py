@@ -12,7 +12,7 @@ import msgspec
 from siliconflow_provider.api.limits import shortened
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.inputs.parts import DuplicateIds, Part, PartWriter, find_duplicates
-from siliconflow_provider.inputs.problems import InvalidRequestFileError, ItemNumbers, Problems
+from siliconflow_provider.inputs.problems import FileStart, InvalidRequestFileError, ItemNumbers, Problems
 from siliconflow_provider.inputs.request_builder import RequestBlock, RequestBuilder
 from siliconflow_provider.inputs.request_lines import TOO_LONG, read_request
 from siliconflow_provider.inputs.values import InvalidItemError
@@ -68,7 +68,8 @@ def prepare(
 ) -> PreparedSource:
     """Write the request line of each item, and its row if it is one.
 
-    :param items: read once, as a stream; bytes are one or more lines of JSON, of which blank ones are skipped
+    :param items: read once, as a stream; bytes are one or more lines of JSON, of which blank ones are skipped. A
+        `FileStart` comes before the items of each file if there are several
     :param requests: written from its beginning, and read again to name duplicates
     :param rows: written from its beginning
     :param name: of the source, for messages
@@ -98,6 +99,9 @@ class _Preparation:
 
     def add(self, item: Any) -> None:
         """Add the next item, or the next lines."""
+        if isinstance(item, FileStart):
+            self._problems.start_file(item.name, self._items)
+            return
         if not isinstance(item, bytes):
             self._items += 1
             self._add_item(item)

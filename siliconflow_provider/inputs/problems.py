@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
+from dataclasses import dataclass
 
 from siliconflow_provider.api.service_texts import cut, printable
 from siliconflow_provider.wording import counted
@@ -16,6 +17,16 @@ class InvalidRequestFileError(ValueError):
     """A source has requests that the service would refuse. The message names the first ones with their reasons."""
 
 
+@dataclass(frozen=True)
+class FileStart:
+    """Announces that the next items of a source come from another file.
+
+    :param name: of the file, for messages
+    """
+
+    name: str
+
+
 class Problems:
     """The number of invalid items of a source, and texts for the first ones.
 
@@ -25,6 +36,8 @@ class Problems:
     def __init__(self) -> None:
         self.noun = "item"
         self.count = 0
+        self._file_names: list[str] = []
+        self._items_before = array("q")
         self._first: list[tuple[int, str]] = []
 
     def add(self, number: int, reason: str, custom_id: str | None = None) -> None:
@@ -40,9 +53,20 @@ class Problems:
         insort(self._first, (number, text))
         del self._first[SHOWN_PROBLEMS:]
 
+    def start_file(self, name: str, items_before: int) -> None:
+        """Count the next items from 1 in messages, with the name of their file.
+
+        :param items_before: number of the items of all files before
+        """
+        self._file_names.append(name)
+        self._items_before.append(items_before)
+
     def name_of(self, number: int) -> str:
-        """Return how messages name an item, such as `line 4,711`."""
-        return f"{self.noun} {number:,}"
+        """Return how messages name an item, such as `line 4,711`, or `line 3 of b.jsonl`."""
+        file = bisect_left(self._items_before, number) - 1
+        if file < 0:
+            return f"{self.noun} {number:,}"
+        return f"{self.noun} {number - self._items_before[file]:,} of {self._file_names[file]}"
 
     def summary(self, items: int) -> tuple[str, str]:
         """Return two clauses for an error: the number of invalid items, and the remedy.

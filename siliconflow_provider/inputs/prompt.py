@@ -1,15 +1,16 @@
-"""Fill the columns of a row into a prompt."""
+"""Fill the columns of a row into a prompt: a text, or the content parts of a message."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 
 from siliconflow_provider.api.service_texts import first_names
+from siliconflow_provider.inputs.messages import check_parts
 from siliconflow_provider.inputs.values import InvalidItemError, is_missing, plain_value
 
 # `{{` does not occur in JSON, so JSON in a prompt stays as it is; `}}` does.
@@ -36,12 +37,26 @@ class Prompt:
 
         :raises InvalidItemError: if the row lacks a column of the prompt, or its value is missing
         """
+        if not self.names_columns(row):
+            raise _no_names(row)
+        return self.replace(row)
+
+    def names_columns(self, row: Mapping[str, Any]) -> bool:
+        """Return True if the text has columns to replace.
+
+        :param row: the first row, when this or `replace` is called first
+        """
         if self._template is None:
             self._template = self._parse(row)
-        if not self._names:
-            raise InvalidItemError(
-                f"the prompt names no column, so all rows would ask the same; the row has {_columns_of(row)}"
-            )
+        return bool(self._names)
+
+    def replace(self, row: Mapping[str, Any]) -> str:
+        """Return the text for a row; it may have no columns.
+
+        :raises InvalidItemError: if the row lacks a column of the prompt, or its value is missing
+        """
+        if self._template is None:
+            self._template = self._parse(row)
         for name in self._literals:
             if name in row:
                 raise InvalidItemError(f"column {name!r} is not in the first row; give all rows the same columns")
@@ -50,7 +65,7 @@ class Prompt:
     def _value(self, row: Mapping[str, Any], name: str) -> str:
         if name not in row:
             raise InvalidItemError(
-                f"{_no_column(name, row)}. For braces that stay in a prompt, write "
+                f"{no_column(name, row)}. For braces that stay in a prompt, write "
                 f"{{% raw %}}{{{{{name}}}}}{{% endraw %}}"
             )
         return column_text(row, name)
@@ -86,6 +101,47 @@ class Prompt:
         return f"{{{name}}}".replace("%", "%%")
 
 
+class PartsPrompt:
+    """Replace `{column}` in all texts of content parts, by the rules of `Prompt`."""
+
+    def __init__(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        self._texts: list[Prompt] = []
+        self._parts = self._compiled(plain_value(parts))
+
+    def fill(self, row: Mapping[str, Any]) -> list[Any]:
+        """Return the parts for a row.
+
+        :raises InvalidItemError: if the row lacks a column of the prompt, or its value is missing or makes an invalid
+            part
+        """
+        if not any(text.names_columns(row) for text in self._texts):
+            raise _no_names(row)
+        parts: list[Any] = _filled(self._parts, row)
+        try:
+            check_parts(parts)
+        except InvalidItemError as error:
+            raise InvalidItemError(f"the prompt has {error}") from None
+        return parts
+
+    def _compiled(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self._compiled(field) for name, field in value.items()}
+        if isinstance(value, list):
+            return [self._compiled(element) for element in value]
+        if isinstance(value, str) and _BRACES.search(value):
+            self._texts.append(Prompt(value))
+            return self._texts[-1]
+        return value
+
+
+def _filled(value: Any, row: Mapping[str, Any]) -> Any:
+    if isinstance(value, Prompt):
+        return value.replace(row)
+    if isinstance(value, dict):
+        return {name: _filled(field, row) for name, field in value.items()}
+    return [_filled(element, row) for element in value] if isinstance(value, list) else value
+
+
 def column_text(row: Mapping[str, Any], column: str) -> str:
     """Return a value of a row as text: dates as ISO 8601, lists and mappings as JSON.
 
@@ -95,7 +151,7 @@ def column_text(row: Mapping[str, Any], column: str) -> str:
     if type(value) is str:
         return value
     if column not in row:
-        raise InvalidItemError(_no_column(column, row))
+        raise InvalidItemError(no_column(column, row))
     if is_missing(value):
         shown = "null" if value is None else f"{value}, a missing value"
         raise InvalidItemError(f"column {column!r} is {shown}; set a value, or leave the row out")
@@ -106,7 +162,14 @@ def column_text(row: Mapping[str, Any], column: str) -> str:
     return plain if isinstance(plain, str) else encode(plain).decode()
 
 
-def _no_column(column: str, row: Mapping[str, Any]) -> str:
+def _no_names(row: Mapping[str, Any]) -> InvalidItemError:
+    return InvalidItemError(
+        f"the prompt names no column, so all rows would ask the same; the row has {_columns_of(row)}"
+    )
+
+
+def no_column(column: str, row: Mapping[str, Any]) -> str:
+    """Return the text of an error for a row that lacks a column."""
     matches = get_close_matches(column.lower(), [str(name).lower() for name in row], n=1)
     nearest = next((name for name in row if matches and str(name).lower() == matches[0]), None)
     hint = "" if nearest is None else f" (did you mean {nearest!r}?)"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from siliconflow_provider.api.service_texts import first_names
-from siliconflow_provider.inputs.prompt import Prompt, column_text, encode
+from siliconflow_provider.inputs.messages import messages_in
+from siliconflow_provider.inputs.prompt import PartsPrompt, Prompt, column_text, encode, no_column
 from siliconflow_provider.inputs.request_fast_path import decode_common_requests
 from siliconflow_provider.inputs.request_lines import RequestLine, custom_id_error, read_request, request_error
-from siliconflow_provider.inputs.values import InvalidItemError, plain_item, plain_row, plain_value
+from siliconflow_provider.inputs.values import InvalidItemError, is_missing, plain_item, plain_row, plain_value
 from siliconflow_provider.jsonl import decode_lines
 
 _row_decoder = msgspec.json.Decoder(dict[str, Any])
+_raw_row_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PLACEHOLDER = "\0placeholder\0"
 
 
@@ -44,7 +46,9 @@ class RequestBlock:
 class RequestBuilder:
     """Build request lines. The parameters are defaults for items that do not set them.
 
-    :param prompt: builds a request from a row: `{column}` is replaced, other braces stay as they are
+    :param prompt: builds a request from a row: `{column}` is replaced, other braces stay as they are. A text, or the
+        content parts of a message
+    :param messages_column: the column with the messages of a row; give either this or a prompt
     :param id_column: the column with the `custom_id` of a row; without it, ids are generated: `request-000001`, ...
     :param system_prompt: for requests without a system message
     :param instruction: appended to the system message of every request
@@ -52,7 +56,8 @@ class RequestBuilder:
     :param model: for requests without a model
     """
 
-    prompt: str | None = None
+    prompt: str | Sequence[Mapping[str, Any]] | None = None
+    messages_column: str | None = None
     id_column: str | None = None
     system_prompt: str | None = None
     instruction: str | None = None
@@ -97,17 +102,23 @@ class RequestBuilder:
 
     @cached_property
     def _has_no_defaults(self) -> bool:
-        return not (self.prompt or self.system_prompt or self.instruction or self.request_params or self.model)
+        return not (self._needs_rows or self.system_prompt or self.instruction or self.request_params or self.model)
+
+    @property
+    def _needs_rows(self) -> bool:
+        return self.prompt is not None or self.messages_column is not None
 
     def _build_from(self, item: Any, encoded: bytes | None, index: int) -> BuiltRequest:
         generated = _generated_id(index)
         item = plain_item(item)
         if isinstance(item, str):
-            request = _request_in(item) if self.prompt is None else None
+            request = None if self._needs_rows else _request_in(item)
             if request is not None:
                 return self._with_defaults({"custom_id": generated, **request})
             return self._from_messages(generated, [{"role": "user", "content": item}])
         if isinstance(item, Mapping):
+            if self.messages_column is not None:
+                return self._from_messages_in(item, self.messages_column, encoded, index)
             if self.prompt is not None:
                 # Values of a file are plain already.
                 return self._from_row(item, encoded or encode(plain_row(item)), index)
@@ -124,12 +135,30 @@ class RequestBuilder:
         )
 
     def _from_messages(self, custom_id: str, messages: list[Any]) -> BuiltRequest:
-        if self.prompt is not None:
+        if self._needs_rows:
+            name = "prompt" if self.prompt is not None else "messages_column"
             raise InvalidItemError(
-                "prompt= needs rows, but this is a text or a list; give rows as mappings (for a DataFrame, "
-                "df.to_dict('records')) or, in a file, as one JSON object per line; or leave prompt= out"
+                f"{name}= needs rows, but this is a text or a list; give rows as mappings (for a DataFrame, "
+                f"df.to_dict('records')) or, in a file, as one JSON object per line; or leave {name}= out"
             )
         return self._with_defaults({"custom_id": custom_id, "body": {"messages": messages}})
+
+    def _from_messages_in(self, row: Mapping[str, Any], column: str, encoded: bytes | None, index: int) -> BuiltRequest:
+        """Return the request with the messages in a column of a row; the row is kept without that column."""
+        value = row.get(column)
+        if column not in row:
+            raise InvalidItemError(no_column(column, row))
+        if is_missing(value):
+            raise InvalidItemError(f"column {column!r} is null; set its messages, or leave the row out")
+        try:
+            messages = messages_in(value)
+        except InvalidItemError as error:
+            raise InvalidItemError(f"column {column!r} has {error}") from None
+        built = self._with_defaults({"custom_id": self._custom_id_of(row, index), "body": {"messages": messages}})
+        # The values of a line stay as they are written.
+        fields = row if encoded is None else _raw_row_decoder.decode(encoded)
+        rest = {name: field for name, field in fields.items() if name != column}
+        return replace(built, row=encode(plain_row(rest) if encoded is None else rest))
 
     def _from_row(self, row: Mapping[str, Any], encoded: bytes, index: int) -> BuiltRequest:
         custom_id, line = self._line_from(row, index)
@@ -142,21 +171,26 @@ class RequestBuilder:
 
     def _line_from(self, row: Mapping[str, Any], index: int) -> tuple[str, bytes]:
         """Return the custom_id and the request line of a row."""
+        custom_id = self._custom_id_of(row, index)
+        content = self._prompt.fill(row)
+        start, middle, end, _ = self._line_template
+        return custom_id, b"".join((start, encode(custom_id), middle, encode(content), end))
+
+    def _custom_id_of(self, row: Mapping[str, Any], index: int) -> str:
         custom_id = _generated_id(index) if self.id_column is None else column_text(row, self.id_column)
         reason = custom_id_error(custom_id)
         if reason is not None:
             raise InvalidItemError(reason)
-        content = self._prompt.fill(row)
-        start, middle, end, _ = self._line_template
-        return custom_id, b"".join((start, encode(custom_id), middle, encode(content), end))
+        return custom_id
 
     @cached_property
     def _plain_params(self) -> dict[str, Any]:
         return plain_row(self.request_params)
 
     @cached_property
-    def _prompt(self) -> Prompt:
-        return Prompt(self.prompt or "")
+    def _prompt(self) -> Prompt | PartsPrompt:
+        prompt = self.prompt or ""
+        return Prompt(prompt) if isinstance(prompt, str) else PartsPrompt(prompt)
 
     @cached_property
     def _line_template(self) -> tuple[bytes, bytes, bytes, str | None]:

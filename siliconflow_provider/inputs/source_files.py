@@ -6,9 +6,11 @@ import csv
 import io
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import IO, Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -31,6 +33,8 @@ _SIGNATURES = (
     (b"\xfe\xff", "text in UTF-16", None),
     (b"SQLite format 3\0", "an SQLite database", None),
 )
+# The directory of the rows without a value for the column.
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _FORMATS = re.compile(r"\.(jsonl|ndjson|csv|tsv|parquet)(\.gz)?$", re.IGNORECASE)
 
 
@@ -54,19 +58,38 @@ def format_of(name: str) -> str:
     return {"tsv": "csv"}.get(found[1].lower(), found[1].lower())
 
 
-def items_of_file(name: str, pieces: Callable[[], Iterator[bytes]], open_file: Open) -> Iterator[Any]:
+def partition_columns(name: str) -> dict[str, str | None]:
+    """Return the columns that a file's directories name, as Hive and Spark write them: `dt=2026-01-01/part-0.parquet`.
+
+    :param name: of the file, relative to the input directory
+    """
+    pairs = (part.split("=", 1) for part in name.split("/")[:-1] if "=" in part)
+    return {unquote(column): None if value == _NULL_PARTITION else unquote(value) for column, value in pairs}
+
+
+def items_of_file(
+    name: str,
+    pieces: Callable[[], Iterator[bytes]],
+    open_file: Open,
+    partition: Mapping[str, str | None] | None = None,
+) -> Iterator[Any]:
     """Yield the items of a file: blocks of JSON lines as bytes, or rows as mappings.
 
     :param name: of the file, for its format and for messages
     :param pieces: yields the file's bytes, unpacked where its name ends in `.gz`
     :param open_file: opens the file itself, for formats that are not read from their beginning
+    :param partition: columns that are added to each row of a CSV or Parquet file, unless it has them
     :raises InputFileError: when it has another format
     """
     form = format_of(name)
     if form == "parquet":
-        return _rows_of_parquet(name, open_file)
-    checked = _checked(name, pieces(), form)
-    return _rows_of_csv(name, checked) if form == "csv" else _blocks_of_jsonl(name, checked)
+        rows = _rows_of_parquet(name, open_file)
+    else:
+        checked = _checked(name, pieces(), form)
+        if form == "jsonl":
+            return _blocks_of_jsonl(name, checked)
+        rows = _rows_of_csv(name, checked)
+    return ({**partition, **row} for row in rows) if partition else rows
 
 
 def _checked(name: str, pieces: Iterator[bytes], form: str) -> Iterator[bytes]:
@@ -120,9 +143,10 @@ def _rows_of_csv(name: str, pieces: Iterator[bytes]) -> Iterator[dict[str, str |
     text = io.TextIOWrapper(io.BufferedReader(_Pieces(pieces)), encoding="utf-8-sig", newline="")
     number = 1
     try:
-        head = text.readline()
-        reader = csv.reader(_with_head(head, text), strict=True, delimiter=_delimiter_of(name, head))
-        header = next(reader, None)
+        head = _head_of(text)
+        delimiter = _delimiter_of(name, "".join(head))
+        reader = csv.reader(chain(head, text), strict=True, delimiter=delimiter)
+        header = next(filter(None, reader), None)
         if header is None:
             return
         check_columns(header, name)
@@ -149,9 +173,16 @@ def _rows_of_csv(name: str, pieces: Iterator[bytes]) -> Iterator[dict[str, str |
         raise InputFileError(name, f"is not CSV after line {number:,} ({error}): fix it") from None
 
 
-def _with_head(head: str, rest: Iterable[str]) -> Iterator[str]:
-    yield head
-    yield from rest
+def _head_of(text: IO[str]) -> list[str]:
+    """Read the lines of the header: it may come after blank lines, and its quotes may have line ends."""
+    lines, size, quotes = [], 0, 0
+    while line := text.readline():
+        lines.append(line)
+        size += len(line)
+        quotes += line.count('"')
+        if size > LONGEST_LINE or (quotes % 2 == 0 and line.strip("\r\n")):
+            break
+    return lines
 
 
 def _delimiter_of(name: str, head: str) -> str:
@@ -177,7 +208,9 @@ def _rows_of_parquet(name: str, open_file: Open) -> Iterator[dict[str, Any]]:
             raise InputFileError(name, f"is not a Parquet file ({error}): give it the name of its format") from None
         check_columns(table.schema_arrow.names, name)
         try:
-            yield from rows_of_batches(table.iter_batches(batch_size=ROW_BATCH))
+            for group in range(table.num_row_groups):
+                # A batch over two groups cannot be read if the file has dictionaries in structs or lists.
+                yield from rows_of_batches(table.iter_batches(batch_size=ROW_BATCH, row_groups=[group]), name)
         except (pyarrow.ArrowException, OSError, OverflowError) as error:
             raise InputFileError(name, f"cannot be read as Parquet ({error}): check the file") from None
 

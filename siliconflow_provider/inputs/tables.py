@@ -6,6 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from siliconflow_provider.inputs.exact_values import (
+    exact_values_of_arrow,
+    exact_values_of_polars,
+    narrow_columns_of_pandas,
+    shorten_floats,
+)
 from siliconflow_provider.inputs.problems import InvalidRequestFileError
 
 ROWS_AT_ONCE = 1_000
@@ -38,8 +44,7 @@ def rows_of_table(table: Any) -> Iterator[dict[str, Any]]:
         return _rows_of_pandas(table)
     if _kind(table).startswith("polars") and hasattr(table, "iter_rows"):
         _check_columns(table.columns)
-        rows: Iterator[dict[str, Any]] = table.iter_rows(named=True)
-        return rows
+        return _rows_of_polars(table)
     if hasattr(table, "collect_schema") and hasattr(table, "collect"):
         raise TableError(f"{_kind(table)} is not computed yet: give .collect() of it")
     if hasattr(table, "__arrow_c_stream__") or hasattr(table, "to_batches"):
@@ -47,11 +52,31 @@ def rows_of_table(table: Any) -> Iterator[dict[str, Any]]:
     raise TableError(f"{_kind(table)} cannot be read as rows: give a data frame, or an iterable of rows")
 
 
-def rows_of_batches(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of Arrow record batches."""
+def rows_of_batches(batches: Iterable[Any], source: str = "the table") -> Iterator[dict[str, Any]]:
+    """Yield the rows of Arrow record batches.
+
+    :param source: of the batches, for errors
+    :raises TableError: if Python cannot hold a value; names its column
+    """
     for batch in batches:
+        names = batch.schema.names
         for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-            yield from batch.slice(start, ROWS_AT_ONCE).to_pylist()
+            part = batch.slice(start, ROWS_AT_ONCE)
+            columns = {name: _values_of(part.column(at), name, source) for at, name in enumerate(names)}
+            for number in range(part.num_rows):
+                yield {name: values[number] for name, values in columns.items()}
+
+
+def _values_of(column: Any, name: str, source: str) -> list[Any]:
+    """Return the values of an Arrow array."""
+    try:
+        values: list[Any] = exact_values_of_arrow(column).to_pylist()
+    except (ValueError, OverflowError, ArithmeticError, LookupError, NotImplementedError) as error:
+        raise TableError(
+            f"{source}: column {name!r} of type {column.type} has a value that cannot be read ({error}): "
+            "cast the column to text, or leave it out"
+        ) from None
+    return values
 
 
 def check_columns(names: Iterable[Any], source: str) -> None:
@@ -67,8 +92,16 @@ def _check_columns(names: Iterable[Any]) -> None:
 
 def _rows_of_pandas(frame: Any) -> Iterator[dict[str, Any]]:
     _check_columns(frame.columns)
+    narrow = narrow_columns_of_pandas(frame)
     for start in range(0, len(frame), ROWS_AT_ONCE):
-        yield from frame.iloc[start : start + ROWS_AT_ONCE].to_dict("records")
+        rows = frame.iloc[start : start + ROWS_AT_ONCE].to_dict("records")
+        shorten_floats(rows, narrow)
+        yield from rows
+
+
+def _rows_of_polars(frame: Any) -> Iterator[dict[str, Any]]:
+    for part in frame.iter_slices(ROWS_AT_ONCE):
+        yield from exact_values_of_polars(part).iter_rows(named=True)
 
 
 def _rows_of_arrow(table: Any) -> Iterator[dict[str, Any]]:

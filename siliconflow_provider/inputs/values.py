@@ -130,15 +130,27 @@ def _other(value: Any) -> Any:
         return str(value)
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         return _numpy(value)
+    if hasattr(value, "to_list"):
+        return plain_value(value.to_list())
     item = plain_item(value)
-    if isinstance(item, dict):
-        return plain_row(item)
-    hint = ": give a list, which has an order" if isinstance(value, Set) else ": turn it into a text or a number"
-    raise InvalidItemError(f"a value of type {_type_of(value)}{hint}")
+    if item is not value:
+        return plain_value(item)
+    raise InvalidItemError(f"a value of type {_type_of(value)}: {_remedy_for(value)}")
+
+
+def _remedy_for(value: Any) -> str:
+    if isinstance(value, Set):
+        return "give a list, which has an order"
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return "turn it into a text; give an image as a URL, or as base64 text such as data:image/png;base64,..."
+    return "turn it into a text or a number"
 
 
 def _text_of_time(value: Any) -> str:
     if hasattr(value, "to_pytimedelta"):
+        if value.nanoseconds:
+            # Only the duration's own method writes them.
+            return str(value.isoformat())
         value = value.to_pytimedelta()
     if isinstance(value, (datetime.timedelta, uuid.UUID)):
         text: str = msgspec.to_builtins(value)

@@ -87,6 +87,27 @@ def as_limit(limit: Any) -> int | None:
     return number
 
 
+def check_prompt(prompt: Any) -> None:
+    """Raise ValueError if `prompt` is neither a text nor a list of content parts, nor None."""
+    if prompt is None or isinstance(prompt, str):
+        return
+    if not isinstance(prompt, (list, tuple)) or not prompt:
+        found = "an empty list" if isinstance(prompt, (list, tuple)) else type(prompt).__name__
+        raise ValueError(f"prompt is {found}: give a text, or a list of content parts such as [{_PART}]")
+    for number, part in enumerate(prompt, start=1):
+        if isinstance(part, Mapping) and "role" in part:
+            raise ValueError(
+                f"prompt has a message as part {number}: give the content parts of the user message here, and a system "
+                "message as system_prompt=; rows with messages of their own need messages_column="
+            )
+        if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+            found = "a mapping without a type" if isinstance(part, Mapping) else type(part).__name__
+            raise ValueError(f"prompt has {found} as part {number}: give a content part such as {_PART}")
+
+
+_PART = '{"type": "text", "text": "..."}'
+
+
 def check_text(name: str, value: Any) -> None:
     """Raise ValueError if an argument is neither a text nor None, as an XCom can make it."""
     if value is not None and not isinstance(value, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from siliconflow_provider.hooks.siliconflow import content_of
 from siliconflow_provider.inputs import RequestBuilder
 from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS
 from siliconflow_provider.jobs import CostSettings, fingerprint
-from siliconflow_provider.operators.arguments import as_amount, as_limit, as_request_params, check_text
+from siliconflow_provider.operators.arguments import as_amount, as_limit, as_request_params, check_prompt, check_text
 from siliconflow_provider.outputs import RESPONSE_FORMAT, OutputSchema
 from siliconflow_provider.pricing import load_tokenizer, read_prices
 from siliconflow_provider.storage import (
@@ -40,7 +40,8 @@ class InferenceTask(Protocol):
     """The arguments of `BatchInferenceOperator` that define its job."""
 
     input_path: str | None
-    prompt: str | None
+    prompt: str | Sequence[Mapping[str, Any]] | None
+    messages_column: str | None
     id_column: str | None
     system_prompt: str | None
     request_params: Mapping[str, Any] | None
@@ -92,7 +93,8 @@ def schema_of(task: InferenceTask) -> OutputSchema | None:
 
 def request_builder_of(task: InferenceTask, schema: OutputSchema | None) -> RequestBuilder:
     """Return the request builder with the task's prompt and its defaults for requests."""
-    for name in ("prompt", "system_prompt", "id_column"):
+    check_prompt(task.prompt)
+    for name in ("messages_column", "system_prompt", "id_column"):
         check_text(name, getattr(task, name))
     params = as_request_params(task.request_params)
     if schema is not None:
@@ -102,6 +104,7 @@ def request_builder_of(task: InferenceTask, schema: OutputSchema | None) -> Requ
             del params["response_format"]
     return RequestBuilder(
         prompt=task.prompt,
+        messages_column=task.messages_column,
         id_column=task.id_column,
         system_prompt=task.system_prompt,
         instruction=None if schema is None else schema.instruction,
@@ -135,6 +138,7 @@ def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str,
         "input_path": task.input_path,
         INPUT_FILE: None if task.input_path is None else _versions_of(task.input_path),
         "prompt": task.prompt,
+        "messages_column": task.messages_column,
         "id_column": task.id_column,
         "system_prompt": task.system_prompt,
         "request_params": task.request_params or {},

@@ -47,7 +47,9 @@ class BatchInferenceOperator(BatchOperator):
         `.gz`), a directory, or a pattern with `*`. Give either `input_path` or `requests`
     :param requests: an iterable of rows, prompts, message lists or request lines, read once and item by item; a table,
         such as a DataFrame; or an XComArg
-    :param prompt: the request's text for each row: `{column}` is replaced by the row's value
+    :param prompt: the request's text for each row, or its content parts: `{column}` is replaced by the row's value
+    :param messages_column: column with the messages of each row, or with its content parts. Give either `prompt` or
+        `messages_column`
     :param id_column: column with the `custom_id` of each row; by default `request-000001`, `request-000002`, ...
     :param system_prompt: system message for requests that have none
     :param request_params: default parameters of requests, such as `{"max_tokens": 100}`
@@ -72,6 +74,7 @@ class BatchInferenceOperator(BatchOperator):
         "input_path",
         "requests",
         "prompt",
+        "messages_column",
         "id_column",
         "system_prompt",
         "request_params",
@@ -87,7 +90,8 @@ class BatchInferenceOperator(BatchOperator):
         output_path: str | os.PathLike[str],
         input_path: str | os.PathLike[str] | None = None,
         requests: Any = None,
-        prompt: str | None = None,
+        prompt: str | Sequence[Mapping[str, Any]] | None = None,
+        messages_column: str | None = None,
         id_column: str | None = None,
         system_prompt: str | None = None,
         request_params: Mapping[str, Any] | None = None,
@@ -103,10 +107,13 @@ class BatchInferenceOperator(BatchOperator):
     ) -> None:
         super().__init__(**kwargs)
         _check_arguments(input_path, requests, max_rounds, max_active_batches, min_success_rate)
+        if prompt is not None and messages_column is not None:
+            raise ValueError("give either prompt (made of a row's columns) or messages_column (a column of messages)")
         self.output_path = as_path_text(output_path)
         self.input_path = as_path_text(input_path)
         self.requests = requests
         self.prompt = prompt
+        self.messages_column = messages_column
         self.id_column = id_column
         self.system_prompt = system_prompt
         self.request_params = request_params

@@ -62,11 +62,18 @@ def items_at(input_path: str) -> Iterator[Any]:
     :raises InputFileError: if a file is not in the format that its name says
     """
     from siliconflow_provider.api.redaction import without_queries
-    from siliconflow_provider.inputs import InputFileError, has_known_format, items_of_file
+    from siliconflow_provider.inputs import (
+        FileStart,
+        InputFileError,
+        has_known_format,
+        items_of_file,
+        partition_columns,
+    )
     from siliconflow_provider.storage import open_for_reading, read_chunks, source_files, storage_path
 
     path = storage_path(input_path, "input_path")
     files = source_files(path)
+    directory = path.path if "*" not in path.path else path.path.partition("*")[0].rpartition("/")[0]
     for file in files:
         name = without_queries(str(file))
         if files != [path] and "*" not in input_path and not has_known_format(name):
@@ -74,4 +81,8 @@ def items_at(input_path: str) -> Iterator[Any]:
                 name,
                 "is in the input directory, and its ending is of no input: move it, or give a pattern with *",
             )
-        yield from items_of_file(name, partial(read_chunks, file), partial(open_for_reading, file, "input_path"))
+        relative = file.path.removeprefix(directory).lstrip("/")
+        if len(files) > 1:
+            yield FileStart(without_queries(relative))
+        read, open_file = partial(read_chunks, file), partial(open_for_reading, file, "input_path")
+        yield from items_of_file(name, read, open_file, partition_columns(relative))

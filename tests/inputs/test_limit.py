@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from siliconflow_provider.inputs.limit import first_items
+from siliconflow_provider.inputs.problems import FileStart
 from siliconflow_provider.jsonl import LongLine
 
 
@@ -14,8 +15,9 @@ from siliconflow_provider.jsonl import LongLine
         (["a", "b", "c"], ["a", "b"]),
         (["a"], ["a"]),
         ([], []),
+        ([FileStart("a"), b"1\n", FileStart("b"), b"2\n3\n"], [FileStart("a"), b"1\n", FileStart("b"), b"2\n"]),
         ([b"1\n2\n3\n"], [b"1\n2\n"]),
-        ([b"1\n\n", b" \n2\n3\n"], [b"1\n", b"2\n"]),
+        ([b"1\n\n", b" \n2\n\n3\n"], [b"1\n\n", b" \n2\n"]),
         ([LongLine(b"1"), b"2\n3\n"], [LongLine(b"1"), b"2\n"]),
     ],
 )

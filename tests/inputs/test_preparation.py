@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from siliconflow_provider.inputs.limit import first_items
 from siliconflow_provider.inputs.parts import DuplicateIds, find_duplicates
 from siliconflow_provider.inputs.preparation import PreparedSource, prepare
-from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.inputs.problems import FileStart, InvalidRequestFileError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 
 
@@ -61,6 +62,14 @@ def test_items_that_are_no_lines_are_called_items() -> None:
         "  item 2 (b): there is no column 'q'; the row has 'id'. For braces that stay in a prompt, write "
         "{% raw %}{{q}}{% endraw %}",
         "  item 3 (a): its custom_id is also that of item 1; make it unique",
+    ]
+
+
+def test_problems_name_the_file_of_several() -> None:
+    items = [FileStart("a.jsonl"), b'{"id": "a", "q": 1}\n\n', FileStart("b.jsonl"), b'\n{"id": "a", "q": 2}\n{}\n']
+    assert problems(first_items(items, 3), prompt="{q}", id_column="id")[1:] == [
+        "  line 2 of b.jsonl (a): its custom_id is also that of line 1 of a.jsonl; make it unique",
+        "  line 3 of b.jsonl: there is no column 'id'; the row has none",
     ]
 
 

@@ -37,6 +37,15 @@ def test_a_problem_is_one_line_of_limited_length() -> None:
     assert text.isprintable()
 
 
+def test_items_of_several_files_count_in_theirs() -> None:
+    problems = Problems()
+    for name, items_before in (("a.jsonl", 0), ("empty.jsonl", 3), ("b.jsonl", 3)):
+        problems.start_file(name, items_before)
+    problems.noun = "line"
+    names = [problems.name_of(number) for number in (1, 3, 4, 1_004)]
+    assert names == ["line 1 of a.jsonl", "line 3 of a.jsonl", "line 1 of b.jsonl", "line 1,001 of b.jsonl"]
+
+
 def test_positions_become_numbers_of_their_items() -> None:
     items = [2, 3, 6, 7, 8, 20]
     numbers = ItemNumbers()

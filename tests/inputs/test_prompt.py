@@ -69,7 +69,7 @@ def test_values_of_a_cursor_become_text(value: Any, text: str) -> None:
         ("{q:.2f}", {"q": 1}, "the prompt has {q:.2f}; write {q} for the column 'q'"),
         ("{q.name}", {"q": 1}, "the prompt has {q.name}; write {q} for the column 'q'"),
         ("Hello", {"q": "a"}, "the prompt names no column, so all rows would ask the same; the row has 'q'"),
-        ("{q}", {"q": b"raw"}, "column 'q' has a value of type bytes: turn it into a text or a number"),
+        ("{q}", {"q": b"raw"}, "column 'q' has a value of type bytes: turn it into a text; give an image as a URL"),
     ],
 )
 def test_a_prompt_that_does_not_fit_its_row_is_an_error(prompt: str, row: dict[str, Any], reason: str) -> None:

@@ -11,6 +11,7 @@ import pyarrow
 import pytest
 
 from siliconflow_provider.inputs.tables import TableError, is_table, rows_of_table
+from siliconflow_provider.inputs.values import plain_value
 
 ROWS = [{"id": 1, "q": "one"}, {"id": 2, "q": None}, {"id": 3, "q": "three"}]
 TABLE = pyarrow.Table.from_pylist(ROWS)
@@ -74,6 +75,41 @@ def test_mixed_columns_of_pandas_are_kept() -> None:
 def test_types_of_arrow_keep_their_values() -> None:
     row = {"price": Decimal("1.10"), "day": datetime.date(2026, 1, 2), "tags": ["a", "b"], "deep": {"x": 1}}
     assert list(rows_of_table(pyarrow.Table.from_pylist([row]))) == [row]
+
+
+NARROW = pyarrow.table(
+    {
+        "f": pyarrow.array([0.1, None, 16_777_216.0], pyarrow.float32()),
+        "l": pyarrow.array([[0.1, None], None, []], pyarrow.list_(pyarrow.float32())),
+        "s": pyarrow.array([{"a": 0.1}] * 3, pyarrow.struct([("a", pyarrow.float32())])),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        NARROW,
+        polars.from_arrow(NARROW),
+        duckdb.from_arrow(NARROW),
+        NARROW.select(["f"]).to_pandas(),
+        NARROW.select(["f"]).to_pandas().astype("Float32"),
+        NARROW.select(["f"]).to_pandas(types_mapper=pandas.ArrowDtype),
+    ],
+    ids=lambda table: type(table).__module__,
+)
+def test_float32_keeps_its_digits(table: Any) -> None:
+    rows = [{name: plain_value(value) for name, value in row.items()} for row in rows_of_table(table)]
+    assert [row["f"] for row in rows] == [0.1, None, 16_777_216.0]
+    if "l" in rows[0]:
+        assert [row["l"] for row in rows] == [[0.1, None], None, []]
+        assert rows[0]["s"] == {"a": 0.1}
+
+
+def test_a_value_that_python_lacks_is_named() -> None:
+    for column in (pyarrow.array([1], pyarrow.time64("ns")), pyarrow.array([2**60], pyarrow.timestamp("s"))):
+        with pytest.raises(TableError, match=r"^the table: column 'q' of type t.* cast the column to text"):
+            list(rows_of_table(pyarrow.table({"q": column})))
 
 
 @pytest.mark.parametrize(

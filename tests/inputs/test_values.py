@@ -123,6 +123,8 @@ VALUES: list[tuple[Any, Any]] = [
     (datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC), "2026-01-02T00:00:00+00:00"),
     (datetime.timedelta(days=1, seconds=2), "P1DT2S"),
     (pandas.Timestamp("2026-01-02 03:04:05.000000006"), "2026-01-02T03:04:05.000000006"),
+    (pandas.Timedelta(1, "ns"), "P0DT0H0M0.000000001S"),
+    (pandas.Series([1, None]), [1, None]),
     (Color.RED, "red"),
     (Level.HIGH, 3),
     (Path("/a/b"), "/a/b"),
@@ -142,7 +144,7 @@ def test_values_keep_their_meaning(value: Any, plain: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (b"raw", "a value of type bytes: turn it into a text or a number"),
+        (b"raw", "a value of type bytes: turn it into a text; give an image as a URL"),
         (bytearray(b"raw"), "a value of type bytearray"),
         ({1, 2}, "a value of type set: give a list, which has an order"),
         (float("inf"), "the value inf, which JSON does not have"),

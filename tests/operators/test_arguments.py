@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from siliconflow_provider.operators.arguments import as_limit, as_path_text, as_request_params, check_text
+from siliconflow_provider.operators.arguments import as_limit, as_path_text, as_request_params, check_prompt, check_text
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,20 @@ def test_an_argument_that_is_no_text_is_named() -> None:
     check_text("prompt", "text")
     with pytest.raises(ValueError, match="prompt is list: give a text"):
         check_text("prompt", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "problem"),
+    [
+        (7, "prompt is int: give a text, or a list of content parts such as "),
+        ({"type": "text", "text": "{q}"}, "prompt is dict: give a text, or a list of content parts such as "),
+        ([], "prompt is an empty list: give a text, or a list of content parts"),
+        (["{q}"], "prompt has str as part 1: give a content part such as "),
+        ([{"text": "{q}"}], "prompt has a mapping without a type as part 1: give a content part"),
+        ([{"role": "user", "content": "{q}"}], "prompt has a message as part 1: give the content parts of the user "),
+    ],
+    ids=str,
+)
+def test_other_prompts_are_named(prompt: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^{problem}"):
+        check_prompt(prompt)

@@ -26,6 +26,7 @@ NAMES = [
     "input_path",
     INPUT_FILE,
     "prompt",
+    "messages_column",
     "id_column",
     "system_prompt",
     "request_params",
@@ -67,6 +68,7 @@ def defined(task: BatchInferenceOperator) -> dict[str, str]:
     [
         ("input_path", {"input_path": "/other.jsonl"}),
         ("prompt", {"prompt": "{q}?"}),
+        ("prompt", {"prompt": [{"type": "text", "text": "{q}"}]}),
         ("id_column", {"id_column": "id"}),
         ("system_prompt", {"system_prompt": "Be brief."}),
         ("request_params", {"request_params": {"max_tokens": 9}}),
@@ -84,6 +86,11 @@ def test_each_defining_argument_has_a_hash(
     one, other = defined(task()), defined(task(**change))
     assert [item for item in NAMES if one[item] != other[item]] == [name]
     assert (list(one), list(other)) == (NAMES, NAMES)
+
+
+def test_the_column_of_messages_has_a_hash(task: Task) -> None:
+    one, other = (defined(task(prompt=None, messages_column=name)) for name in ("m", "n"))
+    assert [item for item in NAMES if one[item] != other[item]] == ["messages_column"]
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,48 @@ def test_no_items_are_a_job_without_rows(infer: Infer, run: Run) -> None:
     assert run(lambda: infer(requests=[], min_success_rate=None))["rows"] == 0
 
 
+def test_rows_have_the_columns_of_their_directories(infer: Infer, run: Run, rows: Rows, tmp_path: Path) -> None:
+    for day in (1, 2):
+        folder = tmp_path / "in" / f"day={day}"
+        folder.mkdir(parents=True)
+        write_parquet(folder / "part-0.parquet", ROWS[day - 1 : day])
+    run(lambda: infer(input_path=tmp_path / "in" / "day=*" / "*.parquet", prompt="What is {day} + 1?"))
+    assert [(row["content"], row["input"]["day"]) for row in rows()] == [("2", "1"), ("3", "2")]
+
+
+def test_problems_name_the_file_in_the_directory(infer: Infer, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in" / "c").mkdir(parents=True)
+    for name in ("a.jsonl", "c/b.jsonl"):
+        (tmp_path / "in" / name).write_text('{"n": 1}\n\n{}\n')
+    with pytest.raises(InvalidInputError, match=r"\n  line 3 of a\.jsonl: there .*\n  line 3 of c/b\.jsonl: there "):
+        run(lambda: infer(input_path=tmp_path / "in", prompt="{n}"))
+
+
+def test_a_prompt_of_parts_is_rendered_and_filled(infer: Infer, run: Run, rows: Rows) -> None:
+    parts = [
+        {"type": "text", "text": "What is {n} + {{ m }}?"},
+        {"type": "image_url", "image_url": {"url": "https://a.example/{id}.png"}},
+    ]
+    task = infer(requests=ROWS, prompt=parts, id_column="id")
+    task.render_template_fields({"m": 5})
+    run(lambda: task)
+    assert [(row["content"], row["input"]) for row in rows()] == [("6", ROWS[0]), ("7", ROWS[1])]
+
+
+def test_messages_of_rows_are_asked(infer: Infer, run: Run, rows: Rows) -> None:
+    asked = [{"id": row["id"], "m": [{"role": "user", "content": f"What is {row['n']} + 1?"}]} for row in ROWS]
+    run(lambda: infer(requests=asked, messages_column="m", id_column="id"))
+    assert [(row["custom_id"], row["content"], row["input"]) for row in rows()] == [
+        ("a", "2", {"id": "a"}),
+        ("b", "3", {"id": "b"}),
+    ]
+
+
+def test_a_prompt_and_messages_are_an_error(infer: Infer) -> None:
+    with pytest.raises(ValueError, match=r"give either prompt .* or messages_column"):
+        infer(requests=ROWS, prompt="{n}", messages_column="m")
+
+
 @pytest.mark.parametrize(("input_path", "output_path"), [("in", "in/out"), ("in", "in"), ("in/**/*.csv", "in/out")])
 def test_an_output_inside_the_input_is_refused_before_buying(
     infer: Infer, run: Run, client: SiliconFlowClient, tmp_path: Path, input_path: str, output_path: str
