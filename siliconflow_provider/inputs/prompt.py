@@ -65,7 +65,7 @@ class Prompt:
     def _value(self, row: Mapping[str, Any], name: str) -> str:
         if name not in row:
             raise InvalidItemError(
-                f"{no_column(name, row)}. For braces that stay in a prompt, write "
+                f"{_no_column(name, row)}. For braces that stay in a prompt, write "
                 f"{{% raw %}}{{{{{name}}}}}{{% endraw %}}"
             )
         return column_text(row, name)
@@ -142,19 +142,30 @@ def _filled(value: Any, row: Mapping[str, Any]) -> Any:
     return [_filled(element, row) for element in value] if isinstance(value, list) else value
 
 
-def column_text(row: Mapping[str, Any], column: str) -> str:
-    """Return a value of a row as text: dates as ISO 8601, lists and mappings as JSON.
+def column_value(row: Mapping[str, Any], column: str) -> Any:
+    """Return a value of a row.
 
-    :raises InvalidItemError: if there is no such column, or its value is missing or cannot be written
+    :raises InvalidItemError: if there is no such column, or its value is missing
     """
     value = row.get(column)
     if type(value) is str:
         return value
     if column not in row:
-        raise InvalidItemError(no_column(column, row))
+        raise InvalidItemError(_no_column(column, row))
     if is_missing(value):
         shown = "null" if value is None else f"{value}, a missing value"
         raise InvalidItemError(f"column {column!r} is {shown}; set a value, or leave the row out")
+    return value
+
+
+def column_text(row: Mapping[str, Any], column: str) -> str:
+    """Return a value of a row as text: dates as ISO 8601, lists and mappings as JSON.
+
+    :raises InvalidItemError: if there is no such column, or its value is missing or cannot be written
+    """
+    value = column_value(row, column)
+    if type(value) is str:
+        return value
     try:
         plain = plain_value(value)
     except InvalidItemError as error:
@@ -168,8 +179,7 @@ def _no_names(row: Mapping[str, Any]) -> InvalidItemError:
     )
 
 
-def no_column(column: str, row: Mapping[str, Any]) -> str:
-    """Return the text of an error for a row that lacks a column."""
+def _no_column(column: str, row: Mapping[str, Any]) -> str:
     matches = get_close_matches(column.lower(), [str(name).lower() for name in row], n=1)
     nearest = next((name for name in row if matches and str(name).lower() == matches[0]), None)
     hint = "" if nearest is None else f" (did you mean {nearest!r}?)"

@@ -11,10 +11,10 @@ import msgspec
 
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.inputs.messages import messages_in
-from siliconflow_provider.inputs.prompt import PartsPrompt, Prompt, column_text, encode, no_column
+from siliconflow_provider.inputs.prompt import PartsPrompt, Prompt, column_text, column_value, encode
 from siliconflow_provider.inputs.request_fast_path import decode_common_requests
 from siliconflow_provider.inputs.request_lines import RequestLine, custom_id_error, read_request, request_error
-from siliconflow_provider.inputs.values import InvalidItemError, is_missing, plain_item, plain_row, plain_value
+from siliconflow_provider.inputs.values import InvalidItemError, plain_item, plain_row, plain_value
 from siliconflow_provider.jsonl import decode_lines
 
 _row_decoder = msgspec.json.Decoder(dict[str, Any])
@@ -145,11 +145,7 @@ class RequestBuilder:
 
     def _from_messages_in(self, row: Mapping[str, Any], column: str, encoded: bytes | None, index: int) -> BuiltRequest:
         """Return the request with the messages in a column of a row; the row is kept without that column."""
-        value = row.get(column)
-        if column not in row:
-            raise InvalidItemError(no_column(column, row))
-        if is_missing(value):
-            raise InvalidItemError(f"column {column!r} is null; set its messages, or leave the row out")
+        value = column_value(row, column)
         try:
             messages = messages_in(value)
         except InvalidItemError as error:

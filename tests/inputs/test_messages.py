@@ -98,8 +98,8 @@ def test_values_of_a_line_stay_as_written() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (None, "column 'm' is null; set its messages, or leave the row out"),
-        (float("nan"), "column 'm' is null; set its messages"),
+        (None, "column 'm' is null; set a value, or leave the row out"),
+        (float("nan"), "column 'm' is nan, a missing value; set a value"),
         ([], "column 'm' has an empty list; give at least one message, or leave the row out"),
         ("[]", "column 'm' has an empty list"),
         ("hi", "column 'm' has a text that is not JSON ("),
