@@ -15,7 +15,8 @@ from siliconflow_provider.inputs.values import InvalidItemError, plain_value
 
 # Parts whose value is an object with a `url`.
 _MEDIA = ("image_url", "video_url", "audio_url")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+# A scheme has more letters than a drive of Windows.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def messages_in(value: Any) -> list[dict[str, Any]]:
@@ -83,7 +84,7 @@ def _message_problem(message: Mapping[str, Any]) -> str | None:
         return "without a role; use " + ", ".join(ROLES)
     if role not in ROLES:
         return f"with the role {shortened(repr(role))}; use {', '.join(ROLES)}"
-    if content is None:
+    if content is None or content == []:
         return None if message.get("tool_calls") else "without content; set a text, or a list of parts"
     if not isinstance(content, (str, list)):
         return f"with {_kind_of(content)} as content; give a text, or a list of parts"
