@@ -5,6 +5,7 @@ BatchVerdictError (AirflowFailException)    a batch ended without completing; Ai
 ├── BatchExpiredError                   the completion window ended before the batch did
 └── BatchCancelledError                 the batch was cancelled
 MissedSuccessRateError (AirflowFailException)   too few requests of a job succeeded; Airflow does not retry
+RepeatedFailureError (AirflowFailException)     most of a round failed for one reason; Airflow does not retry
 JobDefinitionError (AirflowFailException)   output_path holds a different job, or a broken one; Airflow does not retry
 MaxCostError (AirflowFailException)     the job may cost more than max_cost; Airflow does not retry
 InsufficientBalanceError (AirflowFailException)     the account has no charged balance; Airflow does not retry
@@ -123,6 +124,7 @@ __all__ = [
     "OutputPathError",
     "PermissionDeniedError",
     "RateLimitError",
+    "RepeatedFailureError",
     "RequestsLostError",
     "ServerError",
     "ServiceError",
@@ -164,6 +166,10 @@ class MaxCostError(AirflowFailException):
 
 class InsufficientBalanceError(AirflowFailException):
     """The account has no charged balance. Nothing was submitted."""
+
+
+class RepeatedFailureError(AirflowFailException):
+    """Most requests of a round failed for one reason, and another round would repeat it. The results are written."""
 
 
 class InvalidInputError(AirflowFailException, ValueError):

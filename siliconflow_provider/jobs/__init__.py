@@ -10,7 +10,8 @@ from siliconflow_provider.jobs.costs import CostLimitError, CostSettings, NoBala
 from siliconflow_provider.jobs.job import fingerprint
 from siliconflow_provider.jobs.opening import load_or_create_job
 from siliconflow_provider.jobs.request_files import RequestsLostError
-from siliconflow_provider.jobs.runner import Finished, JobRunner, Settings
+from siliconflow_provider.jobs.run_states import Finished, Settings
+from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.jobs.single_batch import download_results
 
 __all__ = [

@@ -11,6 +11,27 @@ import msgspec
 from siliconflow_provider.inputs import Part
 
 
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The reason why requests of a round have no good answer.
+
+    :param message: of the first of these requests
+    :param count: the number of these requests
+    :param first_index: the position of the first of them in the job
+    :param http_status: HTTP status of the request's own response, if it has one
+    """
+
+    status: str
+    code: str | None
+    message: str
+    count: int
+    first_index: int
+    http_status: int | None = None
+
+    def to_report(self) -> dict[str, Any]:
+        """Return the manifest's entry."""
+        return {"status": self.status, "code": self.code, "message": self.message, "count": self.count}
+
+
 class Round(msgspec.Struct, frozen=True):
     """Requests that are sent together, in one file.
 
@@ -18,6 +39,7 @@ class Round(msgspec.Struct, frozen=True):
     :param max_tries: the task's `max_tries` when the round was planned; clearing the task increases it
     :param planned_at: Unix seconds
     :param indexes: the position in the job of each line of the round's file; empty if the round sends all requests
+    :param reasons: why these requests are resent; unset in round 1, and so not part of the job's id
     """
 
     number: int
@@ -25,6 +47,12 @@ class Round(msgspec.Struct, frozen=True):
     max_tries: int
     planned_at: int
     indexes: list[int] = []
+    reasons: list[Reason] | msgspec.UnsetType = msgspec.UNSET
+
+    def to_report(self) -> dict[str, Any]:
+        """Return the manifest's entry of a later round."""
+        reasons = [reason.to_report() for reason in self.reasons or []]
+        return {"round": self.number, "requests": len(self.indexes), "reasons": reasons}
 
     def indexes_of(self, part: Part) -> range | list[int]:
         """Return the position in the job of each line of a part."""

@@ -107,7 +107,9 @@ class JobResults:
         batches = self.batches_of_parts(rounds)
         # The requests are not needed any more.
         self._requests.release()
-        manifest = publish_results(self._files, self._job, results, batches, self.published, complete=complete)
+        manifest = publish_results(
+            self._files, self._job, results, batches, self.published, complete=complete, rounds=rounds
+        )
         self.load_published()
         return manifest
 

@@ -41,7 +41,8 @@ from siliconflow_provider.jobs.job import Inherited, Job, Round, describe_change
 from siliconflow_provider.jobs.job_batches import may_be_billed, may_belong_to_job
 from siliconflow_provider.jobs.replacement import ReplacedJob, hand_over, inherit, warn_of_running
 from siliconflow_provider.jobs.reuse import EarlierAnswers
-from siliconflow_provider.jobs.runner import JobRunner, Settings
+from siliconflow_provider.jobs.run_states import Settings
+from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.outputs import OutputConflictError, OutputDirectory, Validate
 from siliconflow_provider.wording import counted
 

@@ -107,6 +107,7 @@ def publish_results(
     earlier: EarlierResults,
     *,
     complete: bool,
+    rounds: Sequence[Round] = (),
 ) -> dict[str, Any]:
     """Write one row for each request and the manifest, publish both, and return the manifest.
 
@@ -114,6 +115,7 @@ def publish_results(
 
     :param batches: the batches at the service, each with its round and part
     :param earlier: the published results; their batches stay in the manifest after the service has deleted them
+    :param rounds: the planned rounds, the first one first
     :raises OutputConflictError: if one of these files was not written by the task
     :raises RequestsLostError: if the input rows of the requests are missing
     """
@@ -123,7 +125,7 @@ def publish_results(
         answers.write(results, inputs)
         published = files.read_json(MANIFEST, dict) or {}
         output.archive_replaced_files(published.get("job_id"), job.id)
-    manifest = _manifest(files, job, answers, batches, earlier, complete=complete)
+    manifest = _manifest(files, job, answers, batches, earlier, complete=complete, rounds=rounds)
     output.write_manifest(manifest)
     return manifest
 
@@ -136,6 +138,7 @@ def _manifest(
     earlier: EarlierResults,
     *,
     complete: bool,
+    rounds: Sequence[Round],
 ) -> dict[str, Any]:
     shown = {(round_.number, part.sha256) for round_, part, _ in batches}
     deleted = [
@@ -161,6 +164,7 @@ def _manifest(
         kept=0 if job.inherited is None else job.inherited.rows,
         complete=complete,
         price=price,
+        resent=[round_.to_report() for round_ in rounds[1:]],
     )
     if job.estimate:
         manifest["estimate"] = compare_with_bill(job.estimate, manifest)

@@ -1,4 +1,4 @@
-"""Count the rounds that a job may still send, and the start of its timeout, from a person's last clear."""
+"""Say which rounds a job may still send, and when its timeout starts, counted from a person's last clear."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import pendulum
 
-from siliconflow_provider.batches import Submission
+from siliconflow_provider.api import clock
+from siliconflow_provider.batches import RETENTION, Submission
+from siliconflow_provider.job_directory import JobFilesError
 from siliconflow_provider.jobs.job import Round
 from siliconflow_provider.jobs.job_batches import JobBatches
+from siliconflow_provider.jobs.request_files import RequestsLostError
+from siliconflow_provider.wording import counted
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,28 @@ class RoundLimits:
     def rounds_left(self, max_rounds: int) -> int:
         """Return the number of rounds that may still be planned."""
         return max_rounds - len(self._rounds_since_clear())
+
+    def check_submittable(self, url: str) -> None:
+        """Raise unless the parts of the newest round may be submitted.
+
+        :param url: the URL of the job's file
+        :raises JobFilesError: if the service may have run and deleted their batches
+        :raises RequestsLostError: if another attempt has submitted a different job
+        """
+        newest, foreign = self.rounds[-1], self.batches.foreign_batches
+        if foreign:
+            raise RequestsLostError(
+                "another attempt of this task already submitted a different job "
+                f"({foreign[0].id} and others). Retry to resume it: that attempt restores {url}. If retries do not "
+                "help, cancel those batches, or wait until they are over, and set a new submission_key"
+            )
+        age = clock.now() - pendulum.from_timestamp(newest.planned_at)
+        if age > RETENTION and not self.is_cleared:
+            raise JobFilesError(
+                f"round {newest.number} of {url} is {counted(age.days, 'day')} old, and the service deletes batches "
+                f"after {RETENTION.days} days: it is unknown whether its batches were billed. Clear the task to submit "
+                "the requests that have no answer"
+            )
 
     @property
     def started_at(self) -> pendulum.DateTime | None:

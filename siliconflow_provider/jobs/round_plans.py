@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.inputs import PartWriter, lines_at
 from siliconflow_provider.job_directory import JobDirectory, job_file_name, plan_name, requests_name
+from siliconflow_provider.jobs.corrections import with_correction
 from siliconflow_provider.jobs.job import Job, PlannedRound, Round
 from siliconflow_provider.jobs.request_files import RequestFiles
+from siliconflow_provider.jobs.round_reasons import count_reasons, describe_reasons
+from siliconflow_provider.outputs import ResultStore
+from siliconflow_provider.wording import counted
+
+log = logging.getLogger(__name__)
+
+# The plan and the manifest have the most frequent ones.
+REPORTED_REASONS = 10
 
 
 class RoundPlans:
@@ -34,18 +44,29 @@ class RoundPlans:
         self._files.discard(self._job_file(plan_name(number)))
         return self._read(number)
 
-    def write(self, number: int, indexes: Sequence[int], max_tries: int) -> Round:
-        """Write a round of these requests of the job, and return it."""
+    def write(self, number: int, indexes: Sequence[int], max_tries: int, results: ResultStore) -> Round:
+        """Write a round of these requests of the job, and return it.
+
+        A request whose answer was not of the output type is sent with that answer, so that the model can correct it.
+
+        :param results: the newest row of each request
+        """
         name = self._job_file(requests_name(number))
         with self._files.create(name) as file:
             writer = PartWriter(file)
-            for line in lines_at(self._requests.path(self._job.all_requests), indexes):
-                writer.write(line)
+            lines = lines_at(self._requests.path(self._job.all_requests), indexes)
+            for line, index in zip(lines, indexes, strict=True):
+                writer.write(with_correction(line, results.row(index)))
             parts = writer.finish()
-        planned = Round(number, parts, max_tries, clock.now().int_timestamp, list(indexes))
+        reasons = count_reasons(results, indexes)
+        planned = Round(number, parts, max_tries, clock.now().int_timestamp, list(indexes), reasons[:REPORTED_REASONS])
         self._files.publish(name)
         # The plan comes last: once it exists, its requests exist too.
         self._files.publish_json(self._job_file(plan_name(number)), PlannedRound(self._job.id, planned))
+        log.info(
+            "round %d: resending %s in %s: %s",
+            number, counted(len(indexes), "request"), counted(len(parts), "batch"), describe_reasons(reasons),
+        )  # fmt: skip
         return planned
 
     def _read(self, number: int) -> Round | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Self
@@ -15,69 +15,24 @@ from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import parse_completion_window
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches import RETENTION, FileRecords, Submission
+from siliconflow_provider.batches import RETENTION, FileRecords
 from siliconflow_provider.inputs import Part
 from siliconflow_provider.job_directory import JOB, REQUESTS, RESULTS, ROWS, JobDirectory, JobFilesError, job_file_name
-from siliconflow_provider.jobs.costs import CostLimitError, CostSettings, check_balance
+from siliconflow_provider.jobs.costs import CostLimitError, check_balance
 from siliconflow_provider.jobs.job import Job, describe_changes
 from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.job_results import JobResults
-from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
+from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.jobs.round_limits import RoundLimits
 from siliconflow_provider.jobs.round_plans import RoundPlans
+from siliconflow_provider.jobs.round_reasons import RepeatedFailure, find_repeated_failure
+from siliconflow_provider.jobs.run_states import Finished, Settings, Waiting
 from siliconflow_provider.jobs.spending import Spending
 from siliconflow_provider.jobs.steps import Step, next_step
-from siliconflow_provider.outputs import ResultStore, Validate
+from siliconflow_provider.outputs import ResultStore
 from siliconflow_provider.waiting import GRACE_AFTER_EXPIRY, deadline_of
-from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Say how to submit the parts of a job and how to check their results.
-
-    :param submission: the submission of a part; the file, content and round are set for each part
-    :param max_rounds: the number of rounds that a task may submit until a person clears it
-    :param validate: may change a row from succeeded to invalid
-    :param definition: hashes of the task's arguments, by name
-    :param max_active_batches: the number of batches that may run at once; None for any number
-    :param costs: prices, and the most that the job may cost
-    """
-
-    submission: Submission
-    max_rounds: int
-    validate: Validate | None = None
-    definition: Mapping[str, str] = field(default_factory=dict)
-    max_active_batches: int | None = None
-    costs: CostSettings = field(default_factory=CostSettings)
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """The job waits for batches.
-
-    :param deadline: the job finishes without these batches at this time
-    :param most_running: the wait ends when at most this many of the batches run
-    """
-
-    batch_ids: list[str]
-    deadline: pendulum.DateTime
-    most_running: int = 0
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The job is over: results and manifest are published.
-
-    :param running: batches that were still running at the deadline
-    :param deadline: None if the job had no batch
-    """
-
-    manifest: dict[str, Any]
-    running: Sequence[Batch]
-    deadline: pendulum.DateTime | None
 
 
 class JobRunner:
@@ -106,6 +61,7 @@ class JobRunner:
         price = settings.costs.price_of(job.model or None)
         self.results = JobResults(client, files, job, self.requests, self.job_batches, validate, price)
         self.refusal: CostLimitError | None = None
+        self.repeated: RepeatedFailure | None = None
 
     @classmethod
     def load(
@@ -148,23 +104,30 @@ class JobRunner:
                 self.plan_round(self.retryable or [])
             elif step.action == "finish":
                 manifest = self.finish(complete=not step.batches and not step.parts)
-                return Finished(manifest, step.batches, deadline)
+                return Finished(manifest, step.batches, deadline, self.repeated, self.refusal)
             elif deadline is not None:
                 return Waiting([batch.id for batch in step.batches], deadline, step.most_running)
 
     def _next_step(self, deadline: pendulum.DateTime | None) -> Step:
         retryable = self.retryable
+        self.repeated = self._find_repeated_failure() if retryable and self.rounds_left > 0 else None
         return next_step(
             self.parts,
             self.batches,
             retryable=None if retryable is None else len(retryable),
-            rounds_left=self.rounds_left,
+            rounds_left=0 if self.repeated is not None else self.rounds_left,
             deadline=deadline,
             now=self._client.now(),
             may_submit=not self.changes and self.refusal is None,
             max_active_batches=self._settings.max_active_batches,
             is_limited=self.job_batches.is_limited,
         )
+
+    def _find_repeated_failure(self) -> RepeatedFailure | None:
+        """Return the reason why a further round would be useless, unless a person has cleared the task since."""
+        if self.results.collected is None or self.is_cleared:
+            return None
+        return find_repeated_failure(self.results.collected, self.rounds[-1], self._client.without_secrets)
 
     def _deadline(self, timeout: timedelta | None) -> pendulum.DateTime | None:
         now = self._client.now()
@@ -270,7 +233,7 @@ class JobRunner:
         :raises JobFilesError: if the service may have run and deleted their batches
         :raises RequestsLostError: if another attempt has submitted a different job
         """
-        self._check_submittable()
+        self._limits.check_submittable(self.files.url(JOB))
         if self.has_batches:
             # Parts that wait for free batches may wait for weeks.
             self._publish_before_deletion()
@@ -281,23 +244,6 @@ class JobRunner:
         self.files.restore(JOB, self._job_file(REQUESTS), self._job_file(ROWS))
         # The rows are read from storage from here on.
         self.files.discard(self._job_file(ROWS))
-
-    def _check_submittable(self) -> None:
-        newest = self.rounds[-1]
-        if self.job_batches.foreign_batches:
-            raise RequestsLostError(
-                "another attempt of this task already submitted a different job "
-                f"({self.job_batches.foreign_batches[0].id} and others). Retry to resume it: that attempt restores "
-                f"{self.files.url(JOB)}. If retries do not help, cancel those batches, or wait until they are over, "
-                "and set a new submission_key"
-            )
-        age = clock.now() - pendulum.from_timestamp(newest.planned_at)
-        if age > RETENTION and not self.is_cleared:
-            raise JobFilesError(
-                f"round {newest.number} of {self.files.url(JOB)} is {counted(age.days, 'day')} old, and the service "
-                f"deletes batches after {RETENTION.days} days: it is unknown whether its batches were billed. Clear "
-                "the task to submit the requests that have no answer"
-            )
 
     def collect(self) -> ResultStore:
         """Fetch the results of all batches that are over.
@@ -312,11 +258,8 @@ class JobRunner:
         planned = self._plans.find_planned(number)
         if planned is None:
             self._publish_before_deletion()
-            planned = self._plans.write(number, indexes, self._submission.max_tries)
-            log.info(
-                "round %d: resending %s in %s",
-                number, counted(len(indexes), "request"), counted(len(planned.parts), "batch"),
-            )  # fmt: skip
+            results = self.results.collected or self.collect()
+            planned = self._plans.write(number, indexes, self._submission.max_tries, results)
         else:
             log.warning("resuming round %d, which another attempt planned at the same time", number)
         self.rounds.append(planned)

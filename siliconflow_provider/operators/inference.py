@@ -19,6 +19,7 @@ from siliconflow_provider.exceptions import (
     MaxCostError,
     MissedSuccessRateError,
     OutputPathError,
+    RepeatedFailureError,
     SubmissionStoppedError,
 )
 from siliconflow_provider.links import BatchesLink
@@ -267,8 +268,8 @@ class BatchInferenceOperator(BatchOperator):
             raise BatchCancelledError(f"{timed_out}; cancel_on_timeout cancelled {batches_text(cancelled)}: {summary}")
         if runner.changes and not running:
             raise JobDefinitionError(f"{runner.describe_changes()}. In {manifest['paths']['results']}: {summary}")
-        if runner.refusal is not None and not running:
-            raise MaxCostError(f"{runner.refusal}. In {manifest['paths']['results']}: {summary}")
+        if job.refusal is not None and not running:
+            raise MaxCostError(f"{job.refusal}. In {manifest['paths']['results']}: {summary}")
         if not manifest["complete"]:
             raise BatchTimeoutError(
                 f"{timed_out}: {summary}. Airflow does not retry this task, since the timeout counts from the creation "
@@ -280,9 +281,13 @@ class BatchInferenceOperator(BatchOperator):
             "success_rate": rate,
             **{name: manifest[name] for name in ("rows", "counts", "tokens", "cost", "rounds") if name in manifest},
         }
-        if rate < (self.min_success_rate or 0.0) or rate == 0.0:
+        is_missed = rate < (self.min_success_rate or 0.0) or rate == 0.0
+        if is_missed or job.repeated is not None:
             # For tasks that run whatever this one ends as, and have to know where the results are.
             context["ti"].xcom_push(key="return_value", value=result)
+        if job.repeated is not None:
+            raise RepeatedFailureError(f"{job.repeated.describe()}. {summary}")
+        if is_missed:
             raise MissedSuccessRateError(
                 f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {summary}"
                 if self.min_success_rate

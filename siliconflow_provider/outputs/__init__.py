@@ -6,10 +6,16 @@ Start reading at `result_store.py`.
 
 from __future__ import annotations
 
-from siliconflow_provider.outputs.answers import AnswerError, ResultRow, custom_id_of
+from siliconflow_provider.outputs.answers import TOO_LONG, TRUNCATED, AnswerError, ResultRow, custom_id_of
 from siliconflow_provider.outputs.completeness import ResultContents, delivery_problem
 from siliconflow_provider.outputs.manifest import build_manifest, report_batch
-from siliconflow_provider.outputs.output_schema import RESPONSE_FORMAT, OutputSchema
+from siliconflow_provider.outputs.output_schema import (
+    INVALID_OUTPUT,
+    REFUSED,
+    RESPONSE_FORMAT,
+    OutputSchema,
+    correctable_text,
+)
 from siliconflow_provider.outputs.ownership import OutputConflictError, OutputDirectory
 from siliconflow_provider.outputs.result_files import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, download_result_files
 from siliconflow_provider.outputs.result_store import RESULTS_LOST, STATUSES, ResultStore, Validate
@@ -25,9 +31,13 @@ from siliconflow_provider.outputs.usage import Price, Usage
 __all__ = [
     "DELIVERY_TIME",
     "FIRST_PAUSE",
+    "INVALID_OUTPUT",
+    "REFUSED",
     "RESPONSE_FORMAT",
     "RESULTS_LOST",
     "STATUSES",
+    "TOO_LONG",
+    "TRUNCATED",
     "AnswerError",
     "FullError",
     "OutputConflictError",
@@ -42,6 +52,7 @@ __all__ = [
     "Usage",
     "Validate",
     "build_manifest",
+    "correctable_text",
     "custom_id_of",
     "delivery_problem",
     "download_result_files",

@@ -34,16 +34,21 @@ def find_json(text: str) -> list[FoundJson]:
     found = _read(whole)
     if found is not None:
         return [found]
-    is_thinking = whole.startswith(START_OF_THINKING)
-    if not is_thinking and any(END_OF_THINKING in value.text for value in _values_in(whole)):
-        # The tag is part of a value.
-        return _values_in(whole)
-    if is_thinking and END_OF_THINKING not in whole:
-        # The answer was cut before it began.
-        return []
-    answer = whole.rpartition(END_OF_THINKING)[2].strip()
+    answer = without_thinking(whole)
     found = _read(answer)
     return [found] if found is not None else _values_in(answer)
+
+
+def without_thinking(text: str) -> str:
+    """Return the text after a closing `</think>`; the whole text if there is none, or if it is part of a value."""
+    whole = text.strip()
+    is_thinking = whole.startswith(START_OF_THINKING)
+    if END_OF_THINKING not in whole:
+        # Without its end, the answer was cut before it began.
+        return "" if is_thinking else whole
+    if not is_thinking and any(END_OF_THINKING in value.text for value in _values_in(whole)):
+        return whole
+    return whole.rpartition(END_OF_THINKING)[2].strip()
 
 
 def _refuse(constant: str) -> NoReturn:

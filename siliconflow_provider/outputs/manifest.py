@@ -24,6 +24,7 @@ def build_manifest(
     kept: int,
     complete: bool,
     price: Price | None = None,
+    resent: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the manifest of a job.
 
@@ -36,6 +37,7 @@ def build_manifest(
     :param kept: the number of answers that were reused from the replaced job
     :param complete: True if no batch of the job runs any more
     :param price: None if the job has no prices
+    :param resent: for each later round, its number of requests and why they were resent
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -53,6 +55,7 @@ def build_manifest(
         "unreadable_lines": results.unreadable_lines,
         "batches": list(batches),
         "rounds": max((report["round"] for report in batches), default=0),
+        "resent": list(resent),
         "complete": complete,
     }
 

@@ -9,10 +9,10 @@ import msgspec
 
 from siliconflow_provider.api.service_texts import cut
 from siliconflow_provider.outputs.answers import TRUNCATED, AnswerError, ResultRow
-from siliconflow_provider.outputs.json_in_text import FoundJson, find_json
+from siliconflow_provider.outputs.json_in_text import FoundJson, find_json, without_thinking
 
 RESPONSE_FORMAT = {"type": "json_object"}
-INVALID = "invalid_output"
+INVALID_OUTPUT = "invalid_output"
 REFUSED = "refusal"
 # The service's JSON mode answers with an object, so any other type becomes this field of an object.
 _WRAPPER = "output"
@@ -148,12 +148,22 @@ def _text_of(content: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
+def correctable_text(row: ResultRow) -> str | None:
+    """Return the text of an answer that is not of the output type, without its thinking.
+
+    Return None if the row has no such answer, or one that consists of more than text.
+    """
+    if row.status != "invalid" or row.error is None or row.error.code != INVALID_OUTPUT or row.tool_calls:
+        return None
+    return without_thinking(_text_of(row.content)) or None
+
+
 def _error_of(row: ResultRow, error: Exception) -> AnswerError:
     if row.finish_reason == "length":
         return AnswerError(TRUNCATED, "the answer was cut at max_tokens: raise max_tokens in request_params")
     if row.refusal:
         return AnswerError(REFUSED, cut(f"the model refused to answer: {row.refusal}", LONGEST_MESSAGE))
-    return AnswerError(INVALID, _sentence(error))
+    return AnswerError(INVALID_OUTPUT, _sentence(error))
 
 
 def _sentence(error: Exception) -> str:

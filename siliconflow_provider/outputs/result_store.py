@@ -228,17 +228,21 @@ class ResultStore:
         del found[0]
         ranked = found.most_common(REPORTED_ERRORS)
         return [
-            {"code": error.code, "message": error.message, "count": count, "first_custom_id": self._first_id(code)}
+            {
+                "code": error.code,
+                "message": error.message,
+                "count": count,
+                "first_custom_id": self.row(self._errors.index(code)).custom_id,
+            }
             for code, count in ranked
             if (error := self._error_names[code]) is not None
         ]
 
-    def _first_id(self, error_code: int) -> str:
-        index = self._errors.index(error_code)
+    def row(self, index: int) -> ResultRow:
+        """Return the row of a request."""
         self._write_block()
         self._file.flush()
-        row = os.pread(self._file.fileno(), self._lengths[index], self._offsets[index])
-        return _row_decoder.decode(row).custom_id
+        return _row_decoder.decode(os.pread(self._file.fileno(), self._lengths[index], self._offsets[index]))
 
     def _add(self, index: int, row: ResultRow) -> None:
         if self._validate is not None and row.status == "succeeded":

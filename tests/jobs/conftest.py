@@ -10,7 +10,8 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.batches.submission import Submission
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.jobs.opening import load_or_create_job
-from siliconflow_provider.jobs.runner import JobRunner, Settings
+from siliconflow_provider.jobs.run_states import Settings
+from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.storage.workspace import Workspace
 
 

@@ -69,6 +69,7 @@ def test_a_manifest_describes_the_whole_job(results: ResultStore, batch: Make) -
         "unknown_requests": 1,
         "unreadable_lines": 2,
         "rounds": 2,
+        "resent": [],
         "complete": True,
     }
     assert [(report["id"], report["status"], report["request_counts"], report["errors"]) for report in reports] == [
