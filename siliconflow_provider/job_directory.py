@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, Self, TypeVar
@@ -15,6 +15,10 @@ JOB, REQUESTS, ROWS = f"{INTERNAL}/job.json", f"{INTERNAL}/requests.jsonl", f"{I
 KEPT = f"{INTERNAL}/kept.jsonl"
 ERRORS = f"{INTERNAL}/errors.jsonl"
 RESULTS, MANIFEST = "results.jsonl", "manifest.json"
+# The published file with the results, by output format.
+RESULTS_OF_FORMAT = {"jsonl": RESULTS, "parquet": "results.parquet", "csv": "results.csv"}
+# Beside results of another format: the same rows as JSON lines, which later attempts read.
+RESULT_ROWS = f"{INTERNAL}/results.jsonl"
 T = TypeVar("T")
 
 
@@ -40,7 +44,15 @@ def job_file_name(name: str, directory: str) -> str:
 
 def replaced_name(name: str, job_id: str) -> str:
     """Return the name under which results or manifest of a replaced job are kept."""
-    return f"{INTERNAL}/replaced/{job_id}/{name}"
+    return f"{INTERNAL}/replaced/{job_id}/{PurePosixPath(name).name}"
+
+
+def result_rows_name(manifest: Mapping[str, Any]) -> str:
+    """Return the name of the file with the rows of published results as JSON lines.
+
+    :param manifest: the manifest that is published beside them; older ones do not name the format, which is `jsonl`
+    """
+    return RESULTS if manifest.get("output_format", "jsonl") == "jsonl" else RESULT_ROWS
 
 
 class JobFilesError(ValueError):

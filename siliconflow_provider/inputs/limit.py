@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from siliconflow_provider.inputs.problems import FileStart
+from siliconflow_provider.inputs.schemas import SourceSchema
 from siliconflow_provider.jsonl import LongLine, split_lines
 
 
@@ -22,7 +23,7 @@ def first_items(items: Iterable[Any], limit: int) -> Iterator[Any]:
             left -= len(ends)
             yield item if left else b"".join(lines[: ends[-1]])
         else:
-            left -= not isinstance(item, FileStart)
+            left -= not isinstance(item, (FileStart, SourceSchema))
             yield item
         if not left:
             return

@@ -15,6 +15,7 @@ from siliconflow_provider.inputs.parts import DuplicateIds, Part, PartWriter, fi
 from siliconflow_provider.inputs.problems import FileStart, InvalidRequestFileError, ItemNumbers, Problems
 from siliconflow_provider.inputs.request_builder import RequestBlock, RequestBuilder
 from siliconflow_provider.inputs.request_lines import TOO_LONG, read_request
+from siliconflow_provider.inputs.schemas import MergedSchema, SourceSchema
 from siliconflow_provider.inputs.values import InvalidItemError
 from siliconflow_provider.jsonl import BlockWriter, LongLine, split_lines
 from siliconflow_provider.wording import counted
@@ -28,6 +29,7 @@ class PreparedSource:
     :param has_rows: True if the items were rows; `prepare` has written them to its second file, one per line
     :param model: the model of all requests, if they name the same
     :param model_conflict: names the models of an upload whose lines do not all name the same model, else None
+    :param schema: the Arrow schema of rows from tables, serialized; None if there is none
     """
 
     requests: int
@@ -35,6 +37,7 @@ class PreparedSource:
     parts: list[Part]
     model_conflict: str | None = None
     model: str | None = None
+    schema: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def prepare(
     """Write the request line of each item, and its row if it is one.
 
     :param items: read once, as a stream; bytes are one or more lines of JSON, of which blank ones are skipped. A
-        `FileStart` comes before the items of each file if there are several
+        `FileStart` comes before the items of each file if there are several, and a `SourceSchema`
+        says the types of the rows that follow
     :param requests: written from its beginning, and read again to name duplicates
     :param rows: written from its beginning
     :param name: of the source, for messages
@@ -96,11 +100,15 @@ class _Preparation:
         self._models: dict[str | None, str] = {}
         self._items = self._requests = self._bytes = self._row_lines = 0
         self._has_rows = False
+        self._schema = MergedSchema()
 
     def add(self, item: Any) -> None:
         """Add the next item, or the next lines."""
         if isinstance(item, FileStart):
             self._problems.start_file(item.name, self._items)
+            return
+        if isinstance(item, SourceSchema):
+            self._schema.add(item)
             return
         if not isinstance(item, bytes):
             self._items += 1
@@ -135,7 +143,7 @@ class _Preparation:
         self._raise_for_problems(name, size_problem)
         conflict = self._check_models(name)
         model = next(iter(self._models), None) if conflict is None else None
-        return PreparedSource(self._requests, self._has_rows, parts, conflict, model)
+        return PreparedSource(self._requests, self._has_rows, parts, conflict, model, self._schema.serialized())
 
     def _add_line(self, line: bytes) -> None:
         line = line.removeprefix(BOM_UTF8) if self._items == 1 else line

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.inputs.schemas import SourceSchema
 from siliconflow_provider.inputs.tables import check_columns, rows_of_batches
 from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks, split_lines
 from siliconflow_provider.wording import counted
@@ -73,7 +74,7 @@ def items_of_file(
     open_file: Open,
     partition: Mapping[str, str | None] | None = None,
 ) -> Iterator[Any]:
-    """Yield the items of a file: blocks of JSON lines as bytes, or rows as mappings.
+    """Yield the items of a file: blocks of JSON lines as bytes, or rows as mappings, after their schema if it has one.
 
     :param name: of the file, for its format and for messages
     :param pieces: yields the file's bytes, unpacked where its name ends in `.gz`
@@ -89,7 +90,9 @@ def items_of_file(
         if form == "jsonl":
             return _blocks_of_jsonl(name, checked)
         rows = _rows_of_csv(name, checked)
-    return ({**partition, **row} for row in rows) if partition else rows
+    if not partition:
+        return rows
+    return (row if isinstance(row, SourceSchema) else {**partition, **row} for row in rows)
 
 
 def _checked(name: str, pieces: Iterator[bytes], form: str) -> Iterator[bytes]:
@@ -193,7 +196,7 @@ def _delimiter_of(name: str, head: str) -> str:
     return max(DELIMITERS, key=unquoted.count)
 
 
-def _rows_of_parquet(name: str, open_file: Open) -> Iterator[dict[str, Any]]:
+def _rows_of_parquet(name: str, open_file: Open) -> Iterator[SourceSchema | dict[str, Any]]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -207,6 +210,7 @@ def _rows_of_parquet(name: str, open_file: Open) -> Iterator[dict[str, Any]]:
         except (pyarrow.ArrowException, OSError) as error:
             raise InputFileError(name, f"is not a Parquet file ({error}): give it the name of its format") from None
         check_columns(table.schema_arrow.names, name)
+        yield SourceSchema(table.schema_arrow)
         try:
             for group in range(table.num_row_groups):
                 # A batch over two groups cannot be read if the file has dictionaries in structs or lists.

@@ -13,6 +13,7 @@ from siliconflow_provider.inputs.exact_values import (
     shorten_floats,
 )
 from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.inputs.schemas import SourceSchema, schema_of_frame
 
 ROWS_AT_ONCE = 1_000
 _SIGNS_OF_TABLES = ("__arrow_c_stream__", "__dataframe__", "to_batches", "collect_schema")
@@ -35,16 +36,16 @@ def is_table(value: Any) -> bool:
     return not is_column or hasattr(value, "columns") or hasattr(value, "schema")
 
 
-def rows_of_table(table: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table, reading some at a time.
+def rows_of_table(table: Any) -> Iterator[SourceSchema | dict[str, Any]]:
+    """Yield the schema of a table, if it is known, and the rows, reading some at a time.
 
     :raises TableError: when it is none that can be read
     """
     if hasattr(table, "iterrows") and hasattr(table, "iloc"):
-        return _rows_of_pandas(table)
+        return _after_schema(schema_of_frame(table), _rows_of_pandas(table))
     if _kind(table).startswith("polars") and hasattr(table, "iter_rows"):
         _check_columns(table.columns)
-        return _rows_of_polars(table)
+        return _after_schema(schema_of_frame(table), _rows_of_polars(table))
     if hasattr(table, "collect_schema") and hasattr(table, "collect"):
         raise TableError(f"{_kind(table)} is not computed yet: give .collect() of it")
     if hasattr(table, "__arrow_c_stream__") or hasattr(table, "to_batches"):
@@ -90,6 +91,14 @@ def _check_columns(names: Iterable[Any]) -> None:
     check_columns(names, "the table")
 
 
+def _after_schema(
+    schema: SourceSchema | None, rows: Iterator[dict[str, Any]]
+) -> Iterator[SourceSchema | dict[str, Any]]:
+    if schema is not None:
+        yield schema
+    yield from rows
+
+
 def _rows_of_pandas(frame: Any) -> Iterator[dict[str, Any]]:
     _check_columns(frame.columns)
     narrow = narrow_columns_of_pandas(frame)
@@ -104,7 +113,7 @@ def _rows_of_polars(frame: Any) -> Iterator[dict[str, Any]]:
         yield from exact_values_of_polars(part).iter_rows(named=True)
 
 
-def _rows_of_arrow(table: Any) -> Iterator[dict[str, Any]]:
+def _rows_of_arrow(table: Any) -> Iterator[SourceSchema | dict[str, Any]]:
     try:
         import pyarrow
     except ModuleNotFoundError:
@@ -114,13 +123,21 @@ def _rows_of_arrow(table: Any) -> Iterator[dict[str, Any]]:
         ) from None
     if isinstance(table, (pyarrow.Table, pyarrow.RecordBatch)):
         _check_columns(table.schema.names)
-        return rows_of_batches(table.to_batches() if isinstance(table, pyarrow.Table) else [table])
+        batches = table.to_batches() if isinstance(table, pyarrow.Table) else [table]
+        return _after_schema(SourceSchema(table.schema), rows_of_batches(batches))
     if hasattr(table, "to_batches") and not hasattr(table, "__arrow_c_stream__"):
         _check_columns(table.schema.names)
-        return rows_of_batches(table.to_batches())
+        return _after_schema(_arrow_schema(table.schema), rows_of_batches(table.to_batches()))
     reader = pyarrow.RecordBatchReader.from_stream(table)
     _check_columns(reader.schema.names)
-    return rows_of_batches(reader)
+    return _after_schema(SourceSchema(reader.schema), rows_of_batches(reader))
+
+
+def _arrow_schema(schema: Any) -> SourceSchema | None:
+    """Return the schema of a table of another library, whose class may only resemble that of pyarrow."""
+    import pyarrow
+
+    return SourceSchema(schema) if isinstance(schema, pyarrow.Schema) else None
 
 
 def _kind(table: Any) -> str:

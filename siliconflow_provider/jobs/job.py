@@ -87,6 +87,7 @@ class Job(msgspec.Struct, frozen=True):
     :param inherited: None if there was no previous job
     :param model: the model of its requests
     :param estimate: tokens and cost, as they were estimated before the job
+    :param input_schema: the Arrow schema of the input's columns, serialized; unset if the input had none
     """
 
     key: str
@@ -101,11 +102,18 @@ class Job(msgspec.Struct, frozen=True):
     model: str | msgspec.UnsetType = msgspec.UNSET
     estimate: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     schema_version: Literal[1] = 1
+    # Unset fields are not encoded, so that the ids of jobs without this field stay.
+    input_schema: bytes | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def id(self) -> str:
         """Identify this job, so that it does not read another job's files as its own."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+
+    @property
+    def known_input_schema(self) -> bytes | None:
+        """The Arrow schema of the input's columns, serialized; None if it is unknown."""
+        return None if self.input_schema is msgspec.UNSET else self.input_schema
 
     @property
     def all_requests(self) -> Round:

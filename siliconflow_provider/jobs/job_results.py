@@ -8,13 +8,13 @@ from typing import IO, Any
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import KEPT, RESULTS, JobDirectory, job_file_name
+from siliconflow_provider.job_directory import KEPT, JobDirectory, job_file_name
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.publication import BatchOfPart, EarlierResults, publish_results, read_rows
 from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
 from siliconflow_provider.jobs.retrieval import Retrieval
-from siliconflow_provider.outputs import Price, ResultStore, RowErrors, Validate
+from siliconflow_provider.outputs import JSON_LINES, OutputFormat, Price, ResultStore, RowErrors, Validate
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ class JobResults:
     :param requests: the request files of the job
     :param validate: may change a row from succeeded to invalid
     :param price: None if the job has no prices
+    :param output_format: the form in which the results are published
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class JobResults:
         batches: JobBatches,
         validate: Validate | None,
         price: Price | None = None,
+        output_format: OutputFormat = JSON_LINES,
     ) -> None:
         self._client = client
         self._files = files
@@ -45,6 +47,7 @@ class JobResults:
         self._batches = batches
         self._validate = validate
         self._price = price
+        self._output_format = output_format
         self._rows: IO[bytes] | None = None
         self._full_errors: IO[bytes] | None = None
         self.published = EarlierResults()
@@ -89,7 +92,10 @@ class JobResults:
         if outcome.failures:
             if results.counts().keys() - {"unfinished"}:
                 self.publish(rounds, complete=False, is_cleared=is_cleared)
-                log.warning("some results could not be fetched; the others are in %s", self._files.url(RESULTS))
+                log.warning(
+                    "some results could not be fetched; the others are in %s",
+                    self._files.url(self._output_format.results),
+                )
             self.collected = None
             raise outcome.failures[0]
         return results
@@ -108,8 +114,9 @@ class JobResults:
         # The requests are not needed any more.
         self._requests.release()
         manifest = publish_results(
-            self._files, self._job, results, batches, self.published, complete=complete, rounds=rounds
-        )
+            self._files, self._job, results, batches, self.published, complete=complete, rounds=rounds,
+            output_format=self._output_format,
+        )  # fmt: skip
         self.load_published()
         return manifest
 

@@ -43,7 +43,7 @@ from siliconflow_provider.jobs.replacement import ReplacedJob, hand_over, inheri
 from siliconflow_provider.jobs.reuse import EarlierAnswers
 from siliconflow_provider.jobs.run_states import Settings
 from siliconflow_provider.jobs.runner import JobRunner
-from siliconflow_provider.outputs import OutputConflictError, OutputDirectory, Validate
+from siliconflow_provider.outputs import JSON_LINES, OutputConflictError, OutputDirectory, OutputFormat, Validate
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def load_or_create_job(
     load_source: Callable[[], Source],
     validate: Validate | None = None,
     costs: CostSettings | None = None,
+    output_format: OutputFormat = JSON_LINES,
 ) -> Job:
     """Return the job of this task instance.
 
@@ -70,6 +71,7 @@ def load_or_create_job(
     :param load_source: returns the source's name, its items and the request builder; called only for a new job
     :param validate: checks each answer before it is reused
     :param costs: for the estimate of a new job
+    :param output_format: the form in which results are published, also those of a job that is replaced
     :raises OutputConflictError: if the directory belongs to another task, or has results that this task did not write
     :raises JobFilesError: if the files of a job that has batches are missing
     """
@@ -77,17 +79,18 @@ def load_or_create_job(
     if job is not None:
         _check_owner(files, job, submission)
     # A new job claims the directory only after its source has been checked.
-    output = OutputDirectory(files, submission.label)
+    output = OutputDirectory(files, submission.label, output_format.results)
     (output.check_claim if job is None else output.claim)(is_ours=job is not None)
     job = _read_settled_job(files)
     if job is None:
         found = _check_nothing_was_submitted(client, files, submission)
-        return _create(files, submission, definition, load_source, found=found, costs=costs)
+        return _create(files, output, submission, definition, load_source, found=found, costs=costs)
     changes = _changes(files, job, submission, definition)
     if not changes:
         _log_resumed(job)
         return job
-    with closing(JobRunner.load(client, files, job, Settings(submission, 0, validate, definition))) as runner:
+    settings = Settings(submission, 0, validate, definition, output_format=output_format)
+    with closing(JobRunner.load(client, files, job, settings)) as runner:
         if not runner.is_cleared:
             log.warning(
                 "%s changed since the job was created: its batches are collected, but nothing more is submitted",
@@ -98,7 +101,7 @@ def load_or_create_job(
             earlier = None if "submission_key" in changes else answers
             replaced = ReplacedJob(job, changes, earlier, hand_over(runner, earlier), validate)
             warn_of_running(replaced.handover.running, changes)
-            return _create(files, submission, definition, load_source, replaced, costs=costs)
+            return _create(files, output, submission, definition, load_source, replaced, costs=costs)
 
 
 def _read_settled_job(files: JobDirectory) -> Job | None:
@@ -127,6 +130,7 @@ def _check_owner(files: JobDirectory, job: Job, submission: Submission) -> None:
 
 def _create(
     files: JobDirectory,
+    output: OutputDirectory,
     submission: Submission,
     definition: Mapping[str, str],
     load_source: Callable[[], Source],
@@ -151,7 +155,7 @@ def _create(
         job = inherit(files, job, submission, replaced)
     names = _own_files(job)
     job = _with_estimate(files, job, names, costs or CostSettings())
-    OutputDirectory(files, submission.label).claim(is_ours=False)
+    output.claim(is_ours=False)
     other = _publish(files, job, names, known=None if replaced is None else replaced.job)
     if other is not None:
         return _resume_other(files, other, names, submission, definition)
@@ -181,6 +185,7 @@ def _job(prepared: PreparedSource, submission: Submission, definition: Mapping[s
         completion_window=completion_window_text(submission.completion_window),
         directory=directory,
         model=prepared.model or UNSET,
+        input_schema=UNSET if prepared.schema is None else prepared.schema,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 from msgspec import structs
@@ -17,26 +18,32 @@ from siliconflow_provider.inputs import Part
 from siliconflow_provider.job_directory import (
     ERRORS,
     MANIFEST,
-    RESULTS,
+    RESULT_ROWS,
     ROWS,
     JobDirectory,
     UnreadableFileError,
     job_file_name,
+    result_rows_name,
 )
 from siliconflow_provider.jobs.costs import compare_with_bill
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.outputs import (
+    JSON_LINES,
     FullError,
     OutputDirectory,
+    OutputFormat,
     ResultRow,
     ResultStore,
+    ResultTable,
     build_manifest,
     full_errors_of_batch,
     read_full_errors,
     report_batch,
     write_full_errors,
 )
+
+log = logging.getLogger(__name__)
 
 BatchOfPart = tuple[Round, Part, Batch]
 
@@ -83,9 +90,20 @@ class EarlierResults:
         return known
 
     def rows(self, files: JobDirectory) -> Iterator[ResultRow]:
-        """Yield the rows of the published results; none if they are another job's."""
-        if self.reports:
-            yield from read_rows(files, RESULTS)
+        """Yield the rows of the published results; none if they are another job's.
+
+        :raises RequestsLostError: if a table is published, but the rows that it was written from are missing
+        """
+        if not self.reports:
+            return
+        name = result_rows_name(self.manifest)
+        if name == RESULT_ROWS and files.size(name) is None:
+            # Going on would overwrite a table that has answers which the service may have deleted.
+            raise RequestsLostError(
+                f"{files.url(name)} is missing; restore it: {self.manifest['paths']['results']} is written from its "
+                "rows, and the service has deleted some of their batches"
+            )
+        yield from read_rows(files, name)
 
 
 def read_rows(files: JobDirectory, name: str) -> Iterator[ResultRow]:
@@ -108,6 +126,7 @@ def publish_results(
     *,
     complete: bool,
     rounds: Sequence[Round] = (),
+    output_format: OutputFormat = JSON_LINES,
 ) -> dict[str, Any]:
     """Write one row for each request and the manifest, publish both, and return the manifest.
 
@@ -119,15 +138,41 @@ def publish_results(
     :raises OutputConflictError: if one of these files was not written by the task
     :raises RequestsLostError: if the input rows of the requests are missing
     """
-    output = OutputDirectory(files, job.task)
+    output = OutputDirectory(files, job.task, output_format.results)
     inputs = _inputs(files, job_file_name(ROWS, job.directory)) if job.has_rows else None
-    with output.writing(RESULTS) as results:
-        answers.write(results, inputs)
-        published = files.read_json(MANIFEST, dict) or {}
-        output.archive_replaced_files(published.get("job_id"), job.id)
-    manifest = _manifest(files, job, answers, batches, earlier, complete=complete, rounds=rounds)
+    with output.writing(output_format.results) as results:
+        if output_format.name == "jsonl":
+            answers.write(results, inputs)
+        else:
+            _write_table(files, job, answers, inputs, output_format, results)
+        output.archive_replaced_files(files.read_json(MANIFEST, dict) or {}, job.id)
+        if output_format.name != "jsonl":
+            output.publish_rows()
+    manifest = _manifest(
+        files, job, answers, batches, earlier, complete=complete, rounds=rounds, output_format=output_format
+    )
     output.write_manifest(manifest)
     return manifest
+
+
+def _write_table(
+    files: JobDirectory,
+    job: Job,
+    answers: ResultStore,
+    inputs: Iterator[bytes] | None,
+    output_format: OutputFormat,
+    results: IO[bytes],
+) -> None:
+    """Write the rows as JSON lines to a local file, and from there as a table."""
+    with files.create(RESULT_ROWS) as rows:
+        answers.write(rows, inputs)
+    table = ResultTable(lambda: files.lines(RESULT_ROWS), job.known_input_schema, output_format.columns)
+    renamed = [column for column in table.write(output_format.name, results) if column.is_renamed]
+    if renamed:
+        log.info(
+            "columns with the names of others in %s: %s",
+            files.url(output_format.results), ", ".join(f"{column.source} is {column.name}" for column in renamed),
+        )  # fmt: skip
 
 
 def _manifest(
@@ -139,6 +184,7 @@ def _manifest(
     *,
     complete: bool,
     rounds: Sequence[Round],
+    output_format: OutputFormat,
 ) -> dict[str, Any]:
     shown = {(round_.number, part.sha256) for round_, part, _ in batches}
     deleted = [
@@ -151,7 +197,7 @@ def _manifest(
         report_batch(batch, round_.number, part.sha256, answers.usage_of(batch.id), price)
         for round_, part, batch in batches
     ]
-    paths = {"results": files.url(RESULTS), "manifest": files.url(MANIFEST)}
+    paths = {"results": files.url(output_format.results), "manifest": files.url(MANIFEST)}
     errors = job_file_name(ERRORS, job.directory)
     if _write_errors(files, errors, answers, batches, {report["id"] for report in deleted}):
         files.publish(errors)
@@ -160,6 +206,10 @@ def _manifest(
         {"key": job.key, "job_id": job.id},
         answers,
         [*deleted, *reports],
+        output={
+            "output_format": output_format.name,
+            "columns": {"input": job.known_input_schema, "output": output_format.columns},
+        },
         paths=paths,
         kept=0 if job.inherited is None else job.inherited.rows,
         complete=complete,

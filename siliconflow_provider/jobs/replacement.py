@@ -12,7 +12,15 @@ from msgspec import structs
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import Submission
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import KEPT, REQUESTS, RESULTS, JobDirectory, job_file_name, requests_name
+from siliconflow_provider.job_directory import (
+    KEPT,
+    REQUESTS,
+    RESULT_ROWS,
+    JobDirectory,
+    job_file_name,
+    requests_name,
+    result_rows_name,
+)
 from siliconflow_provider.jobs.job import Inherited, Job
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.reuse import EarlierAnswers, reuse_answers, write_unanswered
@@ -61,7 +69,11 @@ def hand_over(runner: JobRunner, earlier: EarlierAnswers | None) -> Handover:
     try:
         if own:
             runner.finish(complete=all(batch.is_terminal for batch in own))
-        results = runner.files.fetch(RESULTS) if own or runner.results.published.manifest else None
+        published = runner.results.published.manifest
+        results = runner.files.fetch(result_rows_name(published)) if published else None
+        if results is None and published.get("output_format", "jsonl") != "jsonl":
+            lost = runner.files.url(RESULT_ROWS)
+            raise RequestsLostError(f"{lost} is missing; restore it: it has the answers so far")
         if earlier is not None and results is not None:
             earlier.add(runner.requests.path(runner.job.all_requests), results)
     except RequestsLostError as error:

@@ -12,7 +12,7 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import Submission
 from siliconflow_provider.jobs.costs import CostLimitError, CostSettings
 from siliconflow_provider.jobs.round_reasons import RepeatedFailure
-from siliconflow_provider.outputs import Validate
+from siliconflow_provider.outputs import JSON_LINES, OutputFormat, Validate
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Settings:
     :param definition: hashes of the task's arguments, by name
     :param max_active_batches: the number of batches that may run at once; None for any number
     :param costs: prices, and the most that the job may cost
+    :param output_format: the form in which the results are published
     """
 
     submission: Submission
@@ -33,6 +34,7 @@ class Settings:
     definition: Mapping[str, str] = field(default_factory=dict)
     max_active_batches: int | None = None
     costs: CostSettings = field(default_factory=CostSettings)
+    output_format: OutputFormat = JSON_LINES
 
 
 @dataclass(frozen=True)

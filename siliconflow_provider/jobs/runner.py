@@ -17,7 +17,7 @@ from siliconflow_provider.api.durations import parse_completion_window
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import RETENTION, FileRecords
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import JOB, REQUESTS, RESULTS, ROWS, JobDirectory, JobFilesError, job_file_name
+from siliconflow_provider.job_directory import JOB, REQUESTS, ROWS, JobDirectory, JobFilesError, job_file_name
 from siliconflow_provider.jobs.costs import CostLimitError, check_balance
 from siliconflow_provider.jobs.job import Job, describe_changes
 from siliconflow_provider.jobs.job_batches import JobBatches
@@ -57,9 +57,11 @@ class JobRunner:
         self.rounds = [job.first_round]
         self.job_batches = JobBatches(client, self._submission, FileRecords(files), ended, job.inherited)
         # The task's new output type does not apply to answers of the old one.
-        validate = None if "output_type" in self.changes else settings.validate
+        is_same_type = "output_type" not in self.changes
+        validate = settings.validate if is_same_type else None
+        output_format = settings.output_format if is_same_type else replace(settings.output_format, columns=None)
         price = settings.costs.price_of(job.model or None)
-        self.results = JobResults(client, files, job, self.requests, self.job_batches, validate, price)
+        self.results = JobResults(client, files, job, self.requests, self.job_batches, validate, price, output_format)
         self.refusal: CostLimitError | None = None
         self.repeated: RepeatedFailure | None = None
 
@@ -194,9 +196,8 @@ class JobRunner:
         """
         self.job_batches.check_batches_known(self.rounds)
         if not self.has_batches:
-            published = (
-                f". The answers so far are in {self.files.url(RESULTS)}" if self.results.published.manifest else ""
-            )
+            manifest = self.results.published.manifest
+            published = f". The answers so far are in {manifest['paths']['results']}" if manifest else ""
             raise JobFilesError(f"{self.describe_changes()}{published}")
 
     def describe_changes(self) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from siliconflow_provider.job_directory import RESULTS_OF_FORMAT
+
 _INTEGERS = ("max_tokens", "max_completion_tokens", "n", "seed", "thinking_budget", "top_k", "top_logprobs")
 _NUMBERS = ("frequency_penalty", "min_p", "presence_penalty", "temperature", "top_p")
 _BOOLEANS = ("enable_thinking", "logprobs", "stream")
@@ -106,6 +108,16 @@ def check_prompt(prompt: Any) -> None:
 
 
 _PART = '{"type": "text", "text": "..."}'
+
+
+def check_output_format(output_format: Any) -> str:
+    """Return `output_format`.
+
+    :raises ValueError: if it is no format in which results are written
+    """
+    if output_format not in RESULTS_OF_FORMAT:
+        raise ValueError(f"output_format is {output_format!r}: give one of {', '.join(map(repr, RESULTS_OF_FORMAT))}")
+    return str(output_format)
 
 
 def check_text(name: str, value: Any) -> None:

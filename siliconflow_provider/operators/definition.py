@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
 
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.exceptions import OutputPathError
 from siliconflow_provider.hooks.siliconflow import content_of
 from siliconflow_provider.inputs import RequestBuilder
-from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS
+from siliconflow_provider.job_directory import INTERNAL, MANIFEST
 from siliconflow_provider.jobs import CostSettings, fingerprint
 from siliconflow_provider.operators.arguments import as_amount, as_limit, as_request_params, check_prompt, check_text
-from siliconflow_provider.outputs import RESPONSE_FORMAT, OutputSchema
+from siliconflow_provider.outputs import RESPONSE_FORMAT, OutputFormat, OutputSchema
 from siliconflow_provider.pricing import load_tokenizer, read_prices
 from siliconflow_provider.storage import (
     MissingFileError,
@@ -58,22 +61,25 @@ class InferenceTask(Protocol):
     def hook(self) -> SiliconFlowHook: ...
 
 
-def check_input(input_path: str, output_path: ObjectStoragePath) -> None:
-    """Raise OutputPathError if an input file is one of the files that the task writes."""
+def check_input(input_path: str, output_path: ObjectStoragePath, results: str) -> None:
+    """Raise OutputPathError if an input file is one of the files that the task writes.
+
+    :param results: the name of the file with the results
+    """
     source = storage_path(input_path, "input_path")
-    if any(names_file(source, output_path / name) for name in (RESULTS, MANIFEST)):
+    if any(names_file(source, output_path / name) for name in (results, MANIFEST)):
         shown = without_queries(str(output_path))
         raise OutputPathError(
             f"output_path {shown} is in the input {without_queries(input_path)}: its results would be read as input, "
             "or would be overwritten. Give an output_path outside of the input; nothing was submitted"
         )
     for file in _files_at(input_path):
-        _check_input_file(file, output_path)
+        _check_input_file(file, output_path, results)
 
 
-def _check_input_file(input_path: ObjectStoragePath, output_path: ObjectStoragePath) -> None:
+def _check_input_file(input_path: ObjectStoragePath, output_path: ObjectStoragePath, results: str) -> None:
     shown = without_queries(str(input_path))
-    for name in (RESULTS, MANIFEST):
+    for name in (results, MANIFEST):
         if is_same(input_path, output_path / name):
             raise OutputPathError(
                 f"input_path {shown} would be overwritten: it is the {name} that this task writes to output_path. "
@@ -89,6 +95,19 @@ def _check_input_file(input_path: ObjectStoragePath, output_path: ObjectStorageP
 def schema_of(task: InferenceTask) -> OutputSchema | None:
     """Return the schema of the task's `output_type`, or None if it has none."""
     return None if task.output_type is None else OutputSchema(task.output_type)
+
+
+def output_format_of(name: str, schema: OutputSchema | None) -> OutputFormat:
+    """Return the form in which the task's results are published.
+
+    :raises AirflowOptionalProviderFeatureException: if a package for it is not installed on this worker
+    """
+    if name == "parquet" and find_spec("pyarrow") is None:
+        raise AirflowOptionalProviderFeatureException(
+            "output_format='parquet' needs pyarrow, which is not installed: pip install "
+            "'airflow-provider-siliconflow[arrow]'; nothing was submitted"
+        )
+    return OutputFormat(name, None if schema is None else schema.columns)
 
 
 def request_builder_of(task: InferenceTask, schema: OutputSchema | None) -> RequestBuilder:

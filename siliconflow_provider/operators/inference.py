@@ -23,7 +23,7 @@ from siliconflow_provider.exceptions import (
     SubmissionStoppedError,
 )
 from siliconflow_provider.links import BatchesLink
-from siliconflow_provider.operators.arguments import as_limit, as_path_text
+from siliconflow_provider.operators.arguments import as_limit, as_path_text, check_output_format
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.requests import check_items, items_at, wrap_requests
 from siliconflow_provider.operators.waiting import as_timedelta
@@ -57,6 +57,8 @@ class BatchInferenceOperator(BatchOperator):
     :param model: default model of requests
     :param output_type: a Pydantic model, or any type that Pydantic's `TypeAdapter` accepts. The model is instructed
         to answer in this form, and answers are validated
+    :param output_format: `"jsonl"`, `"parquet"` or `"csv"`: the job writes `results.jsonl`, `results.parquet` or
+        `results.csv`. In the last two, the fields of `input` and `output` are columns
     :param limit: use only the first items, so many: to try a prompt, and to learn the cost of a row
     :param prices: of models per million tokens: a mapping, a JSON text, or the path of a JSON file; by default those of
         the connection
@@ -97,6 +99,7 @@ class BatchInferenceOperator(BatchOperator):
         system_prompt: str | None = None,
         request_params: Mapping[str, Any] | None = None,
         output_type: Any = None,
+        output_format: str = "jsonl",
         limit: int | str | None = None,
         prices: Any = None,
         max_cost: Any = None,
@@ -119,6 +122,7 @@ class BatchInferenceOperator(BatchOperator):
         self.system_prompt = system_prompt
         self.request_params = request_params
         self.output_type = output_type
+        self.output_format = check_output_format(output_format)
         self.limit = limit
         self.prices = prices
         self.max_cost = max_cost
@@ -192,6 +196,7 @@ class BatchInferenceOperator(BatchOperator):
             check_input,
             costs_of,
             definition_of,
+            output_format_of,
             request_builder_of,
             schema_of,
         )
@@ -202,6 +207,7 @@ class BatchInferenceOperator(BatchOperator):
         schema = schema_of(self)
         validate = None if schema is None else schema.validate
         submission = self.submission(context, input_file_id="", round=1)
+        output_format = output_format_of(self.output_format, schema)
         settings = Settings(
             submission,
             self.max_rounds,
@@ -209,10 +215,11 @@ class BatchInferenceOperator(BatchOperator):
             definition_of(self, schema),
             self.max_active_batches,
             costs_of(self),
+            output_format,
         )
         settings.submission.check_arguments()
         if self.input_path is not None:
-            check_input(self.input_path, storage_path(self.output_path))
+            check_input(self.input_path, storage_path(self.output_path), output_format.results)
         with temporary_disk(), temporary_directory() as local:
             files = Workspace(storage_path(self.output_path), local)
             try:
@@ -228,6 +235,7 @@ class BatchInferenceOperator(BatchOperator):
                     ),
                     validate=validate,
                     costs=settings.costs,
+                    output_format=output_format,
                 )
                 with closing(JobRunner.load(client, files, job, settings, ended)) as runner:
                     yield runner

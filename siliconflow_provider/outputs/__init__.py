@@ -1,6 +1,6 @@
 """Turn the lines of a batch's result files into one result row for each request, and a manifest.
 
-In: the output and error files of batches. Out: rows in `results.jsonl`, and the content of `manifest.json`.
+In: the output and error files of batches. Out: rows in `results.jsonl` or a table, and the content of `manifest.json`.
 Start reading at `result_store.py`.
 """
 
@@ -19,6 +19,7 @@ from siliconflow_provider.outputs.output_schema import (
 from siliconflow_provider.outputs.ownership import OutputConflictError, OutputDirectory
 from siliconflow_provider.outputs.result_files import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, download_result_files
 from siliconflow_provider.outputs.result_store import RESULTS_LOST, STATUSES, ResultStore, Validate
+from siliconflow_provider.outputs.result_table import JSON_LINES, OutputFormat, ResultTable
 from siliconflow_provider.outputs.row_errors import (
     FullError,
     RowErrors,
@@ -32,6 +33,7 @@ __all__ = [
     "DELIVERY_TIME",
     "FIRST_PAUSE",
     "INVALID_OUTPUT",
+    "JSON_LINES",
     "REFUSED",
     "RESPONSE_FORMAT",
     "RESULTS_LOST",
@@ -42,12 +44,14 @@ __all__ = [
     "FullError",
     "OutputConflictError",
     "OutputDirectory",
+    "OutputFormat",
     "OutputSchema",
     "Price",
     "ResultContents",
     "ResultFiles",
     "ResultRow",
     "ResultStore",
+    "ResultTable",
     "RowErrors",
     "Usage",
     "Validate",

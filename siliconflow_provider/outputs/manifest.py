@@ -20,6 +20,7 @@ def build_manifest(
     results: ResultStore,
     batches: Sequence[dict[str, Any]],
     *,
+    output: dict[str, Any],
     paths: dict[str, str],
     kept: int,
     complete: bool,
@@ -33,6 +34,7 @@ def build_manifest(
 
     :param identity: identifies the job and its task
     :param batches: the entries of the job's batches; see `report_batch`
+    :param output: the format of the results, and what is known of their columns
     :param paths: the URLs of the job's files, by kind
     :param kept: the number of answers that were reused from the replaced job
     :param complete: True if no batch of the job runs any more
@@ -42,6 +44,7 @@ def build_manifest(
     return {
         "schema_version": SCHEMA_VERSION,
         **identity,
+        **output,
         "paths": paths,
         "rows": len(results),
         "counts": results.counts(),

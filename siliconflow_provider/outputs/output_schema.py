@@ -9,6 +9,7 @@ import msgspec
 
 from siliconflow_provider.api.service_texts import cut
 from siliconflow_provider.outputs.answers import TRUNCATED, AnswerError, ResultRow
+from siliconflow_provider.outputs.columns import OutputColumns, columns_of_schema
 from siliconflow_provider.outputs.json_in_text import FoundJson, find_json, without_thinking
 
 RESPONSE_FORMAT = {"type": "json_object"}
@@ -40,6 +41,17 @@ class OutputSchema:
             self.json_schema = {
                 "type": "object", "properties": {_WRAPPER: inner}, "required": [_WRAPPER], **definitions,
             }  # fmt: skip
+
+    @property
+    def columns(self) -> OutputColumns:
+        """The types of the fields of `output`; of `output` itself if it is no object."""
+        try:
+            # Serialization has other types than validation, and other names.
+            schema = self._adapter.json_schema(mode="serialization", **(self._dump_options or _DUMPS[0]))
+            return columns_of_schema(schema)
+        except Exception:
+            # A serializer of the user's own may have no schema: then the values say their types.
+            return {}
 
     @property
     def instruction(self) -> str:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
 import msgspec
 
 from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut
-from siliconflow_provider.job_directory import INTERNAL, MANIFEST, RESULTS, JobDirectory, JobFilesError, replaced_name
+from siliconflow_provider.job_directory import (
+    INTERNAL,
+    MANIFEST,
+    RESULT_ROWS,
+    RESULTS,
+    RESULTS_OF_FORMAT,
+    JobDirectory,
+    JobFilesError,
+    replaced_name,
+    result_rows_name,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +47,20 @@ class OutputDirectory:
     """The published files in a directory, all written by one task instance.
 
     :param task: the task instance
+    :param results: the name of the file with its results
     """
 
-    def __init__(self, files: JobDirectory, task: str) -> None:
+    def __init__(self, files: JobDirectory, task: str, results: str = RESULTS) -> None:
         self._files = files
         self._owner = Owner(task)
+        self._names = (results, MANIFEST)
 
     def check_claim(self, *, is_ours: bool) -> None:
         """Raise OutputConflictError if `claim` would raise it; write nothing."""
         if self._read_owner() is None and self._is_of_an_earlier_version(is_ours=is_ours):
             return
         self._check_owner()
-        self._check_files(RESULTS, MANIFEST)
+        self._check_files(*self._names)
 
     def claim(self, *, is_ours: bool) -> None:
         """Make this task instance the owner of the directory, before it submits or publishes anything.
@@ -58,14 +70,15 @@ class OutputDirectory:
         """
         if self._read_owner() is None:
             if self._is_of_an_earlier_version(is_ours=is_ours):
+                # Such a version wrote no other results.
                 for name in (RESULTS, MANIFEST):
                     digest = self._files.digest(name)
                     if digest is not None:
                         self._record_written(name, self._files.size(name), digest)
-            self._check_files(RESULTS, MANIFEST)
+            self._check_files(*self._names)
             self._files.create_json_once(OWNER, self._owner)
         self._check_owner()
-        self._check_files(RESULTS, MANIFEST)
+        self._check_files(*self._names)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
@@ -92,19 +105,30 @@ class OutputDirectory:
         # Some storages cannot refuse the second of two concurrent claims: then the later one owns the directory.
         self._check_owner()
 
-    def archive_replaced_files(self, published_id: Any, own_id: str) -> None:
+    def publish_rows(self) -> None:
+        """Publish the rows as JSON lines beside results of another format, from the local file.
+
+        :raises OutputConflictError: if another task instance has claimed the directory meanwhile
+        """
+        self._check_owner()
+        self._files.publish(RESULT_ROWS)
+        self._files.discard(RESULT_ROWS)
+
+    def archive_replaced_files(self, published: Mapping[str, Any], own_id: str) -> None:
         """Copy the published files of another job or batch before they are replaced.
 
-        :param published_id: the id of the published job
+        :param published: the published manifest; empty if there is none
         :param own_id: the id of the job that will be published
         """
+        published_id = published.get("job_id")
         if not isinstance(published_id, str) or "/" in published_id or published_id == own_id:
             return
         if self._files.size(replaced_name(MANIFEST, published_id)) is None:
             # The manifest comes last here too: once it is copied, the results are, and the published ones may be newer.
-            for name in (RESULTS, MANIFEST):
+            results = RESULTS_OF_FORMAT.get(published.get("output_format", "jsonl"), RESULTS)
+            for name in dict.fromkeys((result_rows_name(published), results, MANIFEST)):
                 self._files.copy(name, replaced_name(name, published_id))
-            log.info("kept the previous results as %s", self._files.url(replaced_name(RESULTS, published_id)))
+            log.info("kept the previous results as %s", self._files.url(replaced_name(results, published_id)))
 
     def _read_owner(self) -> Owner | None:
         self._files.discard(OWNER)

@@ -11,6 +11,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from siliconflow_provider.inputs.schemas import SourceSchema
 from siliconflow_provider.inputs.source_files import InputFileError, format_of, items_of_file, partition_columns
 from siliconflow_provider.inputs.tables import TableError
 
@@ -21,7 +22,8 @@ def read(name: str, content: bytes, piece: int = 1 << 16) -> list[Any]:
     def pieces() -> Iterator[bytes]:
         yield from (content[start : start + piece] for start in range(0, len(content), piece))
 
-    return list(items_of_file(name, pieces, lambda: io.BytesIO(content)))
+    items = items_of_file(name, pieces, lambda: io.BytesIO(content))
+    return [item for item in items if not isinstance(item, SourceSchema)]
 
 
 def parquet_of(rows: list[dict[str, Any]], **options: Any) -> bytes:
