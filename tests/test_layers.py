@@ -28,8 +28,8 @@ ALLOWED = {
     "waiting": {"api", "batches", "wording"},
     "outputs": {"api", "job_directory", "jsonl", "wording"},
     "jobs": {"api", "batches", "inputs", "job_directory", "jsonl", "outputs", "pricing", "waiting", "wording"},
-    "results": {"outputs", "storage"},
     "verdicts": {"api", "exceptions", "pricing", "waiting", "wording"},
+    "results": {"api", "job_directory", "outputs", "storage"},
     "hooks": {"api", "exceptions", "pricing", "storage", "wording"},
     "triggers": {"api", "batches", "exceptions", "hooks", "verdicts", "waiting", "wording"},
     "operators": {

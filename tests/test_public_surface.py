@@ -31,6 +31,9 @@ OTHER_NAMES = [
     ("decorators.inference", "siliconflow_batch_task"),
     ("results", "read_results"),
     ("results", "ResultRow"),
+    ("results", "to_arrow"),
+    ("results", "to_batches"),
+    ("results", "to_pandas"),
     ("api.client", "SiliconFlowClient"),
     ("emulator.server", "Emulator"),
     ("emulator.server", "EmulatorOptions"),
@@ -93,8 +96,8 @@ def test_emulator_fixtures_have_their_names(pytestconfig: pytest.Config) -> None
     assert plugin.siliconflow_emulator_options is siliconflow_emulator_options
 
 
-def test_results_exports_reader_and_row() -> None:
-    assert results.__all__ == ["ResultRow", "read_results"]
+def test_results_exports_readers_and_row() -> None:
+    assert results.__all__ == ["ResultRow", "read_results", "to_arrow", "to_batches", "to_pandas"]
     assert results.ResultRow is import_module(f"{NAME}.outputs").ResultRow
 
 

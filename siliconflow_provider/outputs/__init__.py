@@ -19,7 +19,7 @@ from siliconflow_provider.outputs.output_schema import (
 from siliconflow_provider.outputs.ownership import OutputConflictError, OutputDirectory
 from siliconflow_provider.outputs.result_files import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, download_result_files
 from siliconflow_provider.outputs.result_store import RESULTS_LOST, STATUSES, ResultStore, Validate
-from siliconflow_provider.outputs.result_table import JSON_LINES, OutputFormat, ResultTable
+from siliconflow_provider.outputs.result_table import JSON_LINES, OutputFormat, ResultTable, batches_of_parquet
 from siliconflow_provider.outputs.row_errors import (
     FullError,
     RowErrors,
@@ -55,6 +55,7 @@ __all__ = [
     "RowErrors",
     "Usage",
     "Validate",
+    "batches_of_parquet",
     "build_manifest",
     "correctable_text",
     "custom_id_of",

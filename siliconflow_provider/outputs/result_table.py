@@ -149,6 +149,33 @@ class ResultTable:
             yield block
 
 
+def batches_of_parquet(file: IO[bytes], status: Collection[str] | None = None) -> pyarrow.RecordBatchReader:
+    """Return the batches of a Parquet file with results, and close the file after them.
+
+    :param status: return only the rows with one of these statuses
+    """
+    import pyarrow
+    from pyarrow import compute, parquet
+
+    table = parquet.ParquetFile(file)
+    schema = table.schema_arrow
+
+    def batches() -> Iterator[pyarrow.RecordBatch]:
+        with file:
+            for batch in table.iter_batches(batch_size=BLOCK_ROWS):
+                if status is not None:
+                    statuses = batch.column(_position_of("status", schema))
+                    batch = batch.filter(compute.is_in(statuses, pyarrow.array(status, pyarrow.string())))
+                yield batch
+
+    return pyarrow.RecordBatchReader.from_batches(schema, batches())
+
+
+def _position_of(source: str, schema: pyarrow.Schema) -> int:
+    """Return the position of the column with a field of the row, which an input column may have renamed."""
+    return [(field.metadata or {}).get(SOURCE) for field in schema].index(source.encode())
+
+
 @dataclass(frozen=True)
 class _ArrowColumn:
     """A column with its Arrow type.
