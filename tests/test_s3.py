@@ -7,9 +7,12 @@ import gzip
 import json
 import socket
 import socketserver
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Thread
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -178,3 +181,28 @@ def test_a_prefix_is_not_an_empty_file(bucket: str, tmp_path: Path) -> None:
         assert stored.read() == b""
     with pytest.raises(StorageError, match=r"read input_path s3://.*/rows: it is a directory: give the path of a file"):
         open_for_reading(storage_path(f"{bucket}/rows", "input_path"))
+
+
+def test_warehouse_round_trip_brings_answers_to_their_rows(
+    load_dag_file: Callable[[str], ModuleType],
+    bucket: str,
+    connection: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database = tmp_path / "warehouse" / "warehouse.sqlite"
+    warehouse = json.dumps({"conn_type": "sqlite", "host": str(database)})
+    monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_EXAMPLE_WAREHOUSE", warehouse)
+    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", bucket)
+    run = load_dag_file("example_dags/warehouse_round_trip.py").warehouse_round_trip().test()
+    assert str(run.state).endswith("success")
+    with closing(sqlite3.connect(database)) as opened:
+        joined = opened.execute(
+            "SELECT question, answer FROM questions JOIN answers USING (id, category) WHERE tokens > 0"
+        ).fetchall()
+    assert len(joined) == 240
+    assert ("What is 313 + 863?", "1176") in joined
+    (directory,) = names(f"{bucket}/warehouse_round_trip")
+    assert names(f"{bucket}/warehouse_round_trip/{directory}/answers") == {
+        "results.parquet", "manifest.json", "_siliconflow",
+    }  # fmt: skip
