@@ -3,8 +3,7 @@
 It runs as it stands against the emulator (`make ui`) and, with a SiliconFlow API key in the connection
 `siliconflow_default`, against the service. The files are in `SILICONFLOW_EXAMPLE_OUTPUT`, a local directory here; an
 `s3://` URL works too. SQLite stands for the warehouse: any database with a hook on the `common.sql` provider takes its
-place, and transfer operators that unload your warehouse to Parquet and load it from there take the place of `unload` and
-`load`.
+place. Transfer operators that unload your warehouse to Parquet, and load it from there, replace `unload` and `load`.
 """
 
 from __future__ import annotations
