@@ -216,7 +216,6 @@ class BatchInferenceOperator(BatchOperator):
             self.max_active_batches,
             costs_of(self),
             output_format,
-            submission, self.max_rounds, validate, definition_of(self, schema), self.max_active_batches, output_format
         )
         settings.submission.check_arguments()
         if self.input_path is not None:
