@@ -106,7 +106,7 @@ NARROW = pyarrow.table(
     ids=lambda table: type(table).__module__,
 )
 def test_float32_keeps_its_digits(table: Any) -> None:
-    rows = [{name: plain_value(value) for name, value in row.items()} for row in rows_of_table(table)]
+    rows = [{name: plain_value(value) for name, value in row.items()} for row in rows_in(rows_of_table(table))]
     assert [row["f"] for row in rows] == [0.1, None, 16_777_216.0]
     if "l" in rows[0]:
         assert [row["l"] for row in rows] == [[0.1, None], None, []]
