@@ -8,13 +8,13 @@ import json
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
-from siliconflow_provider.inputs import RequestBuilder, items_of_file, prepare
+from siliconflow_provider.inputs import RequestBuilder, first_items, items_of_file, prepare
 from siliconflow_provider.jsonl import line_blocks, read_chunks
 from siliconflow_provider.pricing import Estimate, Estimator, format_amount, load_tokenizer, read_prices
 
@@ -51,6 +51,7 @@ def _add_estimate(commands: Any) -> None:
     parser.set_defaults(run=estimate)
     parser.add_argument("file", metavar="FILE", help="what input_path of BatchInferenceOperator takes")
     parser.add_argument("--prompt", metavar="TEXT", help="builds a request from each row; {column} is replaced")
+    parser.add_argument("--messages-column", metavar="NAME", help="column with the messages of each row")
     parser.add_argument("--id-column", metavar="NAME", help="column with the custom_id of each row")
     parser.add_argument("--system-prompt", metavar="TEXT", help="for requests without a system message")
     parser.add_argument(
@@ -61,6 +62,7 @@ def _add_estimate(commands: Any) -> None:
         help="default parameters of requests, such as '{\"max_tokens\": 100}'",
     )
     parser.add_argument("--model", help="for requests without a model")
+    parser.add_argument("--limit", type=count, metavar="N", help="only the first N items")
     parser.add_argument("--prices", metavar="FILE", help="JSON file with the prices of models")
     parser.add_argument(
         "--tokenizer", metavar="FILE", help="tokenizer.json of the model; the default is a rule of thumb"
@@ -82,6 +84,13 @@ def params(text: str) -> Mapping[str, Any]:
     return value
 
 
+def count(text: str) -> int:
+    """Return a number of items."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError("must be a number of at least 1")
+    return int(text)
+
+
 def number(text: str) -> Decimal:
     """Return a number of tokens."""
     try:
@@ -96,21 +105,27 @@ def number(text: str) -> Decimal:
 def estimate(options: argparse.Namespace) -> str:
     """Return the estimate of the requests that a job would send, as a table or as JSON.
 
-    :raises ValueError: if the input, the prices or the tokenizer are invalid
+    :raises ValueError: if the options do not fit together, or the input, the prices or the tokenizer are invalid
     :raises OSError: if a file cannot be read
     """
+    if options.prompt is not None and options.messages_column is not None:
+        raise ValueError("give either --prompt or --messages-column")
     prices = None if options.prices is None else read_prices(options.prices)
     counter = None if options.tokenizer is None else load_tokenizer(options.tokenizer)
     builder = RequestBuilder(
         prompt=options.prompt,
+        messages_column=options.messages_column,
         id_column=options.id_column,
         system_prompt=options.system_prompt,
         request_params=options.request_params,
         model=options.model,
     )
     estimator = Estimator(options.model, counter)
+    items: Iterable[Any] = _items_of(options.file)
+    if options.limit is not None:
+        items = first_items(items, options.limit)
     with tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
-        prepare(_items_of(options.file), builder, requests, rows, name=options.file)
+        prepare(items, builder, requests, rows, name=options.file)
         requests.seek(0)
         for lines in line_blocks(read_chunks(requests)):
             estimator.add(lines)

@@ -150,3 +150,12 @@ def test_local_files_need_no_airflow(requests: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, str(requests)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("requests                           3\n")
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_estimate_reads_messages_of_the_first_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    row = {"chat": [{"role": "user", "content": "Hello"}]}
+    path.write_text(f"{json.dumps(row)}\n" * 5)
+    assert estimate(capsys, path, "--messages-column", "chat", "--model", MODEL, "--limit", "2")["requests"] == 2
+    assert main(["estimate", str(path), "--messages-column", "chat", "--prompt", "{chat}"]) == 1
+    assert "give either --prompt or --messages-column" in capsys.readouterr().err
