@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from siliconflow_provider.api.remedies import remedy_for_json_mode
 from siliconflow_provider.api.service_texts import SHOWN_NAMES, are_whole, first_names
 from siliconflow_provider.exceptions import VERDICTS, BatchCancelledError, BatchTimeoutError, BatchWaitError
 from siliconflow_provider.wording import counted
@@ -133,6 +134,8 @@ def describe_job(
     ]
     if reasons:
         text += f"; most frequent errors: {'; '.join(reasons)}"
+        hint = remedy_for_json_mode(" ".join(reasons))
+        text += "" if hint is None else f". {hint}"
     if "errors" in manifest.get("paths", {}):
         text += f". Full texts of shortened errors: {manifest['paths']['errors']}"
     tokens = manifest["tokens"]

@@ -41,6 +41,15 @@ def error(count: int, code: str | None, message: str) -> dict[str, Any]:
             "3 of 3 requests succeeded in 1 round; most frequent errors: 7 x 503: busy. Bil",
         ),
         (
+            {"errors": [error(3, "20024", "Json mode is not supported for this model.")]},
+            "3 of 3 requests succeeded in 1 round; most frequent errors: 3 x 20024: Json mode is not supported for "
+            'this model. For a model without JSON mode, set request_params={"response_format": None}. Billed in total: ',
+        ),
+        (
+            {"cost": {"currency": "CNY", "total": 0.01234, "rounds": []}},
+            "3 of 3 requests succeeded in 1 round. Billed in total: 0 prompt and 0 completion tokens, CNY 0.012. N",
+        ),
+        (
             {"errors": [error(7, None, "busy")]},
             "3 of 3 requests succeeded in 1 round; most frequent errors: 7 x error: busy. Bil",
         ),

@@ -37,3 +37,11 @@ def billing_page(base_url: str) -> str:
     if (urlsplit(base_url).hostname or "").endswith(".cn"):
         return "https://cloud.siliconflow.cn/expensebill"
     return "https://cloud.siliconflow.com/me/expensebill"
+
+
+def remedy_for_json_mode(error: str) -> str | None:
+    """Return what to change if an error says that the model has no JSON mode, else None."""
+    words = error.lower()
+    if "json mode" not in words and "response_format" not in words:
+        return None
+    return 'For a model without JSON mode, set request_params={"response_format": None}'

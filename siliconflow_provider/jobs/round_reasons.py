@@ -10,6 +10,7 @@ from itertools import chain
 from msgspec import structs
 
 from siliconflow_provider.api.limits import shortened
+from siliconflow_provider.api.remedies import remedy_for_json_mode
 from siliconflow_provider.api.service_texts import cut, word
 from siliconflow_provider.jobs.job import Reason, Round
 from siliconflow_provider.outputs import (
@@ -165,9 +166,9 @@ def _is_lasting(reason: Reason) -> bool:
 
 
 def _remedy(reason: Reason) -> str:
-    words = f"{reason.code} {reason.message}".lower()
-    if "json mode" in words or "response_format" in words:
-        return 'For a model without JSON mode, set request_params={"response_format": None}'
+    json_mode = remedy_for_json_mode(f"{reason.code} {reason.message}")
+    if json_mode is not None:
+        return json_mode
     remedies = {
         INVALID_OUTPUT: "Compare this answer with output_type: change output_type, or describe the form in prompt",
         REFUSED: "Change what the prompt asks for, or the model",
