@@ -39,6 +39,7 @@ StorageError (OSError)                  a file or an object could not be read or
 InvalidRequestFileError (ValueError)    the input has invalid items; the message names the first of them
 ├── InputFileError                      a file is not in the format that its name says
 └── TableError                          a table cannot be read as rows
+ReuseError (ValueError)                 a directory of reuse_from cannot be used; operators raise InvalidInputError
 InvalidItemError (ValueError)           one item cannot become a request; its text goes into InvalidRequestFileError
 InvalidPricesError (ValueError)         prices have an unknown or missing key, or a price is not a number
 TokenizerError (ValueError)             the tokenizer.json cannot be loaded
@@ -82,7 +83,7 @@ if TYPE_CHECKING:
     from siliconflow_provider.batches import UnsafeSubmitError
     from siliconflow_provider.inputs import InputFileError, InvalidItemError, InvalidRequestFileError, TableError
     from siliconflow_provider.job_directory import JobFilesError, UnreadableFileError
-    from siliconflow_provider.jobs import CostLimitError, NoBalanceError, RequestsLostError
+    from siliconflow_provider.jobs import CostLimitError, NoBalanceError, RequestsLostError, ReuseError
     from siliconflow_provider.outputs import OutputConflictError
     from siliconflow_provider.pricing import InvalidPricesError, TokenizerError
     from siliconflow_provider.storage import MissingFileError, StorageError
@@ -126,6 +127,7 @@ __all__ = [
     "RateLimitError",
     "RepeatedFailureError",
     "RequestsLostError",
+    "ReuseError",
     "ServerError",
     "ServiceError",
     "SiliconFlowError",
@@ -213,7 +215,7 @@ _ERRORS_OF_MODULES = {
     "batches": ["UnsafeSubmitError"],
     "inputs": ["InputFileError", "InvalidItemError", "InvalidRequestFileError", "TableError"],
     "job_directory": ["JobFilesError", "UnreadableFileError"],
-    "jobs": ["CostLimitError", "NoBalanceError", "RequestsLostError"],
+    "jobs": ["CostLimitError", "NoBalanceError", "RequestsLostError", "ReuseError"],
     "outputs": ["OutputConflictError"],
     "pricing": ["InvalidPricesError", "TokenizerError"],
     "storage": ["MissingFileError", "StorageError"],

@@ -12,7 +12,7 @@ from siliconflow_provider.api.service_texts import printable
 # Files that users do not read.
 INTERNAL = "_siliconflow"
 JOB, REQUESTS, ROWS = f"{INTERNAL}/job.json", f"{INTERNAL}/requests.jsonl", f"{INTERNAL}/rows.jsonl"
-KEPT = f"{INTERNAL}/kept.jsonl"
+KEPT, DUPLICATES = f"{INTERNAL}/kept.jsonl", f"{INTERNAL}/duplicates.jsonl"
 ERRORS = f"{INTERNAL}/errors.jsonl"
 RESULTS, MANIFEST = "results.jsonl", "manifest.json"
 # The published file with the results, by output format.

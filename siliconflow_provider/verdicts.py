@@ -128,6 +128,10 @@ def describe_job(
         text += f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})"
     if manifest.get("kept"):
         text += f"; {counted(manifest['kept'], 'answer')} of an earlier job kept"
+    if manifest.get("reused"):
+        text += f"; {counted(manifest['reused'], 'answer')} of earlier runs reused"
+    if manifest.get("deduplicated"):
+        text += f"; {counted(manifest['deduplicated'], 'request')} not sent, being equal to others"
     reasons = [
         f"{error['count']:,} x {error['code'] or 'error'}: {error['message'].rstrip('.')}"
         for error in manifest["errors"][:3]

@@ -7,8 +7,10 @@ Start reading at `runner.py`.
 from __future__ import annotations
 
 from siliconflow_provider.jobs.costs import CostLimitError, CostSettings, NoBalanceError
+from siliconflow_provider.jobs.earlier_runs import EarlierRun, ReuseError
 from siliconflow_provider.jobs.job import fingerprint
 from siliconflow_provider.jobs.opening import load_or_create_job
+from siliconflow_provider.jobs.reduction import ReuseSettings
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.run_states import Finished, Settings
 from siliconflow_provider.jobs.runner import JobRunner
@@ -17,10 +19,13 @@ from siliconflow_provider.jobs.single_batch import download_results
 __all__ = [
     "CostLimitError",
     "CostSettings",
+    "EarlierRun",
     "Finished",
     "JobRunner",
     "NoBalanceError",
     "RequestsLostError",
+    "ReuseError",
+    "ReuseSettings",
     "Settings",
     "download_results",
     "fingerprint",

@@ -62,9 +62,9 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Inherited(msgspec.Struct, frozen=True):
-    """State that a job takes over from the job that it replaced.
+    """State that a job takes over from earlier jobs.
 
-    :param rows: the number of its requests that the previous job answered
+    :param rows: the number of its requests that earlier jobs answered
     :param parts: the parts of the file of all requests, as if all were sent
     :param collected: ids of batches that are over and whose answers were reused; no part ever gets them again
     :param others: ids of the other batches that the task had at that time
@@ -76,6 +76,29 @@ class Inherited(msgspec.Struct, frozen=True):
     others: list[str] = []
 
 
+class Reuse(msgspec.Struct, frozen=True):
+    """Requests that a job does not send because of `reuse_from` or `deduplicate`.
+
+    :param rows: the number of requests that earlier runs answered; they are among the inherited rows
+    :param duplicates: the number of requests that get the row of an equal request
+    """
+
+    rows: int = 0
+    duplicates: int = 0
+
+
+class Duplicate(msgspec.Struct, frozen=True, gc=False):
+    """A request that gets the row of an equal one.
+
+    :param index: the position of the request
+    :param sent: the position of the equal request, which is sent
+    """
+
+    index: int
+    sent: int
+    custom_id: str
+
+
 class Job(msgspec.Struct, frozen=True):
     """The content of `_siliconflow/job.json`.
 
@@ -84,10 +107,11 @@ class Job(msgspec.Struct, frozen=True):
     :param definition: hashes of the task's arguments, by name
     :param completion_window: the window of its batches; None in jobs of version 0.1.0
     :param directory: the directory of its files, below that of all jobs' files; empty for the first job
-    :param inherited: None if there was no previous job
+    :param inherited: None if it takes over nothing
     :param model: the model of its requests
     :param estimate: tokens and cost, as they were estimated before the job
     :param input_schema: the Arrow schema of the input's columns, serialized; unset if the input had none
+    :param reuse: unset if the task has neither `reuse_from` nor `deduplicate`
     """
 
     key: str
@@ -101,6 +125,8 @@ class Job(msgspec.Struct, frozen=True):
     inherited: Inherited | None = msgspec.field(default=None, name="kept")
     model: str | msgspec.UnsetType = msgspec.UNSET
     estimate: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    # An unset field is not encoded: the ids of jobs without it stay the same.
+    reuse: Reuse | msgspec.UnsetType = msgspec.UNSET
     schema_version: Literal[1] = 1
     # Unset fields are not encoded, so that the ids of jobs without this field stay.
     input_schema: bytes | msgspec.UnsetType = msgspec.UNSET
@@ -118,9 +144,34 @@ class Job(msgspec.Struct, frozen=True):
     @property
     def all_requests(self) -> Round:
         """The job's requests as one round, even if round 1 sends only some of them."""
-        if self.inherited is None or not self.inherited.rows:
+        if self.inherited is None or not self.inherited.parts:
             return self.first_round
         return Round(1, self.inherited.parts, self.first_round.max_tries, self.first_round.planned_at)
+
+    @property
+    def sent(self) -> int:
+        """The number of requests that round 1 sends."""
+        return sum(part.lines for part in self.first_round.parts)
+
+    @property
+    def has_reused_rows(self) -> bool:
+        """True if the job's rows say whether they were reused."""
+        return self.reuse is not msgspec.UNSET
+
+    @property
+    def duplicates(self) -> int:
+        """The number of requests that get the row of an equal request."""
+        return 0 if self.reuse is msgspec.UNSET else self.reuse.duplicates
+
+    @property
+    def reused(self) -> int:
+        """The number of requests that earlier runs answered."""
+        return 0 if self.reuse is msgspec.UNSET else self.reuse.rows
+
+    @property
+    def kept(self) -> int:
+        """The number of requests that the replaced job answered."""
+        return 0 if self.inherited is None else self.inherited.rows - self.reused
 
     def changes(self, keys: Collection[str], definition: Mapping[str, str]) -> list[str]:
         """Return the names of the arguments that changed since the job was created.

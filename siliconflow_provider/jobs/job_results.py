@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import KEPT, JobDirectory, job_file_name
-from siliconflow_provider.jobs.job import Job, Round
+from siliconflow_provider.job_directory import DUPLICATES, KEPT, JobDirectory, job_file_name
+from siliconflow_provider.jobs.job import Duplicate, Job, Round
 from siliconflow_provider.jobs.job_batches import JobBatches
-from siliconflow_provider.jobs.publication import BatchOfPart, EarlierResults, publish_results, read_rows
+from siliconflow_provider.jobs.publication import BatchOfPart, EarlierResults, publish_results, read_lines, read_rows
 from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
 from siliconflow_provider.jobs.retrieval import Retrieval
 from siliconflow_provider.outputs import JSON_LINES, OutputFormat, Price, ResultStore, RowErrors, Validate
@@ -78,11 +78,14 @@ class JobResults:
         self.close()
         self._rows, self._full_errors = self._files.create("collected"), self._files.create("collected-errors")
         errors = RowErrors(self._full_errors, self._client.without_secrets)
-        results = ResultStore(self._job.requests, self._rows, self._validate, errors, self._price)
+        results = ResultStore(
+            self._job.requests, self._rows, self._validate, errors, self._price, self._job.has_reused_rows
+        )
         self._add_inherited(results)
         outcome = Retrieval(
             self._client, self._files, self._requests, self._job.requests, self._batches, self.published, is_cleared
         ).fill(results, rounds)
+        results.copy_rows(self._duplicates())
         if results.duplicates or results.unknown_requests:
             log.warning(
                 "ignored %s and %s with unknown custom_ids",
@@ -130,7 +133,7 @@ class JobResults:
         ]
 
     def _add_inherited(self, results: ResultStore) -> None:
-        """Add the answers of the job that this one replaced.
+        """Add the answers of earlier jobs.
 
         :raises RequestsLostError: if some are missing
         """
@@ -142,5 +145,21 @@ class JobResults:
         if missing:
             raise RequestsLostError(
                 f"{self._files.url(name)} is missing or truncated; restore it: it has the answers that this job reuses "
-                "from the previous job"
+                "from earlier jobs"
+            )
+
+    def _duplicates(self) -> Iterator[tuple[int, int, str]]:
+        """Yield position, position of the equal request that is sent, and custom_id of each duplicate request.
+
+        :raises RequestsLostError: if some are missing
+        """
+        name = job_file_name(DUPLICATES, self._job.directory)
+        missing = self._job.duplicates
+        for duplicate in read_lines(self._files, name, Duplicate) if missing else ():
+            yield duplicate.index, duplicate.sent, duplicate.custom_id
+            missing -= 1
+        if missing:
+            raise RequestsLostError(
+                f"{self._files.url(name)} is missing or truncated; restore it: it names the requests that are equal to "
+                "others"
             )

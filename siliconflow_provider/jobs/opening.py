@@ -27,6 +27,7 @@ from siliconflow_provider.batches import (
 )
 from siliconflow_provider.inputs import PreparedSource, RequestBuilder, prepare
 from siliconflow_provider.job_directory import (
+    DUPLICATES,
     JOB,
     KEPT,
     REQUESTS,
@@ -39,11 +40,11 @@ from siliconflow_provider.job_directory import (
 from siliconflow_provider.jobs.costs import CostSettings, describe_estimate
 from siliconflow_provider.jobs.job import Inherited, Job, Round, describe_changes
 from siliconflow_provider.jobs.job_batches import may_be_billed, may_belong_to_job
+from siliconflow_provider.jobs.reduction import NO_REUSE, ReuseSettings, reduce_requests
 from siliconflow_provider.jobs.replacement import ReplacedJob, hand_over, inherit, warn_of_running
-from siliconflow_provider.jobs.reuse import EarlierAnswers
 from siliconflow_provider.jobs.run_states import Settings
 from siliconflow_provider.jobs.runner import JobRunner
-from siliconflow_provider.outputs import JSON_LINES, OutputConflictError, OutputDirectory, OutputFormat, Validate
+from siliconflow_provider.outputs import JSON_LINES, OutputConflictError, OutputDirectory, OutputFormat
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def load_or_create_job(
     submission: Submission,
     definition: Mapping[str, str],
     load_source: Callable[[], Source],
-    validate: Validate | None = None,
+    reuse: ReuseSettings = NO_REUSE,
     costs: CostSettings | None = None,
     output_format: OutputFormat = JSON_LINES,
 ) -> Job:
@@ -69,11 +70,12 @@ def load_or_create_job(
     :param submission: the submission of any part
     :param definition: hashes of the task's arguments, by name
     :param load_source: returns the source's name, its items and the request builder; called only for a new job
-    :param validate: checks each answer before it is reused
+    :param reuse: says which requests of a new job need not be sent
     :param costs: for the estimate of a new job
     :param output_format: the form in which results are published, also those of a job that is replaced
     :raises OutputConflictError: if the directory belongs to another task, or has results that this task did not write
-    :raises JobFilesError: if the files of a job that has batches are missing
+    :raises JobFilesError: if the files of a job that has batches are missing, or a directory of `reuse_from` cannot be
+        used
     """
     job = files.read_json(JOB, Job)
     if job is not None:
@@ -84,12 +86,12 @@ def load_or_create_job(
     job = _read_settled_job(files)
     if job is None:
         found = _check_nothing_was_submitted(client, files, submission)
-        return _create(files, output, submission, definition, load_source, found=found, costs=costs)
+        return _create(files, output, submission, definition, load_source, reuse, found=found, costs=costs)
     changes = _changes(files, job, submission, definition)
     if not changes:
         _log_resumed(job)
         return job
-    settings = Settings(submission, 0, validate, definition, output_format=output_format)
+    settings = Settings(submission, 0, reuse.validate, definition, output_format=output_format)
     with closing(JobRunner.load(client, files, job, settings)) as runner:
         if not runner.is_cleared:
             log.warning(
@@ -97,11 +99,9 @@ def load_or_create_job(
                 ", ".join(changes),
             )
             return job
-        with closing(EarlierAnswers()) as answers:
-            earlier = None if "submission_key" in changes else answers
-            replaced = ReplacedJob(job, changes, earlier, hand_over(runner, earlier), validate)
-            warn_of_running(replaced.handover.running, changes)
-            return _create(files, output, submission, definition, load_source, replaced, costs=costs)
+        replaced = ReplacedJob(job, changes, hand_over(runner, keeps_answers="submission_key" not in changes))
+        warn_of_running(replaced.handover.running, changes)
+        return _create(files, output, submission, definition, load_source, reuse, replaced, costs=costs)
 
 
 def _read_settled_job(files: JobDirectory) -> Job | None:
@@ -134,6 +134,7 @@ def _create(
     submission: Submission,
     definition: Mapping[str, str],
     load_source: Callable[[], Source],
+    reuse: ReuseSettings,
     replaced: ReplacedJob | None = None,
     found: FoundBatches | None = None,
     costs: CostSettings | None = None,
@@ -144,15 +145,16 @@ def _create(
     """
     source_name, items, builder = load_source()
     # The previous job's files stay until this job is published, since a concurrent attempt may still resume it.
-    directory = "" if replaced is None else uuid.uuid4().hex
+    # Concurrent attempts may find different answers to reuse, so each has files of its own.
+    directory = "" if replaced is None and not reuse.has_reused_rows else uuid.uuid4().hex
     prepared = _write_requests(files, directory, items, builder, source_name)
     if found is not None:
         found.check_none_unidentified([replace(submission, content_sha256=part.sha256) for part in prepared.parts])
     job = _job(prepared, submission, definition, directory)
     if replaced is None:
-        job = _with_recorded_batches(files, job, submission)
+        job = reduce_requests(files, _with_recorded_batches(files, job, submission), reuse).job
     else:
-        job = inherit(files, job, submission, replaced)
+        job = inherit(files, job, submission, reuse, replaced)
     names = _own_files(job)
     job = _with_estimate(files, job, names, costs or CostSettings())
     output.claim(is_ours=False)
@@ -210,10 +212,10 @@ def _with_recorded_batches(files: JobDirectory, job: Job, submission: Submission
 
 
 def _own_files(job: Job) -> list[str]:
-    """Return the names of a new job's files; the file with all requests comes first."""
+    """Return the names of a new job's files; the file with all requests comes first, and that of round 1 last."""
     names = [REQUESTS, *([ROWS] if job.has_rows else [])]
-    if job.inherited is not None and job.inherited.rows:
-        names += [KEPT, requests_name(1)]
+    if job.inherited is not None and job.inherited.parts:
+        names += [KEPT, *([DUPLICATES] if job.duplicates else []), requests_name(1)]
     return [job_file_name(name, job.directory) for name in names]
 
 

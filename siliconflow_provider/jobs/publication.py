@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -46,6 +46,7 @@ from siliconflow_provider.outputs import (
 log = logging.getLogger(__name__)
 
 BatchOfPart = tuple[Round, Part, Batch]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,18 @@ def read_rows(files: JobDirectory, name: str) -> Iterator[ResultRow]:
 
     :raises UnreadableFileError: if a line is not a row
     """
+    return read_lines(files, name, ResultRow)
+
+
+def read_lines(files: JobDirectory, name: str, kind: type[T]) -> Iterator[T]:
+    """Yield the value of each line of a file; none if the file does not exist.
+
+    :raises UnreadableFileError: if a line holds no such value
+    """
     try:
-        yield from map(msgspec.json.Decoder(ResultRow).decode, files.lines(name))
+        yield from map(msgspec.json.Decoder(kind).decode, files.lines(name))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableFileError.of(files.url(name), ResultRow, error) from None
+        raise UnreadableFileError.of(files.url(name), kind, error) from None
 
 
 def publish_results(
@@ -211,7 +220,9 @@ def _manifest(
             "columns": {"input": job.known_input_schema, "output": output_format.columns},
         },
         paths=paths,
-        kept=0 if job.inherited is None else job.inherited.rows,
+        kept=job.kept,
+        reused=job.reused,
+        deduplicated=job.duplicates,
         complete=complete,
         price=price,
         resent=[round_.to_report() for round_ in rounds[1:]],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,20 +11,12 @@ from msgspec import structs
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import Submission
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import (
-    KEPT,
-    REQUESTS,
-    RESULT_ROWS,
-    JobDirectory,
-    job_file_name,
-    requests_name,
-    result_rows_name,
-)
+from siliconflow_provider.job_directory import RESULT_ROWS, JobDirectory, result_rows_name
 from siliconflow_provider.jobs.job import Inherited, Job
+from siliconflow_provider.jobs.reduction import ReuseSettings, reduce_requests
 from siliconflow_provider.jobs.request_files import RequestsLostError
-from siliconflow_provider.jobs.reuse import EarlierAnswers, reuse_answers, write_unanswered
+from siliconflow_provider.jobs.reuse import EarlierAnswers
 from siliconflow_provider.jobs.runner import JobRunner
-from siliconflow_provider.outputs import Validate
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
@@ -35,10 +26,12 @@ log = logging.getLogger(__name__)
 class Handover:
     """State that a job passes to the job that replaces it.
 
+    :param answers: its answers; None if there are none, or a person wants all requests submitted again
     :param running: batches of the task that are not over
     """
 
     inherited: Inherited
+    answers: EarlierAnswers | None
     running: list[Batch]
 
 
@@ -47,25 +40,22 @@ class ReplacedJob:
     """A job that a cleared task replaces.
 
     :param changes: names of the task's arguments that changed
-    :param earlier: the job's answers; None if a person wants all requests submitted again
-    :param validate: checks each answer before it is reused
     """
 
     job: Job
     changes: list[str]
-    earlier: EarlierAnswers | None
     handover: Handover
-    validate: Validate | None
 
 
-def hand_over(runner: JobRunner, earlier: EarlierAnswers | None) -> Handover:
+def hand_over(runner: JobRunner, *, keeps_answers: bool) -> Handover:
     """Publish the answers of a job that is being replaced, and return the state that the new job inherits.
 
-    :param earlier: the answers are added to it; None if they are not to be reused
+    :param keeps_answers: True if the new job reuses the answers
     :raises RequestsLostError: if answers are to be reused, but the job's requests are lost
     """
     runner.job_batches.check_batches_known(runner.rounds)
     own = [batch for round_ in runner.rounds for batch in runner.job_batches.batches_of_round(round_).values()]
+    answers = None
     try:
         if own:
             runner.finish(complete=all(batch.is_terminal for batch in own))
@@ -74,45 +64,36 @@ def hand_over(runner: JobRunner, earlier: EarlierAnswers | None) -> Handover:
         if results is None and published.get("output_format", "jsonl") != "jsonl":
             lost = runner.files.url(RESULT_ROWS)
             raise RequestsLostError(f"{lost} is missing; restore it: it has the answers so far")
-        if earlier is not None and results is not None:
-            earlier.add(runner.requests.path(runner.job.all_requests), results)
+        if keeps_answers and results is not None:
+            answers = EarlierAnswers(runner.requests.path(runner.job.all_requests), results)
     except RequestsLostError as error:
-        if earlier is not None:
+        if keeps_answers:
             raise
         log.warning("the previous job's answers are not published: %s", error)
     runner.close()
     running = [batch for batch in (*own, *runner.find_other_running_batches()) if not batch.is_terminal]
     inherited = Inherited(collected=runner.job_batches.collected, others=runner.job_batches.others)
-    return Handover(inherited, running)
+    return Handover(inherited, answers, running)
 
 
-def inherit(files: JobDirectory, job: Job, submission: Submission, replaced: ReplacedJob) -> Job:
+def inherit(
+    files: JobDirectory, job: Job, submission: Submission, settings: ReuseSettings, replaced: ReplacedJob
+) -> Job:
     """Return the new job with the answers of the replaced one. It sends only the other requests."""
-    count, dropped = 0, 0
-    unanswered: list[array[int]] = []
-    parts, path = job.first_round.parts, files.fetch(job_file_name(REQUESTS, job.directory))
-    if replaced.earlier is not None and replaced.earlier.count and path is not None:
-        with files.create(job_file_name(KEPT, job.directory)) as rows:
-            count, unanswered = reuse_answers(replaced.earlier, path, parts, rows, replaced.validate)
-        dropped = replaced.earlier.count - count
-    log.info(
-        "starting a new job, since %s changed: reusing %s of the previous job, sending %s, dropping %s that no request "
-        "needs any more",
-        ", ".join(replaced.changes), counted(count, "answer"), counted(job.requests - count, "request"),
-        counted(dropped, "answer"),
-    )  # fmt: skip
-    if not count or path is None:
-        return structs.replace(job, inherited=replaced.handover.inherited)
 
     def is_running(part: Part) -> bool:
         sent = replace(submission, content_sha256=part.sha256, round=1)
         return any(map(sent.matches, replaced.handover.running))
 
-    with files.create(job_file_name(requests_name(1), job.directory)) as file:
-        sent, indexes = write_unanswered(path, parts, unanswered, file, is_running)
-    first_round = structs.replace(job.first_round, parts=sent, indexes=indexes)
-    inherited = structs.replace(replaced.handover.inherited, rows=count, parts=parts)
-    return structs.replace(job, first_round=first_round, inherited=inherited)
+    job = structs.replace(job, inherited=replaced.handover.inherited)
+    reduced = reduce_requests(files, job, settings, replaced.handover.answers, is_running)
+    log.info(
+        "starting a new job, since %s changed: reusing %s of the previous job, sending %s, dropping %s that no request "
+        "needs any more",
+        ", ".join(replaced.changes), counted(reduced.kept, "answer"), counted(reduced.job.sent, "request"),
+        counted(reduced.dropped, "answer"),
+    )  # fmt: skip
+    return reduced.job
 
 
 def warn_of_running(running: Sequence[Batch], changes: Sequence[str]) -> None:

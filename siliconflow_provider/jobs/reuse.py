@@ -1,165 +1,142 @@
-"""Find answers of earlier jobs by request body, so that an equal request is not billed twice."""
+"""Reuse answers of earlier jobs for requests with an equal body, so that these are not billed twice."""
 
 from __future__ import annotations
 
-import hashlib
-import sqlite3
+import os
 from array import array
-from collections.abc import Callable, Iterator
-from itertools import chain, compress, islice
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, compress
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
 from siliconflow_provider.inputs import FilePart, Part, PartWriter, lines_at
-from siliconflow_provider.jsonl import line_blocks, read_chunks
+from siliconflow_provider.jobs.request_index import RequestIndex, body_digest
+from siliconflow_provider.jsonl import BlockWriter, line_blocks, read_chunks
 from siliconflow_provider.outputs import ResultRow, Validate
 
-# The round of a row whose answer comes from an earlier job.
+# The round of a row whose answer comes from the replaced job.
 KEPT_ROUND = 0
 
 
-class _Request(msgspec.Struct):
-    custom_id: str
-    body: msgspec.Raw
-
-
-class _Row(msgspec.Struct):
+class _Row(msgspec.Struct, gc=False):
     custom_id: str
     status: str
 
 
-_request_decoder = msgspec.json.Decoder(_Request)
-_row_decoder = msgspec.json.Decoder(_Row)
-_result_decoder = msgspec.json.Decoder(ResultRow)
+class _RequestId(msgspec.Struct, gc=False):
+    custom_id: str
 
 
+_decode_id = msgspec.json.Decoder(_RequestId).decode
+_decode_status = msgspec.json.Decoder(_Row).decode
+_decode_row = msgspec.json.Decoder(ResultRow).decode
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
 class EarlierAnswers:
-    """The successful answers of earlier jobs; each is reused once.
+    """The local files of an earlier job.
 
-    The index is a temporary SQLite file, so that many answers need no memory.
+    :param requests: the file of its request lines
+    :param rows: the file of its result rows, one for each request, in the same order
     """
 
-    def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.execute(
-            "CREATE TABLE answers (body BLOB, number INTEGER, file INTEGER, offset INTEGER, length INTEGER, "
-            "PRIMARY KEY (body, number)) WITHOUT ROWID"
-        )
-        self._files: list[IO[bytes]] = []
-        self.count = 0
-
-    def close(self) -> None:
-        """Close the files and the database."""
-        self._database.close()
-        for file in self._files:
-            file.close()
-
-    def add(self, requests: Path, rows: Path) -> None:
-        """Add the answers of a job.
-
-        :param requests: the file of its request lines
-        :param rows: the file of its result rows, one for each request, in the same order
-        """
-        before = self.count
-        self._database.execute("BEGIN")
-        self._database.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", self._entries(requests, rows))
-        self._database.execute("COMMIT")
-        if self.count > before:
-            self._files.append(rows.open("rb"))
-
-    def _entries(self, requests: Path, rows: Path) -> Iterator[tuple[bytes, int, int, int, int]]:
-        offset = 0
-        with requests.open("rb") as lines, rows.open("rb") as answers:
-            for line, answer in zip(lines, answers, strict=False):
-                row = _row_decoder.decode(answer)
-                if row.status == "succeeded":
-                    request = _request_decoder.decode(line)
-                    if request.custom_id == row.custom_id:
-                        yield _digest(request), self.count, len(self._files), offset, len(answer)
-                        self.count += 1
-                offset += len(answer)
-
-    def pop(self, line: bytes) -> ResultRow | None:
-        """Return and remove an answer to an equal request, with this request's custom id; None if none is left.
-
-        Requests are equal if the bytes of their bodies are. Equal requests get different answers, as if they were sent.
-
-        :param line: a request line
-        """
-        request = _request_decoder.decode(line)
-        digest = _digest(request)
-        found = self._database.execute(
-            "SELECT number, file, offset, length FROM answers WHERE body = ? ORDER BY number LIMIT 1", (digest,)
-        ).fetchone()
-        if found is None:
-            return None
-        number, file, offset, length = found
-        self._database.execute("DELETE FROM answers WHERE body = ? AND number = ?", (digest, number))
-        self._files[file].seek(offset)
-        row = _result_decoder.decode(self._files[file].read(length))
-        row.custom_id = request.custom_id
-        return row
+    requests: Path
+    rows: Path
 
 
-def _digest(request: _Request) -> bytes:
-    return hashlib.sha256(request.body).digest()
+class ReusedRows:
+    """Write a row for each request that has an answer of an earlier job.
 
-
-def reuse_answers(
-    earlier: EarlierAnswers, requests: Path, parts: list[Part], reused: IO[bytes], validate: Validate | None
-) -> tuple[int, list[array[int]]]:
-    """Write the row of each answered request; return their number, and the positions of each part's other requests.
-
-    :param requests: the file of all requests, which consists of these parts
-    :param reused: the rows are written to this file
+    :param index: the requests of the new job
+    :param file: an empty local file for the rows
     :param validate: may change a row from succeeded to invalid; that row is not reused
     """
-    count, unanswered = 0, []
-    with requests.open("rb") as lines:
-        for part in parts:
-            positions = array("q")
-            for index, line in enumerate(islice(lines, part.lines), start=part.first):
-                row = earlier.pop(line)
-                if row is None or not _is_good(row, validate):
-                    positions.append(index)
-                    continue
-                row.index, row.round, row.input = index, KEPT_ROUND, None
-                reused.write(msgspec.json.encode(row) + b"\n")
-                count += 1
-            unanswered.append(positions)
-    return count, unanswered
 
+    def __init__(self, index: RequestIndex, file: IO[bytes], validate: Validate | None) -> None:
+        self._index = index
+        self._file = file
+        self._writer = BlockWriter(file)
+        self._validate = validate
+        self._offsets = array("Q", bytes(8 * len(index)))
+        self._lengths = array("I", bytes(4 * len(index)))
+        self.count = 0
+        self.size = 0
 
-def _is_good(row: ResultRow, validate: Validate | None) -> bool:
-    row.output = msgspec.UNSET
-    if validate is not None:
-        validate(row)
-    return row.status == "succeeded"
+    def add(self, earlier: EarlierAnswers, *, kept_round: int | None = None) -> int:
+        """Reuse the answers of an earlier job, each once. Return the number of its good answers.
+
+        :param kept_round: the round of the rows; None keeps that of the earlier row
+        :raises msgspec.DecodeError: if a line of the files is not readable
+        """
+        answers = 0
+        with earlier.requests.open("rb") as lines, earlier.rows.open("rb") as rows:
+            for line, answer in zip(lines, rows, strict=False):
+                found = _decode_status(answer)
+                if found.status == "succeeded" and found.custom_id == _decode_id(line).custom_id:
+                    answers += 1
+                    self._add_answer(line, answer, kept_round)
+        return answers
+
+    def _add_answer(self, line: bytes, answer: bytes, kept_round: int | None) -> None:
+        position = self._index.next_unanswered(body_digest(line))
+        if position is None:
+            return
+        row = _decode_row(answer)
+        row.output = msgspec.UNSET
+        if self._validate is not None:
+            self._validate(row)
+        if row.status == "succeeded":
+            row.round = row.round if kept_round is None else kept_round
+            self._write(position, row)
+
+    def share(self, start: int = 0) -> None:
+        """Give answers also to the unanswered requests with an equal body.
+
+        :param start: share only the answers after the first so many bytes
+        """
+        self._writer.flush()
+        self._file.flush()
+        for position in self._index.unanswered():
+            source = self._index.representative(position)
+            if self._index.is_answered(source) and self._offsets[source] >= start:
+                row = os.pread(self._file.fileno(), self._lengths[source], self._offsets[source])
+                self._write(position, _decode_row(row))
+
+    def finish(self) -> None:
+        """Write the buffered rows."""
+        self._writer.flush()
+
+    def _write(self, position: int, row: ResultRow) -> None:
+        row.index, row.custom_id, row.input = position, self._index.custom_id(position), None
+        row.mark_reused()
+        line = _encode(row) + b"\n"
+        self._writer.write(line)
+        self._offsets[position], self._lengths[position] = self.size, len(line)
+        self.size += len(line)
+        self.count += 1
+        self._index.set_answered(position)
 
 
 def write_unanswered(
-    requests: Path,
-    parts: list[Part],
-    unanswered: list[array[int]],
-    file: IO[bytes],
-    is_running: Callable[[Part], bool],
+    requests: Path, parts: Sequence[Part], sent: Sequence[array[int]], stays: Sequence[bool], file: IO[bytes]
 ) -> tuple[list[Part], list[int]]:
-    """Write the unanswered requests; return their parts, and the position of each line.
+    """Write the requests that a job sends; return their parts, and the position of each line.
 
     :param requests: the file of all requests, which consists of these parts
-    :param unanswered: the positions of each part's unanswered requests
-    :param is_running: returns True if a batch runs for a part; without any answer, that part stays as it is
+    :param sent: the positions of each part's requests that are sent
+    :param stays: for each part, True if it stays as it is, because a batch runs for it
     """
     writer = PartWriter(file)
-    stays = [len(rest) == part.lines and is_running(part) for part, rest in zip(parts, unanswered, strict=True)]
     for part in compress(parts, stays):
         with FilePart(requests, part) as content:
             for block in line_blocks(read_chunks(content)):
                 writer.write(block, block.count(b"\n"))
         writer.cut()
-    others = [rest for rest, stay in zip(unanswered, stays, strict=True) if not stay]
+    others = [positions for positions, stay in zip(sent, stays, strict=True) if not stay]
     for line in lines_at(requests, chain.from_iterable(others)):
         writer.write(line)
-    return writer.finish(), [*chain(*compress(unanswered, stays), *others)]
+    return writer.finish(), [*chain(*compress(sent, stays), *others)]

@@ -24,6 +24,11 @@ def as_path_text(path: Any) -> Any:
     return str(path) if is_path else path
 
 
+def as_path_texts(paths: Any) -> Any:
+    """Return a path or a list of paths as texts; see `as_path_text`."""
+    return [as_path_text(path) for path in paths] if isinstance(paths, (list, tuple)) else as_path_text(paths)
+
+
 def as_request_params(params: Any) -> dict[str, Any]:
     """Return `request_params` with the numbers that a template has rendered as texts.
 

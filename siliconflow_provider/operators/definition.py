@@ -51,6 +51,7 @@ class InferenceTask(Protocol):
     model: str | None
     output_type: Any
     limit: int | str | None
+    deduplicate: bool
     completion_window: str | timedelta
     prices: Any
     max_cost: Any
@@ -163,6 +164,8 @@ def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str,
         "request_params": task.request_params or {},
         "model": task.model,
         "limit": as_limit(task.limit),
+        # Unchanged for jobs of versions without this argument.
+        "deduplicate": task.deduplicate or None,
         "output_type": None if schema is None else schema.json_schema,
         "completion_window": completion_window_text(task.completion_window),
         "connection": _service_of(task.hook.get_conn().base_url),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.api.redaction import without_queries
@@ -23,7 +24,7 @@ from siliconflow_provider.exceptions import (
     SubmissionStoppedError,
 )
 from siliconflow_provider.links import BatchesLink
-from siliconflow_provider.operators.arguments import as_limit, as_path_text, check_output_format
+from siliconflow_provider.operators.arguments import as_limit, as_path_text, as_path_texts, check_output_format
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.requests import check_items, items_at, wrap_requests
 from siliconflow_provider.operators.waiting import as_timedelta
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from siliconflow_provider.api.models import Batch
     from siliconflow_provider.jobs import Finished, JobRunner
     from siliconflow_provider.waiting import WaitEnd
+
+
+_SUMMARY = ("rows", "counts", "tokens", "cost", "rounds", "reused", "deduplicated")
 
 
 class BatchInferenceOperator(BatchOperator):
@@ -69,6 +73,9 @@ class BatchInferenceOperator(BatchOperator):
         requests
     :param min_success_rate: the task fails if a smaller share of requests has a good answer, after it has written the
         results. With None it fails only if no request has one
+    :param deduplicate: send equal requests once; each of them gets a row
+    :param reuse_from: the `output_path` of an earlier run, a list of them, or a pattern with `*`: a request that was
+        answered there is not sent. A path without `*` must exist
     :param kwargs: see `BatchOperator`; `timeout` limits all rounds together
     """
 
@@ -84,6 +91,7 @@ class BatchInferenceOperator(BatchOperator):
         "limit",
         "prices",
         "max_cost",
+        "reuse_from",
         *BatchOperator.template_fields,
     )
 
@@ -107,6 +115,8 @@ class BatchInferenceOperator(BatchOperator):
         max_rounds: int = 2,
         max_active_batches: int | None = None,
         min_success_rate: float | None = 1.0,
+        deduplicate: bool = False,
+        reuse_from: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -130,6 +140,10 @@ class BatchInferenceOperator(BatchOperator):
         self.max_rounds = max_rounds
         self.max_active_batches = max_active_batches
         self.min_success_rate = min_success_rate
+        self.deduplicate = deduplicate
+        self.reuse_from = as_path_texts(reuse_from)
+        # A template may render to nothing, and the rows have the same fields then.
+        self._has_reuse_from = reuse_from is not None
 
     @property
     def requests(self) -> Any:
@@ -189,6 +203,8 @@ class BatchInferenceOperator(BatchOperator):
             CostLimitError,
             JobRunner,
             NoBalanceError,
+            ReuseError,
+            ReuseSettings,
             Settings,
             load_or_create_job,
         )
@@ -200,6 +216,7 @@ class BatchInferenceOperator(BatchOperator):
             request_builder_of,
             schema_of,
         )
+        from siliconflow_provider.operators.earlier_runs import find_earlier_runs
         from siliconflow_provider.outputs import OutputConflictError
         from siliconflow_provider.storage import Workspace, storage_path, temporary_directory, temporary_disk
 
@@ -222,6 +239,8 @@ class BatchInferenceOperator(BatchOperator):
             check_input(self.input_path, storage_path(self.output_path), output_format.results)
         with temporary_disk(), temporary_directory() as local:
             files = Workspace(storage_path(self.output_path), local)
+            find_runs = partial(find_earlier_runs, self.reuse_from, files.directory, local)
+            reuse = ReuseSettings(validate, self.deduplicate, find_runs if self._has_reuse_from else None)
             try:
                 job = load_or_create_job(
                     client,
@@ -233,13 +252,13 @@ class BatchInferenceOperator(BatchOperator):
                         self._limited_source(context),
                         request_builder_of(self, schema),
                     ),
-                    validate=validate,
+                    reuse,
                     costs=settings.costs,
                     output_format=output_format,
                 )
                 with closing(JobRunner.load(client, files, job, settings, ended)) as runner:
                     yield runner
-            except InvalidRequestFileError as error:
+            except (InvalidRequestFileError, ReuseError) as error:
                 raise InvalidInputError(str(error)) from None
             except CostLimitError as error:
                 raise MaxCostError(str(error)) from None
@@ -287,7 +306,7 @@ class BatchInferenceOperator(BatchOperator):
             "results_path": manifest["paths"]["results"],
             "manifest_path": manifest["paths"]["manifest"],
             "success_rate": rate,
-            **{name: manifest[name] for name in ("rows", "counts", "tokens", "cost", "rounds") if name in manifest},
+            **{name: manifest[name] for name in _SUMMARY if name in manifest},
         }
         is_missed = rate < (self.min_success_rate or 0.0) or rate == 0.0
         if is_missed or job.repeated is not None:

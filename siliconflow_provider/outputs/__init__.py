@@ -16,7 +16,7 @@ from siliconflow_provider.outputs.output_schema import (
     OutputSchema,
     correctable_text,
 )
-from siliconflow_provider.outputs.ownership import OutputConflictError, OutputDirectory
+from siliconflow_provider.outputs.ownership import OutputConflictError, OutputDirectory, was_written
 from siliconflow_provider.outputs.result_files import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, download_result_files
 from siliconflow_provider.outputs.result_store import RESULTS_LOST, STATUSES, ResultStore, Validate
 from siliconflow_provider.outputs.result_table import JSON_LINES, OutputFormat, ResultTable, batches_of_parquet
@@ -64,5 +64,6 @@ __all__ = [
     "full_errors_of_batch",
     "read_full_errors",
     "report_batch",
+    "was_written",
     "write_full_errors",
 ]

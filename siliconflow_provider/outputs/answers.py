@@ -32,6 +32,8 @@ class ResultRow(msgspec.Struct, kw_only=True):
     :param choices: all choices in order, only if the request asked for more than one
     :param output: the validated object, only if the task has an output type
     :param cost: of this answer, only if the job has prices
+    :param reused: True if the request was not sent, because an earlier run or an equal request has its answer; only if
+        the task has `reuse_from` or `deduplicate`
     """
 
     index: int | None = None
@@ -53,7 +55,13 @@ class ResultRow(msgspec.Struct, kw_only=True):
     error: AnswerError | None = None
     batch_id: str | None = None
     round: int | None = None
+    reused: bool | msgspec.UnsetType = msgspec.UNSET
     input: Any = None
+
+    def mark_reused(self) -> None:
+        """Mark the row as a copy of another one's: its request is not sent, so it costs nothing here."""
+        self.reused = True
+        self.cost = msgspec.UNSET
 
 
 # Only the custom_id is strict: an unexpected value elsewhere must not cost an answer.

@@ -23,6 +23,8 @@ def build_manifest(
     output: dict[str, Any],
     paths: dict[str, str],
     kept: int,
+    reused: int = 0,
+    deduplicated: int = 0,
     complete: bool,
     price: Price | None = None,
     resent: Sequence[dict[str, Any]] = (),
@@ -30,13 +32,15 @@ def build_manifest(
     """Return the manifest of a job.
 
     Tokens and costs are those of these batches. Those of answers that were reused from another job are in that job's
-    manifest.
+    manifest, and those of equal requests count once.
 
     :param identity: identifies the job and its task
     :param batches: the entries of the job's batches; see `report_batch`
     :param output: the format of the results, and what is known of their columns
     :param paths: the URLs of the job's files, by kind
     :param kept: the number of answers that were reused from the replaced job
+    :param reused: the number of answers that were reused from other earlier runs
+    :param deduplicated: the number of requests that were not sent because they are equal to another one
     :param complete: True if no batch of the job runs any more
     :param price: None if the job has no prices
     :param resent: for each later round, its number of requests and why they were resent
@@ -49,6 +53,8 @@ def build_manifest(
         "rows": len(results),
         "counts": results.counts(),
         "kept": kept,
+        "reused": reused,
+        "deduplicated": deduplicated,
         "tokens": structs.asdict(_usage_of(batches)),
         **({} if price is None else {"cost": _costs(batches, price)}),
         "finish_reasons": results.finish_reasons(),

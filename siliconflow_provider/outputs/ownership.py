@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, cast
 
 import msgspec
@@ -169,6 +170,16 @@ class OutputDirectory:
 
     def _record_written(self, name: str, size: int | None, digest: str) -> None:
         self._files.create_json_once(f"{WRITTEN}/{_record_name(name, size, digest)}", self._owner)
+
+
+def was_written(files: JobDirectory, name: str, path: Path) -> bool:
+    """Return True if a task has written a file in a directory, and nobody has changed it since.
+
+    :param path: the local copy of the file
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _record_name(name, path.stat().st_size, digest) in files.names(WRITTEN)
 
 
 class _Digested:

@@ -55,6 +55,7 @@ class ResultStore:
     :param validate: may change a row from succeeded to invalid
     :param errors: cleans and cuts the errors of rows
     :param price: gives each row its cost; None for rows without one
+    :param has_reused: True if each row says whether it was reused
     """
 
     def __init__(
@@ -64,17 +65,20 @@ class ResultStore:
         validate: Validate | None = None,
         errors: RowErrors | None = None,
         price: Price | None = None,
+        has_reused: bool = False,
     ) -> None:
         self._file = rows
         self._block = bytearray()
         self._validate = validate
         self._row_errors = errors or RowErrors()
         self.price = price
+        self._has_reused = has_reused
         self._end = self._start = 0
         self._offsets = array("q", [-1]) * requests
         self._lengths = array("I", [0]) * requests
         self._statuses = bytearray(requests)
         self._is_earlier = bytearray(requests)
+        self._is_copy = bytearray(requests)
         self._reasons = bytearray(requests)
         self._errors = array("H", [0]) * requests
         self._reason_names: list[str | None] = [None]
@@ -122,10 +126,24 @@ class ResultStore:
         if row.index is None or row.index >= len(self._statuses) or row.status == "unfinished":
             return
         if not self.has_row(row.index) or (row.status == "succeeded" and not self.is_good(row.index)):
+            is_billed = is_billed and row.reused is not True
             if is_billed:
                 self._count(row)
             self._keep(row.index, row, is_billed=is_billed)
             self._is_earlier[row.index] = True
+
+    def copy_rows(self, duplicates: Iterable[tuple[int, int, str]]) -> None:
+        """Give requests that are not sent the rows of equal requests. They are never resent.
+
+        :param duplicates: position, position of the equal request, and custom_id of each request
+        """
+        self._flush()
+        for index, sent, custom_id in duplicates:
+            row = _row_decoder.decode(os.pread(self._file.fileno(), self._lengths[sent], self._offsets[sent]))
+            row.custom_id = custom_id
+            row.mark_reused()
+            self._keep(index, row, is_billed=False)
+            self._is_copy[index] = True
 
     def set_outcome(self, index: int, row: ResultRow) -> None:
         """Set the row of a request that no file mentions."""
@@ -159,7 +177,7 @@ class ResultStore:
         return [
             index
             for index, status in enumerate(self._statuses)
-            if status in retryable and self._errors[index] not in lasting
+            if status in retryable and self._errors[index] not in lasting and not self._is_copy[index]
         ]
 
     def write(self, results: IO[bytes], inputs: Iterator[bytes] | None) -> None:
@@ -167,8 +185,7 @@ class ResultStore:
 
         :param inputs: the input row of each request, as JSON; None if there are none
         """
-        self._write_block()
-        self._file.flush()
+        self._flush()
         block = bytearray()
         for row in self._in_order():
             if inputs is None:
@@ -240,8 +257,7 @@ class ResultStore:
 
     def row(self, index: int) -> ResultRow:
         """Return the row of a request."""
-        self._write_block()
-        self._file.flush()
+        self._flush()
         return _row_decoder.decode(os.pread(self._file.fileno(), self._lengths[index], self._offsets[index]))
 
     def _add(self, index: int, row: ResultRow) -> None:
@@ -277,6 +293,7 @@ class ResultStore:
         row.index, row.input = index, None
         if self.price is not None:
             row.cost = self.price.amount(Usage.of_row(row)) if is_billed else 0.0
+        row.reused = row.reused is True if self._has_reused else msgspec.UNSET
         self._row_errors.clean_and_cut(row, self._end)
         self._is_earlier[index] = False
         written = len(self._block)
@@ -293,6 +310,10 @@ class ResultStore:
     def _write_block(self) -> None:
         self._file.write(self._block)
         self._block.clear()
+
+    def _flush(self) -> None:
+        self._write_block()
+        self._file.flush()
 
     def _reason_code(self, reason: str | None) -> int:
         code = self._reason_codes.get(reason)

@@ -14,7 +14,7 @@ from siliconflow_provider.storage.object_storage import (
     size_and_version_of,
     storage_path,
 )
-from siliconflow_provider.storage.sources import names_file, source_files
+from siliconflow_provider.storage.sources import matching_directories, names_file, source_files
 from siliconflow_provider.storage.temporary import temporary_directory
 from siliconflow_provider.storage.workspace import Workspace
 
@@ -24,6 +24,7 @@ __all__ = [
     "Workspace",
     "is_below",
     "is_same",
+    "matching_directories",
     "names_file",
     "open_for_reading",
     "read_chunks",

@@ -42,6 +42,20 @@ def source_files(path: ObjectStoragePath, argument: str = "input_path") -> list[
     return [base / name for name in found]
 
 
+def matching_directories(pattern: ObjectStoragePath, argument: str) -> list[ObjectStoragePath]:
+    """Return the directories that a pattern with `*` matches, in the order of their names.
+
+    :param argument: of the operator, for errors
+    :raises StorageError: when the storage cannot be listed
+    """
+    base = next(parent for parent in pattern.parents if "*" not in parent.path)
+    with storage_errors("read", argument, pattern):
+        pattern.fs.invalidate_cache()
+        names = pattern.fs.glob(_only_stars(pattern.path.rstrip("/")))
+        found = [_relative(name, base) for name in names if pattern.fs.isdir(name)]
+    return [base / name for name in sorted(filter(_is_visible, found))]
+
+
 def names_file(path: ObjectStoragePath, file: ObjectStoragePath) -> bool:
     """Return True if an input path that is a directory or a pattern would have this file, whether it exists or not."""
     if "*" not in path.path:

@@ -31,11 +31,13 @@ class Workspace:
 
     :param directory: the directory of the published files
     :param local: an empty local directory
+    :param argument: the operator's argument with the directory, for errors
     """
 
-    def __init__(self, directory: ObjectStoragePath, local: Path) -> None:
+    def __init__(self, directory: ObjectStoragePath, local: Path, argument: str = "output_path") -> None:
         self.directory = directory
         self.local = local
+        self._argument = argument
         self._versions: dict[str, int | None] = {}
         self._digests: dict[str, tuple[int, str]] = {}
 
@@ -53,7 +55,7 @@ class Workspace:
 
     def names(self, directory: str) -> list[str]:
         """Return the names of the published files in a directory; none if it does not exist."""
-        return names_in(self.directory / directory)
+        return names_in(self.directory / directory, self._argument)
 
     def size(self, name: str) -> int | None:
         """Return the size of a published file in bytes; None if nothing has this name."""
@@ -74,13 +76,13 @@ class Workspace:
     def fetch(self, name: str) -> Path | None:
         """Return the local copy of a file, and make it if needed; None if the file is not published."""
         path = self._local_path(name)
-        return path if path.exists() or fetch(self.directory / name, path) else None
+        return path if path.exists() or fetch(self.directory / name, path, self._argument) else None
 
     def lines(self, name: str) -> Iterator[bytes]:
         """Yield the lines of a file without making a local copy; none if the file is not published."""
         path = self.local / name
         try:
-            with path.open("rb") if path.exists() else open_for_reading(self.directory / name, "output_path") as lines:
+            with path.open("rb") if path.exists() else open_for_reading(self.directory / name, self._argument) as lines:
                 yield from lines
         except MissingFileError:
             return

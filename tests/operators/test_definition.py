@@ -32,6 +32,7 @@ NAMES = [
     "request_params",
     "model",
     "limit",
+    "deduplicate",
     "output_type",
     "completion_window",
     "connection",

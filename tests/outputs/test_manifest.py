@@ -49,7 +49,9 @@ def test_a_manifest_describes_the_whole_job(results: ResultStore, batch: Make) -
         report_batch(done, 2, "s1", results.usage_of("batch_1")),
     ]
     paths = {"results": "s3://bucket/results.jsonl"}
-    manifest = build_manifest({"key": "key-1", "job_id": "j"}, results, reports, paths=paths, kept=5, complete=True)
+    manifest = build_manifest(
+        {"key": "key-1", "job_id": "j"}, results, reports, paths=paths, kept=5, reused=2, deduplicated=1, complete=True
+    )
     assert manifest.pop("batches") == reports
     assert manifest == {
         "schema_version": 1,
@@ -59,6 +61,8 @@ def test_a_manifest_describes_the_whole_job(results: ResultStore, batch: Make) -
         "rows": 3,
         "counts": {"succeeded": 1, "failed": 1, "missing": 1},
         "kept": 5,
+        "reused": 2,
+        "deduplicated": 1,
         "tokens": {"prompt": 2, "completion": 3, "cached": 0},
         "finish_reasons": {"stop": 1},
         "errors": [

@@ -1,0 +1,85 @@
+"""Reuse the answers of the earlier runs that `reuse_from` names."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import msgspec
+
+from siliconflow_provider.job_directory import JOB, MANIFEST, RESULTS, JobDirectory, UnreadableFileError
+from siliconflow_provider.jobs.job import Job
+from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
+from siliconflow_provider.jobs.reuse import EarlierAnswers, ReusedRows
+from siliconflow_provider.outputs import was_written
+from siliconflow_provider.wording import counted
+
+log = logging.getLogger(__name__)
+
+
+class ReuseError(ValueError):
+    """The answers in a directory of `reuse_from` cannot be reused. Nothing was submitted."""
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """The `output_path` of an earlier run.
+
+    :param name: the path in messages
+    :param is_required: True if it is an error that its answers cannot be reused; otherwise that is a warning
+    """
+
+    name: str
+    files: JobDirectory
+    is_required: bool
+
+
+def reuse_run(run: EarlierRun, rows: ReusedRows) -> None:
+    """Reuse the answers of an earlier run. Its files are only read, and the local copies are removed.
+
+    :raises ReuseError: if the answers cannot be reused, and the run is required
+    """
+    try:
+        reason = _reuse(run, rows)
+    except RequestsLostError:
+        reason = "the file of its requests is missing or was changed"
+    except (UnreadableFileError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        reason = "its files are damaged, or another version of this provider wrote them"
+    finally:
+        for name in (JOB, MANIFEST, RESULTS):
+            run.files.discard(name)
+    if reason is None:
+        return
+    if run.is_required:
+        raise ReuseError(
+            f"reuse_from names {run.name}, but its answers cannot be reused: {reason}. Nothing was submitted. Correct "
+            "the path or remove it. If the directory may be absent, as at the first run of a DAG, end the path with *"
+        )
+    log.warning("reusing no answers of %s: %s", run.name, reason)
+
+
+def _reuse(run: EarlierRun, rows: ReusedRows) -> str | None:
+    """Reuse the answers of an earlier run; return the reason if that is not possible."""
+    files = run.files
+    job = files.read_json(JOB, Job)
+    if job is None:
+        return "it does not exist, or is no output_path of a BatchInferenceOperator (it has no _siliconflow/job.json)"
+    manifest = files.read_json(MANIFEST, dict)
+    if manifest is None or manifest.get("job_id") != job.id:
+        return "its job has written no results yet"
+    results = files.fetch(RESULTS)
+    if results is None or not was_written(files, RESULTS, results):
+        return f"its {RESULTS} is missing or was changed"
+    requests = RequestFiles(files, job.directory)
+    path = requests.path(job.all_requests)
+    # Another job of that task would have replaced its job file before the results.
+    files.discard(JOB)
+    if files.read_json(JOB, Job) != job:
+        return "its job is being replaced by another one"
+    before = rows.count
+    rows.add(EarlierAnswers(path, results))
+    requests.release()
+    if not manifest.get("complete"):
+        log.warning("the job in %s is not over: only the answers that it has written are reused", run.name)
+    log.info("reusing %s of %s", counted(rows.count - before, "answer"), run.name)
+    return None
