@@ -13,7 +13,10 @@ from typing import Any, Self
 import msgspec
 
 
-class _Request(msgspec.Struct, gc=False):
+class Request(msgspec.Struct, gc=False):
+    """The fields of a request line that decide about its answer, and its id."""
+
+    custom_id: str
     body: dict[str, Any]
 
 
@@ -22,30 +25,25 @@ class _RequestId(msgspec.Struct, gc=False):
 
 
 Digest = tuple[int, int]
-_decode = msgspec.json.Decoder(_Request).decode
+decode_request = msgspec.json.Decoder(Request).decode
 _decode_id = msgspec.json.Decoder(_RequestId).decode
 _encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 _two_numbers = struct.Struct("QQ").unpack_from
 
 
-def body_digest(line: bytes) -> Digest:
+def body_digest(request: Request) -> Digest:
     """Return 128 bits of the hash of a request's body, which names the model too.
 
-    Neither spaces nor the order of the body's and the messages' fields count. Deeper inside, the order of fields does
-    count, because a model may answer in the order of a JSON schema.
-
-    :param line: a request line
+    Neither spaces nor the order of fields count, except inside fields such as `response_format` and `tools`: a model may
+    answer in the order of a JSON schema.
     """
-    body = _decode(line).body
-    messages = body.get("messages")
-    if isinstance(messages, list):
-        body["messages"] = [_sorted(message) if isinstance(message, dict) else message for message in messages]
-    high, low = _two_numbers(hashlib.sha256(_encode(_sorted(body))).digest())
+    body = request.body
+    for name, value in body.items():
+        if name != "messages" and isinstance(value, (dict, list)):
+            body[name] = msgspec.Raw(_encode(value))
+    high, low = _two_numbers(hashlib.sha256(_encode_sorted(body)).digest())
     return high, low
-
-
-def _sorted(fields: dict[str, Any]) -> dict[str, Any]:
-    return dict(sorted(fields.items()))
 
 
 class RequestIndex:
@@ -81,7 +79,7 @@ class RequestIndex:
     def _read(self, count: int) -> None:
         start = 0
         for position, line in zip(range(count), self._file, strict=False):
-            digest = body_digest(line)
+            digest = body_digest(decode_request(line))
             self._digests.extend(digest)
             start += len(line)
             self._starts.append(start)

@@ -13,7 +13,7 @@ from typing import IO
 import msgspec
 
 from siliconflow_provider.inputs import FilePart, Part, PartWriter, lines_at
-from siliconflow_provider.jobs.request_index import RequestIndex, body_digest
+from siliconflow_provider.jobs.request_index import Request, RequestIndex, body_digest, decode_request
 from siliconflow_provider.jsonl import BlockWriter, line_blocks, read_chunks
 from siliconflow_provider.outputs import ResultRow, Validate
 
@@ -21,17 +21,6 @@ from siliconflow_provider.outputs import ResultRow, Validate
 KEPT_ROUND = 0
 
 
-class _Row(msgspec.Struct, gc=False):
-    custom_id: str
-    status: str
-
-
-class _RequestId(msgspec.Struct, gc=False):
-    custom_id: str
-
-
-_decode_id = msgspec.json.Decoder(_RequestId).decode
-_decode_status = msgspec.json.Decoder(_Row).decode
 _decode_row = msgspec.json.Decoder(ResultRow).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -75,17 +64,16 @@ class ReusedRows:
         answers = 0
         with earlier.requests.open("rb") as lines, earlier.rows.open("rb") as rows:
             for line, answer in zip(lines, rows, strict=False):
-                found = _decode_status(answer)
-                if found.status == "succeeded" and found.custom_id == _decode_id(line).custom_id:
+                row = _decode_row(answer)
+                if row.status == "succeeded":
                     answers += 1
-                    self._add_answer(line, answer, kept_round)
+                    self._add_answer(decode_request(line), row, kept_round)
         return answers
 
-    def _add_answer(self, line: bytes, answer: bytes, kept_round: int | None) -> None:
-        position = self._index.next_unanswered(body_digest(line))
+    def _add_answer(self, request: Request, row: ResultRow, kept_round: int | None) -> None:
+        position = self._index.next_unanswered(body_digest(request)) if request.custom_id == row.custom_id else None
         if position is None:
             return
-        row = _decode_row(answer)
         row.output = msgspec.UNSET
         if self._validate is not None:
             self._validate(row)

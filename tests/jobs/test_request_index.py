@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from siliconflow_provider.jobs.request_index import RequestIndex, body_digest
+from siliconflow_provider.jobs.request_index import Digest, RequestIndex, body_digest, decode_request
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "1 + 1"}], "max_tokens": 5}
 SCHEMA = {"schema": {"reason": {}, "answer": {}}}
@@ -14,6 +14,10 @@ SCHEMA = {"schema": {"reason": {}, "answer": {}}}
 
 def line(body: Any, custom_id: str = "a", **options: Any) -> bytes:
     return json.dumps({"custom_id": custom_id, "body": body}, **options).encode() + b"\n"
+
+
+def digest_of(line: bytes) -> Digest:
+    return body_digest(decode_request(line))
 
 
 @pytest.mark.parametrize(
@@ -28,7 +32,7 @@ def line(body: Any, custom_id: str = "a", **options: Any) -> bytes:
     ids=["custom_id", "spaces", "order of fields", "order of a message's fields", "escapes"],
 )
 def test_equal_bodies_have_one_digest(other: bytes) -> None:
-    assert body_digest(other) == body_digest(line(BODY))
+    assert digest_of(other) == digest_of(line(BODY))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,7 @@ def test_equal_bodies_have_one_digest(other: bytes) -> None:
 )
 def test_different_bodies_have_different_digests(one: Any, other: Any) -> None:
     """A model may answer in the order of a schema."""
-    assert body_digest(line({**BODY, **one})) != body_digest(line({**BODY, **other}))
+    assert digest_of(line({**BODY, **one})) != digest_of(line({**BODY, **other}))
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def index(tmp_path: Path) -> Any:
 
 
 def test_equal_requests_are_answered_in_order(index: Any) -> None:
-    a = body_digest(line({"text": "a"}))
+    a = digest_of(line({"text": "a"}))
     with index("a", "b", "a", "c", "a") as requests:
         found = []
         while (position := requests.next_unanswered(a)) is not None:
@@ -68,7 +72,7 @@ def test_equal_requests_are_answered_in_order(index: Any) -> None:
             requests.set_answered(position)
         assert found == [(0, "r0"), (2, "r2"), (4, "r4")]
         assert list(requests.unanswered()) == [1, 3]
-        assert requests.next_unanswered(body_digest(line({"text": "z"}))) is None
+        assert requests.next_unanswered(digest_of(line({"text": "z"}))) is None
 
 
 def test_a_representative_is_the_last_answered_request(index: Any) -> None:
@@ -82,7 +86,7 @@ def test_a_thousand_bodies_are_told_apart(index: Any) -> None:
     texts = [str(number % 700) for number in range(1_000)]
     with index(*texts) as requests:
         for number in range(700):
-            digest = body_digest(line({"text": str(number)}))
+            digest = digest_of(line({"text": str(number)}))
             requests.set_answered(requests.next_unanswered(digest))
         assert list(requests.unanswered()) == list(range(700, 1_000))
         assert [requests.representative(position) for position in range(700, 1_000)] == list(range(300))
@@ -92,4 +96,4 @@ def test_a_thousand_bodies_are_told_apart(index: Any) -> None:
 def test_small_jobs_have_an_index(index: Any, count: int) -> None:
     with index(*"abc"[:count]) as requests:
         assert list(requests.unanswered()) == list(range(count))
-        assert requests.next_unanswered(body_digest(line({"text": "z"}))) is None
+        assert requests.next_unanswered(digest_of(line({"text": "z"}))) is None
