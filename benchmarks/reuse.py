@@ -1,7 +1,8 @@
 """A job of which two of a hundred rows changed since an earlier run: `reuse.py 1000000`, by default 100,000 rows.
 
 The earlier run's files are written without the service. The job runs in a process of its own, and the emulator, whose
-batches take no time, in another. The memory is the most that the job's process needed above the level after its imports.
+batches take no time, in another. The memory is the most that the job's process needed above the level after its
+imports.
 """
 
 from __future__ import annotations

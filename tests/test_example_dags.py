@@ -99,6 +99,24 @@ def test_table_to_table_asks_each_row_once(
         assert len(list(client.list_batches())) == 1
 
 
+def test_daily_changes_sends_changed_rows_only(
+    load_dag_file: Callable[[str], ModuleType],
+    client: SiliconFlowClient,
+    connection: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Five of 240 questions change from one run to the next."""
+    monkeypatch.setenv("SILICONFLOW_EXAMPLE_OUTPUT", f"file://{tmp_path}")
+    dag = load_dag_file("example_dags/daily_changes.py").daily_changes()
+    for sent in (240, 5):
+        assert str(dag.test().state).endswith("success")
+        assert f"{sent} of 240 rows were sent" in capsys.readouterr().out
+    counts = [batch.request_counts.total for batch in client.list_batches() if batch.request_counts]
+    assert sorted(counts) == [5, 240]
+
+
 class TestExpiringBatches:
     @pytest.fixture
     def options(self, tmp_path: Path) -> EmulatorOptions:

@@ -35,8 +35,8 @@ _two_numbers = struct.Struct("QQ").unpack_from
 def body_digest(request: Request) -> Digest:
     """Return 128 bits of the hash of a request's body, which names the model too.
 
-    Neither spaces nor the order of fields count, except inside fields such as `response_format` and `tools`: a model may
-    answer in the order of a JSON schema.
+    Neither spaces nor the order of fields count, except inside fields such as `response_format` and `tools`: a model
+    may answer in the order of a JSON schema.
     """
     body = request.body
     for name, value in body.items():
