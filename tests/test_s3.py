@@ -129,6 +129,25 @@ def test_a_job_from_s3_to_s3(bucket: str, connection: str, run: Callable[..., An
     assert run(make) == summary
 
 
+def test_answers_of_earlier_runs_are_reused(
+    bucket: str, connection: str, run: Callable[..., Any], context: dict[str, Any]
+) -> None:
+    """S3 has no directories: a pattern matches prefixes."""
+    s3fs.S3FileSystem().pipe(f"{bucket}/runs/notes.txt", b"")
+    for day, reused in (("1", 0), ("2", 2)):
+        context["ti"].run_id = day
+        summary = run(
+            lambda: BatchInferenceOperator(
+                task_id="eval",
+                requests=["1 + 1", "2 + 1"],
+                model="deepseek-ai/DeepSeek-V3",
+                output_path=f"{bucket}/runs/{day}",  # noqa: B023
+                reuse_from=f"{bucket}/runs/*",
+            )
+        )
+        assert (summary["reused"], summary["counts"]) == (reused, {"succeeded": 2})
+
+
 @pytest.fixture
 def object_before(bucket: str) -> str:
     """Return the URL of an existing object."""
