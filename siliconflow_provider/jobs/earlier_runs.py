@@ -81,5 +81,6 @@ def _reuse(run: EarlierRun, rows: ReusedRows) -> str | None:
     requests.release()
     if not manifest.get("complete"):
         log.warning("the job in %s is not over: only the answers that it has written are reused", run.name)
-    log.info("reusing %s of %s", counted(rows.count - before, "answer"), run.name)
+    if rows.count > before:
+        log.info("reusing %s of %s", counted(rows.count - before, "answer"), run.name)
     return None
