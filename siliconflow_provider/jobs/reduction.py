@@ -142,7 +142,7 @@ def _choose(
     """Write the rows of requests that are not sent, and return the others. The index is freed at the end."""
     runs = [] if settings.find_runs is None else settings.find_runs()
     parts = job.first_round.parts
-    with RequestIndex(requests, job.requests) as index:
+    with RequestIndex(requests, job.sent) as index:
         with files.create(job_file_name(KEPT, job.directory)) as file:
             rows = ReusedRows(index, file, settings.validate)
             answers = 0 if replaced is None else rows.add(replaced, kept_round=KEPT_ROUND)
@@ -151,7 +151,7 @@ def _choose(
                 rows.share()
             kept, start = rows.count, rows.size
             for run in runs:
-                if rows.count < job.requests:
+                if rows.count < len(index):
                     reuse_run(run, rows)
             rows.share(start)
             rows.finish()

@@ -63,8 +63,7 @@ class ReusedRows:
         """
         answers = 0
         with earlier.requests.open("rb") as lines, earlier.rows.open("rb") as rows:
-            for line, answer in zip(lines, rows, strict=False):
-                row = _decode_row(answer)
+            for line, row in zip(lines, map(_decode_row, rows), strict=False):
                 if row.status == "succeeded":
                     answers += 1
                     self._add_answer(decode_request(line), row, kept_round)
