@@ -74,8 +74,8 @@ def load_or_create_job(
     :param costs: for the estimate of a new job
     :param output_format: the form in which results are published, also those of a job that is replaced
     :raises OutputConflictError: if the directory belongs to another task, or has results that this task did not write
-    :raises JobFilesError: if the files of a job that has batches are missing, or a directory of `reuse_from` cannot be
-        used
+    :raises JobFilesError: if the files of a job that has batches are missing
+    :raises ReuseError: if a directory of `reuse_from` cannot be used
     """
     job = files.read_json(JOB, Job)
     if job is not None:
