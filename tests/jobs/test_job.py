@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from siliconflow_provider.inputs.parts import Part
-from siliconflow_provider.jobs.job import Inherited, Job, Round, fingerprint
+from siliconflow_provider.jobs.job import Inherited, Job, Reuse, Round, fingerprint
 
 FIRST = Part(first=0, lines=4, offset=0, bytes=40, sha256="a")
 LAST = Part(first=4, lines=1, offset=40, bytes=10, sha256="b")
@@ -87,6 +87,15 @@ def test_all_requests_include_those_not_sent() -> None:
     assert Job(**{**FIELDS, "first_round": whole, "inherited": Inherited(others=["batch_1"])}).all_requests is whole
     job = Job(**{**FIELDS, "first_round": rest, "inherited": Inherited(rows=1, parts=[FIRST, LAST])})
     assert [list(job.all_requests.indexes_of(part)) for part in job.all_requests.parts] == [[0, 1, 2, 3], [4]]
+    deduplicated = Job(**{**FIELDS, "first_round": rest, "inherited": Inherited(parts=[FIRST, LAST])})
+    assert deduplicated.all_requests.parts == [FIRST, LAST]
+
+
+def test_jobs_without_reuse_keep_their_id() -> None:
+    """The id is a hash of the encoded job, and published results of an earlier version name it."""
+    assert "reuse" not in msgspec.json.decode(msgspec.json.encode(Job(**FIELDS)))
+    job = Job(**FIELDS, reuse=Reuse(rows=2, duplicates=1))
+    assert (job.reused, job.duplicates, job.has_reused_rows) == (2, 1, True)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel
 
 from siliconflow_provider.batches.submission import digest
+from siliconflow_provider.jobs.job import fingerprint
 from siliconflow_provider.operators.definition import (
     INPUT_FILE,
     definition_of,
@@ -62,6 +63,12 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Task:
 
 def defined(task: BatchInferenceOperator) -> dict[str, str]:
     return definition_of(task, schema_of(task))
+
+
+def test_no_deduplication_is_like_no_argument(task: Task) -> None:
+    """A job of a version without the argument has not changed."""
+    one, other = defined(task()), defined(task(deduplicate=True))
+    assert one["deduplicate"] == fingerprint(None) != other["deduplicate"]
 
 
 @pytest.mark.parametrize(
