@@ -21,6 +21,8 @@ from siliconflow_provider.jobs.runner import JobRunner
 from tests.inference_jobs import Infer, Rows, Run, assert_nothing_was_bought_twice, contents, statuses, sums
 from tests.kills import Killed
 
+NO_TOKENS = {"prompt": 0, "completion": 0, "cached": 0}
+PRICES = {"currency": "CNY", "models": {"deepseek-ai/DeepSeek-V3": {"input": 1, "output": 4}}}
 Day = Callable[..., dict[str, Any]]
 
 
@@ -61,7 +63,7 @@ class TestReuse:
         self, day: Day, runs: str, rows_of: Any, control: Control, logged: Any, tmp_path: Path
     ) -> None:
         """The chain's third day copies what the first one paid for, with its batch, round and tokens."""
-        options: dict[str, Any] = {"prompt": "{q}", "id_column": "id", "reuse_from": runs}
+        options: dict[str, Any] = {"prompt": "{q}", "id_column": "id", "reuse_from": runs, "prices": PRICES}
         first = day("1", named("1 + 1", "2 + 1", "3 + 1"), **options)
         assert (first["reused"], "matches no directory" in logged()) == (0, True)
         second = day("2", [*named("3 + 1"), {"id": "new", "q": "2 + 1"}, *named("4 + 1")], **options)
@@ -69,13 +71,14 @@ class TestReuse:
         assert "sending 1 request: reusing 2 answers of earlier runs, leaving out 0 duplicate requests" in logged()
         assert control.batches_created() == 2
         third = day("3", [*named("4 + 1"), {"id": "newer", "q": "2 + 1"}], **options)
-        assert (third["reused"], third["rounds"], third["tokens"]) == (2, 0, {"prompt": 0, "completion": 0})
+        assert (third["reused"], third["rounds"], third["tokens"]) == (2, 0, NO_TOKENS)
         assert control.batches_created() == 2
         assert_nothing_was_bought_twice(control, 4)
         rows = {name: {row["custom_id"]: row for row in rows_of(name)} for name in "123"}
         assert {row["reused"] for row in rows["1"].values()} == {False}
         assert [row["reused"] for row in rows["2"].values()] == [True, True, False]
-        place = {"index": 1, "custom_id": "newer", "reused": True, "input": {"id": "newer", "q": "2 + 1"}}
+        assert rows["1"]["2 + 1"]["cost"] > 0
+        place = {"cost": 0.0, "index": 1, "custom_id": "newer", "reused": True, "input": {"id": "newer", "q": "2 + 1"}}
         assert rows["3"]["newer"] == {**rows["1"]["2 + 1"], **place}
         assert json.loads((tmp_path / "runs" / "3" / "manifest.json").read_text())["reused"] == 2
 
@@ -180,7 +183,7 @@ class TestDeduplicate:
         """A failed one that stands for three is resent once, and a retry changes nothing."""
         control.plan(failing={"positions": [1], "once": True})
         items = [{"id": f"r{i}", "q": f"{i % 2} + 1"} for i in range(6)]
-        options: dict[str, Any] = {"prompt": "{q}", "id_column": "id", "deduplicate": True}
+        options: dict[str, Any] = {"prompt": "{q}", "id_column": "id", "deduplicate": True, "prices": PRICES}
         summary = run(lambda: infer(requests=items, **options))
         assert (summary["rows"], summary["deduplicated"], summary["counts"]) == (6, 4, {"succeeded": 6})
         executions = control.executions()
@@ -188,6 +191,7 @@ class TestDeduplicate:
         shown = [(row["index"], row["custom_id"], row["content"], row["reused"], row["input"]) for row in rows()]
         assert shown == [(i, f"r{i}", str(i % 2 + 1), i > 1, items[i]) for i in range(6)]
         assert [row["round"] for row in rows()] == [1, 2] * 3
+        assert [row["cost"] > 0 for row in rows()] == [not row["reused"] for row in rows()]
         tokens = sum(row["prompt_tokens"] for row in rows() if not row["reused"])
         before = rows()
         assert run(lambda: infer(requests=items, **options))["tokens"]["prompt"] >= tokens
