@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 import msgspec
 
-from siliconflow_provider.job_directory import JOB, MANIFEST, RESULTS, JobDirectory, UnreadableFileError
+from siliconflow_provider.job_directory import (
+    JOB,
+    MANIFEST,
+    RESULT_ROWS,
+    RESULTS,
+    JobDirectory,
+    UnreadableFileError,
+    result_rows_name,
+)
 from siliconflow_provider.jobs.job import Job
 from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
 from siliconflow_provider.jobs.reuse import EarlierAnswers, ReusedRows
@@ -46,7 +54,7 @@ def reuse_run(run: EarlierRun, rows: ReusedRows) -> None:
     except (UnreadableFileError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         reason = "its files are damaged, or another version of this provider wrote them"
     finally:
-        for name in (JOB, MANIFEST, RESULTS):
+        for name in (JOB, MANIFEST, RESULTS, RESULT_ROWS):
             run.files.discard(name)
     if reason is None:
         return
@@ -67,9 +75,11 @@ def _reuse(run: EarlierRun, rows: ReusedRows) -> str | None:
     manifest = files.read_json(MANIFEST, dict)
     if manifest is None or manifest.get("job_id") != job.id:
         return "its job has written no results yet"
-    results = files.fetch(RESULTS)
-    if results is None or not was_written(files, RESULTS, results):
-        return f"its {RESULTS} is missing or was changed"
+    name = result_rows_name(manifest)
+    results = files.fetch(name)
+    # Beside results of another format, the rows are among the task's own files.
+    if results is None or (name == RESULTS and not was_written(files, name, results)):
+        return f"its {name} is missing or was changed"
     requests = RequestFiles(files, job.directory)
     path = requests.path(job.all_requests)
     # Another job of that task would have replaced its job file before the results.

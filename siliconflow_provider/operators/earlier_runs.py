@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import printable
-from siliconflow_provider.job_directory import MANIFEST, RESULTS
+from siliconflow_provider.job_directory import MANIFEST, RESULTS_OF_FORMAT
 from siliconflow_provider.jobs import EarlierRun, ReuseError
 from siliconflow_provider.storage import Workspace, is_same, matching_directories, storage_path
 
@@ -50,7 +50,7 @@ def _directories(reuse_from: Any) -> Iterator[tuple[ObjectStoragePath, bool]]:
             continue
         path = storage_path(_path_text(given), ARGUMENT)
         if "*" not in path.path:
-            yield (path.parent if path.name in (RESULTS, MANIFEST) else path), True
+            yield (path.parent if path.name in (MANIFEST, *RESULTS_OF_FORMAT.values()) else path), True
             continue
         found = matching_directories(path, ARGUMENT)
         if not found:

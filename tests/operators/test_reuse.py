@@ -241,3 +241,10 @@ class TestDeduplicate:
         clock.advance(31 * 24 * 3600)
         run(lambda: infer(requests=["1 + 1", "1 + 1", "2 + 1"], deduplicate=True))
         assert (rows(), manifest()["tokens"]) == (before, tokens)
+
+
+def test_results_of_another_format_are_reused(day: Day, runs: str, rows_of: Any, control: Control) -> None:
+    day("1", sums(2), output_format="csv")
+    assert day("2", sums(2), reuse_from=runs)["reused"] == 2
+    assert contents(rows_of("2")) == ["1", "2"]
+    assert_nothing_was_bought_twice(control, 2)
