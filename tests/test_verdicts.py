@@ -43,7 +43,7 @@ def error(count: int, code: str | None, message: str) -> dict[str, Any]:
         (
             {"errors": [error(3, "20024", "Json mode is not supported for this model.")]},
             "3 of 3 requests succeeded in 1 round; most frequent errors: 3 x 20024: Json mode is not supported for "
-            'this model. For a model without JSON mode, set request_params={"response_format": None}. Billed in total: ',
+            'this model. For a model without JSON mode, set request_params={"response_format": None}. Billed in ',
         ),
         (
             {"cost": {"currency": "CNY", "total": 0.01234, "rounds": []}},

@@ -212,13 +212,14 @@ def _manifest(
         files.publish(errors)
         paths["errors"] = files.url(errors)
     manifest = build_manifest(
-        {"key": job.key, "job_id": job.id},
-        answers,
-        [*deleted, *reports],
-        output={
+        {
+            "key": job.key,
+            "job_id": job.id,
             "output_format": output_format.name,
             "columns": {"input": job.known_input_schema, "output": output_format.columns},
         },
+        answers,
+        [*deleted, *reports],
         paths=paths,
         kept=job.kept,
         reused=job.reused,

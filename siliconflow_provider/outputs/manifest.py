@@ -20,7 +20,6 @@ def build_manifest(
     results: ResultStore,
     batches: Sequence[dict[str, Any]],
     *,
-    output: dict[str, Any],
     paths: dict[str, str],
     kept: int,
     reused: int = 0,
@@ -34,9 +33,8 @@ def build_manifest(
     Tokens and costs are those of these batches. Those of answers that were reused from another job are in that job's
     manifest, and those of equal requests count once.
 
-    :param identity: identifies the job and its task
+    :param identity: identifies the job and its task, and describes the form of its results
     :param batches: the entries of the job's batches; see `report_batch`
-    :param output: the format of the results, and what is known of their columns
     :param paths: the URLs of the job's files, by kind
     :param kept: the number of answers that were reused from the replaced job
     :param reused: the number of answers that were reused from other earlier runs
@@ -48,7 +46,6 @@ def build_manifest(
     return {
         "schema_version": SCHEMA_VERSION,
         **identity,
-        **output,
         "paths": paths,
         "rows": len(results),
         "counts": results.counts(),

@@ -104,7 +104,7 @@ class TestClears:
         run(lambda: infer(requests=sums(3)))
         clear()
         summary = run(lambda: infer(requests=sums(3), completion_window="48h", deferrable=deferrable))
-        assert (summary["counts"], summary["tokens"]) == ({"succeeded": 3}, {"prompt": 0, "completion": 0})
+        assert (summary["counts"], summary["tokens"]) == ({"succeeded": 3}, {"prompt": 0, "completion": 0, "cached": 0})
         assert contents(rows()) == ["1", "2", "3"]
         assert (control.batches_created(), manifest()["kept"], manifest()["batches"]) == (1, 3, [])
         # Another try has the same result.
