@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Sequence
 
 # Returns the number of tokens of texts.
@@ -21,23 +22,19 @@ THREE_BYTES = 65
 FOUR_BYTES = 200
 
 
-def _kind_of(byte: int) -> str:
-    """Return the kind of the character that begins with a byte of UTF-8."""
+def _weight_of(byte: int) -> int:
+    """Return the hundredths of a token of the character that begins with a byte of UTF-8."""
     if byte >= 0x80:
-        return "-" if byte < 0xC0 else "2" if byte < 0xE0 else "3" if byte < 0xF0 else "4"
+        return 0 if byte < 0xC0 else TWO_BYTES if byte < 0xE0 else THREE_BYTES if byte < 0xF0 else FOUR_BYTES
     character = chr(byte)
-    return "a" if character.isalpha() else "0" if character.isdigit() else " " if character.isspace() else "."
+    return (
+        LETTER if character.isalpha() else DIGIT if character.isdigit() else 0 if character.isspace() else OTHER_ASCII
+    )
 
 
-_KINDS = "".join(map(_kind_of, range(256))).encode()
-_WEIGHTS = (
-    (b"a", LETTER),
-    (b"0", DIGIT),
-    (b".", OTHER_ASCII),
-    (b"2", TWO_BYTES),
-    (b"3", THREE_BYTES),
-    (b"4", FOUR_BYTES),
-)
+_WEIGHTS = bytes(map(_weight_of, range(256)))
+# So many bytes have a sum that Adler-32, which is modulo 65,521, returns as it is.
+_SUMMED_BYTES = 65_520 // max(_WEIGHTS)
 
 
 class TokenizerError(ValueError):
@@ -46,8 +43,10 @@ class TokenizerError(ValueError):
 
 def token_hundredths(text: bytes) -> int:
     """Return about how many hundredths of a token a text in UTF-8 has."""
-    kinds = text.translate(_KINDS)
-    return sum(weight * kinds.count(kind) for kind, weight in _WEIGHTS)
+    weights = text.translate(_WEIGHTS)
+    # The lower half of Adler-32 is the sum of the bytes, and 1. Python has nothing else that adds bytes as fast.
+    blocks = (weights[start : start + _SUMMED_BYTES] for start in range(0, len(weights), _SUMMED_BYTES))
+    return sum((zlib.adler32(block) & 0xFFFF) - 1 for block in blocks)
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> TokenCounter:
