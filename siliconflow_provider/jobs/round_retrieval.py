@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -32,6 +35,7 @@ from siliconflow_provider.outputs import (
 )
 from siliconflow_provider.wording import counted
 
+DOWNLOADS_AT_ONCE = 3
 # The characters of a batch's errors in each row: fewer than an error of a row may have.
 MOST_BATCH_ERRORS = 1_000
 
@@ -102,7 +106,7 @@ class RoundRetrieval:
         started = clock.now()
         for pause in retry_pauses(self.tolerance.give_up_after, FIRST_PAUSE):
             may_retry = MayRetry(incomplete=clock.now() - started < DELIVERY_TIME, errors=pause is not None)
-            failures = {part.sha256: self._try_part(part, may_retry) for part in pending}
+            failures = {part.sha256: self._try_part(part, done, may_retry) for part, done in self._downloads(pending)}
             pending = [part for part in pending if part.sha256 not in self.failures and failures[part.sha256]]
             if not pending or pause is None:
                 break
@@ -129,11 +133,26 @@ class RoundRetrieval:
         batch = self.batches.batch_of_part(self.round_, part)
         return batch is not None and batch.is_terminal
 
-    def _try_part(self, part: Part, may_retry: MayRetry) -> SiliconFlowError | None:
-        """Fetch a part. Return the error if a retry may help; None if the part is fetched or has failed for good."""
+    def _downloads(self, parts: Sequence[Part]) -> Iterator[tuple[Part, Future[ResultFiles]]]:
+        """Yield each part with its download. While one part is added, the next ones are downloaded."""
+        running: deque[tuple[Part, Future[ResultFiles]]] = deque()
+        with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+            for number, part in enumerate(parts):
+                # The caller is done with the files of the part that had this slot.
+                running.append((part, pool.submit(self._download, part, number % (DOWNLOADS_AT_ONCE + 1))))
+                if len(running) > DOWNLOADS_AT_ONCE:
+                    yield running.popleft()
+            while running:
+                yield running.popleft()
+
+    def _download(self, part: Part, slot: int) -> ResultFiles:
+        batch = self.batches.refresh(self.round_, part)
+        return download_result_files(self.client, batch, lambda name: self.files.create(f"fetched-{slot}-{name}"))
+
+    def _try_part(self, part: Part, download: Future[ResultFiles], may_retry: MayRetry) -> SiliconFlowError | None:
+        """Add a part. Return the error if a retry may help; None if the part is added or has failed for good."""
         try:
-            batch = self.batches.refresh(self.round_, part)
-            with download_result_files(self.client, batch, self.files.create) as results:
+            with closing(download.result()) as results:
                 return self._add_or_retry(part, results, may_retry)
         except SiliconFlowError as error:
             return self._failed(part, error, may_retry=may_retry.errors and is_retryable(error))

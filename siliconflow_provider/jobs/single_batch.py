@@ -6,6 +6,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -207,7 +208,7 @@ def _mentioned_ids(
         failure: SiliconFlowError | None
         try:
             # Also for new URLs: signed ones expire.
-            with download_result_files(client, client.get_batch(batch.id), files.create) as results:
+            with closing(download_result_files(client, client.get_batch(batch.id), files.create)) as results:
                 contents, failure = results.contents, _incomplete(results)
         except SiliconFlowError as error:
             failure = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -30,7 +30,7 @@ GONE = (404, 410)
 
 @dataclass(frozen=True)
 class ResultFiles:
-    """The result files of a batch on the local disk; a missing file is empty.
+    """The result files of a batch on the local disk; a missing file is empty. Close them after use.
 
     :param gone: the error if the service does not find a file; the file is empty then
     """
@@ -41,6 +41,11 @@ class ResultFiles:
     contents: ResultContents
     gone: ServiceError | None
 
+    def close(self) -> None:
+        """Close the files."""
+        self.output.close()
+        self.errors.close()
+
     def blocks(self) -> Iterator[tuple[str, Iterator[bytes]]]:
         """Yield each file's name in messages, and its lines."""
         for name, file in (("output", self.output), ("error", self.errors)):
@@ -48,13 +53,10 @@ class ResultFiles:
             yield name, line_blocks(read_chunks(file), LONGEST_LINE)
 
 
-@contextmanager
-def download_result_files(
-    client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[bytes]]
-) -> Iterator[ResultFiles]:
+def download_result_files(client: SiliconFlowClient, batch: Batch, create: Callable[[str], IO[bytes]]) -> ResultFiles:
     """Download the result files of a batch.
 
-    :param create: opens a new local file of that name
+    :param create: opens a new local file for the `output` or `error` file
     :raises UnreadableAnswerError: if the response is no result file
     """
     with ExitStack() as stack:
@@ -62,7 +64,7 @@ def download_result_files(
         contents: list[FileContents] = []
         gone: ServiceError | None = None
         for name, file_ref in (("output", batch.output_file_id), ("error", batch.error_file_id)):
-            file = stack.enter_context(create(f"fetched-{name}"))
+            file = stack.enter_context(create(name))
             if file_ref is not None:
                 try:
                     _download(client, file_ref, file, f"the {name} file of {batch.id}")
@@ -74,7 +76,8 @@ def download_result_files(
             file.seek(0)
             files.append(file)
             contents.append(contents_of(line_blocks(read_chunks(file), LONGEST_LINE)))
-        yield ResultFiles(batch, files[0], files[1], ResultContents(*contents), gone)
+        stack.pop_all()
+    return ResultFiles(batch, files[0], files[1], ResultContents(*contents), gone)
 
 
 def _download(client: SiliconFlowClient, file_ref: str, fileobj: IO[bytes], name: str) -> None:

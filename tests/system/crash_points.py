@@ -76,7 +76,7 @@ def created(crash: TaskKill) -> bool:
 def downloads(crash: TaskKill) -> bool:
     """Some of the output has come to the task's temporary directory."""
     opened = (Path(each.path) for each in crash.process.open_files())
-    return any(path.name == "fetched-output" and path.stat().st_size for path in opened)
+    return any(path.name.endswith("-output") and path.stat().st_size for path in opened)
 
 
 def publishes(crash: TaskKill) -> bool:
