@@ -15,14 +15,18 @@ OutputPathError (AirflowFailException)  output_path holds files of another task 
 SubmissionStoppedError (AirflowFailException)   a submit could pay twice; Airflow does not retry
 BatchWaitError (AirflowException)       the wait ended before the batch did; a retry resumes the wait
 └── BatchTimeoutError (AirflowFailException)    the timeout ended the wait; Airflow does not retry
-InvalidConnectionError (AirflowException, ValueError)   a field of the Airflow connection is missing or invalid
+UnknownConnectionError (AirflowFailException, AirflowNotFoundException)    there is no such Airflow connection
 SiliconFlowError                        the service or the way to it: base of the client's errors
 ├── InvalidRequestError (ValueError)    the request is invalid; nothing was sent
+│   ├── InvalidArgumentError (AirflowFailException)     an argument of a task is invalid; Airflow does not retry
+│   ├── InvalidConnectionError (AirflowFailException)   a field of the Airflow connection is missing or invalid
 │   └── UnsafeAddressError              a download URL or a redirect is not allowed; nothing was sent to it
 ├── ServiceError                        the service answered with an error
 │   ├── BadRequestError                 HTTP 400, another status from 300 to 499, or a 200 whose body reports an error
 │   ├── AuthenticationError             HTTP 401: the API key is missing or wrong
+│   │   └── KeyRefusedError (AirflowFailException)      the same in a task; Airflow does not retry with the same key
 │   ├── PermissionDeniedError           HTTP 403: the API key is not allowed to do this
+│   │   └── AccessRefusedError (AirflowFailException)   the same in a task; Airflow does not retry
 │   ├── NotFoundError                   HTTP 404: the service does not know the id or the path
 │   ├── RateLimitError                  HTTP 429: too many requests
 │   └── ServerError                     HTTP 5xx, 408 or 425: the service failed; it may have executed the request
@@ -42,6 +46,7 @@ InvalidRequestFileError (ValueError)    the input has invalid items; the message
 ReuseError (ValueError)                 a directory of reuse_from cannot be used; operators raise InvalidInputError
 InvalidItemError (ValueError)           one item cannot become a request; its text goes into InvalidRequestFileError
 InvalidPricesError (ValueError)         prices have an unknown or missing key, or a price is not a number
+└── UnreadablePricesError               the file of prices in an object storage cannot be read now
 TokenizerError (ValueError)             the tokenizer.json cannot be loaded
 JobFilesError (ValueError)              the files of a job do not fit together; operators raise JobDefinitionError
 ├── UnreadableFileError                 a file of a job has invalid content
@@ -57,22 +62,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+)
+
+from siliconflow_provider.api.errors import AuthenticationError, InvalidRequestError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from siliconflow_provider.api.errors import (
         AnswerLostError,
         AnswerTooLargeError,
-        AuthenticationError,
         BadRequestError,
         CertificateError,
         ConnectionFailedError,
         CreateUncertainError,
         IncompleteBodyError,
         IncompleteListError,
-        InvalidRequestError,
         NotFoundError,
-        PermissionDeniedError,
         RateLimitError,
         ServerError,
         ServiceError,
@@ -85,10 +93,11 @@ if TYPE_CHECKING:
     from siliconflow_provider.job_directory import JobFilesError, UnreadableFileError
     from siliconflow_provider.jobs import CostLimitError, NoBalanceError, RequestsLostError, ReuseError
     from siliconflow_provider.outputs import OutputConflictError
-    from siliconflow_provider.pricing import InvalidPricesError, TokenizerError
+    from siliconflow_provider.pricing import InvalidPricesError, TokenizerError, UnreadablePricesError
     from siliconflow_provider.storage import MissingFileError, StorageError
 
 __all__ = [
+    "AccessRefusedError",
     "AnswerLostError",
     "AnswerTooLargeError",
     "AuthenticationError",
@@ -107,6 +116,7 @@ __all__ = [
     "IncompleteListError",
     "InputFileError",
     "InsufficientBalanceError",
+    "InvalidArgumentError",
     "InvalidConnectionError",
     "InvalidInputError",
     "InvalidItemError",
@@ -116,6 +126,7 @@ __all__ = [
     "InvalidTemplateError",
     "JobDefinitionError",
     "JobFilesError",
+    "KeyRefusedError",
     "MaxCostError",
     "MissedSuccessRateError",
     "MissingFileError",
@@ -135,8 +146,10 @@ __all__ = [
     "SubmissionStoppedError",
     "TableError",
     "TokenizerError",
+    "UnknownConnectionError",
     "UnreadableAnswerError",
     "UnreadableFileError",
+    "UnreadablePricesError",
     "UnsafeAddressError",
     "UnsafeSubmitError",
 ]
@@ -202,8 +215,24 @@ class BatchTimeoutError(BatchWaitError, AirflowFailException):
     """The batch was still running at the timeout. Airflow does not retry: a retry would have the same deadline."""
 
 
-class InvalidConnectionError(AirflowException, ValueError):
+class UnknownConnectionError(AirflowFailException, AirflowNotFoundException):
+    """There is no Airflow connection with this id."""
+
+
+class InvalidConnectionError(AirflowFailException, InvalidRequestError):
     """A field of the Airflow connection is missing or invalid."""
+
+
+class InvalidArgumentError(AirflowFailException, InvalidRequestError):
+    """An argument of an operator, a sensor or the decorator is invalid."""
+
+
+class KeyRefusedError(AirflowFailException, AuthenticationError):
+    """The service refused the API key of a task's connection. Clearing the task resumes its batches."""
+
+
+class AccessRefusedError(AirflowFailException, PermissionDeniedError):
+    """The charged balance is too low, or the API key lacks permission. Clearing the task resumes its batches."""
 
 
 VERDICTS: dict[str | None, type[BatchVerdictError]] = {
@@ -217,7 +246,7 @@ _ERRORS_OF_MODULES = {
     "job_directory": ["JobFilesError", "UnreadableFileError"],
     "jobs": ["CostLimitError", "NoBalanceError", "RequestsLostError", "ReuseError"],
     "outputs": ["OutputConflictError"],
-    "pricing": ["InvalidPricesError", "TokenizerError"],
+    "pricing": ["InvalidPricesError", "TokenizerError", "UnreadablePricesError"],
     "storage": ["MissingFileError", "StorageError"],
 }
 

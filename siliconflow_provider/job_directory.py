@@ -13,6 +13,7 @@ from siliconflow_provider.api.service_texts import printable
 INTERNAL = "_siliconflow"
 JOB, REQUESTS, ROWS = f"{INTERNAL}/job.json", f"{INTERNAL}/requests.jsonl", f"{INTERNAL}/rows.jsonl"
 KEPT, DUPLICATES = f"{INTERNAL}/kept.jsonl", f"{INTERNAL}/duplicates.jsonl"
+REJECTED = f"{INTERNAL}/rejected.jsonl"
 ERRORS = f"{INTERNAL}/errors.jsonl"
 RESULTS, MANIFEST = "results.jsonl", "manifest.json"
 # The published file with the results, by output format.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from siliconflow_provider import CONNECTION_FIELDS, CONNECTION_FORM
-from siliconflow_provider.exceptions import InvalidConnectionError
+from siliconflow_provider.exceptions import InvalidConnectionError, UnknownConnectionError
+from siliconflow_provider.hooks.secrets_backends import is_any_failing
 
 if TYPE_CHECKING:
     from siliconflow_provider.api.client import SiliconFlowClient
@@ -59,8 +60,10 @@ class SiliconFlowHook(BaseHook):
             return self.get_connection(self.siliconflow_conn_id)
         except AirflowNotFoundException:
             variable = f"AIRFLOW_CONN_{self.siliconflow_conn_id.upper()}"
+            # A retry may find the connection if a secrets backend has failed, which Airflow does not tell.
+            kind = AirflowNotFoundException if is_any_failing(self.siliconflow_conn_id) else UnknownConnectionError
             # The original message says less, and would come first in the log.
-            raise AirflowNotFoundException(
+            raise kind(
                 f"connection {self.siliconflow_conn_id!r} does not exist: create it with type siliconflow and the "
                 f"API key as password, or set {variable}"
             ) from None
@@ -71,25 +74,29 @@ class SiliconFlowHook(BaseHook):
 
     def _new_client(self, label: str, *, most_timeout: float = inf, most_retries: float = inf) -> SiliconFlowClient:
         from siliconflow_provider.api.client import SiliconFlowClient
+        from siliconflow_provider.api.errors import InvalidRequestError
 
         connection = self._connection
         if not connection.password:
             raise InvalidConnectionError(
                 f"connection {self.siliconflow_conn_id!r} has no password: set the SiliconFlow API key there"
             )
-        return SiliconFlowClient(
-            connection.password,
-            _base_url(connection.host, connection.schema, connection.port),
-            timeout=min(self._number("timeout", 60.0), most_timeout),
-            max_retries=int(min(self._number("max_retries", 5), most_retries)),
-            label=label,
-            storage_hosts=self._storage_hosts(),
-        )
+        options: dict[str, Any] = {
+            "timeout": min(self._number("timeout", 60.0), most_timeout),
+            "max_retries": int(min(self._number("max_retries", 5), most_retries)),
+            "storage_hosts": self._storage_hosts(),
+        }
+        try:
+            base_url = _base_url(connection.host, connection.schema, connection.port)
+            return SiliconFlowClient(connection.password, base_url, label=label, **options)
+        except InvalidRequestError as error:
+            message = error.message
+        raise InvalidConnectionError(message)
 
     def get_conn(self) -> SiliconFlowClient:
         """Return the client of this connection. It is built once.
 
-        :raises AirflowNotFoundException: if the connection does not exist
+        :raises UnknownConnectionError: if the connection does not exist
         :raises InvalidConnectionError: if a field of the connection is missing or invalid
         """
         return self._client
@@ -100,6 +107,14 @@ class SiliconFlowHook(BaseHook):
         :param timeout: seconds without data after which a request times out
         """
         return self._new_client(f"connection {self.siliconflow_conn_id!r}", most_timeout=timeout, most_retries=0)
+
+    def has_current_key(self) -> bool:
+        """Return True if the connection still has the API key of the client. Read it again; False if that fails."""
+        try:
+            current: str | None = self.get_connection(self.siliconflow_conn_id).password
+        except Exception:
+            return False
+        return bool(current == self._connection.password)
 
     @property
     def deployment(self) -> str:
@@ -112,7 +127,8 @@ class SiliconFlowHook(BaseHook):
 
         They are read when they are first asked for: invalid ones fail no task that needs no prices.
 
-        :raises InvalidConnectionError: if they are invalid, or their file cannot be read
+        :raises InvalidConnectionError: if they are invalid
+        :raises UnreadablePricesError: if their file in an object storage cannot be read
         """
         return self._read_prices(f"connection {self.siliconflow_conn_id!r}")
 
@@ -120,10 +136,12 @@ class SiliconFlowHook(BaseHook):
         value = self._connection.extra_dejson.get("prices")
         if value in (None, ""):
             return None
-        from siliconflow_provider.pricing import InvalidPricesError, read_prices
+        from siliconflow_provider.pricing import InvalidPricesError, UnreadablePricesError, read_prices
 
         try:
             return read_prices(value, name=f"prices in the extra of {label}", read_file=content_of)
+        except UnreadablePricesError:
+            raise
         except InvalidPricesError as error:
             failure = error
         raise InvalidConnectionError(str(failure))

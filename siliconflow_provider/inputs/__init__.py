@@ -6,10 +6,12 @@ Start reading at `preparation.py`.
 
 from __future__ import annotations
 
+from siliconflow_provider.inputs.gaps import line_of_position, position_of_line, positions_of_lines
 from siliconflow_provider.inputs.limit import first_items
 from siliconflow_provider.inputs.parts import FilePart, Part, PartWriter, ids_of_part, lines_at
 from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
 from siliconflow_provider.inputs.problems import FileStart, InvalidRequestFileError
+from siliconflow_provider.inputs.rejection import RejectedItem
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.inputs.source_files import InputFileError, has_known_format, items_of_file, partition_columns
 from siliconflow_provider.inputs.tables import TableError, is_table, rows_of_table
@@ -25,6 +27,7 @@ __all__ = [
     "Part",
     "PartWriter",
     "PreparedSource",
+    "RejectedItem",
     "RequestBuilder",
     "TableError",
     "first_items",
@@ -32,8 +35,11 @@ __all__ = [
     "ids_of_part",
     "is_table",
     "items_of_file",
+    "line_of_position",
     "lines_at",
     "partition_columns",
+    "position_of_line",
+    "positions_of_lines",
     "prepare",
     "rows_of_table",
 ]

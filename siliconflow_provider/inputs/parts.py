@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import msgspec
 
@@ -123,6 +123,52 @@ def find_duplicates(custom_ids: Iterable[str], hashes: frozenset[float]) -> Iter
             first = firsts.setdefault(custom_id, position)
             if first != position:
                 yield position, custom_id, first
+
+
+def remove_lines(file: IO[bytes], removed: Iterable[int], **limits: int) -> list[Part]:
+    """Remove lines from a file that a `PartWriter` has written, and return its new parts.
+
+    :param file: is changed in place, which needs no disk
+    :param removed: the numbers of the lines, from 0, in ascending order
+    :param limits: of a part, as `PartWriter` takes them
+    """
+    writer = PartWriter(cast(IO[bytes], kept := _Cursor(file)), **limits)
+    numbers = iter(removed)
+    line, unwanted = 0, next(numbers, None)
+    for block in line_blocks(read_chunks(cast(IO[bytes], _Cursor(file)))):
+        lines = block.count(b"\n")
+        if unwanted is None or unwanted >= line + lines:
+            writer.write(block, lines)
+            line += lines
+            continue
+        for content in split_lines(block):
+            if line == unwanted:
+                unwanted = next(numbers, None)
+            else:
+                writer.write(content)
+            line += 1
+    parts = writer.finish()
+    file.truncate(kept.position)
+    return parts
+
+
+class _Cursor:
+    """A position in a file that is read and written at several positions."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.position = 0
+
+    def read(self, size: int) -> bytes:
+        self._file.seek(self.position)
+        block = self._file.read(size)
+        self.position += len(block)
+        return block
+
+    def write(self, block: bytes) -> None:
+        self._file.seek(self.position)
+        self._file.write(block)
+        self.position += len(block)
 
 
 class FilePart:

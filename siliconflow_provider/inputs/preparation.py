@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from array import array
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import msgspec
 
 from siliconflow_provider.api.limits import shortened
 from siliconflow_provider.api.service_texts import first_names
-from siliconflow_provider.inputs.parts import DuplicateIds, Part, PartWriter, find_duplicates
-from siliconflow_provider.inputs.problems import FileStart, InvalidRequestFileError, ItemNumbers, Problems
+from siliconflow_provider.inputs.gaps import position_of_line
+from siliconflow_provider.inputs.parts import DuplicateIds, Part, PartWriter, find_duplicates, remove_lines
+from siliconflow_provider.inputs.problems import (
+    FileStart,
+    InvalidRequestFileError,
+    ItemNumbers,
+    Problems,
+    UnreadableItem,
+)
+from siliconflow_provider.inputs.rejection import Rejections
 from siliconflow_provider.inputs.request_builder import RequestBlock, RequestBuilder
 from siliconflow_provider.inputs.request_lines import TOO_LONG, read_request
 from siliconflow_provider.inputs.schemas import MergedSchema, SourceSchema
@@ -30,6 +39,8 @@ class PreparedSource:
     :param model: the model of all requests, if they name the same
     :param model_conflict: names the models of an upload whose lines do not all name the same model, else None
     :param schema: the Arrow schema of rows from tables, serialized; None if there is none
+    :param rejected: the positions of the items that cannot be sent, in ascending order
+    :param reasons: texts for the first of them
     """
 
     requests: int
@@ -38,6 +49,8 @@ class PreparedSource:
     model_conflict: str | None = None
     model: str | None = None
     schema: bytes | None = None
+    rejected: Sequence[int] = ()
+    reasons: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,7 @@ def prepare(
     *,
     name: str,
     purpose: Purpose = JOB,
+    rejected: IO[bytes] | None = None,
     **limits: int,
 ) -> PreparedSource:
     """Write the request line of each item, and its row if it is one.
@@ -77,10 +91,13 @@ def prepare(
     :param requests: written from its beginning, and read again to name duplicates
     :param rows: written from its beginning
     :param name: of the source, for messages
+    :param rejected: a `RejectedItem` is written to it for each item that cannot be sent, on a line; None if such an
+        item is an error
     :param limits: of a part, as `PartWriter` takes them
     :raises InvalidRequestFileError: if items are invalid; the message names the first ten
     """
-    preparation = _Preparation(builder, PartWriter(requests, **limits), BlockWriter(rows), purpose)
+    rejections = None if rejected is None else Rejections(rejected)
+    preparation = _Preparation(builder, PartWriter(requests, **limits), BlockWriter(rows), purpose, rejections)
     for item in items:
         preparation.add(item)
     return preparation.finish(requests, name)
@@ -89,12 +106,21 @@ def prepare(
 class _Preparation:
     """State of reading a source."""
 
-    def __init__(self, builder: RequestBuilder, writer: PartWriter, rows: BlockWriter, purpose: Purpose) -> None:
+    def __init__(
+        self,
+        builder: RequestBuilder,
+        writer: PartWriter,
+        rows: BlockWriter,
+        purpose: Purpose,
+        rejections: Rejections | None,
+    ) -> None:
         self._builder = builder
         self._writer = writer
         self._rows = rows
         self._purpose = purpose
+        self._rejections = rejections
         self._problems = Problems()
+        self._skipped = Problems()
         self._ids = DuplicateIds()
         self._numbers = ItemNumbers()
         self._models: dict[str | None, str] = {}
@@ -105,7 +131,8 @@ class _Preparation:
     def add(self, item: Any) -> None:
         """Add the next item, or the next lines."""
         if isinstance(item, FileStart):
-            self._problems.start_file(item.name, self._items)
+            for problems in (self._problems, self._skipped):
+                problems.start_file(item.name, self._items)
             return
         if isinstance(item, SourceSchema):
             self._schema.add(item)
@@ -114,12 +141,12 @@ class _Preparation:
             self._items += 1
             self._add_item(item)
             return
-        self._problems.noun = "line"
+        self._problems.noun = self._skipped.noun = "line"
         if isinstance(item, LongLine):
             self._items += 1
-            self._problems.add(self._items, TOO_LONG)
+            self._add_invalid(item, InvalidItemError(TOO_LONG))
             return
-        block = self._builder.build_block(item, self._requests)
+        block = self._builder.build_block(item, self._position)
         if block is not None:
             self._items += len(block.custom_ids)
             self._write(block)
@@ -135,15 +162,33 @@ class _Preparation:
         """
         parts = self._writer.finish()
         self._rows.flush()
-        if self._has_rows and self._row_lines != self._requests and not self._problems.count:
+        if self._has_rows and self._row_lines != self._position and not self._problems.count:
             fault = "some items are rows and others are not"
             raise InvalidRequestFileError(self._error_text(name, fault, "give items of one kind"))
         size_problem = self._size_problem()
-        self._add_duplicates(requests)
+        duplicates = self._add_duplicates(requests)
         self._raise_for_problems(name, size_problem)
         conflict = self._check_models(name)
         model = next(iter(self._models), None) if conflict is None else None
-        return PreparedSource(self._requests, self._has_rows, parts, conflict, model, self._schema.serialized())
+        prepared = PreparedSource(self._requests, self._has_rows, parts, conflict, model, self._schema.serialized())
+        if self._rejections is None:
+            return prepared
+        if duplicates:
+            limits = {"most_lines": self._writer.most_lines, "most_bytes": self._writer.most_bytes}
+            parts = remove_lines(requests, duplicates, **limits)
+        self._rejections.sort()
+        return replace(
+            prepared,
+            requests=self._requests - len(duplicates),
+            parts=parts,
+            rejected=self._rejections.positions,
+            reasons=self._skipped.texts(),
+        )
+
+    @property
+    def _position(self) -> int:
+        """The position of the next item. Blank lines are no items."""
+        return self._requests + (0 if self._rejections is None else len(self._rejections.positions))
 
     def _add_line(self, line: bytes) -> None:
         line = line.removeprefix(BOM_UTF8) if self._items == 1 else line
@@ -152,13 +197,28 @@ class _Preparation:
             self._add_item(line if self._purpose.keeps_lines else stripped + b"\n")
 
     def _add_item(self, item: Any) -> None:
+        if isinstance(item, UnreadableItem):
+            if self._rejections is None:
+                raise item.error
+            self._add_invalid(None, InvalidItemError(item.reason))
+            return
         try:
-            request = self._builder.build(item, self._requests)
+            request = self._builder.build(item, self._position)
         except InvalidItemError as error:
-            self._problems.add(self._items, str(error), _id_of(item, self._builder))
+            self._add_invalid(item, error)
             return
         rows = None if request.row is None else request.row + b"\n"
         self._write(RequestBlock([request.custom_id], request.line, [request.model], rows))
+
+    def _add_invalid(self, item: Any, error: InvalidItemError) -> None:
+        """Reject the last item, or note it as a problem."""
+        is_problem = self._rejections is None or error.concerns_source
+        problems = self._problems if is_problem else self._skipped
+        problems.add(self._items, str(error), _id_of(item, self._builder))
+        if self._rejections is not None and not is_problem:
+            row = self._rejections.add_item(self._position, item, error, self._builder)
+            self._rows.write(row + b"\n")
+            self._row_lines += 1
 
     def _write(self, block: RequestBlock) -> None:
         """Write the requests of the last items."""
@@ -200,19 +260,32 @@ class _Preparation:
             "cut it, or use BatchInferenceOperator, which cuts larger files",
         )
 
-    def _add_duplicates(self, requests: IO[bytes]) -> None:
-        hashes = self._ids.duplicate_hashes()
-        if hashes:
-            for position, custom_id, first in find_duplicates(_ids_in(requests), hashes):
-                other = self._problems.name_of(self._numbers.number_of(first))
-                reason = f"its custom_id is also that of {other}; make it unique"
-                self._problems.add(self._numbers.number_of(position), reason, custom_id)
+    def _add_duplicates(self, requests: IO[bytes]) -> Sequence[int]:
+        """Note requests whose custom_id is that of an earlier one; return the lines of those that are rejected."""
+        hashes, lines = self._ids.duplicate_hashes(), array("q")
+        if not hashes:
+            return lines
+        gaps = () if self._rejections is None else array("q", self._rejections.positions)
+        for line, custom_id, first in find_duplicates(_ids_in(requests), hashes):
+            other = self._problems.name_of(self._numbers.number_of(first))
+            reason = f"its custom_id is also that of {other}; make it unique"
+            number = self._numbers.number_of(line)
+            if self._rejections is None:
+                self._problems.add(number, reason, custom_id)
+            else:
+                self._skipped.add(number, reason, custom_id)
+                self._rejections.add(position_of_line(line, gaps), custom_id, reason)
+                lines.append(line)
+        return lines
 
     def _raise_for_problems(self, name: str, size_problem: tuple[str, str] | None) -> None:
-        if self._problems.count:
-            lines = [f"{self._error_text(name, *self._problems.summary(self._items))}:"]
+        problems = self._problems
+        if self._rejections is not None and not self._requests and self._rejections.is_any_column_missing_everywhere:
+            problems = self._skipped
+        if problems.count:
+            lines = [f"{self._error_text(name, *problems.summary(self._items))}:"]
             lines += ["; ".join(size_problem)] if size_problem else []
-            raise InvalidRequestFileError("\n  ".join([*lines, *self._problems.texts()]))
+            raise InvalidRequestFileError("\n  ".join([*lines, *problems.texts()]))
         if size_problem:
             raise InvalidRequestFileError(self._error_text(name, *size_problem))
 

@@ -27,6 +27,18 @@ class FileStart:
     name: str
 
 
+@dataclass(frozen=True)
+class UnreadableItem:
+    """An item of a file that cannot be read, while those after it can.
+
+    :param error: raised unless such items are skipped
+    :param reason: why it is skipped
+    """
+
+    error: InvalidRequestFileError
+    reason: str
+
+
 class Problems:
     """The number of invalid items of a source, and texts for the first ones.
 

@@ -28,7 +28,8 @@ class Prompt:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._template: str | None = None
+        self._template = ""
+        self._is_settled = False
         self._names: list[str] = []
         self._literals: list[str] = []
 
@@ -39,34 +40,41 @@ class Prompt:
         """
         if not self.names_columns(row):
             raise _no_names(row)
-        return self.replace(row)
+        text = self.replace(row)
+        self.settle()
+        return text
 
     def names_columns(self, row: Mapping[str, Any]) -> bool:
         """Return True if the text has columns to replace.
 
-        :param row: the first row, when this or `replace` is called first
+        :param row: decides which texts in braces are columns, until `settle` is called
         """
-        if self._template is None:
+        if not self._is_settled:
             self._template = self._parse(row)
         return bool(self._names)
 
+    def settle(self) -> None:
+        """Keep the columns of the last row. A row that cannot be filled does not decide about them."""
+        self._is_settled = True
+
     def replace(self, row: Mapping[str, Any]) -> str:
-        """Return the text for a row; it may have no columns.
+        """Return the text for a row, for which `names_columns` was called; it may have no columns.
 
         :raises InvalidItemError: if the row lacks a column of the prompt, or its value is missing
         """
-        if self._template is None:
-            self._template = self._parse(row)
         for name in self._literals:
             if name in row:
-                raise InvalidItemError(f"column {name!r} is not in the first row; give all rows the same columns")
+                raise InvalidItemError(
+                    f"column {name!r} is not in the first row; give all rows the same columns", concerns_source=True
+                )
         return self._template % tuple([self._value(row, name) for name in self._names])
 
     def _value(self, row: Mapping[str, Any], name: str) -> str:
         if name not in row:
             raise InvalidItemError(
                 f"{_no_column(name, row)}. For braces that stay in a prompt, write "
-                f"{{% raw %}}{{{{{name}}}}}{{% endraw %}}"
+                f"{{% raw %}}{{{{{name}}}}}{{% endraw %}}",
+                missing_column=name,
             )
         return column_text(row, name)
 
@@ -96,7 +104,9 @@ class Prompt:
             return "%s"
         meant = re.split(r"[:!.\[]", name)[0].strip()
         if meant in row:
-            raise InvalidItemError(f"the prompt has {{{name}}}; write {{{meant}}} for the column {meant!r}")
+            raise InvalidItemError(
+                f"the prompt has {{{name}}}; write {{{meant}}} for the column {meant!r}", concerns_source=True
+            )
         self._literals.append(name)
         return f"{{{name}}}".replace("%", "%%")
 
@@ -114,13 +124,17 @@ class PartsPrompt:
         :raises InvalidItemError: if the row lacks a column of the prompt, or its value is missing or makes an invalid
             part
         """
-        if not any(text.names_columns(row) for text in self._texts):
+        # Each text reads its columns from the first row.
+        name_columns = [text.names_columns(row) for text in self._texts]
+        if not any(name_columns):
             raise _no_names(row)
         parts: list[Any] = _filled(self._parts, row)
         try:
             check_parts(parts)
         except InvalidItemError as error:
             raise InvalidItemError(f"the prompt has {error}") from None
+        for text in self._texts:
+            text.settle()
         return parts
 
     def _compiled(self, value: Any) -> Any:
@@ -151,7 +165,7 @@ def column_value(row: Mapping[str, Any], column: str) -> Any:
     if type(value) is str:
         return value
     if column not in row:
-        raise InvalidItemError(_no_column(column, row))
+        raise InvalidItemError(_no_column(column, row), missing_column=column)
     if is_missing(value):
         shown = "null" if value is None else f"{value}, a missing value"
         raise InvalidItemError(f"column {column!r} is {shown}; set a value, or leave the row out")
@@ -175,7 +189,8 @@ def column_text(row: Mapping[str, Any], column: str) -> str:
 
 def _no_names(row: Mapping[str, Any]) -> InvalidItemError:
     return InvalidItemError(
-        f"the prompt names no column, so all rows would ask the same; the row has {_columns_of(row)}"
+        f"the prompt names no column, so all rows would ask the same; the row has {_columns_of(row)}",
+        concerns_source=True,
     )
 
 

@@ -100,19 +100,33 @@ class RequestBuilder:
         except (ValueError, RecursionError):
             return None
 
+    def kept_row(self, row: Mapping[str, Any], encoded: bytes | None) -> bytes:
+        """Return a row as JSON, without its column of messages.
+
+        :param encoded: the line that the row comes from, if any; its values stay as they are written
+        """
+        fields: Mapping[str, Any] = row
+        if encoded is not None:
+            if self.messages_column is None:
+                return encoded
+            fields = _raw_row_decoder.decode(encoded)
+        kept = {name: field for name, field in fields.items() if name != self.messages_column}
+        return encode(plain_row(kept) if encoded is None else kept)
+
     @cached_property
     def _has_no_defaults(self) -> bool:
-        return not (self._needs_rows or self.system_prompt or self.instruction or self.request_params or self.model)
+        return not (self.needs_rows or self.system_prompt or self.instruction or self.request_params or self.model)
 
     @property
-    def _needs_rows(self) -> bool:
+    def needs_rows(self) -> bool:
+        """True if items have to be rows, since requests are built from their columns."""
         return self.prompt is not None or self.messages_column is not None
 
     def _build_from(self, item: Any, encoded: bytes | None, index: int) -> BuiltRequest:
-        generated = _generated_id(index)
+        generated = generated_id(index)
         item = plain_item(item)
         if isinstance(item, str):
-            request = None if self._needs_rows else _request_in(item)
+            request = None if self.needs_rows else _request_in(item)
             if request is not None:
                 return self._with_defaults({"custom_id": generated, **request})
             return self._from_messages(generated, [{"role": "user", "content": item}])
@@ -120,8 +134,7 @@ class RequestBuilder:
             if self.messages_column is not None:
                 return self._from_messages_in(item, self.messages_column, encoded, index)
             if self.prompt is not None:
-                # Values of a file are plain already.
-                return self._from_row(item, encoded or encode(plain_row(item)), index)
+                return self._from_row(item, self.kept_row(item, encoded), index)
             if not isinstance(item.get("body"), Mapping):
                 raise InvalidItemError(
                     "not a request line (custom_id, body), and there is no prompt= to build one; give a prompt= that "
@@ -135,26 +148,24 @@ class RequestBuilder:
         )
 
     def _from_messages(self, custom_id: str, messages: list[Any]) -> BuiltRequest:
-        if self._needs_rows:
+        if self.needs_rows:
             name = "prompt" if self.prompt is not None else "messages_column"
             raise InvalidItemError(
                 f"{name}= needs rows, but this is a text or a list; give rows as mappings (for a DataFrame, "
-                f"df.to_dict('records')) or, in a file, as one JSON object per line; or leave {name}= out"
+                f"df.to_dict('records')) or, in a file, as one JSON object per line; or leave {name}= out",
+                concerns_source=True,
             )
         return self._with_defaults({"custom_id": custom_id, "body": {"messages": messages}})
 
     def _from_messages_in(self, row: Mapping[str, Any], column: str, encoded: bytes | None, index: int) -> BuiltRequest:
-        """Return the request with the messages in a column of a row; the row is kept without that column."""
+        """Return the request with the messages in a column of a row."""
         value = column_value(row, column)
         try:
             messages = messages_in(value)
         except InvalidItemError as error:
             raise InvalidItemError(f"column {column!r} has {error}") from None
         built = self._with_defaults({"custom_id": self._custom_id_of(row, index), "body": {"messages": messages}})
-        # The values of a line stay as they are written.
-        fields = row if encoded is None else _raw_row_decoder.decode(encoded)
-        rest = {name: field for name, field in fields.items() if name != column}
-        return replace(built, row=encode(plain_row(rest) if encoded is None else rest))
+        return replace(built, row=self.kept_row(row, encoded))
 
     def _from_row(self, row: Mapping[str, Any], encoded: bytes, index: int) -> BuiltRequest:
         custom_id, line = self._line_from(row, index)
@@ -173,7 +184,7 @@ class RequestBuilder:
         return custom_id, b"".join((start, encode(custom_id), middle, encode(content), end))
 
     def _custom_id_of(self, row: Mapping[str, Any], index: int) -> str:
-        custom_id = _generated_id(index) if self.id_column is None else column_text(row, self.id_column)
+        custom_id = generated_id(index) if self.id_column is None else column_text(row, self.id_column)
         reason = custom_id_error(custom_id)
         if reason is not None:
             raise InvalidItemError(reason)
@@ -191,9 +202,12 @@ class RequestBuilder:
     @cached_property
     def _line_template(self) -> tuple[bytes, bytes, bytes, str | None]:
         """Return the bytes before the id, before the prompt and after it in the line of every row; and the model."""
-        request = self._with_defaults(
-            {"custom_id": _PLACEHOLDER, "body": {"messages": [{"role": "user", "content": _PLACEHOLDER}]}}
-        )
+        try:
+            request = self._with_defaults(
+                {"custom_id": _PLACEHOLDER, "body": {"messages": [{"role": "user", "content": _PLACEHOLDER}]}}
+            )
+        except (ValueError, RecursionError, TypeError) as error:
+            raise InvalidItemError(str(error), concerns_source=True) from None
         start, middle, end = request.line.split(encode(_PLACEHOLDER))
         return start, middle, end, request.model
 
@@ -255,5 +269,9 @@ def _is_system(message: Any) -> bool:
     return isinstance(message, Mapping) and message.get("role") == "system"
 
 
-def _generated_id(index: int) -> str:
+def generated_id(index: int) -> str:
+    """Return the custom_id of an item without one.
+
+    :param index: position of the item, from 0
+    """
     return f"request-{index + 1:06d}"

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.inputs.problems import InvalidRequestFileError, UnreadableItem
 from siliconflow_provider.inputs.schemas import SourceSchema
 from siliconflow_provider.inputs.tables import check_columns, rows_of_batches
 from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks, split_lines
@@ -83,6 +83,7 @@ def items_of_file(
     :raises InputFileError: when it has another format
     """
     form = format_of(name)
+    rows: Iterator[Any]
     if form == "parquet":
         rows = _rows_of_parquet(name, open_file)
     else:
@@ -92,7 +93,7 @@ def items_of_file(
         rows = _rows_of_csv(name, checked)
     if not partition:
         return rows
-    return (row if isinstance(row, SourceSchema) else {**partition, **row} for row in rows)
+    return ({**partition, **row} if isinstance(row, dict) else row for row in rows)
 
 
 def _checked(name: str, pieces: Iterator[bytes], form: str) -> Iterator[bytes]:
@@ -140,7 +141,7 @@ def _are_messages(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(each, dict) and "role" in each for each in value)
 
 
-def _rows_of_csv(name: str, pieces: Iterator[bytes]) -> Iterator[dict[str, str | None]]:
+def _rows_of_csv(name: str, pieces: Iterator[bytes]) -> Iterator[dict[str, str | None] | UnreadableItem]:
     """Yield the rows of a CSV file. All values stay texts; an empty cell is None."""
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     text = io.TextIOWrapper(io.BufferedReader(_Pieces(pieces)), encoding="utf-8-sig", newline="")
@@ -164,11 +165,12 @@ def _rows_of_csv(name: str, pieces: Iterator[bytes]) -> Iterator[dict[str, str |
                 yield {header[0]: None}
             blank = 0
             if len(cells) != len(header):
-                raise InputFileError(
-                    name,
-                    f"has {counted(len(cells), 'value')} on line {number:,}, and {counted(len(header), 'column')}: "
-                    "fix that line",
+                values, columns = counted(len(cells), "value"), counted(len(header), "column")
+                yield UnreadableItem(
+                    InputFileError(name, f"has {values} on line {number:,}, and {columns}: fix that line"),
+                    f"line {number:,} has {values}, and the header has {columns}",
                 )
+                continue
             yield {column: cell or None for column, cell in zip(header, cells, strict=True)}
     except UnicodeDecodeError as error:
         raise InputFileError(name, f"is not UTF-8 after line {number:,} ({error.reason}): convert it") from None

@@ -19,7 +19,16 @@ _TEXTS = (datetime.date, datetime.time, datetime.timedelta, uuid.UUID)
 
 
 class InvalidItemError(ValueError):
-    """An item cannot become a request that the service accepts."""
+    """An item cannot become a request that the service accepts.
+
+    :param concerns_source: True if the item is not the reason: the prompt or the whole source is
+    :param missing_column: the column that the item lacks. If all rows lack it, the whole source is the reason
+    """
+
+    def __init__(self, message: str, *, concerns_source: bool = False, missing_column: str | None = None) -> None:
+        super().__init__(message)
+        self.concerns_source = concerns_source
+        self.missing_column = missing_column
 
 
 def plain_item(item: Any) -> Any:

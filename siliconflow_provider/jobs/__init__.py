@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from siliconflow_provider.jobs.costs import CostLimitError, CostSettings, NoBalanceError
 from siliconflow_provider.jobs.earlier_runs import EarlierRun, ReuseError
-from siliconflow_provider.jobs.job import fingerprint
-from siliconflow_provider.jobs.opening import load_or_create_job
+from siliconflow_provider.jobs.job import BAD_ITEMS, fingerprint
+from siliconflow_provider.jobs.opening import Source, load_or_create_job
 from siliconflow_provider.jobs.reduction import ReuseSettings
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.run_states import Finished, Settings
@@ -17,6 +17,7 @@ from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.jobs.single_batch import download_results
 
 __all__ = [
+    "BAD_ITEMS",
     "CostLimitError",
     "CostSettings",
     "EarlierRun",
@@ -27,6 +28,7 @@ __all__ = [
     "ReuseError",
     "ReuseSettings",
     "Settings",
+    "Source",
     "download_results",
     "fingerprint",
     "load_or_create_job",

@@ -7,8 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
+from msgspec import structs
 
-from siliconflow_provider.inputs import Part
+from siliconflow_provider.inputs import Part, positions_of_lines
+
+# The argument's name in a job's definition.
+BAD_ITEMS = "bad_items"
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,6 +44,7 @@ class Round(msgspec.Struct, frozen=True):
     :param planned_at: Unix seconds
     :param indexes: the position in the job of each line of the round's file; empty if the round sends all requests
     :param reasons: why these requests are resent; unset in round 1, and so not part of the job's id
+    :param rejected: of the first round, the positions in the job of the items that are never sent
     """
 
     number: int
@@ -48,6 +53,8 @@ class Round(msgspec.Struct, frozen=True):
     planned_at: int
     indexes: list[int] = []
     reasons: list[Reason] | msgspec.UnsetType = msgspec.UNSET
+    # Absent unless there are some: the id of a job that has none must not change.
+    rejected: list[int] | msgspec.UnsetType = msgspec.UNSET
 
     def to_report(self) -> dict[str, Any]:
         """Return the manifest's entry of a later round."""
@@ -57,7 +64,7 @@ class Round(msgspec.Struct, frozen=True):
     def indexes_of(self, part: Part) -> range | list[int]:
         """Return the position in the job of each line of a part."""
         if not self.indexes:
-            return range(part.first, part.first + part.lines)
+            return positions_of_lines(part.first, part.lines, self.rejected or ())
         return self.indexes[part.first : part.first + part.lines]
 
 
@@ -105,6 +112,7 @@ class Job(msgspec.Struct, frozen=True):
     :param key: the key of the task instance, as in its batches' metadata
     :param task: the task instance, as people read it
     :param definition: hashes of the task's arguments, by name
+    :param requests: the number of its items, each with one result row
     :param completion_window: the window of its batches; None in jobs of version 0.1.0
     :param directory: the directory of its files, below that of all jobs' files; empty for the first job
     :param inherited: None if it takes over nothing
@@ -146,7 +154,12 @@ class Job(msgspec.Struct, frozen=True):
         """The job's requests as one round, even if round 1 sends only some of them."""
         if self.inherited is None or not self.inherited.parts:
             return self.first_round
-        return Round(1, self.inherited.parts, self.first_round.max_tries, self.first_round.planned_at)
+        return structs.replace(self.first_round, parts=self.inherited.parts, indexes=[])
+
+    @property
+    def rejected(self) -> Sequence[int]:
+        """The positions of the items that are never sent. The file of all requests does not have them."""
+        return self.first_round.rejected or ()
 
     @property
     def sent(self) -> int:

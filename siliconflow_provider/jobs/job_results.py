@@ -7,15 +7,28 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import DUPLICATES, KEPT, JobDirectory, job_file_name
+from siliconflow_provider.inputs import Part, RejectedItem
+from siliconflow_provider.job_directory import DUPLICATES, KEPT, REJECTED, JobDirectory, job_file_name
 from siliconflow_provider.jobs.job import Duplicate, Job, Round
 from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.publication import BatchOfPart, EarlierResults, publish_results, read_lines, read_rows
 from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
 from siliconflow_provider.jobs.retrieval import Retrieval
-from siliconflow_provider.outputs import JSON_LINES, OutputFormat, Price, ResultStore, RowErrors, Validate
+from siliconflow_provider.outputs import (
+    JSON_LINES,
+    REJECTED_STATUS,
+    AnswerError,
+    OutputFormat,
+    Price,
+    ResultRow,
+    ResultStore,
+    RowErrors,
+    Validate,
+)
 from siliconflow_provider.wording import counted
+
+# The code of an item that cannot be sent.
+INVALID_ITEM = "invalid_item"
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +95,7 @@ class JobResults:
             self._job.requests, self._rows, self._validate, errors, self._price, self._job.has_reused_rows
         )
         self._add_inherited(results)
+        self._add_rejected(results)
         outcome = Retrieval(
             self._client, self._files, self._requests, self._job.requests, self._batches, self.published, is_cleared
         ).fill(results, rounds)
@@ -162,4 +176,20 @@ class JobResults:
             raise RequestsLostError(
                 f"{self._files.url(name)} is missing or truncated; restore it: it names the requests that are equal to "
                 "others"
+            )
+
+    def _add_rejected(self, results: ResultStore) -> None:
+        """Add the rows of the items that are never sent.
+
+        :raises RequestsLostError: if some are missing
+        """
+        name, missing = job_file_name(REJECTED, self._job.directory), len(self._job.rejected)
+        for item in read_lines(self._files, name, RejectedItem) if missing else ():
+            error = AnswerError(INVALID_ITEM, item.reason)
+            row = ResultRow(index=item.index, custom_id=item.custom_id, status=REJECTED_STATUS, error=error)
+            results.add_earlier_row(row, is_billed=False)
+            missing -= 1
+        if missing:
+            raise RequestsLostError(
+                f"{self._files.url(name)} is missing or truncated; restore it: it has the items that cannot be sent"
             )

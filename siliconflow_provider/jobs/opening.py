@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pendulum
 from msgspec import UNSET, structs
@@ -30,6 +30,7 @@ from siliconflow_provider.job_directory import (
     DUPLICATES,
     JOB,
     KEPT,
+    REJECTED,
     REQUESTS,
     ROWS,
     JobDirectory,
@@ -38,7 +39,7 @@ from siliconflow_provider.job_directory import (
     requests_name,
 )
 from siliconflow_provider.jobs.costs import CostSettings, describe_estimate
-from siliconflow_provider.jobs.job import Inherited, Job, Round, describe_changes
+from siliconflow_provider.jobs.job import BAD_ITEMS, Inherited, Job, Round, describe_changes, fingerprint
 from siliconflow_provider.jobs.job_batches import may_be_billed, may_belong_to_job
 from siliconflow_provider.jobs.reduction import NO_REUSE, ReuseSettings, reduce_requests
 from siliconflow_provider.jobs.replacement import ReplacedJob, hand_over, inherit, warn_of_running
@@ -47,9 +48,22 @@ from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.outputs import JSON_LINES, OutputConflictError, OutputDirectory, OutputFormat
 from siliconflow_provider.wording import counted
 
+SHOWN_REASONS = 3
+
 log = logging.getLogger(__name__)
 
-Source = tuple[str, Iterable[Any], RequestBuilder]
+
+class Source(NamedTuple):
+    """What a new job is made of.
+
+    :param name: for messages
+    :param skips_bad_items: True if items that cannot be sent become rejected rows; otherwise they are an error
+    """
+
+    name: str
+    items: Iterable[Any]
+    builder: RequestBuilder
+    skips_bad_items: bool = False
 
 
 def load_or_create_job(
@@ -69,7 +83,7 @@ def load_or_create_job(
 
     :param submission: the submission of any part
     :param definition: hashes of the task's arguments, by name
-    :param load_source: returns the source's name, its items and the request builder; called only for a new job
+    :param load_source: returns the source; called only for a new job
     :param reuse: says which requests of a new job need not be sent
     :param costs: for the estimate of a new job
     :param output_format: the form in which results are published, also those of a job that is replaced
@@ -143,11 +157,11 @@ def _create(
 
     Return the job of a concurrent attempt instead if it was published first.
     """
-    source_name, items, builder = load_source()
+    source = load_source()
     # The previous job's files stay until this job is published, since a concurrent attempt may still resume it.
     # Concurrent attempts may find different answers to reuse, so each has files of its own.
     directory = "" if replaced is None and not reuse.has_reused_rows else uuid.uuid4().hex
-    prepared = _write_requests(files, directory, items, builder, source_name)
+    prepared = _write_requests(files, directory, source)
     if found is not None:
         found.check_none_unidentified([replace(submission, content_sha256=part.sha256) for part in prepared.parts])
     job = _job(prepared, submission, definition, directory)
@@ -163,27 +177,40 @@ def _create(
         return _resume_other(files, other, names, submission, definition)
     log.info(
         "prepared %s in %s: %s, from %s",
-        counted(job.requests, "request"), counted(len(job.first_round.parts), "part"), files.url(names[0]), source_name,
+        counted(prepared.requests, "request"), counted(len(job.first_round.parts), "part"), files.url(names[0]),
+        source.name,
     )  # fmt: skip
+    if job.rejected:
+        log.warning(
+            "%s: skipping %s of %s, which cannot be sent and get a row of status rejected: %s",
+            source.name, f"{len(job.rejected):,}", counted(job.requests, "item"),
+            "; ".join(prepared.reasons[:SHOWN_REASONS]),
+        )  # fmt: skip
     return job
 
 
-def _write_requests(
-    files: JobDirectory, directory: str, items: Iterable[Any], builder: RequestBuilder, source_name: str
-) -> PreparedSource:
-    requests_file, rows_file = job_file_name(REQUESTS, directory), job_file_name(ROWS, directory)
-    with files.create(requests_file) as requests, files.create(rows_file) as rows:
-        return prepare(items, builder, requests, rows, name=source_name)
+def _write_requests(files: JobDirectory, directory: str, source: Source) -> PreparedSource:
+    names = [job_file_name(name, directory) for name in (REQUESTS, ROWS, REJECTED)]
+    with ExitStack() as stack:
+        requests, rows, rejected = (stack.enter_context(files.create(name)) for name in names)
+        return prepare(
+            source.items, source.builder, requests, rows,
+            name=source.name, rejected=rejected if source.skips_bad_items else None,
+        )  # fmt: skip
 
 
 def _job(prepared: PreparedSource, submission: Submission, definition: Mapping[str, str], directory: str) -> Job:
+    first_round = Round(1, prepared.parts, submission.max_tries, clock.now().int_timestamp)
+    if prepared.rejected:
+        first_round = structs.replace(first_round, rejected=list(prepared.rejected))
+        definition = {**definition, BAD_ITEMS: fingerprint("skip")}
     return Job(
         key=submission.key,
         task=submission.label,
         definition=dict(definition),
-        requests=prepared.requests,
+        requests=prepared.requests + len(prepared.rejected),
         has_rows=prepared.has_rows,
-        first_round=Round(1, prepared.parts, submission.max_tries, clock.now().int_timestamp),
+        first_round=first_round,
         completion_window=completion_window_text(submission.completion_window),
         directory=directory,
         model=prepared.model or UNSET,
@@ -213,7 +240,7 @@ def _with_recorded_batches(files: JobDirectory, job: Job, submission: Submission
 
 def _own_files(job: Job) -> list[str]:
     """Return the names of a new job's files; the file with all requests comes first, and that of round 1 last."""
-    names = [REQUESTS, *([ROWS] if job.has_rows else [])]
+    names = [REQUESTS, *([ROWS] if job.has_rows else []), *([REJECTED] if job.rejected else [])]
     if job.inherited is not None and job.inherited.parts:
         names += [KEPT, *([DUPLICATES] if job.duplicates else []), requests_name(1)]
     return [job_file_name(name, job.directory) for name in names]
@@ -269,7 +296,7 @@ def _log_resumed(job: Job) -> None:
     log.info(
         "resuming the job of %s UTC (%s, %s); its source is not read again",
         pendulum.from_timestamp(job.first_round.planned_at).to_datetime_string(),
-        counted(job.requests, "request"), counted(len(job.first_round.parts), "part"),
+        counted(job.requests - len(job.rejected), "request"), counted(len(job.first_round.parts), "part"),
     )  # fmt: skip
 
 

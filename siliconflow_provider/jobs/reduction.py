@@ -13,7 +13,7 @@ from typing import IO
 import msgspec
 from msgspec import structs
 
-from siliconflow_provider.inputs import Part
+from siliconflow_provider.inputs import Part, position_of_line
 from siliconflow_provider.job_directory import (
     DUPLICATES,
     KEPT,
@@ -116,7 +116,8 @@ def reduce_requests(
     rows = choice.kept + choice.reused
     if rows or choice.duplicates:
         with files.create(job_file_name(requests_name(1), job.directory)) as file:
-            sent, indexes = write_unanswered(path, parts, choice.sent, choice.stays, file)
+            sent, lines = write_unanswered(path, parts, choice.sent, choice.stays, file)
+        indexes = [position_of_line(line, job.rejected) for line in lines] if job.rejected else lines
         job = structs.replace(
             job,
             first_round=structs.replace(job.first_round, parts=sent, indexes=indexes),
@@ -144,7 +145,7 @@ def _choose(
     parts = job.first_round.parts
     with RequestIndex(requests, job.sent) as index:
         with files.create(job_file_name(KEPT, job.directory)) as file:
-            rows = ReusedRows(index, file, settings.validate)
+            rows = ReusedRows(index, file, settings.validate, job.rejected)
             answers = 0 if replaced is None else rows.add(replaced, kept_round=KEPT_ROUND)
             dropped = answers - rows.count
             if settings.deduplicate:
@@ -157,7 +158,7 @@ def _choose(
             rows.finish()
         stays = [not index.has_answers(part.first, part.lines) and is_running(part) for part in parts]
         with files.create(job_file_name(DUPLICATES, job.directory)) as file:
-            duplicates = _Duplicates(file) if settings.deduplicate else None
+            duplicates = _Duplicates(file, job.rejected) if settings.deduplicate else None
             sent = _positions_to_send(index, parts, stays, duplicates)
             count = 0 if duplicates is None else duplicates.finish()
     return _Choice(kept, dropped, rows.count - kept, count, sent, stays)
@@ -167,14 +168,22 @@ class _Duplicates:
     """Write the requests that get the row of an equal one.
 
     :param file: an empty local file
+    :param rejected: the positions of the job's items that have no request line
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], rejected: Sequence[int] = ()) -> None:
         self._writer = BlockWriter(file)
+        self._rejected = rejected
         self._count = 0
 
-    def add(self, duplicate: Duplicate) -> None:
-        """Add a request."""
+    def add(self, line: int, sent: int, custom_id: str) -> None:
+        """Add a request.
+
+        :param line: its number in the file of all requests
+        :param sent: the number of the equal request
+        """
+        index, sent_index = (position_of_line(number, self._rejected) for number in (line, sent))
+        duplicate = Duplicate(index, sent_index, custom_id)
         self._writer.write(msgspec.json.encode(duplicate) + b"\n")
         self._count += 1
 
@@ -208,7 +217,7 @@ def _unanswered(index: RequestIndex, part: Part, is_sent: bytearray, duplicates:
     for position in index.unanswered(part.first, part.lines):
         first = index.representative(position) if duplicates is not None else position
         if duplicates is not None and is_sent[first]:
-            duplicates.add(Duplicate(position, first, index.custom_id(position)))
+            duplicates.add(position, first, index.custom_id(position))
             continue
         is_sent[position] = True
         index.represent(position)

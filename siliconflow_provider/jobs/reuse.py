@@ -12,10 +12,10 @@ from typing import IO
 
 import msgspec
 
-from siliconflow_provider.inputs import FilePart, Part, PartWriter, lines_at
+from siliconflow_provider.inputs import FilePart, Part, PartWriter, lines_at, position_of_line
 from siliconflow_provider.jobs.request_index import Request, RequestIndex, body_digest, decode_request
 from siliconflow_provider.jsonl import BlockWriter, line_blocks, read_chunks
-from siliconflow_provider.outputs import ResultRow, Validate
+from siliconflow_provider.outputs import REJECTED_STATUS, ResultRow, Validate
 
 # The round of a row whose answer comes from the replaced job.
 KEPT_ROUND = 0
@@ -30,7 +30,7 @@ class EarlierAnswers:
     """The local files of an earlier job.
 
     :param requests: the file of its request lines
-    :param rows: the file of its result rows, one for each request, in the same order
+    :param rows: the file of its result rows, one for each request or rejected item, in the same order
     """
 
     requests: Path
@@ -43,13 +43,17 @@ class ReusedRows:
     :param index: the requests of the new job
     :param file: an empty local file for the rows
     :param validate: may change a row from succeeded to invalid; that row is not reused
+    :param rejected: the positions of the new job's items that have no request line
     """
 
-    def __init__(self, index: RequestIndex, file: IO[bytes], validate: Validate | None) -> None:
+    def __init__(
+        self, index: RequestIndex, file: IO[bytes], validate: Validate | None, rejected: Sequence[int] = ()
+    ) -> None:
         self._index = index
         self._file = file
         self._writer = BlockWriter(file)
         self._validate = validate
+        self._rejected = rejected
         self._offsets = array("Q", bytes(8 * len(index)))
         self._lengths = array("I", bytes(4 * len(index)))
         self.count = 0
@@ -63,8 +67,10 @@ class ReusedRows:
         """
         answers = 0
         with earlier.requests.open("rb") as lines, earlier.rows.open("rb") as rows:
-            for line, row in zip(lines, map(_decode_row, rows), strict=False):
-                if row.status == "succeeded":
+            for row in map(_decode_row, rows):
+                # A rejected item has no request line.
+                line = b"" if row.status == REJECTED_STATUS else next(lines, b"")
+                if row.status == "succeeded" and line:
                     answers += 1
                     self._add_answer(decode_request(line), row, kept_round)
         return answers
@@ -98,7 +104,8 @@ class ReusedRows:
         self._writer.flush()
 
     def _write(self, position: int, row: ResultRow) -> None:
-        row.index, row.custom_id, row.input = position, self._index.custom_id(position), None
+        row.index, row.input = position_of_line(position, self._rejected), None
+        row.custom_id = self._index.custom_id(position)
         row.mark_reused()
         line = _encode(row) + b"\n"
         self._writer.write(line)
@@ -111,10 +118,10 @@ class ReusedRows:
 def write_unanswered(
     requests: Path, parts: Sequence[Part], sent: Sequence[array[int]], stays: Sequence[bool], file: IO[bytes]
 ) -> tuple[list[Part], list[int]]:
-    """Write the requests that a job sends; return their parts, and the position of each line.
+    """Write the requests that a job sends; return their parts, and for each line its number among all requests.
 
     :param requests: the file of all requests, which consists of these parts
-    :param sent: the positions of each part's requests that are sent
+    :param sent: the lines of each part's requests that are sent
     :param stays: for each part, True if it stays as it is, because a batch runs for it
     """
     writer = PartWriter(file)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from siliconflow_provider.api import clock
-from siliconflow_provider.inputs import PartWriter, lines_at
+from siliconflow_provider.inputs import PartWriter, line_of_position, lines_at
 from siliconflow_provider.job_directory import JobDirectory, job_file_name, plan_name, requests_name
 from siliconflow_provider.jobs.corrections import with_correction
 from siliconflow_provider.jobs.job import Job, PlannedRound, Round
@@ -54,7 +54,8 @@ class RoundPlans:
         name = self._job_file(requests_name(number))
         with self._files.create(name) as file:
             writer = PartWriter(file)
-            lines = lines_at(self._requests.path(self._job.all_requests), indexes)
+            numbers = (line_of_position(index, self._job.rejected) for index in indexes)
+            lines = lines_at(self._requests.path(self._job.all_requests), numbers)
             for line, index in zip(lines, indexes, strict=True):
                 writer.write(with_correction(line, results.row(index)))
             parts = writer.finish()

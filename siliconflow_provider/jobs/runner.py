@@ -17,7 +17,15 @@ from siliconflow_provider.api.durations import parse_completion_window
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import RETENTION, FileRecords
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import JOB, REQUESTS, ROWS, JobDirectory, JobFilesError, job_file_name
+from siliconflow_provider.job_directory import (
+    JOB,
+    REJECTED,
+    REQUESTS,
+    ROWS,
+    JobDirectory,
+    JobFilesError,
+    job_file_name,
+)
 from siliconflow_provider.jobs.costs import CostLimitError, check_balance
 from siliconflow_provider.jobs.job import Job, describe_changes
 from siliconflow_provider.jobs.job_batches import JobBatches
@@ -242,7 +250,7 @@ class JobRunner:
         self.job_batches.submit(self.rounds, parts, self.requests.path(self.rounds[-1]))
         self.job_batches.find_and_cancel_duplicates(self.rounds)
         # A slow attempt may have written its own job meanwhile; it finds these batches and stops.
-        self.files.restore(JOB, self._job_file(REQUESTS), self._job_file(ROWS))
+        self.files.restore(JOB, *map(self._job_file, (REQUESTS, ROWS, REJECTED)))
         # The rows are read from storage from here on.
         self.files.discard(self._job_file(ROWS))
 

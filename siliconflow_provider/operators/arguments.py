@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from siliconflow_provider.exceptions import InvalidArgumentError
 from siliconflow_provider.job_directory import RESULTS_OF_FORMAT
 
 _INTEGERS = ("max_tokens", "max_completion_tokens", "n", "seed", "thinking_budget", "top_k", "top_logprobs")
@@ -32,12 +33,14 @@ def as_path_texts(paths: Any) -> Any:
 def as_request_params(params: Any) -> dict[str, Any]:
     """Return `request_params` with the numbers that a template has rendered as texts.
 
-    :raises ValueError: if it is no mapping, or a text is not what its parameter needs
+    :raises InvalidArgumentError: if it is no mapping, or a text is not what its parameter needs
     """
     if params is None:
         return {}
     if not isinstance(params, Mapping):
-        raise ValueError(f"request_params is {type(params).__name__}: give a dict, such as {{'max_tokens': 100}}")
+        raise InvalidArgumentError(
+            f"request_params is {type(params).__name__}: give a dict, such as {{'max_tokens': 100}}"
+        )
     return {name: _as_value(name, value) for name, value in params.items()}
 
 
@@ -53,7 +56,9 @@ def _as_value(name: str, value: Any) -> Any:
         if name in _BOOLEANS:
             return _TRUTH[text.lower()]
     except (ValueError, KeyError):
-        raise ValueError(f"request_params has {name}={value!r}: give a value such as {_EXAMPLES[name]}") from None
+        raise InvalidArgumentError(
+            f"request_params has {name}={value!r}: give a value such as {_EXAMPLES[name]}"
+        ) from None
     return value
 
 
@@ -65,7 +70,7 @@ _EXAMPLES: dict[str, str] = {
 def as_amount(name: str, value: Any) -> Decimal | None:
     """Return an amount of money. A template renders to a text.
 
-    :raises ValueError: if it is not a number above 0
+    :raises InvalidArgumentError: if it is not a number above 0
     """
     if value is None or value == "":
         return None
@@ -74,14 +79,16 @@ def as_amount(name: str, value: Any) -> Decimal | None:
     except InvalidOperation:
         amount = Decimal(0)
     if not (amount.is_finite() and amount > 0) or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}: give an amount above 0 in the currency of the prices, or None")
+        raise InvalidArgumentError(
+            f"{name} is {value!r}: give an amount above 0 in the currency of the prices, or None"
+        )
     return amount
 
 
 def as_limit(limit: Any) -> int | None:
     """Return `limit` as a number; a template has rendered it as a text.
 
-    :raises ValueError: if it is no positive number
+    :raises InvalidArgumentError: if it is no positive number
     """
     if limit is None or limit in ("", "None"):
         return None
@@ -90,26 +97,26 @@ def as_limit(limit: Any) -> int | None:
     except (TypeError, ValueError):
         number = 0
     if number < 1 or isinstance(limit, (bool, float)):
-        raise ValueError(f"limit is {limit!r}: give the number of items to take, at least 1, or None for all")
+        raise InvalidArgumentError(f"limit is {limit!r}: give the number of items to take, at least 1, or None for all")
     return number
 
 
 def check_prompt(prompt: Any) -> None:
-    """Raise ValueError if `prompt` is neither a text nor a list of content parts, nor None."""
+    """Raise InvalidArgumentError if `prompt` is neither a text nor a list of content parts, nor None."""
     if prompt is None or isinstance(prompt, str):
         return
     if not isinstance(prompt, (list, tuple)) or not prompt:
         found = "an empty list" if isinstance(prompt, (list, tuple)) else type(prompt).__name__
-        raise ValueError(f"prompt is {found}: give a text, or a list of content parts such as [{_PART}]")
+        raise InvalidArgumentError(f"prompt is {found}: give a text, or a list of content parts such as [{_PART}]")
     for number, part in enumerate(prompt, start=1):
         if isinstance(part, Mapping) and "role" in part:
-            raise ValueError(
+            raise InvalidArgumentError(
                 f"prompt has a message as part {number}: give the content parts of the user message here, and a system "
                 "message as system_prompt=; rows with messages of their own need messages_column="
             )
         if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
             found = "a mapping without a type" if isinstance(part, Mapping) else type(part).__name__
-            raise ValueError(f"prompt has {found} as part {number}: give a content part such as {_PART}")
+            raise InvalidArgumentError(f"prompt has {found} as part {number}: give a content part such as {_PART}")
 
 
 _PART = '{"type": "text", "text": "..."}'
@@ -118,14 +125,15 @@ _PART = '{"type": "text", "text": "..."}'
 def check_output_format(output_format: Any) -> str:
     """Return `output_format`.
 
-    :raises ValueError: if it is no format in which results are written
+    :raises InvalidArgumentError: if it is no format in which results are written
     """
     if output_format not in RESULTS_OF_FORMAT:
-        raise ValueError(f"output_format is {output_format!r}: give one of {', '.join(map(repr, RESULTS_OF_FORMAT))}")
+        known = ", ".join(map(repr, RESULTS_OF_FORMAT))
+        raise InvalidArgumentError(f"output_format is {output_format!r}: give one of {known}")
     return str(output_format)
 
 
 def check_text(name: str, value: Any) -> None:
-    """Raise ValueError if an argument is neither a text nor None, as an XCom can make it."""
+    """Raise InvalidArgumentError if an argument is neither a text nor None, as an XCom can make it."""
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{name} is {type(value).__name__}: give a text")
+        raise InvalidArgumentError(f"{name} is {type(value).__name__}: give a text")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from siliconflow_provider.exceptions import InvalidTemplateError
+from siliconflow_provider.exceptions import InvalidArgumentError, InvalidTemplateError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout
@@ -115,6 +115,8 @@ class BatchOperator(BatchWaitingMixin, BaseOperator):
             run_parts,
         )
 
+        if not isinstance(self.metadata, Mapping | None):
+            raise InvalidArgumentError(f"metadata is {type(self.metadata).__name__}: give a dict of texts")
         deployment = self.hook.deployment
         return Submission(
             completion_window=self.completion_window,

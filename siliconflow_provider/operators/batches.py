@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from siliconflow_provider.exceptions import BatchWaitError, OutputPathError, SubmissionStoppedError
+from siliconflow_provider.exceptions import (
+    BatchWaitError,
+    InvalidArgumentError,
+    OutputPathError,
+    SubmissionStoppedError,
+)
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.arguments import as_path_text
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.connection import ConnectionMixin
+from siliconflow_provider.operators.final_errors import check_argument_id, final_if_refused, invalid_arguments
 from siliconflow_provider.verdicts import raise_for_ends
 from siliconflow_provider.wording import counted
 
@@ -55,6 +61,7 @@ class CreateBatchOperator(BatchOperator):
         self.endpoint = endpoint
         self.wait_for_completion = wait_for_completion
 
+    @final_if_refused
     def execute(self, context: Context) -> str:
         """Submit or resume the batch, and wait for it if `wait_for_completion` is set."""
         client = self.hook.get_conn()
@@ -71,6 +78,8 @@ class CreateBatchOperator(BatchOperator):
         from siliconflow_provider.operators.state_store import create_records_of
 
         submission = self._submission(context)
+        with invalid_arguments():
+            submission.check()
         try:
             return submit(client, submission, create_records_of(context), lambda batch: self._announce(context, batch))
         except UnsafeSubmitError as error:
@@ -127,6 +136,7 @@ class CreateBatchOperator(BatchOperator):
     def _submission(self, context: Context) -> Submission:
         from siliconflow_provider.batches import sha256_of_file
 
+        check_argument_id("input_file_id", self.input_file_id)
         if self._content_sha256 is None:
             self._content_sha256 = sha256_of_file(self.hook.get_conn(), self.input_file_id)
         return self.submission(
@@ -164,6 +174,7 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
         self.batch_id = batch_id
         self.siliconflow_conn_id = siliconflow_conn_id
 
+    @final_if_refused
     def execute(self, context: Context) -> list[str]:
         """Cancel the batches, and log the outcome of each."""
         from siliconflow_provider.batches import cancel
@@ -181,13 +192,13 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
         return cancelled
 
     def _batch_ids(self, context: Context) -> list[str]:
-        from siliconflow_provider.api.errors import InvalidRequestError
         from siliconflow_provider.operators.run_batches import find_batches_of_run
 
         if self.batch_id:
+            check_argument_id("batch_id", self.batch_id)
             return [self.batch_id]
         if not self._is_whole_run or context["ti"].map_index not in (None, -1):
-            raise InvalidRequestError(
+            raise InvalidArgumentError(
                 f"batch_id is {self.batch_id!r}: give the id of a batch. To cancel all running batches of the DAG run, "
                 "use an unmapped task without batch_id"
             )
@@ -223,6 +234,7 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
         self.output_path = as_path_text(output_path)
         self.siliconflow_conn_id = siliconflow_conn_id
 
+    @final_if_refused
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the two files and return their paths, the counts and the tokens."""
         from siliconflow_provider.job_directory import JobFilesError
@@ -230,6 +242,7 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
         from siliconflow_provider.operators.identity import attempt_fields, identity_label
         from siliconflow_provider.storage import Workspace, storage_path, temporary_directory, temporary_disk
 
+        check_argument_id("batch_id", self.batch_id)
         client = self.hook.get_conn()
         BatchesLink.persist(context, client.base_url)
         batch = client.get_batch(self.batch_id)

@@ -12,14 +12,21 @@ from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureEx
 
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.redaction import without_queries
-from siliconflow_provider.exceptions import OutputPathError
+from siliconflow_provider.exceptions import InvalidArgumentError, OutputPathError
 from siliconflow_provider.hooks.siliconflow import content_of
 from siliconflow_provider.inputs import RequestBuilder
 from siliconflow_provider.job_directory import INTERNAL, MANIFEST
-from siliconflow_provider.jobs import CostSettings, fingerprint
+from siliconflow_provider.jobs import BAD_ITEMS, CostSettings, Settings, fingerprint
 from siliconflow_provider.operators.arguments import as_amount, as_limit, as_request_params, check_prompt, check_text
+from siliconflow_provider.operators.final_errors import invalid_arguments
 from siliconflow_provider.outputs import RESPONSE_FORMAT, OutputFormat, OutputSchema
-from siliconflow_provider.pricing import load_tokenizer, read_prices
+from siliconflow_provider.pricing import (
+    InvalidPricesError,
+    TokenizerError,
+    UnreadablePricesError,
+    load_tokenizer,
+    read_prices,
+)
 from siliconflow_provider.storage import (
     MissingFileError,
     is_below,
@@ -33,6 +40,7 @@ from siliconflow_provider.storage import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+    from siliconflow_provider.batches import Submission
     from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 
 INPUT_FILE = "the file at input_path"
@@ -51,6 +59,10 @@ class InferenceTask(Protocol):
     model: str | None
     output_type: Any
     limit: int | str | None
+    bad_items: str
+    output_format: str
+    max_rounds: int
+    max_active_batches: int | None
     deduplicate: bool
     completion_window: str | timedelta
     prices: Any
@@ -94,8 +106,22 @@ def _check_input_file(input_path: ObjectStoragePath, output_path: ObjectStorageP
 
 
 def schema_of(task: InferenceTask) -> OutputSchema | None:
-    """Return the schema of the task's `output_type`, or None if it has none."""
-    return None if task.output_type is None else OutputSchema(task.output_type)
+    """Return the schema of the task's `output_type`, or None if it has none.
+
+    :raises InvalidArgumentError: if Pydantic cannot take the type
+    """
+    if task.output_type is None:
+        return None
+    try:
+        return OutputSchema(task.output_type)
+    except ImportError:
+        raise
+    except Exception as error:  # types run the user's own code
+        reason, *_ = str(error).splitlines() or [""]
+    raise InvalidArgumentError(
+        f"output_type is {task.output_type!r}, of which Pydantic makes no JSON schema ({reason}): give a Pydantic "
+        "model, or a type that TypeAdapter accepts"
+    )
 
 
 def output_format_of(name: str, schema: OutputSchema | None) -> OutputFormat:
@@ -136,17 +162,43 @@ def request_builder_of(task: InferenceTask, schema: OutputSchema | None) -> Requ
 def costs_of(task: InferenceTask) -> CostSettings:
     """Return the prices of the task, and the most that it may cost.
 
-    :raises ValueError: if they are invalid, or `max_cost` has no prices
+    :raises InvalidArgumentError: if they are invalid, or `max_cost` has no prices
+    :raises UnreadablePricesError: if their file in an object storage cannot be read
     """
-    prices = task.hook.prices if task.prices in (None, "") else read_prices(task.prices, read_file=content_of)
+    try:
+        prices = task.hook.prices if task.prices in (None, "") else read_prices(task.prices, read_file=content_of)
+        counter = None if task.tokenizer is None else load_tokenizer(task.tokenizer)
+    except UnreadablePricesError:
+        raise
+    except (InvalidPricesError, TokenizerError) as error:
+        raise InvalidArgumentError(str(error)) from None
     max_cost = as_amount("max_cost", task.max_cost)
     if max_cost is not None and prices is None:
-        raise ValueError(
+        raise InvalidArgumentError(
             f"max_cost is {max_cost}, but there are no prices: give prices=, or set them in the extra of connection "
             f"{task.siliconflow_conn_id!r}"
         )
-    counter = None if task.tokenizer is None else load_tokenizer(task.tokenizer)
     return CostSettings(prices, max_cost, counter)
+
+
+def settings_of(task: InferenceTask, schema: OutputSchema | None, submission: Submission) -> Settings:
+    """Return the settings of the task's job.
+
+    :raises InvalidArgumentError: if an argument is invalid
+    """
+    output_format = output_format_of(task.output_format, schema)
+    with invalid_arguments():
+        definition = definition_of(task, schema)
+        submission.check_arguments()
+    return Settings(
+        submission,
+        task.max_rounds,
+        None if schema is None else schema.validate,
+        definition,
+        task.max_active_batches,
+        costs_of(task),
+        output_format,
+    )
 
 
 def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str, str]:
@@ -169,8 +221,12 @@ def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str,
         "output_type": None if schema is None else schema.json_schema,
         "completion_window": completion_window_text(task.completion_window),
         "connection": _service_of(task.hook.get_conn().base_url),
+        BAD_ITEMS: None,
     }
     hashes = {name: fingerprint(value) for name, value in values.items()}
+    if task.bad_items == "skip":
+        # With the items of any earlier job, it sends the same as that job did.
+        hashes[BAD_ITEMS] = ""
     # A deleted input file is not a change: the job continues without it.
     return hashes if values[INPUT_FILE] is not None else {**hashes, INPUT_FILE: ""}
 

@@ -15,6 +15,7 @@ from siliconflow_provider.exceptions import InvalidInputError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.operators.arguments import as_path_text
 from siliconflow_provider.operators.connection import ConnectionMixin
+from siliconflow_provider.operators.final_errors import final_if_refused
 from siliconflow_provider.wording import counted
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
         self.file_path = as_path_text(file_path)
         self.siliconflow_conn_id = siliconflow_conn_id
 
+    @final_if_refused
     def execute(self, context: Context) -> str:
         """Return the id of the uploaded file."""
         from siliconflow_provider.api.limits import MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES
@@ -57,12 +59,12 @@ class UploadFileOperator(ConnectionMixin, BaseOperator):
         with temporary_disk(), TemporaryFile(prefix="siliconflow-") as checked:
             with open_for_reading(storage_path(self.file_path, "file_path"), "file_path") as source:
                 blocks = line_blocks(read_chunks(source), LONGEST_LINE)
-                # A file is one batch.
-                limits = {"most_lines": MAXIMUM_FILE_LINES, "most_bytes": MAXIMUM_FILE_BYTES}
                 try:
+                    # A file is one batch.
                     prepared = prepare(
-                        blocks, RequestBuilder(), checked, BytesIO(), name=name, purpose=UPLOAD, **limits
-                    )
+                        blocks, RequestBuilder(), checked, BytesIO(), name=name, purpose=UPLOAD,
+                        most_lines=MAXIMUM_FILE_LINES, most_bytes=MAXIMUM_FILE_BYTES,
+                    )  # fmt: skip
                 except InvalidRequestFileError as error:
                     raise InvalidInputError(str(error)) from None
             if prepared.model_conflict:

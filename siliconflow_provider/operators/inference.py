@@ -6,29 +6,19 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import printable
-from siliconflow_provider.exceptions import (
-    BatchCancelledError,
-    BatchTimeoutError,
-    BatchWaitError,
-    InsufficientBalanceError,
-    InvalidInputError,
-    JobDefinitionError,
-    MaxCostError,
-    MissedSuccessRateError,
-    OutputPathError,
-    RepeatedFailureError,
-    SubmissionStoppedError,
-)
+from siliconflow_provider.exceptions import BatchWaitError, InvalidArgumentError
 from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.arguments import as_limit, as_path_text, as_path_texts, check_output_format
 from siliconflow_provider.operators.base import BatchOperator
+from siliconflow_provider.operators.final_errors import errors_of_job, final_if_refused
+from siliconflow_provider.operators.outcome import Cancellation, Outcome, cancel_overdue
 from siliconflow_provider.operators.requests import check_items, items_at, wrap_requests
 from siliconflow_provider.operators.waiting import as_timedelta
-from siliconflow_provider.verdicts import batches_text, describe_job, raise_for_ends
+from siliconflow_provider.verdicts import describe_job, raise_for_ends
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -36,9 +26,6 @@ if TYPE_CHECKING:
     from siliconflow_provider.api.models import Batch
     from siliconflow_provider.jobs import Finished, JobRunner
     from siliconflow_provider.waiting import WaitEnd
-
-
-_SUMMARY = ("rows", "counts", "tokens", "cost", "rounds", "reused", "deduplicated")
 
 
 class BatchInferenceOperator(BatchOperator):
@@ -64,6 +51,8 @@ class BatchInferenceOperator(BatchOperator):
     :param output_format: `"jsonl"`, `"parquet"` or `"csv"`: the job writes `results.jsonl`, `results.parquet` or
         `results.csv`. In the last two, the fields of `input` and `output` are columns
     :param limit: use only the first items, so many: to try a prompt, and to learn the cost of a row
+    :param bad_items: with `"fail"`, an item that cannot be sent, such as a row with a missing value, fails the task
+        before anything is submitted. With `"skip"` it gets a result row of status `rejected`, and the others are sent
     :param prices: of models per million tokens: a mapping, a JSON text, or the path of a JSON file; by default those of
         the connection
     :param max_cost: stop before the job may cost more, in the currency of the prices
@@ -109,6 +98,7 @@ class BatchInferenceOperator(BatchOperator):
         output_type: Any = None,
         output_format: str = "jsonl",
         limit: int | str | None = None,
+        bad_items: Literal["fail", "skip"] = "fail",
         prices: Any = None,
         max_cost: Any = None,
         tokenizer: str | os.PathLike[str] | None = None,
@@ -121,8 +111,7 @@ class BatchInferenceOperator(BatchOperator):
     ) -> None:
         super().__init__(**kwargs)
         _check_arguments(input_path, requests, max_rounds, max_active_batches, min_success_rate)
-        if prompt is not None and messages_column is not None:
-            raise ValueError("give either prompt (made of a row's columns) or messages_column (a column of messages)")
+        _check_sources(prompt, messages_column, bad_items)
         self.output_path = as_path_text(output_path)
         self.input_path = as_path_text(input_path)
         self.requests = requests
@@ -134,6 +123,7 @@ class BatchInferenceOperator(BatchOperator):
         self.output_type = output_type
         self.output_format = check_output_format(output_format)
         self.limit = limit
+        self.bad_items: str = bad_items
         self.prices = prices
         self.max_cost = max_cost
         self.tokenizer = as_path_text(tokenizer)
@@ -154,6 +144,7 @@ class BatchInferenceOperator(BatchOperator):
     def requests(self, requests: Any) -> None:
         self._requests = wrap_requests(requests)
 
+    @final_if_refused
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or resume the job, and wait for its batches unless it is finished."""
         BatchesLink.persist(context, self.hook.get_conn().base_url)
@@ -196,80 +187,36 @@ class BatchInferenceOperator(BatchOperator):
 
     @contextmanager
     def _attempt(self, context: Context, ended: Sequence[Batch]) -> Iterator[JobRunner]:
-        from siliconflow_provider.batches import UnsafeSubmitError
-        from siliconflow_provider.inputs import InvalidRequestFileError
-        from siliconflow_provider.job_directory import JobFilesError
-        from siliconflow_provider.jobs import (
-            CostLimitError,
-            JobRunner,
-            NoBalanceError,
-            ReuseError,
-            ReuseSettings,
-            Settings,
-            load_or_create_job,
-        )
-        from siliconflow_provider.operators.definition import (
-            check_input,
-            costs_of,
-            definition_of,
-            output_format_of,
-            request_builder_of,
-            schema_of,
-        )
+        from siliconflow_provider.jobs import JobRunner, ReuseSettings, Source, load_or_create_job
+        from siliconflow_provider.operators.definition import check_input, request_builder_of, schema_of, settings_of
         from siliconflow_provider.operators.earlier_runs import find_earlier_runs
-        from siliconflow_provider.outputs import OutputConflictError
         from siliconflow_provider.storage import Workspace, storage_path, temporary_directory, temporary_disk
 
         client = self.hook.get_conn()
         schema = schema_of(self)
-        validate = None if schema is None else schema.validate
-        submission = self.submission(context, input_file_id="", round=1)
-        output_format = output_format_of(self.output_format, schema)
-        settings = Settings(
-            submission,
-            self.max_rounds,
-            validate,
-            definition_of(self, schema),
-            self.max_active_batches,
-            costs_of(self),
-            output_format,
-        )
-        settings.submission.check_arguments()
+        settings = settings_of(self, schema, self.submission(context, input_file_id="", round=1))
         if self.input_path is not None:
-            check_input(self.input_path, storage_path(self.output_path), output_format.results)
-        with temporary_disk(), temporary_directory() as local:
+            check_input(self.input_path, storage_path(self.output_path), settings.output_format.results)
+        with temporary_disk(), temporary_directory() as local, errors_of_job():
             files = Workspace(storage_path(self.output_path), local)
             find_runs = partial(find_earlier_runs, self.reuse_from, files.directory, local)
-            reuse = ReuseSettings(validate, self.deduplicate, find_runs if self._has_reuse_from else None)
-            try:
-                job = load_or_create_job(
-                    client,
-                    files,
-                    settings.submission,
-                    settings.definition,
-                    lambda: (
-                        without_queries(printable(str(self.input_path or "requests"))),
-                        self._limited_source(context),
-                        request_builder_of(self, schema),
-                    ),
-                    reuse,
-                    costs=settings.costs,
-                    output_format=output_format,
-                )
-                with closing(JobRunner.load(client, files, job, settings, ended)) as runner:
-                    yield runner
-            except (InvalidRequestFileError, ReuseError) as error:
-                raise InvalidInputError(str(error)) from None
-            except CostLimitError as error:
-                raise MaxCostError(str(error)) from None
-            except NoBalanceError as error:
-                raise InsufficientBalanceError(str(error)) from None
-            except OutputConflictError as error:
-                raise OutputPathError(str(error)) from None
-            except JobFilesError as error:
-                raise JobDefinitionError(str(error)) from None
-            except UnsafeSubmitError as error:
-                raise SubmissionStoppedError(str(error)) from None
+            job = load_or_create_job(
+                client,
+                files,
+                settings.submission,
+                settings.definition,
+                lambda: Source(
+                    without_queries(printable(str(self.input_path or "requests"))),
+                    self._limited_source(context),
+                    request_builder_of(self, schema),
+                    skips_bad_items=self.bad_items == "skip",
+                ),
+                ReuseSettings(settings.validate, self.deduplicate, find_runs if self._has_reuse_from else None),
+                costs=settings.costs,
+                output_format=settings.output_format,
+            )
+            with closing(JobRunner.load(client, files, job, settings, ended)) as runner:
+                yield runner
 
     def _stop_if_killed(self, runner: JobRunner) -> None:
         running = [batch.id for batch in runner.running]
@@ -280,76 +227,47 @@ class BatchInferenceOperator(BatchOperator):
 
     def _finish(self, context: Context, runner: JobRunner, job: Finished) -> dict[str, Any]:
         """Log the outcome of the job and return its summary, or raise the error for it."""
-        manifest, deadline = job.manifest, job.deadline
-        cancelled, failures = self._cancel_overdue(job.running) if self.cancel_on_timeout else ([], [])
-        rate = manifest["counts"].get("succeeded", 0) / manifest["rows"] if manifest["rows"] else 1.0
-        running = [batch.id for batch in job.running if batch.id not in cancelled]
-        elsewhere = [batch.id for batch in runner.find_other_running_batches()]
-        resent_count = None if runner.changes else runner.count_resent_when_cleared()
-        conn_id = self.siliconflow_conn_id
-        summary = describe_job(manifest, job.running, resent_count, conn_id, cancelled=cancelled, elsewhere=elsewhere)
-        timed_out = f"the job timed out at {deadline.to_datetime_string()} UTC" if deadline else ""
-        if failures:
-            raise BatchWaitError(f"{timed_out}, and cancel_on_timeout could not cancel all: {failures[0]}. {summary}")
-        if cancelled:
-            raise BatchCancelledError(f"{timed_out}; cancel_on_timeout cancelled {batches_text(cancelled)}: {summary}")
-        if runner.changes and not running:
-            raise JobDefinitionError(f"{runner.describe_changes()}. In {manifest['paths']['results']}: {summary}")
-        if job.refusal is not None and not running:
-            raise MaxCostError(f"{job.refusal}. In {manifest['paths']['results']}: {summary}")
-        if not manifest["complete"]:
-            raise BatchTimeoutError(
-                f"{timed_out}: {summary}. Airflow does not retry this task, since the timeout counts from the creation "
-                "of the job's first batch. To continue the job, set a larger timeout, or none, and clear the task"
-            )
-        result: dict[str, Any] = {
-            "results_path": manifest["paths"]["results"],
-            "manifest_path": manifest["paths"]["manifest"],
-            "success_rate": rate,
-            **{name: manifest[name] for name in _SUMMARY if name in manifest},
-        }
-        is_missed = rate < (self.min_success_rate or 0.0) or rate == 0.0
-        if is_missed or job.repeated is not None:
+        cancellation = cancel_overdue(self.hook.get_conn(), job.running) if self.cancel_on_timeout else Cancellation()
+        summary = describe_job(
+            job.manifest,
+            job.running,
+            None if runner.changes else runner.count_resent_when_cleared(),
+            self.siliconflow_conn_id,
+            cancelled=cancellation.cancelled,
+            elsewhere=[batch.id for batch in runner.find_other_running_batches()],
+        )
+        changes = runner.describe_changes() if runner.changes else ""
+        outcome = Outcome(job, cancellation, summary, changes, self.min_success_rate)
+        error = outcome.error()
+        if error is None:
+            self.log.info("%s", summary)
+            return outcome.result
+        if outcome.has_result(error):
             # For tasks that run whatever this one ends as, and have to know where the results are.
-            context["ti"].xcom_push(key="return_value", value=result)
-        if job.repeated is not None:
-            raise RepeatedFailureError(f"{job.repeated.describe()}. {summary}")
-        if is_missed:
-            raise MissedSuccessRateError(
-                f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {summary}"
-                if self.min_success_rate
-                else f"no request succeeded: {summary}"
-            )
-        self.log.info("%s", summary)
-        return result
-
-    def _cancel_overdue(self, batches: Sequence[Batch]) -> tuple[list[str], list[str]]:
-        """Cancel batches. Return the ids of the cancelled batches, and an error text for each other batch."""
-        from siliconflow_provider.api.errors import SiliconFlowError
-        from siliconflow_provider.batches import cancel_unless_over
-
-        client, cancelled, failures = self.hook.get_conn(), [], []
-        for overdue in batches:
-            try:
-                batch = cancel_unless_over(client, overdue.id)
-            except SiliconFlowError as error:
-                failures.append(str(error))
-            else:
-                if batch.final_status == "completed":
-                    failures.append(f"batch {batch.id} completed just before it could be cancelled")
-                else:
-                    cancelled.append(batch.id)
-        return cancelled, failures
+            context["ti"].xcom_push(key="return_value", value=outcome.result)
+        raise error
 
 
 def _check_arguments(
     input_path: Any, requests: Any, max_rounds: int, max_active_batches: int | None, min_success_rate: float | None
 ) -> None:
     if (input_path is None) == (requests is None):
-        raise ValueError("give either input_path (a file of rows) or requests (an iterable of them)")
-    if max_rounds < 1:
-        raise ValueError(f"max_rounds is {max_rounds}: give at least 1")
-    if max_active_batches is not None and max_active_batches < 1:
-        raise ValueError(f"max_active_batches is {max_active_batches}: give at least 1, or None for all at once")
-    if min_success_rate is not None and not 0 <= min_success_rate <= 1:
-        raise ValueError(f"min_success_rate is {min_success_rate}: give a share from 0 to 1, or None")
+        raise InvalidArgumentError("give either input_path (a file of rows) or requests (an iterable of them)")
+    if not isinstance(max_rounds, int) or max_rounds < 1:
+        raise InvalidArgumentError(f"max_rounds is {max_rounds!r}: give a number, at least 1")
+    if max_active_batches is not None and not (isinstance(max_active_batches, int) and max_active_batches >= 1):
+        raise InvalidArgumentError(
+            f"max_active_batches is {max_active_batches!r}: give at least 1, or None for all at once"
+        )
+    is_rate = isinstance(min_success_rate, (int, float)) and 0 <= min_success_rate <= 1
+    if min_success_rate is not None and not is_rate:
+        raise InvalidArgumentError(f"min_success_rate is {min_success_rate!r}: give a share from 0 to 1, or None")
+
+
+def _check_sources(prompt: Any, messages_column: Any, bad_items: Any) -> None:
+    if prompt is not None and messages_column is not None:
+        raise InvalidArgumentError(
+            "give either prompt (made of a row's columns) or messages_column (a column of messages)"
+        )
+    if bad_items not in ("fail", "skip"):
+        raise InvalidArgumentError(f"bad_items is {bad_items!r}: give 'fail' or 'skip'")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from functools import partial
 from typing import Any
 
+from siliconflow_provider.exceptions import InvalidArgumentError
+
 
 class Requests:
     """Iterable that Airflow does not render: texts of requests may contain braces that are not templates."""
@@ -25,7 +27,7 @@ class Requests:
 def wrap_requests(value: Any) -> Any:
     """Return the value of `requests=`, wrapped. An XComArg is returned unchanged, since Airflow must resolve it.
 
-    :raises ValueError: if the value is not an iterable of requests
+    :raises InvalidArgumentError: if the value is not an iterable of requests
     """
     from airflow.providers.common.compat.sdk import XComArg
 
@@ -38,7 +40,7 @@ def wrap_requests(value: Any) -> Any:
         if is_table(value):
             return Requests(value, rows_of_table)
     if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
-        raise ValueError(
+        raise InvalidArgumentError(
             f"requests is {type(value).__name__}: give an iterable of texts, message lists or rows, such as [row]"
         )
     return Requests(value)
@@ -47,10 +49,10 @@ def wrap_requests(value: Any) -> Any:
 def check_items(given: Any) -> Iterable[Any]:
     """Return the given or returned requests after checking their type.
 
-    :raises ValueError: if the value is not an iterable of requests
+    :raises InvalidArgumentError: if the value is not an iterable of requests
     """
     if given is None:
-        raise ValueError("requests is None: give or return an iterable of requests; it may be empty")
+        raise InvalidArgumentError("requests is None: give or return an iterable of requests; it may be empty")
     items: Iterable[Any] = wrap_requests(given)
     return items
 

@@ -9,8 +9,9 @@ from functools import cached_property
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from siliconflow_provider.exceptions import BatchWaitError
+from siliconflow_provider.exceptions import BatchWaitError, InvalidArgumentError
 from siliconflow_provider.operators.connection import ConnectionMixin
+from siliconflow_provider.operators.final_errors import final_if_refused
 from siliconflow_provider.verdicts import batches_text, describe_kill, describe_running, describe_unfinished
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class BatchWaitingMixin(ConnectionMixin):
         elapsed = 0.0 if started_at is None else clock.now().timestamp() - started_at.timestamp()
         return now.add(seconds=max(self.execution_timeout.total_seconds() - max(elapsed, 0.0), 0.0))
 
+    @final_if_refused
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """Continue after the trigger's event.
 
@@ -241,19 +243,20 @@ class BatchWaitingMixin(ConnectionMixin):
 
 
 def check_poll_interval(poll_interval: float | None) -> None:
-    """Raise ValueError if the interval is too short for the service."""
-    if poll_interval is not None and poll_interval < SHORTEST_POLL_INTERVAL:
-        raise ValueError(
+    """Raise InvalidArgumentError if the interval is too short for the service."""
+    is_length = isinstance(poll_interval, (int, float)) and poll_interval >= SHORTEST_POLL_INTERVAL
+    if poll_interval is not None and not is_length:
+        raise InvalidArgumentError(
             f"poll_interval is {poll_interval!r}: give at least {SHORTEST_POLL_INTERVAL:g} second, or None to poll at "
             "intervals that grow with the batch's age"
         )
 
 
 def check_timeout(timeout: float | timedelta | None) -> None:
-    """Raise ValueError if the timeout is not positive."""
+    """Raise InvalidArgumentError if the timeout is not positive."""
     length = as_timedelta(timeout)
-    if length is not None and length <= timedelta():
-        raise ValueError(f"timeout is {timeout!r}: give a positive duration, or None for the batch's window")
+    if length is not None and not (isinstance(length, timedelta) and length > timedelta()):
+        raise InvalidArgumentError(f"timeout is {timeout!r}: give a positive duration, or None for the batch's window")
 
 
 def as_timedelta(timeout: float | timedelta | None) -> timedelta | None:

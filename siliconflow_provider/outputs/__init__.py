@@ -18,7 +18,7 @@ from siliconflow_provider.outputs.output_schema import (
 )
 from siliconflow_provider.outputs.ownership import OutputConflictError, OutputDirectory, was_written
 from siliconflow_provider.outputs.result_files import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, download_result_files
-from siliconflow_provider.outputs.result_store import RESULTS_LOST, STATUSES, ResultStore, Validate
+from siliconflow_provider.outputs.result_store import REJECTED_STATUS, RESULTS_LOST, STATUSES, ResultStore, Validate
 from siliconflow_provider.outputs.result_table import JSON_LINES, OutputFormat, ResultTable, batches_of_parquet
 from siliconflow_provider.outputs.row_errors import (
     FullError,
@@ -35,6 +35,7 @@ __all__ = [
     "INVALID_OUTPUT",
     "JSON_LINES",
     "REFUSED",
+    "REJECTED_STATUS",
     "RESPONSE_FORMAT",
     "RESULTS_LOST",
     "STATUSES",

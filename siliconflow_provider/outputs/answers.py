@@ -26,7 +26,7 @@ class ResultRow(msgspec.Struct, kw_only=True):
     """The result of one request.
 
     :param index: the position of the request, from 0; None if the requests are unknown
-    :param status: `succeeded`, `failed`, `expired`, `cancelled`, `invalid`, `missing` or `unfinished`
+    :param status: `succeeded`, `failed`, `expired`, `cancelled`, `invalid`, `missing`, `unfinished` or `rejected`
     :param refusal: the model's words if it refused to answer, only then
     :param logprobs: of the content, only if the request asked for them
     :param choices: all choices in order, only if the request asked for more than one

@@ -19,7 +19,9 @@ from siliconflow_provider.outputs.answers import TOO_LONG, TRUNCATED, AnswerErro
 from siliconflow_provider.outputs.row_errors import FullError, RowErrors
 from siliconflow_provider.outputs.usage import Price, Usage
 
-STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished")
+# An item that cannot be sent.
+REJECTED_STATUS = "rejected"
+STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished", REJECTED_STATUS)
 _STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
 SUCCEEDED = STATUSES.index("succeeded")
 # Codes of errors that the request itself causes: a resend would fail too. Codes of the service and of OpenAI's API.

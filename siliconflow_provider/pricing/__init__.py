@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from siliconflow_provider.pricing.amounts import format_amount
 from siliconflow_provider.pricing.estimate import Estimate, Estimator
-from siliconflow_provider.pricing.prices import InvalidPricesError, Prices, read_prices
+from siliconflow_provider.pricing.prices import InvalidPricesError, Prices, UnreadablePricesError, read_prices
 from siliconflow_provider.pricing.tokens import TokenCounter, TokenizerError, load_tokenizer
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Prices",
     "TokenCounter",
     "TokenizerError",
+    "UnreadablePricesError",
     "format_amount",
     "load_tokenizer",
     "read_prices",

@@ -30,6 +30,10 @@ class InvalidPricesError(ValueError):
     """Prices that cannot be used. The message names the place and the remedy."""
 
 
+class UnreadablePricesError(InvalidPricesError):
+    """The file of prices in an object storage cannot be read now. A later attempt may read it."""
+
+
 @dataclass(frozen=True)
 class ModelPrices:
     """Prices of a model per million tokens, in units of 10**-9 of the currency."""
@@ -170,9 +174,9 @@ def _content_of(path: str, name: str, read_file: Callable[[str], str | bytes]) -
         return read_file(path) if "://" in path else read_local_file(path)
     except (OSError, ValueError) as error:
         failure = getattr(error, "strerror", None) or str(error)
-    raise InvalidPricesError(
-        f"{name} cannot be read ({failure}): give the path of a JSON file, or the prices themselves"
-    )
+        may_recover = "://" in path and not isinstance(error, (FileNotFoundError, ValueError))
+    kind = UnreadablePricesError if may_recover else InvalidPricesError
+    raise kind(f"{name} cannot be read ({failure}): give the path of a JSON file, or the prices themselves")
 
 
 def _decoded(text: str | bytes, name: str) -> Any:

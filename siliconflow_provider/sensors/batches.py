@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensor
 from siliconflow_provider.exceptions import BatchTimeoutError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.operators.final_errors import check_argument_id, final_if_refused, is_refusal
 from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval
 from siliconflow_provider.verdicts import describe_deadline, describe_running, raise_for_ends
 
@@ -56,12 +57,12 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         self.poll_interval = poll_interval
         self.siliconflow_conn_id = siliconflow_conn_id
 
+    @final_if_refused
     def execute(self, context: Context) -> Any:
         """Poll once and defer; if `deferrable` is False, poke like any Airflow sensor."""
-        from siliconflow_provider.api.limits import check_id
         from siliconflow_provider.waiting import to_event
 
-        check_id("batch_id", self.batch_id)
+        check_argument_id("batch_id", self.batch_id)
         BatchesLink.persist(context, self.hook.get_conn().base_url)
         if not self.deferrable:
             return super().execute(context)
@@ -73,6 +74,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         own = self._wait.deadline
         return self.defer_until(context, [self.batch_id], deadline if own is None else min(deadline, own))
 
+    @final_if_refused
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Poll once. The result is true if the batch has completed."""
         ends = self._poll()
@@ -88,6 +90,9 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
 
         client = self.hook.get_conn()
         poll([self._wait], client.get_batch, client.now)
+        if self._wait.batch is None and self._wait.error is not None and is_refusal(self._wait.error):
+            # The key has never worked; a key that is refused later may work again.
+            raise self._wait.error
         now = client.now()
         line = self._wait.next_log_line(now)
         if line is not None:

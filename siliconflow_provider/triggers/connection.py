@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import InvalidRequestError, SiliconFlowError
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.exceptions import InvalidConnectionError
+from siliconflow_provider.hooks.secrets_backends import secrets_backends
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 
 LONGEST_REASON = 300
@@ -47,17 +45,6 @@ def _hidden_failure(conn_id: str) -> SiliconFlowError | None:
         if found:
             return _unread(conn_id, f"{type(backend).__name__} failed at first")
     return None
-
-
-def secrets_backends() -> list[Any]:
-    """Return the secrets backends in the order in which Airflow uses them."""
-    if AIRFLOW_V_3_0_PLUS:
-        from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
-
-        return list(ensure_secrets_backend_loaded())
-    from airflow.configuration import ensure_secrets_loaded
-
-    return list(ensure_secrets_loaded())
 
 
 def _unread(conn_id: str, reason: str) -> SiliconFlowError:

@@ -9,7 +9,7 @@ import pytest
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.batches.submission import Submission
 from siliconflow_provider.inputs.request_builder import RequestBuilder
-from siliconflow_provider.jobs.opening import load_or_create_job
+from siliconflow_provider.jobs.opening import Source, load_or_create_job
 from siliconflow_provider.jobs.run_states import Settings
 from siliconflow_provider.jobs.runner import JobRunner
 from siliconflow_provider.storage.workspace import Workspace
@@ -39,7 +39,7 @@ def attempt(
             items = [f"What is {i} + 1?" for i in range(requests)]
             files = workspace()
             job = load_or_create_job(
-                client, files, submission, {}, lambda: ("requests", items, RequestBuilder(model="m"))
+                client, files, submission, {}, lambda: Source("requests", items, RequestBuilder(model="m"))
             )
             runner = JobRunner.load(client, files, job, Settings(submission, max_rounds, validate), ended)
             stack.callback(runner.close)

@@ -16,7 +16,7 @@ from siliconflow_provider.inputs.problems import InvalidRequestFileError
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.job_directory import JobFilesError
 from siliconflow_provider.jobs.job import Job
-from siliconflow_provider.jobs.opening import load_or_create_job
+from siliconflow_provider.jobs.opening import Source, load_or_create_job
 from siliconflow_provider.outputs.ownership import OutputConflictError
 from siliconflow_provider.storage.workspace import Workspace
 
@@ -29,12 +29,12 @@ SOME_COMPLETED = {"total": 3, "completed": 1, "failed": 2}
 NONE_COMPLETED = {"total": 3, "completed": 0, "failed": 3}
 
 
-def texts(count: int = 3) -> tuple[str, Any, RequestBuilder]:
-    return "requests", [f"What is {i} + 1?" for i in range(count)], RequestBuilder(model="m")
+def texts(count: int = 3) -> Source:
+    return Source("requests", [f"What is {i} + 1?" for i in range(count)], RequestBuilder(model="m"))
 
 
-def rows() -> tuple[str, Any, RequestBuilder]:
-    return "rows.jsonl", [{"q": "1 + 1"}], RequestBuilder(model="m", prompt="{q}")
+def rows() -> Source:
+    return Source("rows.jsonl", [{"q": "1 + 1"}], RequestBuilder(model="m", prompt="{q}"))
 
 
 def nothing() -> Any:
@@ -138,7 +138,7 @@ def test_a_bad_source_leaves_the_existing_job(opened: Open, tmp_path: Path) -> N
     job = opened(rows)
     with pytest.raises(InvalidRequestFileError):
         opened(
-            lambda: ("requests", [7], RequestBuilder(model="m")),
+            lambda: Source("requests", [7], RequestBuilder(model="m")),
             max_tries=3,
             is_cleared_try=True,
             definition={"model": "0"},
@@ -162,13 +162,13 @@ class TestAtTheSameTime:
 
     @staticmethod
     def slowly(meanwhile: Callable[[], Any], made: Any = texts) -> Any:
-        name, items, builder = made()
+        name, items, builder, _ = made()
 
         def source() -> Any:
             yield from items
             meanwhile()
 
-        return lambda: (name, source(), builder)
+        return lambda: Source(name, source(), builder)
 
     def test_the_first_published_job_is_resumed(
         self, opened: Open, client: SiliconFlowClient, workspace: Files, wanted: Submission
@@ -372,7 +372,7 @@ def test_a_job_submitted_during_publishing_is_resumed(
         publish(self, name)
 
     monkeypatch.setattr(Workspace, "publish", publish_slowly)
-    job = opened(lambda: ("requests", ["What is 1 + 1?"], RequestBuilder(model="m")), definition={})
+    job = opened(lambda: Source("requests", ["What is 1 + 1?"], RequestBuilder(model="m")), definition={})
     (batch,) = client.list_batches()
     assert [found.id for found in others[0].batches.values()] == [batch.id]
     assert job.requests == 3

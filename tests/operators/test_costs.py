@@ -109,6 +109,7 @@ class TestMaxCost:
             ):
                 run(lambda: refused(max_cost=f"{bound(refused, run):f}"))
         assert statuses(rows()) == ["invalid"] * 3
+        assert context["ti"].xcoms["return_value"]["counts"] == {"invalid": 3}
         assert control.batches_created() == 1
         context["ti"].clear()
         with pytest.raises(MissedSuccessRateError):

@@ -37,6 +37,7 @@ NAMES = [
     "output_type",
     "completion_window",
     "connection",
+    "bad_items",
 ]
 
 

@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import (
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import InvalidRequestError, NotFoundError
 from siliconflow_provider.emulator.server import EmulatorOptions
-from siliconflow_provider.exceptions import BatchCancelledError, BatchExpiredError, BatchWaitError
+from siliconflow_provider.exceptions import BatchCancelledError, BatchExpiredError, BatchWaitError, KeyRefusedError
 from siliconflow_provider.sensors.batches import BatchSensor
 
 DAY = 24 * 3600
@@ -122,9 +122,18 @@ def test_an_outage_does_not_end_the_wait(sensor, run, batch_id, emulator, option
     assert run(sensor) == batch_id
 
 
-def test_a_rejected_key_ends_the_wait(sensor, run, monkeypatch, emulator, clock) -> None:
+def test_a_rejected_key_ends_the_task(sensor, run, monkeypatch, emulator, clock) -> None:
     value = {"conn_type": "siliconflow", "host": emulator.base_url, "password": "sk-wrong"}
     monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))
+    started = clock.now
+    with pytest.raises(KeyRefusedError, match=r"Invalid token.*Airflow does not retry this task"):
+        run(sensor)
+    assert clock.now - started < 60
+
+
+def test_a_key_that_is_rejected_later_ends_the_wait(sensor, run, emulator, clock) -> None:
+    """It may be replaced: a retry reads the connection again."""
+    clock.after(30, lambda: emulator.control.fault("GET /batches/{id}", status=401, every=1))
     started = clock.now
     with pytest.raises(BatchWaitError, match=r"gave up polling.*Invalid token"):
         run(sensor)
