@@ -170,7 +170,9 @@ class _Preparation:
         self._raise_for_problems(name, size_problem)
         conflict = self._check_models(name)
         model = next(iter(self._models), None) if conflict is None else None
-        prepared = PreparedSource(self._requests, self._has_rows, parts, conflict, model, self._schema.serialized())
+        # The rows are kept without their messages.
+        schema = self._schema.serialized(without=self._builder.messages_column)
+        prepared = PreparedSource(self._requests, self._has_rows, parts, conflict, model, schema)
         if self._rejections is None:
             return prepared
         if duplicates:

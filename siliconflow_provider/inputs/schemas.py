@@ -48,9 +48,18 @@ class MergedSchema:
             fields[field.name] = _merged(fields[field.name], field) if field.name in fields else field
         self._schema = pyarrow.schema(fields.values())
 
-    def serialized(self) -> bytes | None:
-        """Return the schema as bytes in Arrow's IPC format; None if no table was added."""
-        return None if self._schema is None else self._schema.serialize().to_pybytes()
+    def serialized(self, *, without: str | None = None) -> bytes | None:
+        """Return the schema as bytes in Arrow's IPC format; None if no table was added.
+
+        :param without: a column that is left out
+        """
+        if self._schema is None:
+            return None
+        import pyarrow
+
+        kept = pyarrow.schema([field for field in self._schema if field.name != without])
+        content: bytes = kept.serialize().to_pybytes()
+        return content
 
 
 def _merged(one: pyarrow.Field, other: pyarrow.Field) -> pyarrow.Field:

@@ -193,7 +193,7 @@ def test_skipped_rows_in_a_priced_table_of_messages(
     assert table["answer"].to_pylist() == [1, 2, None, 4, None, 6]
     assert table["custom_id"].to_pylist() == ["a", "b", "c", "d", "request-000005", "f"]
     assert table["round"].to_pylist() == [1, 1, None, 2, None, 1]
-    costs = table["cost"].to_pylist()
+    costs = [float(cost) for cost in table["cost"].to_pylist()]
     assert [cost > 0 for cost in costs] == [True, True, False, True, False, True]
     # The first answer of the corrected row was billed too.
     assert sum(costs) < manifest()["cost"]["total"] <= 100
