@@ -121,27 +121,7 @@ def describe_job(
     :param cancelled: ids of the unread batches that were cancelled
     :param elsewhere: ids of running batches of the same task that do not belong to this job
     """
-    counts, total = dict(manifest["counts"]), manifest["rows"]
-    succeeded = counts.pop("succeeded", 0)
-    text = f"{succeeded:,} of {counted(total, 'request')} succeeded in {counted(manifest['rounds'], 'round')}"
-    if counts:
-        text += f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})"
-    if manifest.get("kept"):
-        text += f"; {counted(manifest['kept'], 'answer')} of an earlier job kept"
-    if manifest.get("reused"):
-        text += f"; {counted(manifest['reused'], 'answer')} of earlier runs reused"
-    if manifest.get("deduplicated"):
-        text += f"; {counted(manifest['deduplicated'], 'request')} not sent, being equal to others"
-    reasons = [
-        f"{error['count']:,} x {error['code'] or 'error'}: {error['message'].rstrip('.')}"
-        for error in manifest["errors"][:3]
-    ]
-    if reasons:
-        text += f"; most frequent errors: {'; '.join(reasons)}"
-        hint = remedy_for_json_mode(" ".join(reasons))
-        text += "" if hint is None else f". {hint}"
-    if "errors" in manifest.get("paths", {}):
-        text += f". Full texts of shortened errors: {manifest['paths']['errors']}"
+    text = _describe_rows(manifest) + _describe_errors(manifest)
     tokens = manifest["tokens"]
     text += f". Billed in total: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
     if "cost" in manifest:
@@ -159,6 +139,37 @@ def describe_job(
     if resent_count:
         return f"{text}. Clearing the task would resend {counted(resent_count, 'request')} without a good answer"
     return f"{text}. Clearing the task would resend nothing"
+
+
+def _describe_rows(manifest: Mapping[str, Any]) -> str:
+    counts, total = dict(manifest["counts"]), manifest["rows"]
+    succeeded = counts.pop("succeeded", 0)
+    text = f"{succeeded:,} of {counted(total, 'request')} succeeded in {counted(manifest['rounds'], 'round')}"
+    if counts:
+        text += f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})"
+    if manifest.get("kept"):
+        text += f"; {counted(manifest['kept'], 'answer')} of an earlier job kept"
+    if manifest.get("reused"):
+        text += f"; {counted(manifest['reused'], 'answer')} of earlier runs reused"
+    if manifest.get("deduplicated"):
+        text += f"; {counted(manifest['deduplicated'], 'request')} not sent, being equal to others"
+    return text
+
+
+def _describe_errors(manifest: Mapping[str, Any]) -> str:
+    """Return the part of a sentence with the most frequent errors, and what to do about them."""
+    text = ""
+    reasons = [
+        f"{error['count']:,} x {error['code'] or 'error'}: {error['message'].rstrip('.')}"
+        for error in manifest["errors"][:3]
+    ]
+    if reasons:
+        text += f"; most frequent errors: {'; '.join(reasons)}"
+        hint = remedy_for_json_mode(" ".join(reasons))
+        text += "" if hint is None else f". {hint}"
+    if "errors" in manifest.get("paths", {}):
+        text += f". Full texts of shortened errors: {manifest['paths']['errors']}"
+    return text
 
 
 def _cost_text(cost: Mapping[str, Any]) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from siliconflow_provider.inputs.gaps import line_of_position, position_of_line, positions_of_lines
 from siliconflow_provider.inputs.limit import first_items
 from siliconflow_provider.inputs.parts import FilePart, Part, PartWriter, ids_of_part, lines_at
-from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
+from siliconflow_provider.inputs.preparation import prepare
 from siliconflow_provider.inputs.problems import FileStart, InvalidRequestFileError
+from siliconflow_provider.inputs.purpose import UPLOAD, PreparedSource
 from siliconflow_provider.inputs.rejection import RejectedItem
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.inputs.source_files import InputFileError, has_known_format, items_of_file, partition_columns

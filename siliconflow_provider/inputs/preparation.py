@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO, Any
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from siliconflow_provider.api.limits import shortened
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.inputs.gaps import position_of_line
-from siliconflow_provider.inputs.parts import DuplicateIds, Part, PartWriter, find_duplicates, remove_lines
+from siliconflow_provider.inputs.parts import DuplicateIds, PartWriter, find_duplicates, remove_lines
 from siliconflow_provider.inputs.problems import (
     FileStart,
     InvalidRequestFileError,
@@ -21,6 +21,7 @@ from siliconflow_provider.inputs.problems import (
     Problems,
     UnreadableItem,
 )
+from siliconflow_provider.inputs.purpose import JOB, PreparedSource, Purpose
 from siliconflow_provider.inputs.rejection import Rejections
 from siliconflow_provider.inputs.request_builder import RequestBlock, RequestBuilder
 from siliconflow_provider.inputs.request_lines import TOO_LONG, read_request
@@ -28,48 +29,6 @@ from siliconflow_provider.inputs.schemas import MergedSchema, SourceSchema
 from siliconflow_provider.inputs.values import InvalidItemError
 from siliconflow_provider.jsonl import BlockWriter, LongLine, split_lines
 from siliconflow_provider.wording import counted
-
-
-@dataclass(frozen=True)
-class PreparedSource:
-    """Result of reading a source.
-
-    :param requests: number of request lines
-    :param has_rows: True if the items were rows; `prepare` has written them to its second file, one per line
-    :param model: the model of all requests, if they name the same
-    :param model_conflict: names the models of an upload whose lines do not all name the same model, else None
-    :param schema: the Arrow schema of rows from tables, serialized; None if there is none
-    :param rejected: the positions of the items that cannot be sent, in ascending order
-    :param reasons: texts for the first of them
-    """
-
-    requests: int
-    has_rows: bool
-    parts: list[Part]
-    model_conflict: str | None = None
-    model: str | None = None
-    schema: bytes | None = None
-    rejected: Sequence[int] = ()
-    reasons: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Purpose:
-    """Rules in which the source of a job and a file for an upload differ.
-
-    :param message: of an error, with the fields `name`, `fault` and `remedy`
-    :param keeps_lines: True to write request lines with the line ends and spaces of the source
-    :param is_one_batch: True if the requests have to fit one batch, of which there has to be at least one. Their
-        models may differ, since the batch can replace them
-    """
-
-    message: str
-    keeps_lines: bool
-    is_one_batch: bool
-
-
-JOB = Purpose("{name}: {fault} and nothing was submitted; {remedy}", keeps_lines=False, is_one_batch=False)
-UPLOAD = Purpose("{name} was not uploaded: {fault}; {remedy}", keeps_lines=True, is_one_batch=True)
 
 
 def prepare(

@@ -29,21 +29,16 @@ from siliconflow_provider.batches import (
     create,
     file_name,
     is_active_limit,
-    sha256_in_name,
     wait_for_list,
 )
 from siliconflow_provider.inputs import FilePart, Part
+from siliconflow_provider.jobs.batch_checks import may_be_billed, may_belong_to_job
 from siliconflow_provider.jobs.job import Inherited, Round
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
 
 SUBMITTED_AT_ONCE = 4
-
-
-def may_belong_to_job(batch: Batch) -> bool:
-    """Return True if a listed batch without metadata may belong to a job: its file's name holds a SHA-256."""
-    return batch.file_name is None or sha256_in_name(batch.file_name) is not None
 
 
 class JobBatches:
@@ -301,11 +296,3 @@ class JobBatches:
 
     def _submission_of(self, round_: Round, part: Part) -> Submission:
         return replace(self._submission, content_sha256=part.sha256, round=round_.number)
-
-
-def may_be_billed(batch: Batch) -> bool:
-    """Return True if a batch was billed, or may be."""
-    if not batch.is_terminal:
-        return True
-    counts = batch.request_counts
-    return bool(counts.completed) if counts is not None else batch.final_status == "completed"

@@ -38,9 +38,9 @@ from siliconflow_provider.job_directory import (
     job_file_name,
     requests_name,
 )
+from siliconflow_provider.jobs.batch_checks import may_be_billed, may_belong_to_job
 from siliconflow_provider.jobs.costs import CostSettings, describe_estimate
 from siliconflow_provider.jobs.job import BAD_ITEMS, Inherited, Job, Round, describe_changes, fingerprint
-from siliconflow_provider.jobs.job_batches import may_be_billed, may_belong_to_job
 from siliconflow_provider.jobs.reduction import NO_REUSE, ReuseSettings, reduce_requests
 from siliconflow_provider.jobs.replacement import ReplacedJob, hand_over, inherit, warn_of_running
 from siliconflow_provider.jobs.run_states import Settings

@@ -195,15 +195,9 @@ def _manifest(
     rounds: Sequence[Round],
     output_format: OutputFormat,
 ) -> dict[str, Any]:
-    shown = {(round_.number, part.sha256) for round_, part, _ in batches}
-    deleted = [
-        {"tokens": structs.asdict(answers.usage_of(report["id"])), **report}
-        for name, report in earlier.reports.items()
-        if name not in shown
-    ]
-    price = answers.price
-    reports = [
-        report_batch(batch, round_.number, part.sha256, answers.usage_of(batch.id), price)
+    deleted = _reports_of_deleted(answers, batches, earlier)
+    shown = [
+        report_batch(batch, round_.number, part.sha256, answers.usage_of(batch.id), answers.price)
         for round_, part, batch in batches
     ]
     paths = {"results": files.url(output_format.results), "manifest": files.url(MANIFEST)}
@@ -219,18 +213,30 @@ def _manifest(
             "columns": {"input": job.known_input_schema, "output": output_format.columns},
         },
         answers,
-        [*deleted, *reports],
+        [*deleted, *shown],
         paths=paths,
         kept=job.kept,
         reused=job.reused,
         deduplicated=job.duplicates,
         complete=complete,
-        price=price,
+        price=answers.price,
         resent=[round_.to_report() for round_ in rounds[1:]],
     )
     if job.estimate:
         manifest["estimate"] = compare_with_bill(job.estimate, manifest)
     return manifest
+
+
+def _reports_of_deleted(
+    answers: ResultStore, batches: Sequence[BatchOfPart], earlier: EarlierResults
+) -> list[dict[str, Any]]:
+    """Return the published entries of the batches that the service has deleted."""
+    shown = {(round_.number, part.sha256) for round_, part, _ in batches}
+    return [
+        {"tokens": structs.asdict(answers.usage_of(report["id"])), **report}
+        for name, report in earlier.reports.items()
+        if name not in shown
+    ]
 
 
 def _write_errors(

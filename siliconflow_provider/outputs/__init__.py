@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from siliconflow_provider.outputs.answers import TOO_LONG, TRUNCATED, AnswerError, ResultRow, custom_id_of
 from siliconflow_provider.outputs.completeness import ResultContents, delivery_problem
+from siliconflow_provider.outputs.distinct_values import RESULTS_LOST
 from siliconflow_provider.outputs.manifest import build_manifest, report_batch
 from siliconflow_provider.outputs.output_schema import (
     INVALID_OUTPUT,
@@ -18,7 +19,7 @@ from siliconflow_provider.outputs.output_schema import (
 )
 from siliconflow_provider.outputs.ownership import OutputConflictError, OutputDirectory, was_written
 from siliconflow_provider.outputs.result_files import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, download_result_files
-from siliconflow_provider.outputs.result_store import REJECTED_STATUS, RESULTS_LOST, STATUSES, ResultStore, Validate
+from siliconflow_provider.outputs.result_store import REJECTED_STATUS, STATUSES, ResultStore, Validate
 from siliconflow_provider.outputs.result_table import JSON_LINES, OutputFormat, ResultTable, batches_of_parquet
 from siliconflow_provider.outputs.row_errors import (
     FullError,

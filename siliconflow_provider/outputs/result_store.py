@@ -12,10 +12,10 @@ from typing import IO, Any
 import msgspec
 
 from siliconflow_provider.api.limits import MAXIMUM_FILE_LINES
-from siliconflow_provider.api.service_texts import word
 from siliconflow_provider.jsonl import WRITTEN_BYTES
 from siliconflow_provider.outputs.answer_files import rows_of_file
-from siliconflow_provider.outputs.answers import TOO_LONG, TRUNCATED, AnswerError, ResultRow
+from siliconflow_provider.outputs.answers import ResultRow
+from siliconflow_provider.outputs.distinct_values import DistinctErrors, FinishReasons
 from siliconflow_provider.outputs.row_errors import FullError, RowErrors
 from siliconflow_provider.outputs.usage import Price, Usage
 
@@ -24,24 +24,11 @@ REJECTED_STATUS = "rejected"
 STATUSES = ("", "succeeded", "failed", "expired", "cancelled", "invalid", "missing", "unfinished", REJECTED_STATUS)
 _STATUS_CODES = {name: code for code, name in enumerate(STATUSES)}
 SUCCEEDED = STATUSES.index("succeeded")
-# Codes of errors that the request itself causes: a resend would fail too. Codes of the service and of OpenAI's API.
-LASTING_CODES = frozenset(
-    {"400", "20012", "20024", "invalid_request", "invalid_request_error", "context_length_exceeded", TRUNCATED}
-)
-# A status from 400 to 499 is a refusal of the request itself, except for these.
-_TEMPORARY_STATUSES = frozenset({408, 409, 425, 429})
-# A lost result is billed: resend its request only if a person clears the task.
-RESULTS_LOST = "results_lost"
-_HELD_CODES = frozenset({RESULTS_LOST, TOO_LONG})
 # The rank of an answer, by the code of its status.
 _RANKS = bytes({"succeeded": 2, "invalid": 1}.get(status, 0) for status in STATUSES)
 _BEST = _RANKS[SUCCEEDED]
 WINDOW_BYTES = 1 << 23
 REPORTED_ERRORS = 10
-# Messages that name their own request are all different; above this number they are counted together.
-DISTINCT_ERRORS = 1_000
-# A code has one byte; one code is reserved for `other`.
-DISTINCT_REASONS = 254
 _END = b"null}"
 _encode_into = msgspec.json.Encoder().encode_into
 _row_decoder = msgspec.json.Decoder(ResultRow)
@@ -83,10 +70,8 @@ class ResultStore:
         self._is_copy = bytearray(requests)
         self._reasons = bytearray(requests)
         self._errors = array("H", [0]) * requests
-        self._reason_names: list[str | None] = [None]
-        self._error_names: list[AnswerError | None] = [None]
-        self._reason_codes: dict[str | None, int] = {None: 0}
-        self._error_codes: dict[tuple[str | None, str, int | None], int] = {}
+        self._finish_reasons = FinishReasons()
+        self._distinct_errors = DistinctErrors()
         self.usage: dict[str | None, Usage] = {}
         self.duplicates = 0
         self.unknown_requests = 0
@@ -170,12 +155,7 @@ class ResultStore:
         retryable = {STATUSES.index(status) for status in ("failed", "expired", "invalid", "missing")}
         if is_cleared:
             retryable.add(STATUSES.index("cancelled"))
-        held_codes = LASTING_CODES if is_cleared else LASTING_CODES | _HELD_CODES
-        lasting = {
-            code
-            for code, error in enumerate(self._error_names)
-            if error is not None and (error.code in held_codes or _is_refusal(error.status))
-        }
+        lasting = self._distinct_errors.lasting(is_cleared=is_cleared)
         return [
             index
             for index, status in enumerate(self._statuses)
@@ -239,7 +219,7 @@ class ResultStore:
     def finish_reasons(self) -> dict[str, int]:
         """Return the number of answers of each finish reason."""
         found = Counter(self._reasons)
-        return {str(self._reason_names[code]): count for code, count in found.most_common() if code}
+        return {str(self._finish_reasons.names[code]): count for code, count in found.most_common() if code}
 
     def commonest_errors(self) -> list[dict[str, Any]]:
         """Return the ten most frequent errors: code, message, count, and the first request with this error."""
@@ -254,7 +234,7 @@ class ResultStore:
                 "first_custom_id": self.row(self._errors.index(code)).custom_id,
             }
             for code, count in ranked
-            if (error := self._error_names[code]) is not None
+            if (error := self._distinct_errors.errors[code]) is not None
         ]
 
     def row(self, index: int) -> ResultRow:
@@ -306,8 +286,8 @@ class ResultStore:
         if written >= WRITTEN_BYTES:
             self._write_block()
         self._statuses[index] = _STATUS_CODES[row.status]
-        self._reasons[index] = self._reason_code(row.finish_reason)
-        self._errors[index] = 0 if row.error is None else self._error_code(row.error)
+        self._reasons[index] = self._finish_reasons.code_of(row.finish_reason)
+        self._errors[index] = self._distinct_errors.code_of(row.error)
 
     def _write_block(self) -> None:
         self._file.write(self._block)
@@ -316,32 +296,3 @@ class ResultStore:
     def _flush(self) -> None:
         self._write_block()
         self._file.flush()
-
-    def _reason_code(self, reason: str | None) -> int:
-        code = self._reason_codes.get(reason)
-        if code is None and reason is not None:
-            reason = word(reason)
-            code = self._reason_codes.get(reason)
-        if code is None and len(self._reason_names) >= DISTINCT_REASONS:
-            reason = "other"
-            code = self._reason_codes.get(reason)
-        if code is None:
-            code = self._reason_codes[reason] = len(self._reason_names)
-            self._reason_names.append(reason)
-        return code
-
-    def _error_code(self, error: AnswerError) -> int:
-        code = self._error_codes.get((error.code, error.message, error.status))
-        if code is None and len(self._error_names) > DISTINCT_ERRORS:
-            is_known = error.code in LASTING_CODES | _HELD_CODES or len(self._error_names) <= 2 * DISTINCT_ERRORS
-            error = AnswerError(error.code if is_known else "other", "other messages", error.status)
-            code = self._error_codes.get((error.code, error.message, error.status))
-        if code is None:
-            code = self._error_codes[error.code, error.message, error.status] = len(self._error_names)
-            self._error_names.append(error)
-        return code
-
-
-def _is_refusal(status: int | None) -> bool:
-    """Return True if a status says that the request itself is refused, so that a resend would be refused too."""
-    return status is not None and 400 <= status < 500 and status not in _TEMPORARY_STATUSES

@@ -19,8 +19,9 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.emulator.checks import check_input
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.exceptions import InvalidInputError
-from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
+from siliconflow_provider.inputs.preparation import prepare
 from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.inputs.purpose import UPLOAD, PreparedSource
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.operators.files import UploadFileOperator
 from tests.bad_input.json_values import JSON, NUMBERS, TEXTS, fields, files_of, lines_in, one_of, texts_of

@@ -9,8 +9,9 @@ import pytest
 
 from siliconflow_provider.inputs.limit import first_items
 from siliconflow_provider.inputs.parts import DuplicateIds, find_duplicates
-from siliconflow_provider.inputs.preparation import PreparedSource, prepare
+from siliconflow_provider.inputs.preparation import prepare
 from siliconflow_provider.inputs.problems import FileStart, InvalidRequestFileError
+from siliconflow_provider.inputs.purpose import PreparedSource
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from siliconflow_provider.inputs.preparation import PreparedSource, prepare
+from siliconflow_provider.inputs.preparation import prepare
 from siliconflow_provider.inputs.problems import FileStart, InvalidRequestFileError
+from siliconflow_provider.inputs.purpose import PreparedSource
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.inputs.request_lines import MAXIMUM_CUSTOM_ID
 from siliconflow_provider.inputs.source_files import InputFileError, items_of_file

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from siliconflow_provider.inputs.preparation import UPLOAD, prepare
+from siliconflow_provider.inputs.preparation import prepare
 from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.inputs.purpose import UPLOAD
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 
 USER = [{"role": "user", "content": "hi"}]

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from siliconflow_provider.inputs.preparation import UPLOAD, PreparedSource, prepare
+from siliconflow_provider.inputs.preparation import prepare
 from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.inputs.purpose import UPLOAD, PreparedSource
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.jsonl import line_blocks, read_chunks
 

@@ -68,6 +68,8 @@ class TestIn:
             "rows": 12,
             "counts": {"succeeded": 12},
             "tokens": summary["tokens"],
+            "reused": 0,
+            "deduplicated": 0,
             "rounds": 1,
         }
         assert [row["input"] for row in rows()] == given

@@ -12,7 +12,8 @@ import pytest
 
 from siliconflow_provider.outputs import result_store
 from siliconflow_provider.outputs.answers import AnswerError, ResultRow
-from siliconflow_provider.outputs.result_store import DISTINCT_ERRORS, STATUSES, ResultStore
+from siliconflow_provider.outputs.distinct_values import DISTINCT_ERRORS
+from siliconflow_provider.outputs.result_store import STATUSES, ResultStore
 
 Make = Callable[..., ResultStore]
 Rows = Callable[..., list[dict[str, Any]]]
@@ -351,7 +352,7 @@ class TestReport:
         found = answers.commonest_errors()
         assert sum(error["count"] for error in found) > count - 2 * DISTINCT_ERRORS
         # None, the distinct errors, one for the others of each code, and one for all others.
-        assert len(answers._error_names) <= 2 * DISTINCT_ERRORS + 2
+        assert len(answers._distinct_errors.errors) <= 2 * DISTINCT_ERRORS + 2
 
     def test_long_finish_reasons_are_shown_in_part(self, collecting: Make) -> None:
         answers = collecting(300)
