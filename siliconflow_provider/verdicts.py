@@ -126,6 +126,8 @@ def describe_job(
     text += f". Billed in total: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
     if "cost" in manifest:
         text += f", {_cost_text(manifest['cost'])}"
+    if tokens.get("unknown"):
+        text += f", and {counted(tokens['unknown'], 'answer')} whose tokens the service does not report"
     text += _also_billed(unread)
     running = [batch.id for batch in unread if batch.id not in cancelled]
     if running:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -56,11 +56,13 @@ class CostSettings:
 
     def estimate(self, path: Path, parts: Iterable[Part], model: str | None) -> Estimate:
         """Return the estimate for parts of a request file."""
+        return self.estimate_lines(_blocks_of(path, parts), model)
+
+    def estimate_lines(self, blocks: Iterable[bytes], model: str | None) -> Estimate:
+        """Return the estimate for request lines."""
         estimator = Estimator(model, self.counter)
-        for part in parts:
-            with FilePart(path, part) as content:
-                for block in line_blocks(read_chunks(content)):
-                    estimator.add(block)
+        for block in blocks:
+            estimator.add(block)
         return estimator.estimate(self.prices)
 
     def shown(self, amount: Decimal, *, round_up: bool = False) -> str:
@@ -89,6 +91,12 @@ class CostSettings:
                 f"{bound.most_prompt_tokens:,} prompt and {bound.most_completion_tokens:,} completion tokens). Raise "
                 "max_cost to go on, or lower max_tokens, or use fewer items"
             )
+
+
+def _blocks_of(path: Path, parts: Iterable[Part]) -> Iterator[bytes]:
+    for part in parts:
+        with FilePart(path, part) as content:
+            yield from line_blocks(read_chunks(content))
 
 
 def describe_estimate(estimate: Estimate, costs: CostSettings) -> str:
@@ -126,6 +134,8 @@ def check_balance(client: SiliconFlowClient, bound: Decimal | None) -> None:
     try:
         balance = Decimal(shown or "")
     except InvalidOperation:
+        return
+    if not balance.is_finite():
         return
     page = billing_page(client.base_url)
     if balance <= 0:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import msgspec
-from msgspec import structs
 
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.inputs import Part
@@ -233,7 +232,7 @@ def _reports_of_deleted(
     """Return the published entries of the batches that the service has deleted."""
     shown = {(round_.number, part.sha256) for round_, part, _ in batches}
     return [
-        {"tokens": structs.asdict(answers.usage_of(report["id"])), **report}
+        {"tokens": answers.usage_of(report["id"]).to_json(), **report}
         for name, report in earlier.reports.items()
         if name not in shown
     ]

@@ -14,6 +14,7 @@ import pendulum
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.durations import parse_completion_window
+from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches import RETENTION, FileRecords
 from siliconflow_provider.inputs import Part
@@ -234,6 +235,9 @@ class JobRunner:
                 raise
             self.refusal = error
             return
+        except SiliconFlowError:
+            self._publish_before_failure()
+            raise
         self.submit(parts)
 
     def submit(self, parts: Sequence[Part]) -> None:
@@ -247,7 +251,11 @@ class JobRunner:
             # Parts that wait for free batches may wait for weeks.
             self._publish_before_deletion()
             self.results.collected = None
-        self.job_batches.submit(self.rounds, parts, self.requests.path(self.rounds[-1]))
+        try:
+            self.job_batches.submit(self.rounds, parts, self.requests.path(self.rounds[-1]))
+        except SiliconFlowError:
+            self._publish_before_failure()
+            raise
         self.job_batches.find_and_cancel_duplicates(self.rounds)
         # A slow attempt may have written its own job meanwhile; it finds these batches and stops.
         self.files.restore(JOB, *map(self._job_file, (REQUESTS, ROWS, REJECTED)))
@@ -294,6 +302,14 @@ class JobRunner:
         is_any_old = any(created_at + RETENTION <= over_at for created_at in self.job_batches.created_at)
         if self.results.is_any_lost or is_any_old:
             self.finish(complete=False)
+
+    def _publish_before_failure(self) -> None:
+        """Publish the answers of batches that are over, since a task that fails may not run again."""
+        if any(batch.is_terminal for _, _, batch in self.results.batches_of_parts(self.rounds)):
+            try:
+                self.finish(complete=False)
+            except SiliconFlowError as error:
+                log.warning("could not publish the answers so far: %s", error)
 
     def _job_file(self, name: str) -> str:
         return job_file_name(name, self.job.directory)

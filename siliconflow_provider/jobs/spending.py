@@ -10,7 +10,7 @@ from msgspec import structs
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.recovery import GIVE_UP_AFTER
-from siliconflow_provider.inputs import Part
+from siliconflow_provider.inputs import Part, lines_at
 from siliconflow_provider.job_directory import JobDirectory, job_file_name, usage_name
 from siliconflow_provider.jobs.costs import CostSettings
 from siliconflow_provider.jobs.job import Job, Round
@@ -18,20 +18,22 @@ from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.publication import EarlierResults
 from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance
-from siliconflow_provider.outputs import ResultStore, Usage
+from siliconflow_provider.outputs import ResultStore, Usage, lacks_usage
 
 _REMEDY = "its cost is unknown, and nothing more was submitted; a retry reads it again"
 
 
 class BatchUsage(msgspec.Struct, frozen=True):
-    """The tokens of a batch, as they are written down.
+    """The tokens of a batch that is over, as they are written down.
 
+    :param without_usage: positions in the part of the answers whose tokens the service does not report
     :param is_known: False if results are lost
     """
 
     batch_id: str
     usage: Usage
     is_known: bool
+    without_usage: list[int] = []
 
 
 class Spending:
@@ -75,20 +77,46 @@ class Spending:
         costs.check(spent, bound)
 
     def _cost_of(self, costs: CostSettings, round_: Round, part: Part, cost_of: Callable[[Usage], Decimal]) -> Decimal:
-        """Return the cost of a part, the most that it can cost if its results are lost, or 0 if it has no batch."""
+        """Return the cost of a part, 0 if it has no batch. What is not known costs the most that it can."""
         report = self._published().reports.get((round_.number, part.sha256))
         batch = self._batches.batch_of_part(round_, part)
-        if batch is None:
-            return Decimal(0) if report is None else cost_of(Usage(**report.get("tokens", {})))
+        if batch is None and report is None:
+            return Decimal(0)
+        if batch is None and report is not None:
+            usage = Usage(**report.get("tokens", {}))
+            return cost_of(usage) + (self._most_cost(costs, round_, part) if usage.unknown else 0)
+        # An older round can be shown as running by a list that is not up to date.
+        known = self._known_usage(round_, part) if batch is not None and batch.is_terminal else None
+        if known is None or not known.is_known:
+            return max(self._most_cost(costs, round_, part), Decimal(0) if known is None else cost_of(known.usage))
+        if known.without_usage:
+            return cost_of(known.usage) + self._most_cost(costs, round_, part, known.without_usage)
+        return cost_of(known.usage)
+
+    def _most_cost(
+        self, costs: CostSettings, round_: Round, part: Part, positions: Sequence[int] | None = None
+    ) -> Decimal:
+        """Return the most that a part can cost, or the requests at some of its positions.
+
+        :raises CostLimitError: if nothing limits it
+        """
+        path = self._requests.path(round_)
+        if positions is None:
+            estimate = costs.estimate(path, [part], self._job.model or None)
+        else:
+            lines = lines_at(path, (part.first + position for position in positions))
+            estimate = costs.estimate_lines(lines, self._job.model or None)
+        costs.check(Decimal(0), estimate)
+        return estimate.most_cost or Decimal(0)
+
+    def _known_usage(self, round_: Round, part: Part) -> BatchUsage:
         name = job_file_name(usage_name(round_.number, part.sha256), self._job.directory)
+        batch = self._batches.batch_of_part(round_, part)
         known = self._files.read_json(name, BatchUsage)
-        if known is None or known.batch_id != batch.id:
+        if known is None or batch is None or known.batch_id != batch.id:
             known = self._count(round_, part)
             self._files.publish_json(name, known)
-        if known.is_known:
-            return cost_of(known.usage)
-        most = costs.estimate(self._requests.path(round_), [part], self._job.model or None).most_cost
-        return max(most or Decimal(0), cost_of(known.usage))
+        return known
 
     def _count(self, round_: Round, part: Part) -> BatchUsage:
         with self._files.create("counted") as rows:
@@ -99,9 +127,12 @@ class Spending:
                 Tolerance(GIVE_UP_AFTER, accepts_incomplete=False, accepts_lost=True, remedy=_REMEDY),
             )  # fmt: skip
             retrieval.run()
+            for error in retrieval.failures.values():
+                raise error
+            batch = self._batches.batch_of_part(round_, part)
+            batch_id = "" if batch is None else batch.id
+            usage = results.usage_of(batch_id)
+            indexes = round_.indexes_of(part) if usage.unknown else ()
+            without = [position for position, index in enumerate(indexes) if lacks_usage(results.row(index))]
         self._files.discard("counted")
-        for error in retrieval.failures.values():
-            raise error
-        batch = self._batches.batch_of_part(round_, part)
-        batch_id = "" if batch is None else batch.id
-        return BatchUsage(batch_id, results.usage_of(batch_id), is_known=not retrieval.is_any_lost)
+        return BatchUsage(batch_id, usage, not retrieval.is_any_lost, without)

@@ -66,6 +66,6 @@ def next_step(
         return Step("wait", batches=running)
     if retryable is None:
         return Step("collect")
-    if retryable and rounds_left > 0 and not is_late:
+    if retryable and rounds_left > 0 and not is_late and not missing:
         return Step("new round")
     return Step("finish", parts=missing, batches=running)

@@ -28,7 +28,7 @@ from siliconflow_provider.outputs.row_errors import (
     read_full_errors,
     write_full_errors,
 )
-from siliconflow_provider.outputs.usage import Price, Usage
+from siliconflow_provider.outputs.usage import Price, Usage, lacks_usage
 
 __all__ = [
     "DELIVERY_TIME",
@@ -64,6 +64,7 @@ __all__ = [
     "delivery_problem",
     "download_result_files",
     "full_errors_of_batch",
+    "lacks_usage",
     "read_full_errors",
     "report_batch",
     "was_written",

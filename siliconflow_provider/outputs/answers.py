@@ -112,6 +112,7 @@ TOO_LONG = "answer_too_long"
 # The answer was cut at `max_tokens`, and would be again.
 TRUNCATED = "truncated"
 LARGEST_COUNT = 2**53
+LONGEST_COUNT = 17
 _STATUS_OF_CODE = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 
 
@@ -275,6 +276,8 @@ def _text(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
+    if isinstance(value, str) and value.isdecimal() and len(value) < LONGEST_COUNT:
+        value = int(value)
     # Booleans are integers too, and larger numbers do not fit into an XCom.
     is_count = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LARGEST_COUNT
     return int(value) if is_count else None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from msgspec import structs
-
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.service_texts import first_errors
 from siliconflow_provider.outputs.result_store import ResultStore
@@ -52,7 +50,7 @@ def build_manifest(
         "kept": kept,
         "reused": reused,
         "deduplicated": deduplicated,
-        "tokens": structs.asdict(_usage_of(batches)),
+        "tokens": _usage_of(batches).to_json(),
         **({} if price is None else {"cost": _costs(batches, price)}),
         "finish_reasons": results.finish_reasons(),
         "errors": results.commonest_errors(),
@@ -100,7 +98,7 @@ def report_batch(
         "errors": first_errors(batch.errors),
         "request_counts": counts and vars(counts),
         "timing": batch.timing.to_report(),
-        "tokens": structs.asdict(usage),
+        "tokens": usage.to_json(),
         **({} if price is None else {"cost": price.amount(usage)}),
         "round": round_number,
         "part": part,

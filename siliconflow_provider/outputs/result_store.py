@@ -17,7 +17,7 @@ from siliconflow_provider.outputs.answer_files import rows_of_file
 from siliconflow_provider.outputs.answers import ResultRow
 from siliconflow_provider.outputs.distinct_values import DistinctErrors, FinishReasons
 from siliconflow_provider.outputs.row_errors import FullError, RowErrors
-from siliconflow_provider.outputs.usage import Price, Usage
+from siliconflow_provider.outputs.usage import Price, Usage, lacks_usage
 
 # An item that cannot be sent.
 REJECTED_STATUS = "rejected"
@@ -270,11 +270,12 @@ class ResultStore:
         usage.prompt += row.prompt_tokens or 0
         usage.completion += row.completion_tokens or 0
         usage.cached += row.cached_tokens or 0
+        usage.unknown += lacks_usage(row)
 
     def _keep(self, index: int, row: ResultRow, *, is_billed: bool = True) -> None:
         row.index, row.input = index, None
         if self.price is not None:
-            row.cost = self.price.amount(Usage.of_row(row)) if is_billed else 0.0
+            row.cost = (None if lacks_usage(row) else self.price.amount(Usage.of_row(row))) if is_billed else 0.0
         row.reused = row.reused is True if self._has_reused else msgspec.UNSET
         self._row_errors.clean_and_cut(row, self._end)
         self._is_earlier[index] = False

@@ -67,7 +67,7 @@ ANSWERS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (NOBODY, {"body": BODY | {"created": "yesterday", "id": None, "new": [[]]}, "newer": {"a": {}}}, {}),
     (NOBODY, {"body": BODY | {"usage": []}}, {"prompt_tokens": None, "completion_tokens": None}),
     (NOBODY, {"body": BODY | {"usage": "none"}}, {"prompt_tokens": None, "completion_tokens": None}),
-    (NOBODY, usage(prompt_tokens=20.0, completion_tokens="2"), {"completion_tokens": None}),
+    (NOBODY, usage(prompt_tokens=20.0, completion_tokens="2"), {"completion_tokens": 2}),
     (NOBODY, usage(prompt_tokens=float("inf"), completion_tokens=120), {"prompt_tokens": None}),
     (NOBODY, {"body": BODY | {"score": float("nan")}}, {}),
     (NOBODY, {"body": json.dumps(BODY | {"score": float("nan")})}, {}),

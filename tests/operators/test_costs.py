@@ -10,9 +10,15 @@ import pytest
 from pydantic import BaseModel, model_validator
 
 from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.models import Batch
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.server import EmulatorOptions
-from siliconflow_provider.exceptions import InsufficientBalanceError, MaxCostError, MissedSuccessRateError
+from siliconflow_provider.exceptions import (
+    InsufficientBalanceError,
+    MaxCostError,
+    MissedSuccessRateError,
+    SiliconFlowError,
+)
 from siliconflow_provider.jobs.runner import JobRunner
 from tests.inference_jobs import Infer, Rows, Run, statuses, sums
 from tests.kills import Killed
@@ -168,9 +174,109 @@ class TestBalance:
         run(lambda: priced(requests=sums(3)))
         assert "the account's charged balance is 0.01, less than the job may cost" in logged()
 
+    @pytest.mark.parametrize("shown", ["NaN", "sNaN", "Infinity", "none", "1e400", ""])
+    @pytest.mark.parametrize("balance", ["5"])
+    def test_an_odd_balance_stops_nothing(self, infer: Infer, run: Run, control: Control, shown: str) -> None:
+        body = {"code": 20000, "message": "OK", "data": {"id": "me", "chargeBalance": shown}}
+        control.fault("GET /user/info", status=200, body=body, times=20)
+        run(lambda: infer(requests=sums(1)))
+        assert control.batches_created() == 1
+
     @pytest.mark.parametrize("balance", ["5"])
     @pytest.mark.parametrize("status", [404, 503])
     def test_an_unknown_balance_stops_nothing(self, infer: Infer, run: Run, control: Control, status: int) -> None:
         control.fault("GET /user/info", status=status, times=20)
         run(lambda: infer(requests=sums(1)))
         assert control.batches_created() == 1
+
+
+class TestUnknownUsage:
+    USAGES = (
+        None,
+        {"prompt_tokens": None, "completion_tokens": None},
+        {"prompt_tokens": 2**60, "completion_tokens": 2**60},
+        {"prompt_tokens": "many", "completion_tokens": "few"},
+    )
+
+    @pytest.mark.parametrize("usage", USAGES, ids=str)
+    def test_an_answer_without_usage_costs_the_most(
+        self, refused: Infer, run: Run, control: Control, usage: dict[str, Any] | None
+    ) -> None:
+        most = bound(refused, run)
+        control.plan(answers=[{"usage": usage}])
+        with pytest.raises(MaxCostError, match="spent"):
+            run(lambda: refused(max_cost=f"{most * 2 - Decimal('0.1'):f}"))
+        assert control.batches_created() == 1
+
+    def test_its_cost_is_unknown(
+        self, priced: Infer, run: Run, control: Control, rows: Rows, manifest: Any, logged: Any
+    ) -> None:
+        control.plan(answers={"0 + 1": {"content": "1", "usage": None}})
+        run(lambda: priced(requests=sums(2)))
+        assert [row["cost"] is None for row in rows()] == [True, False]
+        assert manifest()["tokens"]["unknown"] == 1
+        assert "and 1 answer whose tokens the service does not report" in logged()
+
+    def test_counts_can_be_texts(self, priced: Infer, run: Run, control: Control, rows: Rows) -> None:
+        control.plan(answers={"0 + 1": {"content": "1", "usage": {"prompt_tokens": "500", "completion_tokens": "5"}}})
+        run(lambda: priced(requests=sums(1)))
+        assert (rows()[0]["prompt_tokens"], rows()[0]["cost"]) == (500, 0.52)
+
+
+class TestAnswersFirst:
+    """Answers are written before a task fails, whatever made it stop."""
+
+    def test_a_lower_cap_between_waves(
+        self, priced: Infer, run: Run, control: Control, kill: Any, part_lines: Any, rows: Rows
+    ) -> None:
+        part_lines(2)
+        control.plan(failing={"positions": [1], "code": "503", "once": True})
+        kill(JobRunner, "submit", nth=2)
+        with pytest.raises(Killed):
+            run(lambda: priced(requests=sums(8), max_active_batches=1, max_cost=1000))
+        for _ in range(2):
+            with pytest.raises(MaxCostError, match="spent"):
+                run(lambda: priced(requests=sums(8), max_active_batches=1, max_cost="0.9"))
+            assert statuses(rows()) == ["succeeded", "failed", *["unfinished"] * 6]
+        run(lambda: priced(requests=sums(8), max_active_batches=1, max_cost=1000))
+        assert statuses(rows()) == ["succeeded"] * 8
+
+    def test_one_batch_that_delivers_nothing(
+        self, priced: Infer, run: Run, control: Control, part_lines: Any, rows: Rows
+    ) -> None:
+        part_lines(2)
+        control.plan(nth=1, unwritten={"positions": [0, 1]})
+        with pytest.raises(SiliconFlowError, match="request counts"):
+            run(lambda: priced(requests=sums(6), max_active_batches=2, max_cost=1000))
+        assert sorted(statuses(rows()))[:2] == ["succeeded"] * 2
+
+    @pytest.mark.parametrize(("status", "message"), [(429, "slow down"), (400, "maximum number of active batches")])
+    def test_creates_that_stay_refused(
+        self, infer: Infer, run: Run, control: Control, part_lines: Any, rows: Rows, status: int, message: str
+    ) -> None:
+        part_lines(1)
+        control.fault("POST /batches", status=status, nth=2, times=10**6, body={"code": 1, "message": message})
+        with pytest.raises(SiliconFlowError, match=message):
+            run(lambda: infer(requests=sums(3), max_active_batches=1))
+        assert statuses(rows()) == ["succeeded", "unfinished", "unfinished"]
+
+
+def test_an_older_round_shown_as_running_costs_the_most(
+    refused: Infer, run: Run, control: Control, kill: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list can be out of date."""
+    most = bound(refused, run)
+    kill(JobRunner, "plan_round", after=True)
+    with pytest.raises(Killed):
+        run(lambda: refused(max_cost=1000))
+    from_json = Batch.from_json.__func__  # type: ignore[attr-defined]
+
+    def stale(cls: type[Batch], data: Any) -> Batch:
+        past = {"status": "in_progress", "completed_at": None, "output_file_id": None, "request_counts": None}
+        return from_json(cls, {**data, **past} if data.get("status") == "completed" else data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "from_json", classmethod(stale))
+        with pytest.raises(MaxCostError):
+            run(lambda: refused(max_cost=f"{most * 2 - Decimal('0.1'):f}"))
+    assert control.batches_created() == 1
