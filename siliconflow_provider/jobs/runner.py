@@ -71,6 +71,7 @@ class JobRunner:
         output_format = settings.output_format if is_same_type else replace(settings.output_format, columns=None)
         price = settings.costs.price_of(job.model or None)
         self.results = JobResults(client, files, job, self.requests, self.job_batches, validate, price, output_format)
+        self._spending = Spending(client, files, job, self.requests, self.job_batches, self.results)
         self.refusal: CostLimitError | None = None
         self.repeated: RepeatedFailure | None = None
 
@@ -218,18 +219,12 @@ class JobRunner:
 
         :raises CostLimitError: if the job has no batch
         """
-        costs = self._settings.costs
         if not self.has_batches:
             bound = None if not self.job.estimate else self.job.estimate["most_cost"]
             check_balance(self._client, None if bound is None else Decimal(bound))
         try:
-            if costs.max_cost is not None:
-                # A round has to fit as a whole when it begins.
-                checked = parts if self.batches else self.parts
-                spending = Spending(
-                    self._client, self.files, self.job, self.requests, self.job_batches, lambda: self.results.published
-                )
-                spending.check(costs, self.rounds, checked)
+            # A round has to fit as a whole when it begins.
+            self._spending.check(self._settings.costs, self.rounds, parts if self.batches else self.parts)
         except CostLimitError as error:
             if not self.has_batches:
                 raise

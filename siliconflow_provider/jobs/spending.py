@@ -15,7 +15,7 @@ from siliconflow_provider.job_directory import JobDirectory, job_file_name, usag
 from siliconflow_provider.jobs.costs import CostSettings
 from siliconflow_provider.jobs.job import Job, Round
 from siliconflow_provider.jobs.job_batches import JobBatches
-from siliconflow_provider.jobs.publication import EarlierResults
+from siliconflow_provider.jobs.job_results import JobResults
 from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance
 from siliconflow_provider.outputs import ResultStore, Usage, lacks_usage
@@ -37,10 +37,7 @@ class BatchUsage(msgspec.Struct, frozen=True):
 
 
 class Spending:
-    """The cost of a job's batches.
-
-    :param published: returns the published results
-    """
+    """The cost of a job's batches."""
 
     def __init__(
         self,
@@ -49,14 +46,14 @@ class Spending:
         job: Job,
         requests: RequestFiles,
         batches: JobBatches,
-        published: Callable[[], EarlierResults],
+        results: JobResults,
     ) -> None:
         self._client = client
         self._files = files
         self._job = job
         self._requests = requests
         self._batches = batches
-        self._published = published
+        self._results = results
 
     def check(self, costs: CostSettings, rounds: Sequence[Round], parts: Sequence[Part]) -> None:
         """Check that the job stays below `max_cost` if these parts of the newest round are submitted.
@@ -64,6 +61,8 @@ class Spending:
         :raises CostLimitError: if it may cost more
         :raises SiliconFlowError: if the results of a batch that is over could not be read
         """
+        if costs.max_cost is None:
+            return
         spent, uncertain = Decimal(0), list(parts)
         price = costs.price_of(self._job.model or None)
         for round_ in rounds:
@@ -78,7 +77,7 @@ class Spending:
 
     def _cost_of(self, costs: CostSettings, round_: Round, part: Part, cost_of: Callable[[Usage], Decimal]) -> Decimal:
         """Return the cost of a part, 0 if it has no batch. What is not known costs the most that it can."""
-        report = self._published().reports.get((round_.number, part.sha256))
+        report = self._results.published.reports.get((round_.number, part.sha256))
         batch = self._batches.batch_of_part(round_, part)
         if batch is None and report is None:
             return Decimal(0)
