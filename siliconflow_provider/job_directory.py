@@ -15,6 +15,8 @@ JOB, REQUESTS, ROWS = f"{INTERNAL}/job.json", f"{INTERNAL}/requests.jsonl", f"{I
 KEPT, DUPLICATES = f"{INTERNAL}/kept.jsonl", f"{INTERNAL}/duplicates.jsonl"
 REJECTED = f"{INTERNAL}/rejected.jsonl"
 ERRORS = f"{INTERNAL}/errors.jsonl"
+# Its directories are named for the ids of jobs.
+REPLACED = f"{INTERNAL}/replaced"
 RESULTS, MANIFEST = "results.jsonl", "manifest.json"
 # The published file with the results, by output format.
 RESULTS_OF_FORMAT = {"jsonl": RESULTS, "parquet": "results.parquet", "csv": "results.csv"}
@@ -44,8 +46,8 @@ def job_file_name(name: str, directory: str) -> str:
 
 
 def replaced_name(name: str, job_id: str) -> str:
-    """Return the name under which results or manifest of a replaced job are kept."""
-    return f"{INTERNAL}/replaced/{job_id}/{PurePosixPath(name).name}"
+    """Return the name under which results, manifest or job file of a replaced job are kept."""
+    return f"{REPLACED}/{job_id}/{PurePosixPath(name).name}"
 
 
 def result_rows_name(manifest: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -58,6 +58,31 @@ NO_REUSE = ReuseSettings()
 
 
 @dataclass(frozen=True)
+class PreviousAnswers:
+    """The answers of the jobs that a new job follows in its directory.
+
+    :param newest: those of the job that it replaces; None if there are none
+    :param older: those of the jobs before, the latest first
+    """
+
+    newest: EarlierAnswers | None = None
+    older: Iterable[EarlierAnswers] = ()
+
+    def keep(self, rows: ReusedRows) -> int:
+        """Reuse the answers. Return the number of those that were not needed, of the replaced job."""
+        answers = 0 if self.newest is None else rows.add(self.newest, kept_round=KEPT_ROUND)
+        dropped = answers - rows.count
+        older = iter(self.older)
+        # The files of older jobs are fetched only while a request has no answer.
+        while not rows.is_complete and (earlier := next(older, None)) is not None:
+            try:
+                rows.add(earlier, kept_round=KEPT_ROUND, only_new=True)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                log.warning("reusing not all answers of an earlier job: %s is damaged", earlier.rows)
+        return dropped
+
+
+@dataclass(frozen=True)
 class Reduced:
     """A new job that sends only the requests that need to be sent.
 
@@ -94,12 +119,12 @@ def reduce_requests(
     files: JobDirectory,
     job: Job,
     settings: ReuseSettings,
-    replaced: EarlierAnswers | None = None,
+    replaced: PreviousAnswers | None = None,
     is_running: Callable[[Part], bool] = _is_never_running,
 ) -> Reduced:
     """Return a new job that sends only the requests that need to be sent. Its files are local; nothing is published.
 
-    :param replaced: the answers of the job that this one replaces
+    :param replaced: the answers of the job that this one replaces, and of those before
     :param is_running: returns True if a batch of the task runs for a part; without any answer, that part is sent as
         it is
     :raises ReuseError: if a directory of `reuse_from` cannot be used
@@ -137,7 +162,7 @@ def _choose(
     job: Job,
     requests: Path,
     settings: ReuseSettings,
-    replaced: EarlierAnswers | None,
+    replaced: PreviousAnswers | None,
     is_running: Callable[[Part], bool],
 ) -> _Choice:
     """Write the rows of requests that are not sent, and return the others. The index is freed at the end."""
@@ -146,13 +171,12 @@ def _choose(
     with RequestIndex(requests, job.sent) as index:
         with files.create(job_file_name(KEPT, job.directory)) as file:
             rows = ReusedRows(index, file, settings.validate, job.rejected)
-            answers = 0 if replaced is None else rows.add(replaced, kept_round=KEPT_ROUND)
-            dropped = answers - rows.count
+            dropped = 0 if replaced is None else replaced.keep(rows)
             if settings.deduplicate:
                 rows.share()
             kept, start = rows.count, rows.size
             for run in runs:
-                if rows.count < len(index):
+                if not rows.is_complete:
                     reuse_run(run, rows)
             rows.share(start)
             rows.finish()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from msgspec import structs
@@ -13,7 +13,8 @@ from siliconflow_provider.batches import Submission
 from siliconflow_provider.inputs import Part
 from siliconflow_provider.job_directory import RESULT_ROWS, JobDirectory, result_rows_name
 from siliconflow_provider.jobs.job import Inherited, Job
-from siliconflow_provider.jobs.reduction import ReuseSettings, reduce_requests
+from siliconflow_provider.jobs.reduction import PreviousAnswers, ReuseSettings, reduce_requests
+from siliconflow_provider.jobs.replaced_jobs import answers_of_replaced_jobs, keep_job_file
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.reuse import EarlierAnswers
 from siliconflow_provider.jobs.runner import JobRunner
@@ -27,11 +28,13 @@ class Handover:
     """State that a job passes to the job that replaces it.
 
     :param answers: its answers; None if there are none, or a person wants all requests submitted again
+    :param older: the answers of the jobs before it, the latest first
     :param running: batches of the task that are not over
     """
 
     inherited: Inherited
     answers: EarlierAnswers | None
+    older: Iterable[EarlierAnswers]
     running: list[Batch]
 
 
@@ -71,9 +74,11 @@ def hand_over(runner: JobRunner, *, keeps_answers: bool) -> Handover:
             raise
         log.warning("the previous job's answers are not published: %s", error)
     runner.close()
+    keep_job_file(runner.files, runner.job)
+    older = answers_of_replaced_jobs(runner.files, runner.job) if keeps_answers else ()
     running = [batch for batch in (*own, *runner.find_other_running_batches()) if not batch.is_terminal]
     inherited = Inherited(collected=runner.job_batches.collected, others=runner.job_batches.others)
-    return Handover(inherited, answers, running)
+    return Handover(inherited, answers, older, running)
 
 
 def inherit(
@@ -86,9 +91,10 @@ def inherit(
         return any(map(sent.matches, replaced.handover.running))
 
     job = structs.replace(job, inherited=replaced.handover.inherited)
-    reduced = reduce_requests(files, job, settings, replaced.handover.answers, is_running)
+    earlier = PreviousAnswers(replaced.handover.answers, replaced.handover.older)
+    reduced = reduce_requests(files, job, settings, earlier, is_running)
     log.info(
-        "starting a new job, since %s changed: reusing %s of the previous job, sending %s, dropping %s that no request "
+        "starting a new job, since %s changed: reusing %s of previous jobs, sending %s, dropping %s that no request "
         "needs any more",
         ", ".join(replaced.changes), counted(reduced.kept, "answer"), counted(reduced.job.sent, "request"),
         counted(reduced.dropped, "answer"),

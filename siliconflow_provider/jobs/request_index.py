@@ -140,6 +140,14 @@ class RequestIndex:
         """Return the request that was last answered, or chosen, among those with an equal body."""
         return self._slots[self._slot_at(position)] - 1
 
+    def count_answered(self) -> array[int]:
+        """Return the number of answered requests with an equal body, at the position of the `representative`."""
+        counts = array("I", bytes(4 * len(self)))
+        for position in range(len(self)):
+            if self._is_answered[position]:
+                counts[self.representative(position)] += 1
+        return counts
+
     def custom_id(self, position: int) -> str:
         """Return the custom_id of a request."""
         start = self._starts[position]

@@ -59,25 +59,35 @@ class ReusedRows:
         self.count = 0
         self.size = 0
 
-    def add(self, earlier: EarlierAnswers, *, kept_round: int | None = None) -> int:
+    @property
+    def is_complete(self) -> bool:
+        """True if each request has a row."""
+        return self.count == len(self._index)
+
+    def add(self, earlier: EarlierAnswers, *, kept_round: int | None = None, only_new: bool = False) -> int:
         """Reuse the answers of an earlier job, each once. Return the number of its good answers.
 
         :param kept_round: the round of the rows; None keeps that of the earlier row
+        :param only_new: True to leave out as many answers to a body as are reused already: they may be the same ones
         :raises msgspec.DecodeError: if a line of the files is not readable
         """
         answers = 0
+        reused = self._index.count_answered() if only_new else None
         with earlier.requests.open("rb") as lines, earlier.rows.open("rb") as rows:
             for row in map(_decode_row, rows):
                 # A rejected item has no request line.
                 line = b"" if row.status == REJECTED_STATUS else next(lines, b"")
                 if row.status == "succeeded" and line:
                     answers += 1
-                    self._add_answer(decode_request(line), row, kept_round)
+                    self._add_answer(decode_request(line), row, kept_round, reused)
         return answers
 
-    def _add_answer(self, request: Request, row: ResultRow, kept_round: int | None) -> None:
+    def _add_answer(self, request: Request, row: ResultRow, kept_round: int | None, reused: array[int] | None) -> None:
         position = self._index.next_unanswered(body_digest(request)) if request.custom_id == row.custom_id else None
         if position is None:
+            return
+        if reused is not None and reused[self._index.representative(position)]:
+            reused[self._index.representative(position)] -= 1
             return
         row.output = msgspec.UNSET
         if self._validate is not None:

@@ -65,7 +65,7 @@ class TestClears:
         assert kept == {name: {**item, "round": 0} for name, item in before.items()}
         assert (manifest()["kept"], manifest()["rounds"], len(manifest()["batches"])) == (3, 1, 1)
         assert (
-            "starting a new job, since completion_window changed: reusing 3 answers of the previous job, sending 3 "
+            "starting a new job, since completion_window changed: reusing 3 answers of previous jobs, sending 3 "
             "requests, dropping 0 answers"
         ) in logged()
 
@@ -79,7 +79,7 @@ class TestClears:
         with pytest.raises(Killed):
             run(lambda: infer(requests=[*sums(2), "9 + 9"], completion_window="48h"))
         assert control.batches_created() == 1
-        assert "reusing 2 answers of the previous job, sending 1 request, dropping 1 answer" in logged()
+        assert "reusing 2 answers of previous jobs, sending 1 request, dropping 1 answer" in logged()
 
     def test_kept_answers_have_their_new_place_and_name(
         self, infer: Infer, run: Run, rows: Rows, clear: Any, control: Control
@@ -117,6 +117,41 @@ class TestClears:
         clear()
         run(lambda: infer(requests=sums(3), submission_key="again"))
         assert (control.executions().most, manifest()["kept"]) == (2, 0)
+
+    @pytest.mark.parametrize("between", [["7 + 7", "1 + 1"], ["2 + 1", "1 + 1"]], ids=["others", "the same"])
+    def test_an_undone_change_buys_nothing_again(
+        self, infer: Infer, run: Run, rows: Rows, clear: Any, control: Control, between: list[str]
+    ) -> None:
+        """Not even where requests are equal."""
+        first = ["1 + 1", "2 + 1", "1 + 1"]
+        for requests, window in ((first, "24h"), (between, "48h"), (first, "24h")):
+            summary = run(lambda requests=requests, window=window: infer(requests=requests, completion_window=window))
+            clear()
+        assert (summary["counts"], summary["tokens"]["prompt"]) == ({"succeeded": 3}, 0)
+        assert contents(rows()) == ["2", "3", "2"]
+        assert control.executions().most == 2
+
+    def test_an_older_answer_is_no_second_one(
+        self, infer: Infer, run: Run, rows: Rows, clear: Any, control: Control
+    ) -> None:
+        """The job in between kept it."""
+        for count, window in ((1, "24h"), (1, "48h"), (2, "24h")):
+            run(lambda count=count, window=window: infer(requests=["1 + 1"] * count, completion_window=window))
+            clear()
+        assert [row["round"] for row in rows()] == [0, 1]
+
+    @pytest.mark.parametrize("name", ["results.jsonl", "job.json"])
+    def test_a_damaged_older_job_is_ignored(
+        self, infer: Infer, run: Run, clear: Any, control: Control, tmp_path: Path, name: str
+    ) -> None:
+        run(lambda: infer(requests=sums(2)))
+        clear()
+        run(lambda: infer(requests=["7 + 7"], completion_window="48h"))
+        (damaged,) = tmp_path.glob(f"out/_siliconflow/replaced/*/{name}")
+        damaged.write_text("{damaged\n")
+        clear()
+        assert run(lambda: infer(requests=sums(2)))["counts"] == {"succeeded": 2}
+        assert control.executions().most == 2
 
     def test_equal_requests_keep_different_answers(
         self, infer: Infer, run: Run, rows: Rows, clear: Any, control: Control
