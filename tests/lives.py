@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
 
+import msgspec
 import pytest
 import requests
 from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
 
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.session import Session
 from siliconflow_provider.emulator.control import Control
+from siliconflow_provider.emulator.executions import request_digest
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.job_directory import JOB, REQUESTS, job_file_name
 from siliconflow_provider.jobs import job_batches
+from siliconflow_provider.jobs.job import Job
 from siliconflow_provider.storage.workspace import Workspace
 from tests.conftest import HeldClock, TaskInstance
 from tests.kills import Killed
@@ -30,12 +37,31 @@ MOST_STEPS = 1_500
 
 
 @dataclass(frozen=True, repr=False)
+class Limits:
+    """Arguments of a job that say what it need not, or must not, submit.
+
+    :param source: the number of its source
+    :param reuses: it has `reuse_from`
+    """
+
+    source: int = 0
+    deduplicate: bool = False
+    reuses: bool = False
+    max_cost: float | None = None
+    max_active_batches: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Limits({_changed(self)})"
+
+
+@dataclass(frozen=True, repr=False)
 class Life:
     """One attempt, and the events that it meets.
 
     A step is a request to the service, or a file that is published.
 
     :param variant: of the task's definition: a deploy changes it
+    :param limits: of a job: a deploy changes them too
     :param cleared: a person has started it, by clearing the task
     :param pause: seconds that have passed since the one before
     :param plan: of the batches that it creates
@@ -45,6 +71,7 @@ class Life:
     """
 
     variant: int = 0
+    limits: Limits = field(default_factory=Limits)
     cleared: bool = False
     pause: float = 0.0
     forms: Forms = field(default_factory=Forms)
@@ -77,14 +104,35 @@ class Create:
     :param number: of the attempt
     :param rivals: numbers of the attempts that have run at the same time as that one
     :param is_late: whether the list does not show new batches
+    :param is_anonymous: whether no response shows the task of a batch
     :param known: ids of batches whose attempt had been answered, and had gone on, when it was sent
+    :param limits: of the attempt
+    :param job: the job of the batch; None for a batch without one
+    :param is_lossy: whether an attempt so far may have failed to fetch results for long
     """
 
     batch_id: str
     number: int
     is_late: bool
+    is_anonymous: bool
     known: frozenset[str]
     epoch: int
+    limits: Limits = field(default_factory=Limits)
+    job: JobSeen | None = None
+    is_lossy: bool = False
+
+
+@dataclass(frozen=True)
+class JobSeen:
+    """A job when it was written.
+
+    :param limits: of the attempt that wrote it
+    :param copies: how often it needs each request, by `request_digest`
+    """
+
+    id: str
+    limits: Limits
+    copies: Mapping[str, int]
 
 
 class StateStore:
@@ -103,7 +151,9 @@ class StateStore:
 class Lives:
     """The lives of one task instance.
 
-    :param make: makes its operator, of a variant
+    :param make: makes its operator for a life
+    :param jobs: those that were written, by their ids
+    :param job: the one that was written last
     :param known: ids of batches whose attempt was answered, and has lived on long enough to write that down
     """
 
@@ -117,6 +167,9 @@ class Lives:
         self.ti.max_tries = RETRIES
         self.store = StateStore() if has_store else None
         self.creates: list[Create] = []
+        self.jobs: dict[str, JobSeen] = {}
+        self.job: JobSeen | None = None
+        self.is_lossy = False
         self.rivals: set[tuple[int, int]] = set()
         self.epoch = 0
         self.is_endless = False
@@ -160,6 +213,7 @@ class Lives:
                 self.control.plan(every=1, **life.plan)
             for fault in life.faults:
                 self.control.fault(**fault)
+                self.is_lossy |= fault["endpoint"] in ("GET /results/{id}", "GET /batches/{id}")
             attempt = self._attempt(life)
             try:
                 return attempt.run()
@@ -177,7 +231,7 @@ class Lives:
         ti = TaskInstance()
         ti.try_number, ti.max_tries = self.ti.try_number, self.ti.max_tries
         context = {"ti": ti, **({} if self.store is None else {"task_state_store": self.store})}
-        make = partial(self.make, life.variant, deferrable=life.deferrable)
+        make = partial(self.make, life)
         return _Attempt(self, life, self._started, make, context)
 
     def begin_rival(self, attempt: _Attempt) -> None:
@@ -199,7 +253,13 @@ class Lives:
 
     def _patch(self) -> None:
         """Route every step through the current attempt. Parts are submitted one by one, so that every run is equal."""
-        send, publish = Session.send, Workspace.publish
+        send, publish, create = Session.send, Workspace.publish, SiliconFlowClient.create_batch
+
+        def create_batch(client: SiliconFlowClient, *arguments: Any, **options: Any) -> Batch:
+            batch = create(client, *arguments, **options)
+            if self._attempts:
+                self._attempts[-1].told.add(batch.id)
+            return batch
 
         def send_step(session: Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
             if not self._attempts:
@@ -208,14 +268,26 @@ class Lives:
             return attempt.step(lambda: self._sent(attempt, request, lambda: send(session, request, **options)))
 
         def publish_step(files: Workspace, name: str) -> None:
-            if self._attempts:
-                self._attempts[-1].step(lambda: publish(files, name))
-            else:
+            if not self._attempts:
                 publish(files, name)
+                return
+            attempt = self._attempts[-1]
+            attempt.step(lambda: self._published(attempt, files, name, publish))
 
         self._monkeypatch.setattr(Session, "send", send_step)
         self._monkeypatch.setattr(Workspace, "publish", publish_step)
+        self._monkeypatch.setattr(SiliconFlowClient, "create_batch", create_batch)
         self._monkeypatch.setattr(job_batches, "SUBMITTED_AT_ONCE", 1)
+
+    def _published(self, attempt: _Attempt, files: Workspace, name: str, publish: Callable[..., None]) -> None:
+        """Publish a file, and record the job if it is one."""
+        publish(files, name)
+        if name != JOB:
+            return
+        job = msgspec.json.decode((files.directory / JOB).read_bytes(), type=Job)
+        lines = (files.directory / job_file_name(REQUESTS, job.directory)).read_text().splitlines()
+        copies = Counter(request_digest(json.loads(line)["body"]) for line in lines)
+        self.job = self.jobs.setdefault(job.id, JobSeen(job.id, attempt.life.limits, copies))
 
     def _sent(
         self, attempt: _Attempt, request: requests.PreparedRequest, send: Callable[[], requests.Response]
@@ -225,13 +297,18 @@ class Lives:
             return send()
         before, known = {item.batch_id for item in self.control.executions_by_batch()}, frozenset(self.known)
         try:
-            response = send()
-            attempt.told |= {item for item in _ids_in(response) if response.ok}
-            return response
+            return send()
         finally:
-            is_late = attempt.life.forms.list_lag_seconds > 0
+            forms = attempt.life.forms
+            is_late, is_anonymous = forms.list_lag_seconds > 0, forms.metadata_dropped or forms.metadata_users_only
             new = [item for item in self.control.executions_by_batch() if item.batch_id not in before]
-            self.creates += [Create(item.batch_id, attempt.number, is_late, known, self.epoch) for item in new]
+            self.creates += [
+                Create(
+                    item.batch_id, attempt.number, is_late, is_anonymous, known, self.epoch,
+                    attempt.life.limits, self.job, self.is_lossy,
+                )
+                for item in new
+            ]  # fmt: skip
 
 
 class _Attempt:
@@ -315,10 +392,3 @@ async def _only_event(path: str, arguments: dict[str, Any]) -> Any:
     trigger = getattr(import_module(module), name)(**arguments)
     (event,) = [end async for end in trigger.run()]
     return json.loads(json.dumps(event.payload))
-
-
-def _ids_in(response: requests.Response) -> set[str]:
-    try:
-        return {response.json()["id"]}
-    except (requests.JSONDecodeError, KeyError):
-        return set()

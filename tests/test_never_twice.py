@@ -10,13 +10,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import BaseOperator
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from siliconflow_provider.api.client import SiliconFlowClient
@@ -29,13 +30,20 @@ from siliconflow_provider.inputs.parts import PartWriter
 from siliconflow_provider.operators.batches import CreateBatchOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
 from tests.conftest import HeldClock, hold_time, request_line
-from tests.lives import RETRIES, Create, Life, Lives
+from tests.lives import RETRIES, Create, Life, Limits, Lives
 
 EXAMPLES = int(os.environ.get("NEVER_TWICE_EXAMPLES", "1"))
 DAY = 24 * 3600
 MODEL = "deepseek-ai/DeepSeek-V3"
-REQUESTS = [f"What is {number} + 1?" for number in range(4)]
+# The first source, one with other requests, and one with equal requests.
+SOURCES = [range(4), [2, 5, 3, 6], [0, 1, 1, 4, 0]]
+# An earlier run has the answers to these.
+EARLIER = [1, 3, 5]
 PART_LINES = 2
+# An answer has one token, which is 1 CNY, so that costs and their upper bounds are nearly equal.
+PRICES = {"currency": "CNY", "models": {name: {"input": 1, "output": 1e6} for name in (MODEL, "Qwen/QwQ-32B")}}
+# Less than a request, one part, a round, and a round with resent requests.
+MAX_COSTS = [0.5, 2.5, 4.5, 6.5]
 OTHERS_OLD, OTHERS = 21, 3
 
 FORMS = [
@@ -114,8 +122,17 @@ def lives_in(forms: Forms) -> st.SearchStrategy[list[Life]]:
 
 
 LENGTH = {"min_size": 1, "max_size": 4}
+LIMITS = st.builds(
+    Limits,
+    source=st.sampled_from([0, 0, 0, 1, 2]),
+    deduplicate=st.sampled_from([False, False, True]),
+    reuses=st.sampled_from([False, False, True]),
+    max_cost=st.sampled_from([None, None, *MAX_COSTS]),
+    max_active_batches=st.sampled_from([None, 1, 1, 2]),
+)
 CONDITIONS: dict[str, st.SearchStrategy[Any]] = {
     "variant": st.sampled_from([0, 0, 0, 0, 1, 2, 3]),
+    "limits": st.just(Limits()) | LIMITS,
     "cleared": st.sampled_from([False, False, False, True]),
     "pause": st.sampled_from([0.0, 1.0, 30.0, 300.0, 4000.0]),
     "plan": st.sampled_from(PLANS),
@@ -125,6 +142,19 @@ CONDITIONS: dict[str, st.SearchStrategy[Any]] = {
     "deferrable": st.booleans(),
 }
 SEQUENCES = st.sampled_from(FORMS).flatmap(lives_in)
+FAILING = {"failing": {"positions": [0]}}
+WAVES = Limits(max_active_batches=1, max_cost=4.5)
+# Each of a job's arguments changes, and is changed back.
+DEPLOYS = [
+    Life(limits=WAVES, plan=FAILING, crash_at=(30, True)),
+    Life(limits=replace(WAVES, max_cost=0.5)),
+    Life(limits=replace(WAVES, max_cost=2.5), deferrable=False),
+    Life(limits=WAVES),
+    Life(limits=replace(WAVES, source=1, reuses=True), cleared=True, plan=FAILING),
+    Life(limits=Limits(source=2, deduplicate=True), cleared=True, crash_at=(40, False)),
+    Life(limits=Limits(source=2), cleared=True, rival_at=12),
+    Life(limits=Limits(), cleared=True),
+]
 
 
 @pytest.fixture(scope="module")
@@ -175,13 +205,16 @@ def _lines(numbers: Any) -> bytes:
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
-def never_twice(live: Callable[[list[Life], int], None]) -> None:
-    """Run the test with a number of sequences of lives."""
+def never_twice(live: Callable[[list[Life], int], None], *known: list[Life]) -> None:
+    """Run the test with some known sequences of lives, and with a number of others."""
     # A failing sequence is not shrunk, since that takes many minutes.
     chosen = settings(
         max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, phases=[Phase.explicit, Phase.generate]
     )
-    chosen(given(SEQUENCES, st.integers(0, 9))(live))()
+    test = given(SEQUENCES, st.integers(0, 9))(live)
+    for sequence in known:
+        test = example(sequence, 0)(test)
+    chosen(test)()
 
 
 class Witness:
@@ -189,8 +222,10 @@ class Witness:
 
     def __init__(self, lives: Lives) -> None:
         lives.clock.advance(DAY)
-        with lives.service(Forms()):
+        with lives.service(Forms()) as emulator:
             executed = {item.batch_id: item for item in lives.control.executions_by_batch()}
+            client = SiliconFlowClient(emulator.api_key, emulator.base_url)
+            self.costs = {create.batch_id: cost_of(client, create.batch_id) for create in lives.creates}
         self.lives = lives
         self.batches: list[tuple[Create, BatchExecutions]] = [
             (create, executed[create.batch_id]) for create in lives.creates
@@ -208,29 +243,88 @@ class Witness:
 
         assert not self.lives.is_endless
         for index, (create, batch) in enumerate(self.batches):
-            for other_create, other in self.batches[:index]:
-                is_over = other.over_at is not None and other.over_at <= batch.created_at
-                again = batch.executed & other.answered if is_over else frozenset()
-                if (same(batch) == same(other) or again) and not self._is_excused(
-                    create, other_create, is_written_down
-                ):
+            for other_create, other in self._seen(create, self.batches[:index], is_written_down):
+                again = batch.executed & other.answered if is_over(other, batch) else frozenset()
+                is_same = same(batch) == same(other)
+                if create.is_anonymous and not is_written_down:
+                    # Only the content tells whose batch it is.
+                    is_same &= batch.metadata["airflow_input"] == other.metadata["airflow_input"]
+                if other_create.epoch == create.epoch and (is_same or (again and not create.job)):
                     raise AssertionError(f"{create} although there was {other_create}: {batch} {other}")
         counts = Counter((same(batch), create.epoch) for create, batch in self.batches)
         assert max(counts.values(), default=0) <= MAXIMUM_CREATES * (1 + len(self.lives.rivals))
 
-    def _is_excused(self, create: Create, other: Create, is_written_down: bool) -> bool:
-        is_unseen = create.is_late and not (is_written_down and other.batch_id in create.known)
-        at_once = (other.number, create.number) in self.lives.rivals or (
-            (create.number, other.number) in self.lives.rivals
-        )
-        return is_unseen or at_once or other.epoch < create.epoch
+    def check_answers(self, earlier: frozenset[str]) -> None:
+        """Check that no job has submitted a request of which it could have had as many answers as it needs.
+
+        :param earlier: the requests that the run at `reuse_from` has answered
+        """
+        for index, (create, batch) in enumerate(self.batches):
+            assert create.job is not None
+            answered = Counter(
+                digest
+                for other_create, other in self._seen(create, self.batches[:index])
+                if is_over(other, batch) and (other_create.epoch == create.epoch or not create.is_lossy)
+                for digest in other.answered
+            )
+            limits = create.job.limits
+            for digest in batch.executed:
+                needed = 1 if limits.deduplicate else create.job.copies[digest]
+                assert answered[digest] < needed, (
+                    f"{create} {batch}: {digest} has {answered[digest]} of {needed} answers"
+                )
+            assert not limits.reuses or not batch.executed & earlier, f"{create}: an earlier run has answers"
+
+    def check_limits(self) -> None:
+        """Check that jobs have cost at most `max_cost`, and never had more than `max_active_batches` batches."""
+        for index, (create, batch) in enumerate(self.batches):
+            own = [
+                (other_create, other)
+                for other_create, other in [*self._seen(create, self.batches[:index]), (create, batch)]
+                if other_create.job == create.job
+            ]
+            limits = create.limits
+            if limits.max_cost is not None:
+                spent = sum(self.costs[other.batch_id] for _, other in own)
+                assert spent <= limits.max_cost, f"{create}: {spent} spent"
+            if limits.max_active_batches is not None:
+                active = [other.batch_id for _, other in own if not is_over(other, batch)]
+                assert len(active) <= limits.max_active_batches, f"{create}: {active} are active"
+
+    def _seen(
+        self, create: Create, others: list[tuple[Create, BatchExecutions]], is_written_down: bool = True
+    ) -> Iterator[tuple[Create, BatchExecutions]]:
+        """Yield those of these batches that the attempt of a create could know of."""
+        for other, batch in others:
+            is_unseen = create.is_late and not (is_written_down and batch.batch_id in create.known)
+            numbers = other.number, create.number
+            at_once = numbers in self.lives.rivals or numbers[::-1] in self.lives.rivals
+            if not is_unseen and not at_once:
+                yield other, batch
 
 
-def end(lives: Lives, variant: int) -> Any:
+def is_over(other: BatchExecutions, batch: BatchExecutions) -> bool:
+    """Whether a batch was over when another one was created."""
+    return other.over_at is not None and other.over_at <= batch.created_at
+
+
+def cost_of(client: SiliconFlowClient, batch_id: str) -> int:
+    """Return the cost of a batch by the usage in its output, without its prompt tokens."""
+    reference = client.get_batch(batch_id).output_file_id
+    if reference is None:
+        return 0
+    output = io.BytesIO()
+    client.download(reference, output)
+    usages = (json.loads(line)["response"]["body"]["usage"] for line in output.getvalue().splitlines())
+    return sum(usage["completion_tokens"] for usage in usages)
+
+
+def end(lives: Lives, last: Life) -> Any:
     """Let everything succeed from now on; return the task's result."""
     outcomes = []
+    limits = replace(last.limits, max_cost=None)
     for cleared in (False, False, True, True, True):
-        outcomes.append(lives.live(Life(variant, cleared, pause=4000.0)))
+        outcomes.append(lives.live(Life(last.variant, limits, cleared, pause=4000.0)))
         if not isinstance(outcomes[-1], BaseException):
             return outcomes[-1]
     raise AssertionError(f"it did not heal: {outcomes}") from outcomes[-1]
@@ -249,7 +343,7 @@ class Rows:
     def check(self) -> None:
         """Check that each request has a row, and that no existing answer is lost."""
         current = self.current()
-        assert [item["index"] for item in current] in ([], list(range(len(REQUESTS))))
+        assert [item["index"] for item in current] in ([], *(list(range(len(numbers))) for numbers in SOURCES))
         kept = [row for path in self._directory.glob("_siliconflow/replaced/*/results.jsonl") for row in _rows(path)]
         found = {
             (value["custom_id"], value["batch_id"], value["content"])
@@ -265,24 +359,51 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def live_job(world: Callable[..., Any], sequence: list[Life], seed: int) -> None:
-    """Check the three invariants for a job with these lives."""
+    """Check the invariants for a job with these lives."""
     with world(seed) as (lives, directory):
-        output = directory / "out"
+        for number, source in enumerate([*SOURCES, EARLIER]):
+            lines = [json.dumps(f"What is {item} + 1?") for item in source]
+            (directory / f"{number}.jsonl").write_text("\n".join(lines))
+        usual: dict[str, Any] = {"task_id": "job", "model": MODEL, "retries": RETRIES, "prices": PRICES}
+        usual["request_params"] = {"max_tokens": 1}
 
-        def make(variant: int, *, deferrable: bool) -> BaseOperator:
-            usual: dict[str, Any] = {"task_id": "job", "model": MODEL, "requests": list(REQUESTS)}
-            arguments = {**usual, "output_path": str(output), "retries": RETRIES, **JOB_VARIANTS[variant]}
-            return BatchInferenceOperator(deferrable=deferrable, **arguments)
+        def make_earlier(life: Life) -> BaseOperator:
+            paths = {"input_path": directory / f"{len(SOURCES)}.jsonl", "output_path": directory / "earlier"}
+            return BatchInferenceOperator(submission_key="earlier", **usual, **paths)
 
+        def make(life: Life) -> BaseOperator:
+            limits = life.limits
+            arguments = {
+                **usual,
+                "input_path": directory / f"{limits.source}.jsonl",
+                "output_path": directory / "out",
+                "deduplicate": limits.deduplicate,
+                "reuse_from": str(directory / "earlier") if limits.reuses else None,
+                "max_cost": limits.max_cost,
+                "max_active_batches": limits.max_active_batches,
+            }
+            return BatchInferenceOperator(deferrable=life.deferrable, **{**arguments, **JOB_VARIANTS[life.variant]})
+
+        earlier: frozenset[str] = frozenset()
+        if any(life.limits.reuses for life in sequence):
+            lives.make = make_earlier
+            lives.live(Life())
+            earlier = frozenset(*(job.copies for job in lives.jobs.values()))
+            lives.creates.clear()
         lives.make = make
-        rows = Rows(output)
+        rows = Rows(directory / "out")
         for life in sequence:
             lives.live(life)
             rows.check()
-        end(lives, sequence[-1].variant)
+        end(lives, sequence[-1])
         rows.check()
-        assert [item["content"] for item in rows.current()] == [str(number + 1) for number in range(len(REQUESTS))]
-        Witness(lives).check_creates("airflow_key", "airflow_input", "airflow_round")
+        assert [item["content"] for item in rows.current()] == [
+            str(number + 1) for number in SOURCES[sequence[-1].limits.source]
+        ]
+        witness = Witness(lives)
+        witness.check_creates("airflow_key", "airflow_input", "airflow_round")
+        witness.check_answers(earlier)
+        witness.check_limits()
 
 
 def live_batch(world: Callable[..., Any], sequence: list[Life], seed: int, *, has_store: bool) -> None:
@@ -292,15 +413,15 @@ def live_batch(world: Callable[..., Any], sequence: list[Life], seed: int, *, ha
             client = SiliconFlowClient(emulator.api_key, emulator.base_url)
             files = [client.upload_file(io.BytesIO(_lines(range(item, item + 3)))).id for item in (0, 10)]
 
-        def make(variant: int, *, deferrable: bool) -> BaseOperator:
-            usual: dict[str, Any] = {"task_id": "create", "file": 0, **BATCH_VARIANTS[variant]}
+        def make(life: Life) -> BaseOperator:
+            usual: dict[str, Any] = {"task_id": "create", "file": 0, **BATCH_VARIANTS[life.variant]}
             file_id = files[usual.pop("file")]
-            return CreateBatchOperator(input_file_id=file_id, deferrable=deferrable, retries=RETRIES, **usual)
+            return CreateBatchOperator(input_file_id=file_id, deferrable=life.deferrable, retries=RETRIES, **usual)
 
         lives.make = make
         for life in sequence:
             lives.live(life)
-        batch_id = end(lives, sequence[-1].variant)
+        batch_id = end(lives, sequence[-1])
         witness = Witness(lives)
         witness.check_creates("airflow_key", is_written_down=has_store)
         (answered,) = [batch.answered for _, batch in witness.batches if batch.batch_id == batch_id]
@@ -308,7 +429,7 @@ def live_batch(world: Callable[..., Any], sequence: list[Life], seed: int, *, ha
 
 
 def test_a_job_submits_nothing_twice_and_loses_nothing(world: Callable[..., Any]) -> None:
-    never_twice(lambda sequence, seed: live_job(world, sequence, seed))
+    never_twice(lambda sequence, seed: live_job(world, sequence, seed), DEPLOYS)
 
 
 @pytest.mark.parametrize("has_store", [True, False], ids=["written down", "listed only"])
