@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tests.system.crashes import TaskKill
 
 JOB = "job"
+PARTS = 3
 Condition = Callable[["TaskKill"], bool]
 
 
@@ -27,6 +28,10 @@ class Point:
     :param waits: the ways of waiting in which the moment differs
     :param big: with a request file that fills the buffers between two processes, and takes long to copy
     :param executions: how often a request is to be executed at most
+    :param arguments: of the job
+    :param parts: of the job's first round
+    :param equal: every two of the job's requests are equal
+    :param verdict: the error by which the task is to fail
     """
 
     name: str
@@ -41,6 +46,10 @@ class Point:
     waits: tuple[str, ...] = ("deferred",)
     big: bool = False
     executions: int = 1
+    arguments: dict[str, Any] = field(default_factory=dict)
+    parts: int = PARTS
+    equal: bool = False
+    verdict: str | None = None
 
     @property
     def is_job(self) -> bool:
@@ -48,9 +57,9 @@ class Point:
         return self.task_id == JOB
 
     @property
-    def is_verdict(self) -> bool:
-        """Whether the batch ends in a verdict."""
-        return "end" in self.plan
+    def results(self) -> str:
+        """The name of the file with the results."""
+        return f"results.{self.arguments.get('output_format', 'jsonl')}"
 
 
 def received(endpoint: str, times: int = 1) -> Condition:
@@ -89,6 +98,11 @@ def published(name: str) -> Condition:
     return lambda crash: (crash.output / name).exists()
 
 
+def written(pattern: str) -> Condition:
+    """A file whose name is not known has been published."""
+    return lambda crash: any(crash.output.glob(pattern))
+
+
 def held(endpoint: str, *, nth: int = 1, seconds: float = 60) -> dict[str, Any]:
     """The request waits for its work, until its client has died."""
     return {"endpoint": endpoint, "kind": "delay", "nth": nth, "seconds": seconds}
@@ -102,7 +116,6 @@ def late(endpoint: str, seconds: float = 4, *, nth: int = 1) -> dict[str, Any]:
 BOTH = ("deferred", "worker")
 # The list is asked for before the create, after it, and when the wait is over.
 AFTER_CREATE, AFTER_WAIT = 2, 3
-PARTS = 3
 
 POINTS = (
     Point(
@@ -195,6 +208,7 @@ POINTS = (
         passed=answered("GET /batches", AFTER_WAIT),
         faults=(held("GET /batches", nth=AFTER_WAIT),),
         plan={"end": "expired"},
+        verdict="BatchExpiredError",
         waits=BOTH,
     ),
     Point(
@@ -218,7 +232,14 @@ POINTS = (
     ),
 )
 
-# A job asks for the list of files once a round, and for the list of batches before and after each round's creates.
+ONE_BY_ONE = {"max_active_batches": 1}
+PRICED = {
+    "prices": {"currency": "CNY", "models": {"deepseek-ai/DeepSeek-V3": {"input": 1, "output": 4}}},
+    "request_params": {"max_tokens": 10},
+}
+
+# A job asks for the list of files once a round, or once a wave of batches, and for the list of batches before and
+# after each of them.
 JOB_POINTS = (
     Point(
         "before_job",
@@ -265,5 +286,65 @@ JOB_POINTS = (
         reached=published("results.jsonl"),
         passed=published("manifest.json"),
         faults=(late("GET /results/{id}", nth=PARTS),),
+    ),
+    Point(
+        "reuse_written",
+        "while a job with `deduplicate` is written: `duplicates.jsonl` is there, `job.json` is not",
+        JOB,
+        near=received("GET /batches"),
+        reached=written("_siliconflow/*/duplicates.jsonl"),
+        passed=published("_siliconflow/job.json"),
+        faults=(late("GET /batches"),),
+        arguments={"deduplicate": True},
+        parts=2,
+        equal=True,
+    ),
+    Point(
+        "between_waves",
+        "with `max_active_batches`, between waves: one of three batches is over, the next is not created",
+        JOB,
+        reached=received("GET /files", 2),
+        passed=answered("GET /files", 2),
+        faults=(held("GET /files", nth=2),),
+        arguments=ONE_BY_ONE,
+    ),
+    Point(
+        "before_cost_check",
+        "with `max_cost`, before its check: the cost of the first batch is being read",
+        JOB,
+        reached=received("GET /results/{id}"),
+        passed=answered("GET /results/{id}"),
+        faults=(held("GET /results/{id}"),),
+        arguments={**ONE_BY_ONE, **PRICED, "max_cost": 100},
+    ),
+    Point(
+        "after_cost_check",
+        "with `max_cost`, after its check: the cost of the first batch is written, the next is not created",
+        JOB,
+        reached=lambda crash: received("GET /files", 2)(crash) and written("_siliconflow/usage-1-*.json")(crash),
+        passed=answered("GET /files", 2),
+        faults=(held("GET /files", nth=2),),
+        arguments={**ONE_BY_ONE, **PRICED, "max_cost": 100},
+    ),
+    Point(
+        "before_refusal",
+        "before a job is refused for its `max_cost`: the balance is being read",
+        JOB,
+        reached=received("GET /user/info"),
+        passed=answered("GET /user/info"),
+        faults=(held("GET /user/info"),),
+        arguments={**PRICED, "max_cost": 0.01},
+        parts=0,
+        verdict="MaxCostError",
+    ),
+    Point(
+        "before_parquet_manifest",
+        "between `results.parquet` and manifest",
+        JOB,
+        near=received("GET /results/{id}", PARTS),
+        reached=published("results.parquet"),
+        passed=published("manifest.json"),
+        faults=(late("GET /results/{id}", nth=PARTS),),
+        arguments={"output_format": "parquet"},
     ),
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import requests
 
 from tests.system.components import API_KEY, Components
@@ -26,7 +27,6 @@ BIG_PROMPT_BYTES = 100_000
 SIDE_BY_SIDE = 4
 ATTEMPTS = 3
 LONGEST = 300  # seconds until a run comes to something
-VERDICT = "BatchExpiredError"
 EMULATOR = ("--queue-seconds", "0", "--run-seconds", "1", "--finalize-seconds", "0")
 DAG_FILE = """
 from datetime import timedelta
@@ -38,7 +38,7 @@ from siliconflow_provider.operators.batches import CreateBatchOperator, Download
 from siliconflow_provider.operators.files import UploadFileOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
 
-for name, folder, deferrable, is_job in {crashes!r}:
+for name, folder, deferrable, is_job, job_arguments in {crashes!r}:
     arguments = {{"siliconflow_conn_id": name, "retries": 3, "retry_delay": timedelta(seconds=1)}}
     with DAG(name, schedule=None, start_date=pendulum.datetime(2025, 1, 1, tz="UTC"), default_args=arguments):
         if is_job:
@@ -48,6 +48,7 @@ for name, folder, deferrable, is_job in {crashes!r}:
                 output_path=f"{{folder}}/output",
                 deferrable=deferrable,
                 poll_interval=1,
+                **job_arguments,
             )
             continue
         upload = UploadFileOperator(task_id="upload", file_path=f"{{folder}}/requests.jsonl")
@@ -84,7 +85,9 @@ class Crash:
     """
 
     title: str
-    is_big = is_job = False
+    is_big = is_job = is_equal = False
+    job_arguments: Mapping[str, Any] = {}
+    results = "results.jsonl"
     # What is to be found at the end.
     files = batches = most_executions = 1
     requests = rows = REQUESTS
@@ -98,9 +101,10 @@ class Crash:
         self.exit_signal = "unknown"
 
     @property
-    def dag_arguments(self) -> tuple[str, str, bool, bool]:
+    def dag_arguments(self) -> tuple[str, str, bool, bool, dict[str, Any]]:
         """What the DAG file has of it."""
-        return self.name, str(self._source.parent), self.wait == "deferred", self.is_job
+        is_deferrable = self.wait == "deferred"
+        return self.name, str(self._source.parent), is_deferrable, self.is_job, dict(self.job_arguments)
 
     def task_instance(self, task_id: str) -> TaskInstance:
         """One of the run's task instances."""
@@ -147,24 +151,32 @@ class Crash:
         self.components.wait_until(lambda: condition(self), what, LONGEST, self.run.describe, pause)
 
     def _outcome(self, end: str, problems: list[str]) -> Outcome:
-        results = self.output / "results.jsonl"
-        answers = map(json.loads, results.read_text().splitlines()) if results.exists() else ()
         uploads = self.emulator.requests("answered", "POST /files")
         found = {
             "exit_signal": self.exit_signal,
             "files": sum(each["status"] == 200 for each in uploads),
             "batches": self.emulator.control("GET", "/counts")["batches"],
             "most_executions": self.emulator.control("GET", "/executions")["most"],
-            "rows": len({each["custom_id"] for each in answers if each["status"] == "succeeded"}),
+            "rows": len({each["custom_id"] for each in self._answers() if each["status"] == "succeeded"}),
         }
         wanted = {"exit_signal": "SIGKILL"} | {name: getattr(self, name) for name in found if name != "exit_signal"}
         problems += [f"{name} is {found[name]}, not {wanted[name]}" for name in found if found[name] != wanted[name]]
         return Outcome(self.title, self.wait, end=end, problems=tuple(problems), **found)
 
+    def _answers(self) -> Iterator[dict[str, Any]]:
+        path = self.output / self.results
+        if not path.exists():
+            return
+        if path.suffix == ".parquet":
+            yield from pq.read_table(path).to_pylist()
+        else:
+            yield from map(json.loads, path.read_text().splitlines())
+
     def _request(self, number: int) -> str:
+        custom_id, number = f"r{number}", number // 2 if self.is_equal else number
         text = f"{number} " * (BIG_PROMPT_BYTES // len(f"{number} ")) if self.is_big else f"What is {number} + 1?"
         body = {"model": "deepseek-ai/DeepSeek-V3", "messages": [{"role": "user", "content": text}]}
-        return json.dumps({"custom_id": f"r{number}", "body": body}) + "\n"
+        return json.dumps({"custom_id": custom_id, "body": body}) + "\n"
 
 
 class TaskKill(Crash):
@@ -178,9 +190,12 @@ class TaskKill(Crash):
         if self.is_job:
             self.requests = self.rows = JOB_REQUESTS
             # What a second round sends again is a part more.
-            self.files = self.batches = PARTS + point.executions - 1
-        elif point.is_verdict:
+            self.files = self.batches = point.parts + point.executions - 1
+            self.job_arguments, self.is_equal, self.results = point.arguments, point.equal, point.results
+        if point.verdict:
             self.rows = 0
+        if not self.batches:
+            self.most_executions = 0
         self.process: psutil.Process
         self.killed_try: int
 
@@ -210,15 +225,15 @@ class TaskKill(Crash):
 
     def _end(self) -> str:
         task = self.task_instance(self.point.task_id)
-        self.run.wait_for("failed" if self.point.is_verdict else "success", LONGEST, pause=1)
+        self.run.wait_for("failed" if self.point.verdict else "success", LONGEST, pause=1)
         log, tries = task.log(self.killed_try), task.try_number
         self.exit_signal = "SIGKILL" if "SIGKILL" in log or "return code -9" in log else "unknown"
         assert tries > self.killed_try
-        if not self.point.is_verdict:
+        if not self.point.verdict:
             return f"green on try {tries} of `{task.task_id}`"
         assert task.state == "failed"
-        assert VERDICT not in log
-        assert VERDICT in task.log(tries)
+        assert self.point.verdict not in log
+        assert self.point.verdict in task.log(tries)
         return f"the same verdict on try {tries}"
 
 
