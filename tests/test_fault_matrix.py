@@ -29,6 +29,16 @@ BURST = 8
 TIMEOUT = 0.3
 PARTS = 3
 TABLE = os.environ.get("FAULT_MATRIX")
+# The arguments of each job. One of them submits its parts one after the other, if their costs allow it.
+JOBS: dict[str, dict[str, Any]] = {
+    "job": {},
+    "capped": {
+        "max_active_batches": 1,
+        "prices": {"currency": "CNY", "models": {"deepseek-ai/DeepSeek-V3": {"input": 1, "output": 4}}},
+        "request_params": {"max_tokens": 100},
+        "max_cost": 1,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Call:
     @property
     def batches(self) -> tuple[int, int]:
         """How many batches are created, and how many of them kept."""
-        kept = PARTS if self.task == "job" else 1
+        kept = PARTS if self.task in JOBS else 1
         return kept + self.has_rival, kept
 
 
@@ -74,17 +84,23 @@ CALLS = [
     Call("GET /batches, before a job is written", "GET /batches", "job"),
     Call("GET /batches, before a job's creates", "GET /batches", "job", nth=2),
     Call("GET /files, of a job", "GET /files", "job"),
+    Call("GET /user/info, of a job", "GET /user/info", "job"),
     Call("POST /files, of a job's second part", "POST /files", "job", nth=2, is_paid=True),
     Call("POST /batches, of a job's second part", "POST /batches", "job", nth=2, is_paid=True),
     Call("GET /batches, after a job's creates", "GET /batches", "job", nth=3, is_paid=True),
     Call("GET /batches, of a job that waits", "GET /batches", "job", nth=4, is_paid=True),
     Call("GET /results/{id}, of a job's second part", "GET /results/{id}", "job", nth=2, is_paid=True),
+    Call("GET /results/{id}, for the cost of a job's first part", "GET /results/{id}", "capped", is_paid=True),
+    Call("GET /batches, before a job's second create", "GET /batches", "capped", nth=5, is_paid=True),
+    Call("POST /batches, after a job's first batch", "POST /batches", "capped", nth=2, is_paid=True),
 ]
 
+TOO_MANY = {"code": 20012, "message": "Too many active batches: at most 2 at once", "data": None}
 REFUSED = {400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError"}
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     **{str(status): ({"status": status}, error) for status, error in REFUSED.items()},
     "429, Retry-After 7": ({"status": 429, "retry_after": 7}, "RateLimitError"),
+    "400, too many batches": ({"status": 400, "body": TOO_MANY}, "BadRequestError"),
     "429, Retry-After a date": ({"status": 429, "retry_after": "in 30 s"}, "RateLimitError"),
     **{str(status): ({"status": status}, "ServerError") for status in (500, 502, 503, 504)},
     **{
@@ -126,7 +142,9 @@ class Cell:
             return ()
         if not error or (self.times == 1 and error not in REFUSED.values()):
             return ()
-        if self.call.endpoint == "GET /files" or (self.call.is_paid and self.call.endpoint != "POST /batches"):
+        if self.call.endpoint in ("GET /files", "GET /user/info") or (
+            self.call.is_paid and self.call.endpoint != "POST /batches"
+        ):
             return ()
         if self.call.endpoint == "POST /batches" and error not in (*REFUSED.values(), "RateLimitError"):
             return ("CreateUncertainError",)
@@ -179,6 +197,17 @@ SAMPLE = [
     ("POST /batches, of a job's second part", "403", BURST, None),
     ("GET /batches, after a job's creates", "garbage 200", BURST, None),
     ("GET /batches, of a job that waits", "504", BURST, None),
+    ("GET /user/info, of a job", "404", 1, None),
+    ("GET /user/info, of a job", "403", BURST, None),
+    ("GET /user/info, of a job", "garbage 200", BURST, None),
+    ("POST /batches, of a job's second part", "400, too many batches", BURST, None),
+    ("POST /batches, of a job's second part", "429, Retry-After 7", BURST, None),
+    ("GET /results/{id}, for the cost of a job's first part", "503", BURST, None),
+    ("GET /results/{id}, for the cost of a job's first part", "404", BURST, None),
+    ("GET /batches, before a job's second create", "garbage 200", BURST, None),
+    ("POST /batches, after a job's first batch", "400, too many batches", BURST, None),
+    ("POST /batches, after a job's first batch", "429, Retry-After 7", BURST, None),
+    ("POST /batches, after a job's first batch", "lost answer after the work", 1, None),
 ]
 SEEN: dict[Cell, Outcome] = {}
 
@@ -235,8 +264,9 @@ def outcome(
             return run(make)
 
     source, output = str(tmp_path / "requests.jsonl"), str(tmp_path / "out")
-    if cell.call.task == "job":
-        task("job", lambda: BatchInferenceOperator(task_id="job", input_path=source, output_path=output))
+    if cell.call.task in JOBS:
+        arguments = {"input_path": source, "output_path": output, **JOBS[cell.call.task]}
+        task(cell.call.task, lambda: BatchInferenceOperator(task_id=cell.call.task, **arguments))
     else:
         file_id = task("upload", lambda: UploadFileOperator(task_id="upload", file_path=source))
         batch_id = task("create", lambda: CreateBatchOperator(task_id="create", input_file_id=file_id))
