@@ -110,24 +110,25 @@ class BatchStore:
             file = self._files.get(request.input_file_id)
         except ApiError:
             raise bad_request("input_file_id", f"there is no file {request.input_file_id!r}") from None
-        self._check_limit()
-        plan = self._plan(request, self._files.path(file.id))
-        batch = Batch(
-            id=new_id("batch_"),
-            input_file_id=file.id,
-            file_name=file.filename,
-            endpoint=request.endpoint,
-            completion_window=request.completion_window,
-            metadata=request.metadata,
-            model=request.model,
-            created_at=self._clock(),
-            window_seconds=request.window_seconds,
-            timings=replace(self._behaviour.timings, **plan.timings()),
-            output_id=new_id("file-"),
-            error_id=new_id("file-"),
-            plan=plan,
-        )
-        self._database.add_batch(batch)
+        with self._work:
+            self._check_limit()
+            plan = self._plan(request, self._files.path(file.id))
+            batch = Batch(
+                id=new_id("batch_"),
+                input_file_id=file.id,
+                file_name=file.filename,
+                endpoint=request.endpoint,
+                completion_window=request.completion_window,
+                metadata=request.metadata,
+                model=request.model,
+                created_at=self._clock(),
+                window_seconds=request.window_seconds,
+                timings=replace(self._behaviour.timings, **plan.timings()),
+                output_id=new_id("file-"),
+                error_id=new_id("file-"),
+                plan=plan,
+            )
+            self._database.add_batch(batch)
         return self._snapshot(batch, batch.created_at)
 
     def _check_limit(self) -> None:
