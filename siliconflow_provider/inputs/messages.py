@@ -15,8 +15,8 @@ from siliconflow_provider.inputs.values import InvalidItemError, plain_value
 
 # Parts whose value is an object with a `url`.
 _MEDIA = ("image_url", "video_url", "audio_url")
-# A scheme has more letters than a drive of Windows.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+# The service fetches no other URLs, such as those of object storage or of a local disk.
+_URL = re.compile(r"https?://|data:", re.IGNORECASE)
 
 
 def messages_in(value: Any) -> list[dict[str, Any]]:
@@ -110,8 +110,8 @@ def _part_problem(part: Any) -> str | None:
         return f'of type {kind!r} without a URL; write {{"type": "{kind}", "{kind}": {{"url": "..."}}}}'
     if not _URL.match(url):
         return (
-            f"of type {kind!r} with {shortened(repr(without_queries(url)))}, which is no URL; give one that begins "
-            "with https://, or base64 text such as data:image/png;base64,..."
+            f"of type {kind!r} with {shortened(repr(without_queries(url)))}; give a URL that begins with https://, or "
+            "data:image/png;base64,..."
         )
     return None
 

@@ -20,6 +20,10 @@ from siliconflow_provider.jsonl import decode_lines
 _row_decoder = msgspec.json.Decoder(dict[str, Any])
 _raw_row_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PLACEHOLDER = "\0placeholder\0"
+_ROW_OF_CURSOR = (
+    "For a row of a cursor, give dict(zip([column[0] for column in cursor.description], row)), or give all rows as a "
+    "data frame"
+)
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,9 @@ class RequestBuilder:
             return self._with_defaults({"custom_id": generated, **plain_row(item)})
         if isinstance(item, list) or _is_message_tuple(item):
             return self._from_messages(generated, plain_value(item))
+        hint = f". {_ROW_OF_CURSOR}" if isinstance(item, tuple) else ""
         raise InvalidItemError(
-            f"it is {type(item).__name__}; give a text, a list of messages, a row such as a dict, or a request line"
+            f"it is {type(item).__name__}; give a text, a list of messages, a row such as a dict, or a request line{hint}"
         )
 
     def _from_messages(self, custom_id: str, messages: list[Any]) -> BuiltRequest:

@@ -34,9 +34,11 @@ class InvalidItemError(ValueError):
 def plain_item(item: Any) -> Any:
     """Return an item as a mapping where it is a row in another form; every other item as it is.
 
-    Rows are mappings, named tuples, dataclasses, Pydantic models, and rows of SQLAlchemy.
+    Rows are mappings, named tuples, dataclasses, Pydantic models, and rows of SQLAlchemy and of database drivers.
+
+    :raises InvalidItemError: if two columns of a row have the same name
     """
-    if isinstance(item, (dict, str, bytes, list)):
+    if type(item) is list or isinstance(item, (dict, str, bytes)):
         return item
     if isinstance(item, Mapping):
         return dict(item)
@@ -56,7 +58,18 @@ def plain_item(item: Any) -> Any:
         return item.as_py()
     if isinstance(item, msgspec.Struct):
         return msgspec.structs.asdict(item)
+    if hasattr(item, "keys") and hasattr(item, "__getitem__") and not hasattr(item, "shape"):
+        return _row_of_driver(item)
     return item
+
+
+def _row_of_driver(row: Any) -> dict[str, Any]:
+    """Return a row of a database driver, such as `sqlite3.Row`, which is no mapping but has names."""
+    names = list(row.keys())
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InvalidItemError(f"the row has more than one column {repeated!r}: give each its own name")
+    return {name: row[name] for name in names}
 
 
 def plain_row(row: Mapping[Any, Any]) -> dict[str, Any]:

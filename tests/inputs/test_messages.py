@@ -90,6 +90,12 @@ def test_messages_may_have_parts_and_calls() -> None:
     assert messages([{"m": talk}]) == [[{"role": "assistant", "tool_calls": [{"id": "a"}]}, talk[1]]]
 
 
+@pytest.mark.parametrize("url", ["http://a/b.png", "HTTPS://a/b.png", "data:image/png;base64,iVBORw0"])
+def test_urls_that_the_service_fetches_are_sent(url: str) -> None:
+    part = {"type": "image_url", "image_url": {"url": url}}
+    assert messages([{"m": [part]}]) == [[{"role": "user", "content": [part]}]]
+
+
 def test_values_of_a_line_stay_as_written() -> None:
     line = b'{"a": 1.10, "m": [{"role": "user", "content": "hi"}], "b": [1e5, "\\u00e9"]}\n'
     assert prepared([line])[1] == b'{"a":1.10,"b":[1e5, "\\u00e9"]}\n'
@@ -122,7 +128,11 @@ def test_values_of_a_line_stay_as_written() -> None:
         ([{"type": "image_url", "image_url": {"url": "C:\\a"}}],
          "column 'm' has content part 1 of type 'image_url' with 'C:"),
         ([{"type": "image_url", "image_url": {"url": "iVBORw0"}}],
-         "column 'm' has content part 1 of type 'image_url' with 'iVBORw0', which is no URL; give one that begins"),
+         "column 'm' has content part 1 of type 'image_url' with 'iVBORw0'; give a URL that begins with https://, or data:"),
+        ([{"type": "image_url", "image_url": {"url": "s3://b/x.png"}}],
+         "column 'm' has content part 1 of type 'image_url' with 's3://b/x.png'; give a URL that begins with https://"),
+        ([{"type": "video_url", "video_url": {"url": "file:///etc/passwd"}}],
+         "column 'm' has content part 1 of type 'video_url' with 'file:///etc/passwd'; give a URL that begins"),
         ([{"type": "image_url", "image_url": {"url": b"\x89PNG"}}], "column 'm' has column 'image_url' has column 'url'"
          " has a value of type bytes: turn it into a text; give an image as a URL, or as base64 text such as data:"),
     ],
@@ -172,9 +182,10 @@ def test_columns_are_replaced_in_all_parts() -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"title": "a"}, "the prompt has content part 2 of type 'image_url' with '{the url}', which is no URL"),
+        ({"title": "a"}, "the prompt has content part 2 of type 'image_url' with '{the url}'; give a URL"),
         ({"title": "a", "the url": None}, "column 'the url' is null; set a value"),
         ({"title": "a", "the url": "iVBORw0KGgo"}, "the prompt has content part 2 of type 'image_url' with 'iVBORw0"),
+        ({"title": "a", "the url": "gs://b/x.png"}, "the prompt has content part 2 of type 'image_url' with 'gs://b/x"),
         ({"title": "a", "the url": b"\x89PNG"}, "column 'the url' has a value of type bytes: turn it into a text; give "
          "an image as a URL, or as base64 text such as data:image/png;base64,..."),
         ({"titel": "a", "the url": "https://a"}, "there is no column 'title' (did you mean 'titel'?)"),

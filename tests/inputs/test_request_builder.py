@@ -76,7 +76,8 @@ def test_the_instruction_follows_an_own_system_message() -> None:
         (7, {}, "it is int; give a text, a list of messages, a row such as a dict, or a request line"),
         ([], {}, "body.messages is empty"),
         ([{"role": "tool", "content": ""}], {}, "body.messages has the role 'tool'"),
-        ((1, "row of a cursor"), {}, "it is tuple; give a text, a list of messages, a row such as a dict"),
+        ((1, "row of a cursor"), {}, "it is tuple; give a text, a list of messages, a row such as a dict, or a request "
+         "line. For a row of a cursor, give dict(zip([column[0] for column in cursor.description], row)), or give all"),
         (b"{broken\n", {}, "not JSON in UTF-8: "),
         (b'"\xff"\n', {}, "not JSON in UTF-8: "),
         ({"custom_id": "", "body": {"messages": USER}}, {}, "custom_id is empty"),

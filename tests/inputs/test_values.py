@@ -3,8 +3,10 @@ from __future__ import annotations
 import datetime
 import enum
 import json
+import sqlite3
 import uuid
 from collections import OrderedDict, namedtuple
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -60,6 +62,23 @@ def sql_rows() -> list[Any]:
         return [*found.mappings().all(), *connection.execute(sqlalchemy.text("select 1 as id, 'a' as q")).all()]
 
 
+class ListWithKeys(list[Any]):
+    """A row of a driver whose rows are lists, with access by name."""
+
+    def keys(self) -> list[str]:
+        return list(ROW)
+
+    def __getitem__(self, name: Any) -> Any:
+        return ROW[name]
+
+
+def sqlite_row(query: str = "select 1 as id, 'a' as q") -> sqlite3.Row:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.row_factory = sqlite3.Row
+        row: sqlite3.Row = connection.execute(query).fetchone()
+        return row
+
+
 @pytest.mark.parametrize(
     "item",
     [
@@ -72,6 +91,8 @@ def sql_rows() -> list[Any]:
         Model(id=1, question="a"),
         Struct(1, "a"),
         *sql_rows(),
+        sqlite_row(),
+        ListWithKeys([1, "a"]),
         pandas.DataFrame([ROW]).to_dict("records")[0],
         next(pandas.DataFrame([ROW]).itertuples(index=False)),
     ],
@@ -81,11 +102,16 @@ def test_rows_of_every_form_become_mappings(item: Any) -> None:
     assert plain_item(item) == ROW
 
 
+def test_a_row_needs_a_name_for_each_column() -> None:
+    with pytest.raises(InvalidItemError, match=r"^the row has more than one column 'id': give each its own name$"):
+        plain_item(sqlite_row("select 1 as id, 2 as id"))
+
+
 def test_extra_fields_of_a_model_are_columns() -> None:
     assert plain_item(Model(id=1, question="a", other=2)) == {**ROW, "other": 2}
 
 
-@pytest.mark.parametrize("item", ["text", b"line", [{"role": "user"}], (1, "a"), 7, None, Named, Model])
+@pytest.mark.parametrize("item", ["text", b"line", [{"role": "user"}], (1, "a"), 7, None, Named, Model, pandas.Series(ROW)])
 def test_other_items_stay_as_they_are(item: Any) -> None:
     assert plain_item(item) is item
 
