@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
-from siliconflow_provider.inputs import RequestBuilder, first_items, items_of_file, prepare
+from siliconflow_provider.inputs import ESTIMATE, RequestBuilder, first_items, items_of_file, prepare
 from siliconflow_provider.jsonl import line_blocks, read_chunks
 from siliconflow_provider.pricing import Estimate, Estimator, format_amount, load_tokenizer, read_prices
 
@@ -125,7 +125,7 @@ def estimate(options: argparse.Namespace) -> str:
     if options.limit is not None:
         items = first_items(items, options.limit)
     with tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
-        prepare(items, builder, requests, rows, name=options.file)
+        prepare(items, builder, requests, rows, name=options.file, purpose=ESTIMATE)
         requests.seek(0)
         for lines in line_blocks(read_chunks(requests)):
             estimator.add(lines)

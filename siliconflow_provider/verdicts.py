@@ -48,12 +48,16 @@ def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
             )
 
 
-def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
-    """Return sentences that say which batches are still running, what is billed, and how to cancel them."""
+def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str, *, is_known: bool = True) -> str:
+    """Return sentences that say which batches are still running, what is billed, and how to cancel them.
+
+    :param is_known: False if the service was not asked whether they are running
+    """
     is_single = len(batch_ids) == 1
+    verb = ("is" if is_single else "are") if is_known else "may"
+    running = "still running" if is_known else "still be running"
     return (
-        f"{_capitalized(batches_text(batch_ids))} {'is' if is_single else 'are'} still running; answered requests are "
-        f"billed. The next attempt will resume {'it' if is_single else 'them'}. "
+        f"{_capitalized(batches_text(batch_ids))} {verb} {running}; answered requests are billed. The next attempt will resume {'it' if is_single else 'them'}. "
         f"To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
     )
 
@@ -140,7 +144,15 @@ def describe_job(
         return text
     if resent_count:
         return f"{text}. Clearing the task would resend {counted(resent_count, 'request')} without a good answer"
-    return f"{text}. Clearing the task would resend nothing"
+    return f"{text}. Clearing the task would resend nothing{_why_nothing_is_resent(manifest)}"
+
+
+def _why_nothing_is_resent(manifest: Mapping[str, Any]) -> str:
+    """Return the end of a sentence: why rows without a good answer are not resent, and what to do about them."""
+    status = next((status for status in manifest["counts"] if status in ("failed", "invalid", "rejected")), None)
+    if status is None:
+        return ""
+    return f', since these requests would fail again: change them (see read_results(status="{status}"))'
 
 
 def _describe_rows(manifest: Mapping[str, Any]) -> str:

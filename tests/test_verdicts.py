@@ -92,6 +92,12 @@ def test_a_jobs_summary_ends_with_costs(running: list[str], repeated: int, end: 
         assert f". {describe_running(running, 'my_conn')}. " in said
 
 
+@pytest.mark.parametrize("status", ["failed", "invalid", "rejected"])
+def test_rows_that_are_not_resent_have_a_remedy(status: str) -> None:
+    end = f'{KEPT}, since these requests would fail again: change them (see read_results(status="{status}"))'
+    assert described(counts={"succeeded": 2, status: 1}).endswith(end)
+
+
 def test_answers_of_running_batches_are_billed_too() -> None:
     said = described(["batch_1"])
     assert "0 completion tokens, plus the answered requests of batch batch_1 (143 of 1,000 requests). " in said

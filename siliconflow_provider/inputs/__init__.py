@@ -11,7 +11,7 @@ from siliconflow_provider.inputs.limit import first_items
 from siliconflow_provider.inputs.parts import FilePart, Part, PartWriter, ids_of_part, lines_at
 from siliconflow_provider.inputs.preparation import prepare
 from siliconflow_provider.inputs.problems import FileStart, InvalidRequestFileError
-from siliconflow_provider.inputs.purpose import UPLOAD, PreparedSource
+from siliconflow_provider.inputs.purpose import ESTIMATE, UPLOAD, PreparedSource
 from siliconflow_provider.inputs.rejection import RejectedItem
 from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.inputs.source_files import InputFileError, has_known_format, items_of_file, partition_columns
@@ -19,6 +19,7 @@ from siliconflow_provider.inputs.tables import TableError, is_table, rows_of_tab
 from siliconflow_provider.inputs.values import InvalidItemError
 
 __all__ = [
+    "ESTIMATE",
     "UPLOAD",
     "FilePart",
     "FileStart",

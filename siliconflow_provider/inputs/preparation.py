@@ -244,7 +244,7 @@ class _Preparation:
         if self._rejections is not None and not self._requests and self._rejections.is_any_column_missing_everywhere:
             problems = self._skipped
         if problems.count:
-            lines = [f"{self._error_text(name, *problems.summary(self._items))}:"]
+            lines = [f"{self._error_text(name, *problems.summary(self._items, self._purpose.run_again))}:"]
             lines += ["; ".join(size_problem)] if size_problem else []
             raise InvalidRequestFileError("\n  ".join([*lines, *problems.texts()]))
         if size_problem:
@@ -257,10 +257,11 @@ class _Preparation:
         named = first_names(f"{model or 'none'} ({item})" for model, item in self._models.items())
         if self._purpose.is_one_batch:
             return named
+        set_model = self._purpose.set_model
         if len(self._models) == 1:
-            fault, remedy = "no request names a model", "set model= and rerun the task"
+            fault, remedy = "no request names a model", f"{set_model} and {self._purpose.run_again}"
         elif None in self._models:
-            fault, remedy = "some requests name no model", f"set model=, or use one task for each model: {named}"
+            fault, remedy = "some requests name no model", f"{set_model}, or use one task for each model: {named}"
         else:
             fault, remedy = "the requests name different models", f"use one task for each model: {named}"
         raise InvalidRequestFileError(self._error_text(name, fault, remedy))

@@ -80,14 +80,15 @@ class Problems:
             return f"{self.noun} {number:,}"
         return f"{self.noun} {number - self._items_before[file]:,} of {self._file_names[file]}"
 
-    def summary(self, items: int) -> tuple[str, str]:
+    def summary(self, items: int, run_again: str = "rerun the task") -> tuple[str, str]:
         """Return two clauses for an error: the number of invalid items, and the remedy.
 
         :param items: number of all items
+        :param run_again: what to do after a correction
         """
         verb, pronoun = ("is", "it") if self.count == 1 else ("are", "them")
         fault = f"{self.count:,} of {counted(items, self.noun)} {verb} invalid"
-        return fault, f"fix {pronoun} and rerun the task"
+        return fault, f"fix {pronoun} and {run_again}"
 
     def texts(self) -> list[str]:
         """Return the texts of the first problems, and one that counts the others."""

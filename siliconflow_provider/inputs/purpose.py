@@ -33,18 +33,29 @@ class PreparedSource:
 
 @dataclass(frozen=True)
 class Purpose:
-    """Rules in which the source of a job and a file for an upload differ.
+    """Rules and words in which the source of a job, a file for an upload and an estimate differ.
 
     :param message: of an error, with the fields `name`, `fault` and `remedy`
     :param keeps_lines: True to write request lines with the line ends and spaces of the source
     :param is_one_batch: True if the requests have to fit one batch, of which there has to be at least one. Their
         models may differ, since the batch can replace them
+    :param run_again: what to do after a correction
+    :param set_model: how to give all requests a model
     """
 
     message: str
     keeps_lines: bool
     is_one_batch: bool
+    run_again: str = "rerun the task"
+    set_model: str = "set model="
 
 
 JOB = Purpose("{name}: {fault} and nothing was submitted; {remedy}", keeps_lines=False, is_one_batch=False)
 UPLOAD = Purpose("{name} was not uploaded: {fault}; {remedy}", keeps_lines=True, is_one_batch=True)
+ESTIMATE = Purpose(
+    "{name}: {fault}; {remedy}",
+    keeps_lines=False,
+    is_one_batch=False,
+    run_again="run the command again",
+    set_model="give --model",
+)

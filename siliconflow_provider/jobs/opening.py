@@ -177,7 +177,7 @@ def _create(
         return _resume_other(files, other, names, submission, definition)
     log.info(
         "prepared %s in %s: %s, from %s",
-        counted(prepared.requests, "request"), counted(len(job.first_round.parts), "part"), files.url(names[0]),
+        _shown_requests(job.sent, prepared.requests), counted(len(job.first_round.parts), "part"), files.url(names[0]),
         source.name,
     )  # fmt: skip
     if job.rejected:
@@ -187,6 +187,10 @@ def _create(
             "; ".join(prepared.reasons[:SHOWN_REASONS]),
         )  # fmt: skip
     return job
+
+
+def _shown_requests(sent: int, requests: int) -> str:
+    return f"{sent:,} of {counted(requests, 'request')}" if sent < requests else counted(requests, "request")
 
 
 def _write_requests(files: JobDirectory, directory: str, source: Source) -> PreparedSource:
@@ -224,7 +228,8 @@ def _with_estimate(files: JobDirectory, job: Job, names: Sequence[str], costs: C
     if path is None:
         return job
     estimate = costs.estimate(path, job.first_round.parts, job.model or None)
-    log.info("%s", describe_estimate(estimate, costs))
+    has_price = costs.prices is None or costs.prices.why_no_price(job.model or None) is None
+    log.log(logging.INFO if has_price else logging.WARNING, "%s", describe_estimate(estimate, costs))
     return structs.replace(job, estimate=estimate.to_json())
 
 

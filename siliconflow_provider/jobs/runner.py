@@ -40,6 +40,7 @@ from siliconflow_provider.jobs.spending import Spending
 from siliconflow_provider.jobs.steps import Step, next_step
 from siliconflow_provider.outputs import ResultStore
 from siliconflow_provider.waiting import GRACE_AFTER_EXPIRY, deadline_of
+from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -252,10 +253,20 @@ class JobRunner:
             self._publish_before_failure()
             raise
         self.job_batches.find_and_cancel_duplicates(self.rounds)
+        self._log_waiting_parts()
         # A slow attempt may have written its own job meanwhile; it finds these batches and stops.
         self.files.restore(JOB, *map(self._job_file, (REQUESTS, ROWS, REJECTED)))
         # The rows are read from storage from here on.
         self.files.discard(self._job_file(ROWS))
+
+    def _log_waiting_parts(self) -> None:
+        parts, submitted = len(self.parts), len(self.batches)
+        if submitted < parts:
+            log.info(
+                "submitted %s of %s; %s until batches have ended",
+                f"{submitted:,}", counted(parts, "part"),
+                "1 waits" if parts - submitted == 1 else f"{parts - submitted:,} wait",
+            )  # fmt: skip
 
     def collect(self) -> ResultStore:
         """Fetch the results of all batches that are over.

@@ -115,7 +115,8 @@ class Outcome:
             return MissedSuccessRateError(f"no item could be sent, so nothing was submitted: {self.summary}")
         if self.min_success_rate:
             return MissedSuccessRateError(
-                f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {self.summary}"
+                f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {self.summary}. To accept these "
+                "rows, lower min_success_rate"
             )
         return MissedSuccessRateError(f"no request succeeded: {self.summary}")
 

@@ -127,7 +127,7 @@ class BatchWaitingMixin(ConnectionMixin):
         try:
             ends = from_event(event)
         except ValueError as error:
-            raise BatchWaitError(f"{error}. The batches are still running; a retry will resume them") from None
+            raise BatchWaitError(f"{error}. The batches may still be running; a retry will resume them") from None
         stopped = [end for end in ends if end.state == "execution_timeout"]
         if stopped:
             self._end_at_execution_timeout(stopped)

@@ -84,8 +84,9 @@ class Prices:
             return "the requests name no model: set the model"
         lower = {name.lower(): name for name in self.models}
         nearest = get_close_matches(model.lower(), lower, n=1)
-        hint = f"; did you mean {shortened(repr(lower[nearest[0]]))}?" if nearest else ""
-        return f"model {model!r} has no price: add it to prices ({first_names(self.models) or 'which are empty'}{hint})"
+        known = f"they have {first_names(self.models)}" if self.models else "they are empty"
+        hint = f"did you mean {shortened(repr(lower[nearest[0]]))}?" if nearest else known
+        return f"model {model!r} has no price: add it to prices ({hint})"
 
     def to_json(self) -> dict[str, Any]:
         """Return a mapping that `read_prices` accepts. Prices are texts."""

@@ -73,7 +73,7 @@ class KillHandler:
             for line in describe_kill(self._outcomes, self._conn_id, cancel=self._cancel):
                 self._log.warning("%s", line)
         else:
-            running = describe_running(self._batch_ids, self._conn_id)
+            running = describe_running(self._batch_ids, self._conn_id, is_known=False)
             self._log.warning("trigger stopped; no batch was cancelled (%s). %s", failure, running)
 
     async def _end(self, client: SiliconFlowClient, batch_id: str) -> None:

@@ -32,12 +32,14 @@ def most_active(client: SiliconFlowClient) -> int:
 class TestOwnLimit:
     @pytest.mark.parametrize(("most", "waits"), [(4, 3), (1, 9)])
     def test_parts_are_submitted_as_batches_end(
-        self, infer: Infer, run: Run, rows: Rows, client: SiliconFlowClient, most: int, waits: int
+        self, infer: Infer, run: Run, rows: Rows, client: SiliconFlowClient, logged: Any, most: int, waits: int
     ) -> None:
         run(lambda: infer(requests=sums(9), max_active_batches=most, deferrable=True))
         assert contents(rows()) == ANSWERS
         assert most_active(client) == most
         assert len({batch.timing.created_at for batch in batches(client)}) == waits
+        rest = {4: "5 wait", 1: "8 wait"}[most]
+        assert f"submitted {most} of 9 parts; {rest} until batches have ended" in logged()
 
     def test_a_wait_ends_when_half_are_free(
         self, infer: Infer, run: Run, client: SiliconFlowClient, control: Control, clock: Any

@@ -80,9 +80,9 @@ def test_a_model_without_price_has_no_cost(prices: Prices) -> None:
     assert prices.highest_cost(None, 1, 1) is None
     assert prices.why_no_price(MODEL) is None
     assert prices.why_no_price("DeepSeek-AI/deepseek-v3") == (
-        f"model 'DeepSeek-AI/deepseek-v3' has no price: add it to prices ({MODEL}; did you mean {MODEL!r}?)"
+        f"model 'DeepSeek-AI/deepseek-v3' has no price: add it to prices (did you mean {MODEL!r}?)"
     )
-    assert prices.why_no_price("other") == f"model 'other' has no price: add it to prices ({MODEL})"
+    assert prices.why_no_price("other") == f"model 'other' has no price: add it to prices (they have {MODEL})"
 
 
 @pytest.mark.parametrize(
