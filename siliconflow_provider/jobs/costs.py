@@ -54,16 +54,23 @@ class CostSettings:
 
         return Price(prices.currency, cost_of)
 
-    def estimate(self, path: Path, parts: Iterable[Part], model: str | None) -> Estimate:
-        """Return the estimate for parts of a request file."""
-        return self.estimate_lines(_blocks_of(path, parts), model)
+    def estimate(
+        self, path: Path, parts: Iterable[Part], model: str | None, mean_completion_tokens: Decimal | None = None
+    ) -> Estimate:
+        """Return the estimate for parts of a request file.
 
-    def estimate_lines(self, blocks: Iterable[bytes], model: str | None) -> Estimate:
-        """Return the estimate for request lines."""
+        :param mean_completion_tokens: of an answer, if it is known
+        """
+        return self.estimate_lines(_blocks_of(path, parts), model, mean_completion_tokens)
+
+    def estimate_lines(
+        self, blocks: Iterable[bytes], model: str | None, mean_completion_tokens: Decimal | None = None
+    ) -> Estimate:
+        """Return the estimate for request lines; see `estimate`."""
         estimator = Estimator(model, self.counter)
         for block in blocks:
             estimator.add(block)
-        return estimator.estimate(self.prices)
+        return estimator.estimate(self.prices, mean_completion_tokens)
 
     def shown(self, amount: Decimal, *, round_up: bool = False) -> str:
         """Return an amount as people read it."""
@@ -104,6 +111,8 @@ def describe_estimate(estimate: Estimate, costs: CostSettings) -> str:
     text = f"estimate for {counted(estimate.requests, 'request')}: about {estimate.prompt_tokens:,} prompt tokens"
     if estimate.most_completion_tokens is not None:
         text += f", at most {estimate.most_completion_tokens:,} completion tokens"
+    if estimate.cost is not None:
+        text += f", about {costs.shown(estimate.cost)}"
     if estimate.most_cost is not None:
         text += f", at most {costs.shown(estimate.most_cost, round_up=True)}"
     reason = estimate.reasons.get("most_cost" if costs.prices is not None else "most_completion_tokens")

@@ -39,7 +39,8 @@ from siliconflow_provider.job_directory import (
     requests_name,
 )
 from siliconflow_provider.jobs.batch_checks import may_be_billed, may_belong_to_job
-from siliconflow_provider.jobs.costs import CostSettings, describe_estimate
+from siliconflow_provider.jobs.costs import CostSettings
+from siliconflow_provider.jobs.estimates import with_estimate
 from siliconflow_provider.jobs.job import BAD_ITEMS, Inherited, Job, Round, describe_changes, fingerprint
 from siliconflow_provider.jobs.reduction import NO_REUSE, ReuseSettings, reduce_requests
 from siliconflow_provider.jobs.replacement import ReplacedJob, hand_over, inherit, warn_of_running
@@ -170,7 +171,7 @@ def _create(
     else:
         job = inherit(files, job, submission, reuse, replaced)
     names = _own_files(job)
-    job = _with_estimate(files, job, names, costs or CostSettings())
+    job = with_estimate(files, job, names[-1] if job.first_round.indexes else names[0], costs or CostSettings())
     output.claim(is_ours=False)
     other = _publish(files, job, names, known=None if replaced is None else replaced.job)
     if other is not None:
@@ -220,17 +221,6 @@ def _job(prepared: PreparedSource, submission: Submission, definition: Mapping[s
         model=prepared.model or UNSET,
         input_schema=UNSET if prepared.schema is None else prepared.schema,
     )
-
-
-def _with_estimate(files: JobDirectory, job: Job, names: Sequence[str], costs: CostSettings) -> Job:
-    """Return the job with the estimate for the requests that it sends."""
-    path = files.fetch(names[-1] if job.first_round.indexes else names[0])
-    if path is None:
-        return job
-    estimate = costs.estimate(path, job.first_round.parts, job.model or None)
-    has_price = costs.prices is None or costs.prices.why_no_price(job.model or None) is None
-    log.log(logging.INFO if has_price else logging.WARNING, "%s", describe_estimate(estimate, costs))
-    return structs.replace(job, estimate=estimate.to_json())
 
 
 def _with_recorded_batches(files: JobDirectory, job: Job, submission: Submission) -> Job:

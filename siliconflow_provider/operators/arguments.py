@@ -85,6 +85,27 @@ def as_amount(name: str, value: Any) -> Decimal | None:
     return amount
 
 
+def check_prices(prices: Any) -> None:
+    """Check prices that are a mapping without templates and XComArgs. Others are checked when the task runs.
+
+    :raises InvalidArgumentError: if they are invalid
+    """
+    if not isinstance(prices, Mapping) or not _is_literal(prices):
+        return
+    from siliconflow_provider.pricing import InvalidPricesError, read_prices
+
+    try:
+        read_prices(prices)
+    except InvalidPricesError as error:
+        raise InvalidArgumentError(str(error)) from None
+
+
+def _is_literal(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_literal, value.values()))
+    return isinstance(value, (int, float, Decimal)) or (isinstance(value, str) and "{" not in value)
+
+
 def as_limit(limit: Any) -> int | None:
     """Return `limit` as a number; a template has rendered it as a text.
 

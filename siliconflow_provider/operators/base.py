@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from siliconflow_provider.batches import Submission
+
+
+# How Jinja names a variable that a template does not know.
+_UNDEFINED = re.compile(r"'(\w+)' is undefined")
 
 
 class BatchOperator(BatchWaitingMixin, BaseOperator):
@@ -85,11 +90,12 @@ class BatchOperator(BatchWaitingMixin, BaseOperator):
             super().render_template_fields(context, jinja_env)
             return
         except TemplateError as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason, undefined = f"{type(error).__name__}: {error}", _UNDEFINED.fullmatch(str(error))
         name = self._name_of_invalid_field(context, jinja_env)
+        column = f"; for a column of the row, write {{{undefined[1]}}}" if undefined and name == "prompt" else ""
         raise InvalidTemplateError(
             f"{name} is a Jinja template, and cannot be rendered ({reason}): correct it, or write "
-            "{% raw %}...{% endraw %} around braces that stay"
+            f"{{% raw %}}...{{% endraw %}} around braces that stay{column}"
         )
 
     def _name_of_invalid_field(self, context: Context, jinja_env: Any) -> str:

@@ -12,7 +12,13 @@ from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.exceptions import BatchWaitError, InvalidArgumentError
 from siliconflow_provider.links import BatchesLink
-from siliconflow_provider.operators.arguments import as_limit, as_path_text, as_path_texts, check_output_format
+from siliconflow_provider.operators.arguments import (
+    as_limit,
+    as_path_text,
+    as_path_texts,
+    check_output_format,
+    check_prices,
+)
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.final_errors import errors_of_job, final_if_refused
 from siliconflow_provider.operators.outcome import Cancellation, Outcome, cancel_overdue
@@ -112,6 +118,7 @@ class BatchInferenceOperator(BatchOperator):
         super().__init__(**kwargs)
         _check_arguments(input_path, requests, max_rounds, max_active_batches, min_success_rate)
         _check_sources(prompt, messages_column, bad_items)
+        check_prices(prices)
         self.output_path = as_path_text(output_path)
         self.input_path = as_path_text(input_path)
         self.requests = requests

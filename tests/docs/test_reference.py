@@ -52,17 +52,17 @@ def own_arguments(operator: type[Any]) -> dict[str, Any]:
     return {each.name: each.default for each in reversed(parameters) if each.kind is each.KEYWORD_ONLY}
 
 
-@pytest.mark.parametrize(
-    "operator",
-    [
-        BatchInferenceOperator,
-        UploadFileOperator,
-        CreateBatchOperator,
-        BatchSensor,
-        DownloadResultsOperator,
-        CancelBatchOperator,
-    ],
+DOCUMENTED = (
+    BatchInferenceOperator,
+    UploadFileOperator,
+    CreateBatchOperator,
+    BatchSensor,
+    DownloadResultsOperator,
+    CancelBatchOperator,
 )
+
+
+@pytest.mark.parametrize("operator", DOCUMENTED)
 def test_arguments_and_defaults_are_the_operators(operator: type[Any]) -> None:
     own = own_arguments(operator)
     rows = OPERATORS.table(operator.__name__)
@@ -73,6 +73,13 @@ def test_arguments_and_defaults_are_the_operators(operator: type[Any]) -> None:
             assert documented[name] == "required"
         else:
             assert eval(documented[name].strip("`"), {"timedelta": timedelta}) == default
+
+
+def test_templated_arguments_are_listed() -> None:
+    (listed,) = re.findall(r"^These arguments are templates.*?\n\n", OPERATORS.text, re.MULTILINE | re.DOTALL)
+    listed = listed.partition("Paths may")[0]
+    fields = {name for operator in DOCUMENTED for name in operator.template_fields}
+    assert set(names_in(listed)) - {"XComArg"} == fields
 
 
 def test_connection_fields_are_those_of_the_form() -> None:

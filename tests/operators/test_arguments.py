@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from siliconflow_provider.operators.arguments import as_limit, as_path_text, as_request_params, check_prompt, check_text
+from siliconflow_provider.exceptions import InvalidArgumentError
+from siliconflow_provider.operators.arguments import (
+    as_limit,
+    as_path_text,
+    as_request_params,
+    check_prices,
+    check_prompt,
+    check_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +65,26 @@ def test_an_invalid_limit_is_named(limit: Any) -> None:
         ValueError, match=r"^limit is .*: give the number of items to take, at least 1, or None for all"
     ):
         as_limit(limit)
+
+
+@pytest.mark.parametrize(
+    ("prices", "problem"),
+    [
+        ({"currency": "CNY", "modles": {}}, "prices have the unknown key 'modles': use currency, models"),
+        ({"currency": "CNY", "models": {"m": {"input": 1}}}, "prices of model 'm' have no output: add it"),
+        ({"currency": "CNY", "models": {"m": {"input": True, "output": "many"}}}, "prices of model 'm' have the input price True"),
+    ],
+)
+def test_invalid_prices_are_named_early(prices: Any, problem: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"^{problem}"):
+        check_prices(prices)
+
+
+@pytest.mark.parametrize(
+    "prices", [None, "prices.json", {"currency": "{{ var.value.currency }}"}, {"currency": "CNY", "models": object()}]
+)
+def test_prices_that_are_rendered_are_checked_later(prices: Any) -> None:
+    check_prices(prices)
 
 
 def test_an_argument_that_is_no_text_is_named() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from jinja2 import Environment, StrictUndefined
 
 from siliconflow_provider.exceptions import InvalidTemplateError
 from siliconflow_provider.operators.batches import CreateBatchOperator
@@ -35,6 +36,17 @@ def test_an_invalid_template_names_its_argument(name: str) -> None:
     operator = BatchInferenceOperator(task_id="ask", **{"output_path": "/out", "requests": ["a"], name: '{{"a": <b>}}'})
     with pytest.raises(InvalidTemplateError, match=rf"^{name} is a Jinja template.*TemplateSyntaxError.*{{% raw %}}"):
         operator.render_template_fields({})
+
+
+def test_a_column_in_double_braces_has_a_hint() -> None:
+    operator = BatchInferenceOperator(
+        task_id="ask", output_path="/out", requests=["a"], prompt="Say {{q}}", system_prompt="Be brief."
+    )
+    env = Environment(undefined=StrictUndefined)
+    with pytest.raises(
+        InvalidTemplateError, match=r"^prompt .*'q' is undefined.*stay; for a column of the row, write \{q\}$"
+    ):
+        operator.render_template_fields({}, env)
 
 
 def test_a_batch_has_the_same_check() -> None:

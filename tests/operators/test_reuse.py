@@ -68,7 +68,10 @@ class TestReuse:
         assert (first["reused"], "matches no directory" in logged()) == (0, True)
         second = day("2", [*named("3 + 1"), {"id": "new", "q": "2 + 1"}, *named("4 + 1")], **options)
         assert (second["reused"], second["rows"], second["counts"]) == (2, 3, {"succeeded": 3})
-        assert "sending 1 request: reusing 2 answers of earlier runs, leaving out 0 duplicate requests" in logged()
+        said = logged()
+        assert "sending 1 request: reusing 2 answers of earlier runs, leaving out 0 duplicate requests" in said
+        assert "estimate for 1 request: about 9 prompt tokens, about CNY 0.000013; no upper bound" in said
+        assert "prepared 1 of 3 requests in 1 part" in said
         assert control.batches_created() == 2
         third = day("3", [*named("4 + 1"), {"id": "newer", "q": "2 + 1"}], **options)
         assert (third["reused"], third["rounds"], third["tokens"]) == (2, 0, NO_TOKENS)
