@@ -57,7 +57,8 @@ def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str, *, is_k
     verb = ("is" if is_single else "are") if is_known else "may"
     running = "still running" if is_known else "still be running"
     return (
-        f"{_capitalized(batches_text(batch_ids))} {verb} {running}; answered requests are billed. The next attempt will resume {'it' if is_single else 'them'}. "
+        f"{_capitalized(batches_text(batch_ids))} {verb} {running}; answered requests are billed. "
+        f"The next attempt will resume {'it' if is_single else 'them'}. "
         f"To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
     )
 

@@ -101,8 +101,14 @@ def test_options_complete_the_requests(capsys: pytest.CaptureFixture[str], revie
     [
         (["{}/none.csv"], "there is no file {}/none.csv: check the path"),
         (["{}/none/*.csv"], "no file matches it"),
-        (["{}/reviews.csv", "--prompt", "{{txt}}", "--model", "m"], "csv: 2 of 2 items are invalid; fix them and run the command again"),
-        (["{}/reviews.csv", "--prompt", "{{text}}"], "csv: no request names a model; give --model and run the command again"),
+        (
+            ["{}/reviews.csv", "--prompt", "{{txt}}", "--model", "m"],
+            "csv: 2 of 2 items are invalid; fix them and run the command again",
+        ),
+        (
+            ["{}/reviews.csv", "--prompt", "{{text}}"],
+            "csv: no request names a model; give --model and run the command again",
+        ),
         (["{}/broken.jsonl.gz"], "cannot be decompressed"),
         (["{}/reviews.csv", "--prices", "{}/none.json"], "prices {}/none.json cannot be read"),
         (["{}/reviews.csv", "--tokenizer", "{}/none.json"], "tokenizer {}/none.json"),

@@ -149,7 +149,8 @@ class RequestBuilder:
             return self._from_messages(generated, plain_value(item))
         hint = f". {_ROW_OF_CURSOR}" if isinstance(item, tuple) else ""
         raise InvalidItemError(
-            f"it is {type(item).__name__}; give a text, a list of messages, a row such as a dict, or a request line{hint}"
+            f"it is {type(item).__name__}; give a text, a list of messages, a row such as a dict, or a request line"
+            f"{hint}"
         )
 
     def _from_messages(self, custom_id: str, messages: list[Any]) -> BuiltRequest:

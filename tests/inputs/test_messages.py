@@ -128,7 +128,7 @@ def test_values_of_a_line_stay_as_written() -> None:
         ([{"type": "image_url", "image_url": {"url": "C:\\a"}}],
          "column 'm' has content part 1 of type 'image_url' with 'C:"),
         ([{"type": "image_url", "image_url": {"url": "iVBORw0"}}],
-         "column 'm' has content part 1 of type 'image_url' with 'iVBORw0'; give a URL that begins with https://, or data:"),
+         "column 'm' has content part 1 of type 'image_url' with 'iVBORw0'; give a URL that begins with https://, or"),
         ([{"type": "image_url", "image_url": {"url": "s3://b/x.png"}}],
          "column 'm' has content part 1 of type 'image_url' with 's3://b/x.png'; give a URL that begins with https://"),
         ([{"type": "video_url", "video_url": {"url": "file:///etc/passwd"}}],

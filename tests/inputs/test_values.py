@@ -111,7 +111,9 @@ def test_extra_fields_of_a_model_are_columns() -> None:
     assert plain_item(Model(id=1, question="a", other=2)) == {**ROW, "other": 2}
 
 
-@pytest.mark.parametrize("item", ["text", b"line", [{"role": "user"}], (1, "a"), 7, None, Named, Model, pandas.Series(ROW)])
+@pytest.mark.parametrize(
+    "item", ["text", b"line", [{"role": "user"}], (1, "a"), 7, None, Named, Model, pandas.Series(ROW)]
+)
 def test_other_items_stay_as_they_are(item: Any) -> None:
     assert plain_item(item) is item
 

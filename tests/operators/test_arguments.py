@@ -72,7 +72,10 @@ def test_an_invalid_limit_is_named(limit: Any) -> None:
     [
         ({"currency": "CNY", "modles": {}}, "prices have the unknown key 'modles': use currency, models"),
         ({"currency": "CNY", "models": {"m": {"input": 1}}}, "prices of model 'm' have no output: add it"),
-        ({"currency": "CNY", "models": {"m": {"input": True, "output": "many"}}}, "prices of model 'm' have the input price True"),
+        (
+            {"currency": "CNY", "models": {"m": {"input": True, "output": "many"}}},
+            "prices of model 'm' have the input price True",
+        ),
     ],
 )
 def test_invalid_prices_are_named_early(prices: Any, problem: str) -> None:

@@ -180,7 +180,9 @@ class TestCreateBatch:
 
     @pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"waits": [{}]}])
     def test_an_unexpected_event_is_no_success(self, create, context, event) -> None:
-        with pytest.raises(BatchWaitError, match=r"unexpected trigger event: .*The batches may still be running; a retry"):
+        with pytest.raises(
+            BatchWaitError, match=r"unexpected trigger event: .*The batches may still be running; a retry"
+        ):
             create().execute_complete(context, event=event)
 
     def test_a_deferral_ends_a_little_after_the_deadline(self, create, context) -> None:
