@@ -86,6 +86,7 @@ class _Preparation:
         self._items = self._requests = self._bytes = self._row_lines = 0
         self._has_rows = False
         self._schema = MergedSchema()
+        self._index_names: Sequence[str] = ()
 
     def add(self, item: Any) -> None:
         """Add the next item, or the next lines."""
@@ -95,6 +96,7 @@ class _Preparation:
             return
         if isinstance(item, SourceSchema):
             self._schema.add(item)
+            self._index_names = item.index_names
             return
         if not isinstance(item, bytes):
             self._items += 1
@@ -166,6 +168,9 @@ class _Preparation:
         try:
             request = self._builder.build(item, self._position)
         except InvalidItemError as error:
+            if error.missing_column in self._index_names:
+                text = f"{error}. It is the index of the data frame: give df.reset_index()"
+                error = InvalidItemError(text, missing_column=error.missing_column)
             self._add_invalid(item, error)
             return
         rows = None if request.row is None else request.row + b"\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,10 +10,14 @@ if TYPE_CHECKING:
 
 
 class SourceSchema:
-    """The Arrow schema of a table. A source yields it before the table's rows; it is no item itself."""
+    """The Arrow schema of a table. A source yields it before the table's rows; it is no item itself.
 
-    def __init__(self, schema: pyarrow.Schema) -> None:
+    :param index_names: names that the index of a data frame has; its values are not in the rows
+    """
+
+    def __init__(self, schema: pyarrow.Schema, index_names: Sequence[str] = ()) -> None:
         self.schema = schema
+        self.index_names = index_names
 
 
 def schema_of_frame(frame: Any) -> SourceSchema | None:
@@ -22,7 +27,8 @@ def schema_of_frame(frame: Any) -> SourceSchema | None:
 
         if hasattr(frame, "iloc"):
             # Without rows, a column of objects has the type null, which stands for an unknown one.
-            return SourceSchema(pyarrow.Schema.from_pandas(frame.iloc[:0], preserve_index=False))
+            schema = pyarrow.Schema.from_pandas(frame.iloc[:0], preserve_index=False)
+            return SourceSchema(schema, [name for name in frame.index.names if isinstance(name, str)])
         return SourceSchema(frame.head(0).to_arrow().schema)
     except Exception:
         # Only types of columns depend on it: without a schema, they are inferred from the values.

@@ -106,8 +106,8 @@ def dag_of_fragments(dag_id: str, body: str) -> str:
     return DAG_OF_FRAGMENTS.format(dag_id=dag_id, body=textwrap.indent(body, "    "))
 
 
-def run_dag(module: Any, name: str) -> Any:
-    run = getattr(module, name)().test(**{LOGICAL_DATE: pendulum.datetime(2025, 1, 1, tz="UTC")})
+def run_dag(module: Any, name: str, day: int = 1) -> Any:
+    run = getattr(module, name)().test(**{LOGICAL_DATE: pendulum.datetime(2025, 1, day, tz="UTC")})
     assert str(run.state).endswith("success")
     return run
 
@@ -132,6 +132,22 @@ def test_each_dag_file_runs(
     run_dag(load_dag_file(f"{name}.py"), name)
     assert list((tmp_path / "files").rglob("results.jsonl"))
     assert PRINTED.get(name, "") in capsys.readouterr().out
+
+
+def test_the_example_of_reuse_pays_once(
+    dags_folder, load_dag_file, connection: str, client, files, localize: Localize, tmp_path: Path
+) -> None:
+    """The next day has the same rows."""
+    shown, block = dag_file_of("product_texts")
+    files(shown)
+    table = tmp_path / "files" / "products" / "2025-01-01.jsonl"
+    table.with_stem("2025-01-02").write_bytes(table.read_bytes())
+    (dags_folder / "product_texts.py").write_text(localize(block.text))
+    module = load_dag_file("product_texts.py")
+    for day in (1, 2):
+        run_dag(module, "product_texts", day)
+    assert len(list((tmp_path / "files" / "texts").rglob("results.jsonl"))) == 2
+    assert len(list(client.list_batches())) == 1
 
 
 @pytest.mark.parametrize("name", FRAGMENTS)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
 import duckdb
@@ -11,6 +12,9 @@ import polars
 import pyarrow
 import pytest
 
+from siliconflow_provider.inputs.preparation import prepare
+from siliconflow_provider.inputs.problems import InvalidRequestFileError
+from siliconflow_provider.inputs.request_builder import RequestBuilder
 from siliconflow_provider.inputs.schemas import SourceSchema
 from siliconflow_provider.inputs.tables import TableError, is_table, rows_of_table
 from siliconflow_provider.inputs.values import plain_value
@@ -111,6 +115,18 @@ def test_float32_keeps_its_digits(table: Any) -> None:
     if "l" in rows[0]:
         assert [row["l"] for row in rows] == [[0.1, None], None, []]
         assert rows[0]["s"] == {"a": 0.1}
+
+
+def test_a_missing_column_may_be_the_index() -> None:
+    frame = pandas.DataFrame({"q": ["a"]}, index=pandas.Index(["r1"], name="id"))
+    with pytest.raises(InvalidRequestFileError, match=r"no column 'id'.*index of the data frame: give df\.reset_index"):
+        prepare(
+            rows_of_table(frame),
+            RequestBuilder(prompt="{q}", id_column="id", model="m"),
+            BytesIO(),
+            BytesIO(),
+            name="it",
+        )
 
 
 def test_a_value_that_python_lacks_is_named() -> None:
