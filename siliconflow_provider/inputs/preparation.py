@@ -169,7 +169,7 @@ class _Preparation:
             request = self._builder.build(item, self._position)
         except InvalidItemError as error:
             if error.missing_column in self._index_names:
-                text = f"{error}. It is the index of the data frame: give df.reset_index()"
+                text = f"{error}. {error.missing_column!r} is the index of the data frame: give df.reset_index()"
                 error = InvalidItemError(text, missing_column=error.missing_column)
             self._add_invalid(item, error)
             return

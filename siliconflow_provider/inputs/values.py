@@ -66,8 +66,8 @@ def plain_item(item: Any) -> Any:
 def _row_of_driver(row: Any) -> dict[str, Any]:
     """Return a row of a database driver, such as `sqlite3.Row`, which is no mapping but has names."""
     names = list(row.keys())
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
         raise InvalidItemError(f"the row has more than one column {repeated!r}: give each its own name")
     return {name: row[name] for name in names}
 

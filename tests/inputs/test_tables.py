@@ -119,7 +119,9 @@ def test_float32_keeps_its_digits(table: Any) -> None:
 
 def test_a_missing_column_may_be_the_index() -> None:
     frame = pandas.DataFrame({"q": ["a"]}, index=pandas.Index(["r1"], name="id"))
-    with pytest.raises(InvalidRequestFileError, match=r"no column 'id'.*index of the data frame: give df\.reset_index"):
+    with pytest.raises(
+        InvalidRequestFileError, match=r"no column 'id'.*'id' is the index of the data frame: give df\.reset_index"
+    ):
         prepare(
             rows_of_table(frame),
             RequestBuilder(prompt="{q}", id_column="id", model="m"),
