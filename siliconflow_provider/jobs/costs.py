@@ -120,10 +120,14 @@ def describe_estimate(estimate: Estimate, costs: CostSettings) -> str:
 
 
 def compare_with_bill(estimate: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an estimate with the difference between it and the bill in a manifest."""
+    """Return an estimate with the difference between it and the bill in a manifest.
+
+    There is no difference of costs if one of them is unknown, or if the currency of the prices has changed since.
+    """
     difference = {"prompt_tokens": manifest["tokens"]["prompt"] - estimate["prompt_tokens"]}
-    if "cost" in manifest and estimate["most_cost"] is not None:
-        difference["most_cost"] = float(Decimal(str(manifest["cost"]["total"])) - Decimal(estimate["most_cost"]))
+    bill = manifest.get("cost")
+    if bill is not None and estimate["most_cost"] is not None and estimate["currency"] == bill["currency"]:
+        difference["most_cost"] = float(Decimal(str(bill["total"])) - Decimal(estimate["most_cost"]))
     return {**estimate, "difference": difference}
 
 

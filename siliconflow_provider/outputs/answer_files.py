@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from siliconflow_provider.jsonl import decode_lines, split_lines
-from siliconflow_provider.outputs.answers import LARGEST_COUNT, ResultRow, parse_answer
+from siliconflow_provider.outputs.answers import LARGEST_COUNT, ResultRow, cached_of_prompt, parse_answer
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,10 @@ def rows_of_file(blocks: Iterable[bytes], batch_id: str, name: str, counts: Coun
 def _row(answer: _Answer, batch_id: str) -> ResultRow:
     body = answer.response.body
     (choice,) = body.choices
-    details, cached = body.usage.prompt_tokens_details, body.usage.prompt_cache_hit_tokens
+    usage = body.usage
+    details, cached = usage.prompt_tokens_details, usage.prompt_cache_hit_tokens
+    if details is not None and details.cached_tokens is not None:
+        cached = details.cached_tokens
     return ResultRow(
         custom_id=answer.custom_id,
         status="succeeded",
@@ -112,9 +115,9 @@ def _row(answer: _Answer, batch_id: str) -> ResultRow:
         reasoning_content=choice.message.reasoning_content,
         tool_calls=choice.message.tool_calls,
         finish_reason=choice.finish_reason,
-        prompt_tokens=body.usage.prompt_tokens,
-        completion_tokens=body.usage.completion_tokens,
-        cached_tokens=cached if details is None or details.cached_tokens is None else details.cached_tokens,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=cached_of_prompt(cached, usage.prompt_tokens),
         model=body.model,
         batch_id=batch_id,
     )

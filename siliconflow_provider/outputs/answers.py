@@ -130,6 +130,11 @@ def parse_answer(line: bytes, batch_id: str) -> ResultRow:
         return _failure(custom_id_of(line), batch_id, AnswerError(UNREADABLE, str(error)))
 
 
+def cached_of_prompt(cached_tokens: int | None, prompt_tokens: int | None) -> int | None:
+    """Return the cached tokens, but at most those of the prompt: the costs of rows must add up to that of their job."""
+    return None if cached_tokens is None else min(cached_tokens, prompt_tokens or 0)
+
+
 def custom_id_of(line: bytes) -> str:
     """Return the custom_id of a line.
 
@@ -257,7 +262,7 @@ def _set_usage(row: ResultRow, usage: Any) -> None:
     if isinstance(usage, dict):
         row.prompt_tokens = _count(usage.get("prompt_tokens"))
         row.completion_tokens = _count(usage.get("completion_tokens"))
-        row.cached_tokens = _cached_tokens(usage)
+        row.cached_tokens = cached_of_prompt(_cached_tokens(usage), row.prompt_tokens)
 
 
 def _position(index: Any) -> int:

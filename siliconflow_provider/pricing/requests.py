@@ -90,8 +90,8 @@ class TokenSums:
                 if isinstance(value, str):
                     if name != "role":
                         texts.append(value)
-                elif name == "content" and isinstance(value, list):
-                    has_media |= _add_parts(value, texts)
+                elif name == "content" and value is not None:
+                    has_media |= _add_parts(value if isinstance(value, list) else [value], texts)
                 elif value is not None:
                     json_texts.append(msgspec.json.encode(value))
         json_texts.extend(msgspec.json.encode(body[name]) for name in body.keys() - _WITHOUT_PROMPT)
@@ -152,7 +152,8 @@ def _add_parts(parts: list[Any], texts: list[str]) -> bool:
     """Collect the texts of a list of content parts, and return True if other parts are there."""
     others = False
     for part in parts:
-        text = part.get("text") if isinstance(part, Mapping) else part
+        # By its type alone: an image stays one if it has a text, too.
+        text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else part
         if isinstance(text, str):
             texts.append(text)
         else:

@@ -94,6 +94,21 @@ def test_only_the_first_unreadable_lines_are_logged(caplog: pytest.LogCaptureFix
     assert (len(caplog.messages), counts.unreadable_lines) == (10, 500)
 
 
+@pytest.mark.parametrize(
+    ("usage", "cached"),
+    [
+        ({"prompt_tokens": 10, "prompt_cache_hit_tokens": 9}, 9),
+        ({"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 10_000}}, 10),
+        ({"prompt_tokens": 10, "prompt_cache_hit_tokens": 10_000}, 10),
+        ({"prompt_cache_hit_tokens": 10_000}, 0),
+    ],
+)
+def test_cached_tokens_are_some_of_the_prompt(usage: dict[str, Any], cached: int) -> None:
+    """Otherwise the sum of a job would have fewer uncached tokens than its rows."""
+    answer = line(usage=usage)
+    assert {row.cached_tokens for row in (*rows_of(answer), parse_answer(answer, "batch_1"))} == {cached}
+
+
 @pytest.mark.parametrize("block", [b"[]\n", b"\xff\xfe\n", b'{"a":' + b"[" * 100_000, b"7\n", b"{}\n"], ids=range(5))
 def test_an_unreadable_line_does_not_affect_others(block: bytes) -> None:
     counts = Counts()

@@ -126,6 +126,20 @@ def test_completions_are_limited_by_the_body(body: dict[str, Any], most: int | N
     assert estimate_of(line(**body)).most_completion_tokens == most
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "image_url", "image_url": {"url": "https://h/a.png"}, "text": ""}],
+        [{"text": "a part without a type"}],
+        [{"type": "text", "text": None}],
+        {"type": "image_url", "image_url": {"url": "https://h/a.png"}},
+    ],
+)
+def test_only_parts_of_type_text_are_text(content: Any) -> None:
+    assert estimate_of(line(content)).most_prompt_tokens is None
+    assert estimate_of(line([{"type": "text", "text": "a"}, "b"])).most_prompt_tokens is not None
+
+
 def test_unlimited_requests_are_counted() -> None:
     found = estimate_of(line(), line(max_tokens=None), line(max_tokens=None))
     assert found.reasons["most_completion_tokens"] == (
