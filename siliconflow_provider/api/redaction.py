@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from urllib.parse import unquote_plus, urlsplit
 
+from siliconflow_provider.api.service_texts import printable
+
 # The patterns must take linear time, because a search blocks all threads.
 _WORD = re.compile(r"[^\s\"'<>]+")
 # JSON may escape slashes.
@@ -24,6 +26,10 @@ _NAMED_SECRET = re.compile(
     re.IGNORECASE,
 )
 _NAMED = [f"{name}{sign}" for name in _SECRET_NAMES for sign in ("=", "%", "\\u003d", ">", "provided>")]
+# The part of a URL before its host.
+_USER_INFO = re.compile(r"://([^/]*|[^@]*:[^@]*)@")
+_PATH_LIKE = re.compile(r"[/.~]|[^:]+://|.*\.\w{1,8}\Z")
+LONGEST_PATH, LONGEST_BEGINNING = 200, 8
 _LOGGERS = ("urllib3.connectionpool", "urllib3.connection")
 _downloading: ContextVar[bool] = ContextVar("siliconflow_downloading", default=False)
 
@@ -51,6 +57,16 @@ def _without_query(word: re.Match[str]) -> str:
             return f"{'?'.join(kept)}?..."
         kept.append(after)
     return word[0]
+
+
+def shown_path(path: str) -> str:
+    """Return a given path for an error: without query, user and password, and at most 200 characters.
+
+    Return only the beginning of a text that does not look like a path: it may be a key, given for a path by mistake.
+    """
+    text = _USER_INFO.sub("://***@", path.partition("?")[0] if "://" in path else without_queries(path))
+    longest = LONGEST_PATH if _PATH_LIKE.match(text) and "\n" not in text else LONGEST_BEGINNING
+    return printable(text if len(text) <= longest else f"{text[:longest]}...")
 
 
 def query_secrets(url: str) -> list[str]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from siliconflow_provider.api.limits import shortened
-from siliconflow_provider.api.redaction import without_queries
-from siliconflow_provider.api.service_texts import first_names, printable
+from siliconflow_provider.api.redaction import shown_path
+from siliconflow_provider.api.service_texts import cut, first_names
 from siliconflow_provider.pricing.amounts import EXACT, plain
 
 EXAMPLE = '{"currency": "CNY", "models": {"deepseek-ai/DeepSeek-V3": {"input": 1, "output": 4}}}'
@@ -23,6 +23,9 @@ DECIMAL_PLACES = 9
 HIGHEST_PRICE = 10**9
 _PER_TOKEN = -(DECIMAL_PLACES + 6)
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
+_BYTE_ORDER_MARK = "\ufeff"
+_BEGINS_JSON = ("{", "[", '"', _BYTE_ORDER_MARK)
+LONGEST_REASON = 300
 _CURRENCY = re.compile("[A-Z]{3}")
 
 
@@ -113,11 +116,11 @@ def read_prices(
     :param read_file: returns the content of a path that is not local; its OSErrors are reported
     :raises InvalidPricesError: if something is missing, unknown, twice there, or not a price
     """
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and not value.lstrip().startswith("{")):
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and not value.lstrip().startswith(_BEGINS_JSON)):
         path = os.fspath(value)
         if not path.strip():
             raise InvalidPricesError(f"{name} are empty: give them as in {EXAMPLE}")
-        name = f"{name} {without_queries(printable(path))}"
+        name = f"{name} {shown_path(path)}"
         value = _content_of(path, name, read_file)
     if isinstance(value, (str, bytes)):
         value = _decoded(value, name)
@@ -177,7 +180,8 @@ def _content_of(path: str, name: str, read_file: Callable[[str], str | bytes]) -
         failure = getattr(error, "strerror", None) or str(error)
         may_recover = "://" in path and not isinstance(error, (FileNotFoundError, ValueError))
     kind = UnreadablePricesError if may_recover else InvalidPricesError
-    raise kind(f"{name} cannot be read ({failure}): give the path of a JSON file, or the prices themselves")
+    reason = cut(failure, LONGEST_REASON)
+    raise kind(f"{name} cannot be read ({reason}): give the path of a JSON file, or the prices themselves")
 
 
 def _decoded(text: str | bytes, name: str) -> Any:
@@ -189,7 +193,7 @@ def _decoded(text: str | bytes, name: str) -> Any:
         return dict(pairs)
 
     try:
-        text = text if isinstance(text, str) else text.decode("utf-8-sig")
+        text = (text if isinstance(text, str) else text.decode()).lstrip().removeprefix(_BYTE_ORDER_MARK)
         return json.loads(
             text, parse_float=Decimal, parse_int=Decimal, parse_constant=str, object_pairs_hook=unique_keys
         )

@@ -6,6 +6,9 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 
+from siliconflow_provider.api.redaction import shown_path
+from siliconflow_provider.api.service_texts import cut
+
 # Returns the number of tokens of texts.
 TokenCounter = Callable[[Sequence[str]], int]
 
@@ -14,6 +17,7 @@ TokenCounter = Callable[[Sequence[str]], int]
 LETTER = 27
 DIGIT = 75
 OTHER_ASCII = 60
+LONGEST_REASON = 300
 # Most alphabets but the Latin one, and letters with accents.
 TWO_BYTES = 60
 # Chinese, Japanese, Korean and Indic characters.
@@ -56,11 +60,12 @@ def load_tokenizer(path: str | os.PathLike[str]) -> TokenCounter:
     :raises TokenizerError: if the extra is not installed, or the file cannot be read
     """
     path = os.fspath(path)
+    shown = shown_path(path)
     try:
         from tokenizers import Tokenizer
     except ImportError:
         raise TokenizerError(
-            f"tokenizer {path} is read by the package tokenizers, which is not installed: "
+            f"tokenizer {shown} is read by the package tokenizers, which is not installed: "
             "pip install 'airflow-provider-siliconflow[tokenizers]'"
         ) from None
     try:
@@ -72,4 +77,6 @@ def load_tokenizer(path: str | os.PathLike[str]) -> TokenCounter:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return lambda texts: sum(map(len, tokenizer.encode_batch(list(texts), add_special_tokens=False)))
-    raise TokenizerError(f"cannot read tokenizer {path} ({failure}): give the tokenizer.json of the model")
+    raise TokenizerError(
+        f"cannot read tokenizer {shown} ({cut(str(failure), LONGEST_REASON)}): give the tokenizer.json of the model"
+    )

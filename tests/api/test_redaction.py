@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from siliconflow_provider.api.redaction import quiet_urls, without_queries
+from siliconflow_provider.api.redaction import quiet_urls, shown_path, without_queries
 
 POOL = "urllib3.connectionpool"
 
@@ -43,6 +43,25 @@ POOL = "urllib3.connectionpool"
 )
 def test_query_of_every_url_is_hidden(text: str, shown: str) -> None:
     assert without_queries(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/a/prices.json", "/a/prices.json"),
+        ("prices.json", "prices.json"),
+        ("s3://bucket/dt=1/a@b.json", "s3://bucket/dt=1/a@b.json"),
+        ("https://user:s3/cret@h/a.json?sig=s3cret#s3cret", "https://***@h/a.json"),
+        ("https://s3cret@h/a.json", "https://***@h/a.json"),
+        ("/a.json?sig=s3cret-s3cret", "/a.json?..."),
+        ("/" + "a" * 999, "/" + "a" * 199 + "..."),
+        ("sk-abcdefs3cret", "sk-abcde..."),
+        ("eyJhbGciOi.s3cret.s3cret-s3cret", "eyJhbGci..."),
+        ("/etc\ns3cret", "/etc\\ns3c..."),
+    ],
+)
+def test_only_a_path_is_shown_as_one(path: str, shown: str) -> None:
+    assert shown_path(path) == shown
 
 
 def test_urllib3_logs_no_query_inside_quiet_urls(caplog: pytest.LogCaptureFixture) -> None:

@@ -103,6 +103,12 @@ def test_a_model_without_price_has_no_cost(prices: Prices) -> None:
         ("", "prices are empty: give them as in"),
         ("/no/prices.json", r"prices /no/prices.json cannot be read \(No such file or directory\): give the path"),
         ("{", r"prices are not JSON \("),
+        ("[1]", "^prices: expected a mapping, got list"),
+        (' "text"', "^prices: expected a mapping, got str"),
+        ("\ufefftext", r"^prices are not JSON \("),
+        ("sk-" + "a" * 48, r"^prices sk-aaaaa\.\.\. cannot be read \(No such file or directory\)"),
+        ("/" + "a" * 5_000, r"^prices /a{199}\.\.\. cannot be read \(File name too long\)"),
+        ("a\0b", r"^prices a\\x00b cannot be read \(embedded null byte\)"),
         (f'{{"currency": "CNY", "models": {{"{MODEL}": {{"input": NaN, "output": 1}}}}}}', "the input price 'NaN'"),
         ('{"currency": "CNY", "currency": "USD"}', "prices have the key 'currency' twice: remove one"),
         (f'{{"currency": "CNY", "models": {{"{MODEL}": {{}}, "{MODEL}": {{}}}}}}', f"have the key '{MODEL}' twice"),
@@ -128,3 +134,7 @@ def test_errors_name_the_given_place_without_queries() -> None:
     with pytest.raises(InvalidPricesError, match=r"^prices of x s3://b/p.json\S* cannot be read \(no\)") as caught:
         read_prices("s3://b/p.json?Signature=s3cret", name="prices of x", read_file=refuse)
     assert "s3cret" not in str(caught.value)
+
+
+def test_prices_may_begin_with_a_byte_order_mark() -> None:
+    assert read_prices("\ufeff" + json.dumps(GIVEN)) == read_prices(GIVEN)

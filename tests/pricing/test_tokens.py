@@ -71,3 +71,5 @@ def test_a_tokenizer_counts_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert load_tokenizer(path)(["a b", "c d e"]) == 5
     with pytest.raises(TokenizerError, match=r"^cannot read tokenizer /no/t.json \(.*\): give the tokenizer.json of"):
         load_tokenizer("/no/t.json")
+    with pytest.raises(TokenizerError, match=r"^cannot read tokenizer https://\*\*\*@h/t.json \("):
+        load_tokenizer("https://user:s3cret@h/t.json?sig=s3cret")
