@@ -7,9 +7,10 @@ import uuid
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.models import Batch
@@ -35,7 +36,7 @@ class CreateRecord(msgspec.Struct, frozen=True):
     :param is_limited: True if the response was a 429; then a batch was very rarely created
     """
 
-    name: str
+    name: Annotated[str, Meta(pattern=r"^[\w-]{1,64}\Z")]
     metadata: dict[str, str]
     sent_at: int
     state: State = "sent"

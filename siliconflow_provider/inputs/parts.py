@@ -8,12 +8,16 @@ from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Annotated, Any, cast
 
 import msgspec
+from msgspec import Meta
 
 from siliconflow_provider.api.limits import MAXIMUM_FILE_BYTES, MAXIMUM_FILE_LINES
 from siliconflow_provider.jsonl import BlockWriter, line_blocks, read_chunks, split_lines
+
+# Checked when a part is decoded: a file of a job may come from others.
+_Count = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -26,11 +30,11 @@ class Part(msgspec.Struct, frozen=True):
     :param sha256: hex digest of its bytes
     """
 
-    first: int
-    lines: int
-    offset: int
-    bytes: int
-    sha256: str
+    first: _Count
+    lines: _Count
+    offset: _Count
+    bytes: _Count
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class PartWriter:

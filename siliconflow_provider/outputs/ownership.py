@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 OWNER = f"{INTERNAL}/owner.json"
 # A record's name has a file's name, size and SHA-256, so that concurrent attempts never overwrite each other's records.
 WRITTEN = f"{INTERNAL}/written"
+
+# A job's or a batch's id that can name a directory.
+_PLAIN_NAME = re.compile(r"[\w-][\w.:-]{0,199}")
 
 
 class OutputConflictError(JobFilesError):
@@ -122,7 +126,7 @@ class OutputDirectory:
         :param own_id: the id of the job that will be published
         """
         published_id = published.get("job_id")
-        if not isinstance(published_id, str) or "/" in published_id or published_id == own_id:
+        if not isinstance(published_id, str) or not _PLAIN_NAME.fullmatch(published_id) or published_id == own_id:
             return
         if self._files.size(replaced_name(MANIFEST, published_id)) is None:
             # The manifest comes last here too: once it is copied, the results are, and the published ones may be newer.

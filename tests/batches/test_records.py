@@ -9,6 +9,7 @@ import pytest
 
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.batches.records import (
+    CREATES,
     CreateRecord,
     FileRecords,
     MemoryRecords,
@@ -17,6 +18,7 @@ from siliconflow_provider.batches.records import (
     with_metadata,
     write_outcome,
 )
+from siliconflow_provider.job_directory import UnreadableFileError
 from siliconflow_provider.operators.state_store import StateStoreRecords, create_records_of
 from siliconflow_provider.storage.workspace import Workspace
 
@@ -79,6 +81,12 @@ def test_each_create_has_its_own_record_file(workspace: Callable[[], Workspace],
     for _ in range(3):
         records.write(new_record({}))
     assert len(list((tmp_path / "out" / "_siliconflow" / "creates").glob("*.json"))) == 3
+
+
+def test_a_name_that_leads_elsewhere_is_refused(workspace: Callable[[], Workspace], tmp_path: Path) -> None:
+    workspace().publish_json(f"{CREATES}/a.json", CreateRecord("../../results", {}, 0))
+    with pytest.raises(UnreadableFileError, match=r"creates/a\.json cannot be read as CreateRecord: .*name"):
+        FileRecords(workspace()).read()
 
 
 def test_without_a_state_store_nothing_lasts() -> None:

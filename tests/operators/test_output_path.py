@@ -115,6 +115,16 @@ def test_a_file_created_during_replacement_survives(out: Path, tmp_path: Path) -
     assert (out / "manifest.json").read_bytes() == content
 
 
+@pytest.mark.parametrize("published_id", ["..", ".", "../a", "a/b", "a\0", "", "a" * 999, 7])
+def test_an_id_that_leads_elsewhere_names_no_copy(out: Path, tmp_path: Path, published_id: str) -> None:
+    output = OutputDirectory(Workspace(storage_path(out), tmp_path), "task")
+    (out / "results.jsonl").write_text("results")
+    output.archive_replaced_files({"job_id": published_id}, "new")
+    assert list(out.rglob("*")) == [out / "results.jsonl"]
+    output.archive_replaced_files({"job_id": "batch_1"}, "new")
+    assert (out / "_siliconflow" / "replaced" / "batch_1" / "results.jsonl").exists()
+
+
 @pytest.mark.parametrize("content", [b"mine", b"", b"x" * 10], ids=str)
 def test_users_files_are_detected_without_owner_record(infer: Infer, run, out: Path, name: str, content: bytes) -> None:
     """The record of the files that the task has written still exists."""
