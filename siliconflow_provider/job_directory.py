@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from errno import EDQUOT, EIO, EMFILE, ENFILE, ENOSPC, ESTALE, ETIMEDOUT
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, Self, TypeVar
 
@@ -22,6 +23,8 @@ RESULTS, MANIFEST = "results.jsonl", "manifest.json"
 RESULTS_OF_FORMAT = {"jsonl": RESULTS, "parquet": "results.parquet", "csv": "results.csv"}
 # Beside results of another format: the same rows as JSON lines, which later attempts read.
 RESULT_ROWS = f"{INTERNAL}/results.jsonl"
+# Errors of a disk or a network rather than of one file.
+TEMPORARY_ERRORS = frozenset((ENOSPC, EDQUOT, EMFILE, ENFILE, EIO, ESTALE, ETIMEDOUT))
 T = TypeVar("T")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from siliconflow_provider.jobs.costs import CostLimitError, CostSettings, NoBalanceError
 from siliconflow_provider.jobs.earlier_runs import EarlierRun, ReuseError
-from siliconflow_provider.jobs.job import BAD_ITEMS, fingerprint
+from siliconflow_provider.jobs.job import BAD_ITEMS, CONNECTION, fingerprint
 from siliconflow_provider.jobs.opening import Source, load_or_create_job
 from siliconflow_provider.jobs.reduction import ReuseSettings
 from siliconflow_provider.jobs.request_files import RequestsLostError
@@ -18,6 +18,7 @@ from siliconflow_provider.jobs.single_batch import download_results
 
 __all__ = [
     "BAD_ITEMS",
+    "CONNECTION",
     "CostLimitError",
     "CostSettings",
     "EarlierRun",

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import msgspec
 
+from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, printable
 from siliconflow_provider.job_directory import (
     JOB,
     MANIFEST,
     RESULT_ROWS,
     RESULTS,
+    TEMPORARY_ERRORS,
     JobDirectory,
     UnreadableFileError,
     result_rows_name,
@@ -42,17 +45,36 @@ class EarlierRun:
     is_required: bool
 
 
-def reuse_run(run: EarlierRun, rows: ReusedRows) -> None:
+@dataclass(frozen=True)
+class Service:
+    """The service that a job sends its requests to.
+
+    :param address: its base URL, for messages
+    :param fingerprint: its hash in the job's definition; None if the definition has none
+    """
+
+    address: str
+    fingerprint: str | None
+
+
+def reuse_run(run: EarlierRun, rows: ReusedRows, service: Service) -> None:
     """Reuse the answers of an earlier run. Its files are only read, and the local copies are removed.
 
+    :param service: the service of the new job; answers of another one are not reused
     :raises ReuseError: if the answers cannot be reused, and the run is required
+    :raises OSError: if the files cannot be read, and either the run is required or a retry may read them
     """
     try:
-        reason = _reuse(run, rows)
+        reason = _reuse(run, rows, service)
     except RequestsLostError:
         reason = "the file of its requests is missing or was changed"
     except (UnreadableFileError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         reason = "its files are damaged, or another version of this provider wrote them"
+    except (OSError, ValueError) as error:
+        # Going on after an error that passes would pay again for the answers.
+        if run.is_required or _is_temporary(error):
+            raise
+        reason = cut(printable(without_queries(str(error))), LONGEST_ERROR)
     finally:
         for name in (JOB, MANIFEST, RESULTS, RESULT_ROWS):
             run.files.discard(name)
@@ -66,12 +88,19 @@ def reuse_run(run: EarlierRun, rows: ReusedRows) -> None:
     log.warning("reusing no answers of %s: %s", run.name, reason)
 
 
-def _reuse(run: EarlierRun, rows: ReusedRows) -> str | None:
+def _is_temporary(error: Exception) -> bool:
+    return getattr(error, "is_temporary", False) or getattr(error, "errno", None) in TEMPORARY_ERRORS
+
+
+def _reuse(run: EarlierRun, rows: ReusedRows, service: Service) -> str | None:
     """Reuse the answers of an earlier run; return the reason if that is not possible."""
     files = run.files
     job = files.read_json(JOB, Job)
     if job is None:
         return "it does not exist, or is no output_path of a BatchInferenceOperator (it has no _siliconflow/job.json)"
+    if job.service != service.fingerprint:
+        # The rows that it reused itself are of its own service, too.
+        return f"they come from another service than {service.address}, which this task's connection leads to"
     manifest = files.read_json(MANIFEST, dict)
     if manifest is None or manifest.get("job_id") != job.id:
         return "its job has written no results yet"

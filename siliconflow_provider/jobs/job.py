@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import structs
+from msgspec import Meta, structs
 
 from siliconflow_provider.inputs import Part, positions_of_lines
 
-# The argument's name in a job's definition.
-BAD_ITEMS = "bad_items"
+# Arguments' names in a job's definition.
+BAD_ITEMS, CONNECTION = "bad_items", "connection"
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -129,7 +129,8 @@ class Job(msgspec.Struct, frozen=True):
     has_rows: bool
     first_round: Round
     completion_window: str | None = None
-    directory: str = ""
+    # It becomes a part of a path, and job.json may come from others.
+    directory: Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?\Z")] = ""
     inherited: Inherited | None = msgspec.field(default=None, name="kept")
     model: str | msgspec.UnsetType = msgspec.UNSET
     estimate: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
@@ -143,6 +144,11 @@ class Job(msgspec.Struct, frozen=True):
     def id(self) -> str:
         """Identify this job, so that it does not read another job's files as its own."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+
+    @property
+    def service(self) -> str | None:
+        """The hash of the service's address; None in definitions without it."""
+        return self.definition.get(CONNECTION)
 
     @property
     def known_input_schema(self) -> bytes | None:
@@ -222,12 +228,12 @@ def describe_changes(url: str, changes: Sequence[str]) -> str:
     :param url: the URL of the job's file
     :param changes: names of the changed arguments
     """
-    new_job = (
-        "then a new job submits all requests again"
-        if "submission_key" in changes
-        else "then a new job reuses the answers to requests that are still the same, and sends the others"
-    )
+    new_job = "reuses the answers to requests that are still the same, and sends the others"
+    if CONNECTION in changes:
+        new_job = "sends all requests that the service of the connection has not answered"
+    if "submission_key" in changes:
+        new_job = "submits all requests again"
     return (
         f"{', '.join(changes)} changed since {url} was created, and a retry will not submit a different job. Undo the "
-        f"change to resume this job, or clear the task: {new_job}"
+        f"change to resume this job, or clear the task: then a new job {new_job}"
     )

@@ -41,7 +41,15 @@ from siliconflow_provider.job_directory import (
 from siliconflow_provider.jobs.batch_checks import may_be_billed, may_belong_to_job
 from siliconflow_provider.jobs.costs import CostSettings
 from siliconflow_provider.jobs.estimates import with_estimate
-from siliconflow_provider.jobs.job import BAD_ITEMS, Inherited, Job, Round, describe_changes, fingerprint
+from siliconflow_provider.jobs.job import (
+    BAD_ITEMS,
+    CONNECTION,
+    Inherited,
+    Job,
+    Round,
+    describe_changes,
+    fingerprint,
+)
 from siliconflow_provider.jobs.reduction import NO_REUSE, ReuseSettings, reduce_requests
 from siliconflow_provider.jobs.replacement import ReplacedJob, hand_over, inherit, warn_of_running
 from siliconflow_provider.jobs.run_states import Settings
@@ -114,7 +122,15 @@ def load_or_create_job(
                 ", ".join(changes),
             )
             return job
-        replaced = ReplacedJob(job, changes, hand_over(runner, keeps_answers="submission_key" not in changes))
+        if CONNECTION in changes:
+            log.warning(
+                "the connection leads to another service than that of the previous job, now %s: none of the previous "
+                "job's answers is reused, and its batches that still run are not collected",
+                reuse.service,
+            )
+        keeps_answers = "submission_key" not in changes
+        handover = hand_over(runner, keeps_answers=keeps_answers, service=definition.get(CONNECTION))
+        replaced = ReplacedJob(job, changes, handover)
         warn_of_running(replaced.handover.running, changes)
         return _create(files, output, submission, definition, load_source, reuse, replaced, costs=costs)
 

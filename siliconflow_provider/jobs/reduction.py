@@ -22,7 +22,7 @@ from siliconflow_provider.job_directory import (
     job_file_name,
     requests_name,
 )
-from siliconflow_provider.jobs.earlier_runs import EarlierRun, reuse_run
+from siliconflow_provider.jobs.earlier_runs import EarlierRun, Service, reuse_run
 from siliconflow_provider.jobs.job import Duplicate, Inherited, Job, Reuse
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.request_index import RequestIndex
@@ -42,11 +42,13 @@ class ReuseSettings:
     :param deduplicate: True to send equal requests once
     :param find_runs: returns the earlier runs whose answers are reused, the preferred ones first; called only for a
         new job. None if the task does not reuse any
+    :param service: the base URL of the task's service, for messages
     """
 
     validate: Validate | None = None
     deduplicate: bool = False
     find_runs: Callable[[], Sequence[EarlierRun]] | None = None
+    service: str = "the service"
 
     @property
     def has_reused_rows(self) -> bool:
@@ -167,6 +169,7 @@ def _choose(
 ) -> _Choice:
     """Write the rows of requests that are not sent, and return the others. The index is freed at the end."""
     runs = [] if settings.find_runs is None else settings.find_runs()
+    service = Service(settings.service, job.service)
     parts = job.first_round.parts
     with RequestIndex(requests, job.sent) as index:
         with files.create(job_file_name(KEPT, job.directory)) as file:
@@ -177,7 +180,7 @@ def _choose(
             kept, start = rows.count, rows.size
             for run in runs:
                 if not rows.is_complete:
-                    reuse_run(run, rows)
+                    reuse_run(run, rows, service)
             rows.share(start)
             rows.finish()
         stays = [not index.has_answers(part.first, part.lines) and is_running(part) for part in parts]

@@ -30,15 +30,16 @@ def keep_job_file(files: JobDirectory, job: Job) -> None:
     files.publish_json(replaced_name(_JOB, job.id), job)
 
 
-def answers_of_replaced_jobs(files: JobDirectory, newest: Job) -> Iterator[EarlierAnswers]:
+def answers_of_replaced_jobs(files: JobDirectory, newest: Job, service: str | None) -> Iterator[EarlierAnswers]:
     """Yield the answers of the jobs that were replaced before this one, the latest first.
 
     The local copies of a job's files are removed when the next one is yielded.
 
     :param newest: jobs with another `submission_key` are left out, since a person wanted no answer of theirs
+    :param service: the new job's, as in its definition; jobs of another one are left out
     """
     found = [_read_job(files, job_id) for job_id in files.names(REPLACED) if job_id != newest.id]
-    jobs = [job for job in found if job is not None and job.key == newest.key]
+    jobs = [job for job in found if job is not None and job.key == newest.key and job.service == service]
     for job in sorted(jobs, key=lambda job: job.first_round.planned_at, reverse=True):
         yield from _answers_of(files, job)
 

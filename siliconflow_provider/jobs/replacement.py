@@ -50,15 +50,17 @@ class ReplacedJob:
     handover: Handover
 
 
-def hand_over(runner: JobRunner, *, keeps_answers: bool) -> Handover:
+def hand_over(runner: JobRunner, *, keeps_answers: bool, service: str | None) -> Handover:
     """Publish the answers of a job that is being replaced, and return the state that the new job inherits.
 
-    :param keeps_answers: True if the new job reuses the answers
+    :param keeps_answers: True if the new job reuses answers
+    :param service: the new job's, as in its definition; answers of another one are not reused
     :raises RequestsLostError: if answers are to be reused, but the job's requests are lost
     """
     runner.job_batches.check_batches_known(runner.rounds)
     own = [batch for round_ in runner.rounds for batch in runner.job_batches.batches_of_round(round_).values()]
     answers = None
+    keeps_newest = keeps_answers and runner.job.service == service
     try:
         if own:
             runner.finish(complete=all(batch.is_terminal for batch in own))
@@ -67,15 +69,15 @@ def hand_over(runner: JobRunner, *, keeps_answers: bool) -> Handover:
         if results is None and published.get("output_format", "jsonl") != "jsonl":
             lost = runner.files.url(RESULT_ROWS)
             raise RequestsLostError(f"{lost} is missing; restore it: it has the answers so far")
-        if keeps_answers and results is not None:
+        if keeps_newest and results is not None:
             answers = EarlierAnswers(runner.requests.path(runner.job.all_requests), results)
     except RequestsLostError as error:
-        if keeps_answers:
+        if keeps_newest:
             raise
         log.warning("the previous job's answers are not published: %s", error)
     runner.close()
     keep_job_file(runner.files, runner.job)
-    older = answers_of_replaced_jobs(runner.files, runner.job) if keeps_answers else ()
+    older = answers_of_replaced_jobs(runner.files, runner.job, service) if keeps_answers else ()
     running = [batch for batch in (*own, *runner.find_other_running_batches()) if not batch.is_terminal]
     inherited = Inherited(collected=runner.job_batches.collected, others=runner.job_batches.others)
     return Handover(inherited, answers, older, running)

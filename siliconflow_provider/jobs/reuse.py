@@ -15,7 +15,7 @@ import msgspec
 from siliconflow_provider.inputs import FilePart, Part, PartWriter, lines_at, position_of_line
 from siliconflow_provider.jobs.request_index import Request, RequestIndex, body_digest, decode_request
 from siliconflow_provider.jsonl import BlockWriter, line_blocks, read_chunks
-from siliconflow_provider.outputs import REJECTED_STATUS, ResultRow, Validate
+from siliconflow_provider.outputs import LARGEST_COUNT, REJECTED_STATUS, ResultRow, Validate
 
 # The round of a row whose answer comes from the replaced job.
 KEPT_ROUND = 0
@@ -83,7 +83,8 @@ class ReusedRows:
         return answers
 
     def _add_answer(self, request: Request, row: ResultRow, kept_round: int | None, reused: array[int] | None) -> None:
-        position = self._index.next_unanswered(body_digest(request)) if request.custom_id == row.custom_id else None
+        is_answer = request.custom_id == row.custom_id and _has_valid_counts(row)
+        position = self._index.next_unanswered(body_digest(request)) if is_answer else None
         if position is None:
             return
         if reused is not None and reused[self._index.representative(position)]:
@@ -123,6 +124,12 @@ class ReusedRows:
         self.size += len(line)
         self.count += 1
         self._index.set_answered(position)
+
+
+def _has_valid_counts(row: ResultRow) -> bool:
+    """Return False if a number could not have come from `parse_answer`: not every table could hold it."""
+    counts = (row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.round)
+    return all(count is None or 0 <= count < LARGEST_COUNT for count in counts)
 
 
 def write_unanswered(

@@ -16,7 +16,7 @@ from siliconflow_provider.exceptions import InvalidArgumentError, OutputPathErro
 from siliconflow_provider.hooks.siliconflow import content_of
 from siliconflow_provider.inputs import RequestBuilder
 from siliconflow_provider.job_directory import INTERNAL, MANIFEST
-from siliconflow_provider.jobs import BAD_ITEMS, CostSettings, Settings, fingerprint
+from siliconflow_provider.jobs import BAD_ITEMS, CONNECTION, CostSettings, Settings, fingerprint
 from siliconflow_provider.operators.arguments import as_amount, as_limit, as_request_params, check_prompt, check_text
 from siliconflow_provider.operators.final_errors import invalid_arguments
 from siliconflow_provider.outputs import RESPONSE_FORMAT, OutputFormat, OutputSchema
@@ -220,7 +220,7 @@ def definition_of(task: InferenceTask, schema: OutputSchema | None) -> dict[str,
         "deduplicate": task.deduplicate or None,
         "output_type": None if schema is None else schema.json_schema,
         "completion_window": completion_window_text(task.completion_window),
-        "connection": _service_of(task.hook.get_conn().base_url),
+        CONNECTION: _service_of(task.hook.get_conn().base_url),
         BAD_ITEMS: None,
     }
     hashes = {name: fingerprint(value) for name, value in values.items()}

@@ -218,7 +218,12 @@ class BatchInferenceOperator(BatchOperator):
                     request_builder_of(self, schema),
                     skips_bad_items=self.bad_items == "skip",
                 ),
-                ReuseSettings(settings.validate, self.deduplicate, find_runs if self._has_reuse_from else None),
+                ReuseSettings(
+                    settings.validate,
+                    self.deduplicate,
+                    find_runs if self._has_reuse_from else None,
+                    service=client.base_url,
+                ),
                 costs=settings.costs,
                 output_format=settings.output_format,
             )

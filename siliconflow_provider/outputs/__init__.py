@@ -6,7 +6,14 @@ Start reading at `result_store.py`.
 
 from __future__ import annotations
 
-from siliconflow_provider.outputs.answers import TOO_LONG, TRUNCATED, AnswerError, ResultRow, custom_id_of
+from siliconflow_provider.outputs.answers import (
+    LARGEST_COUNT,
+    TOO_LONG,
+    TRUNCATED,
+    AnswerError,
+    ResultRow,
+    custom_id_of,
+)
 from siliconflow_provider.outputs.completeness import ResultContents, delivery_problem
 from siliconflow_provider.outputs.distinct_values import RESULTS_LOST
 from siliconflow_provider.outputs.manifest import build_manifest, report_batch
@@ -35,6 +42,7 @@ __all__ = [
     "FIRST_PAUSE",
     "INVALID_OUTPUT",
     "JSON_LINES",
+    "LARGEST_COUNT",
     "REFUSED",
     "REJECTED_STATUS",
     "RESPONSE_FORMAT",

@@ -15,6 +15,7 @@ from typing import Literal
 
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import printable
+from siliconflow_provider.job_directory import TEMPORARY_ERRORS
 
 Action = Literal["read", "write", "use"]
 
@@ -36,11 +37,18 @@ _MISSING_CREDENTIALS = {
 _UNKNOWN_SCHEME = re.compile("No filesystem registered|Unsupported filesystem")
 _USER_INFO = re.compile(r"//([^/@]*)@")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_LOCAL_SCHEMES = ("file", "local")
+_ERRORS_OF_A_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 LONGEST_REASON = 300
 
 
 class StorageError(OSError):
-    """A file could not be read or written. A retry may succeed."""
+    """A file could not be read or written. A retry may succeed.
+
+    :ivar is_temporary: True if the disk or the network failed, so that other files are affected, too
+    """
+
+    is_temporary = False
 
 
 class MissingFileError(StorageError, FileNotFoundError):
@@ -85,8 +93,14 @@ def _storage_error(error: Exception, action: Action, argument: str, path: object
         return _full_temporary_disk()
     kind = MissingFileError if action == "read" and isinstance(error, FileNotFoundError) else StorageError
     text = without_queries(_USER_INFO.sub(_without_password, str(path)))
-    cause, remedy = _cause_and_remedy(error, action, text.partition("://")[0] if "://" in text else "file")
-    return kind(printable(f"cannot {action} {argument} {text}: {cause}: {remedy}"))
+    scheme = text.partition("://")[0] if "://" in text else "file"
+    cause, remedy = _cause_and_remedy(error, action, scheme)
+    failure = kind(printable(f"cannot {action} {argument} {text}: {cause}: {remedy}"))
+    is_remote = scheme not in _LOCAL_SCHEMES
+    failure.is_temporary = getattr(error, "errno", None) in TEMPORARY_ERRORS or (
+        is_remote and not isinstance(error, _ERRORS_OF_A_FILE)
+    )
+    return failure
 
 
 def _without_password(user_info: re.Match[str]) -> str:
@@ -104,7 +118,7 @@ def _cause_and_remedy(error: Exception, action: Action, scheme: str) -> tuple[st
             f"there are no valid credentials ({_reason(error)})",
             f"set them in an Airflow connection and name it, as in {scheme}://conn_id@bucket/key",
         )
-    return (_local if scheme in ("file", "local") else _remote)(error, action)
+    return (_local if scheme in _LOCAL_SCHEMES else _remote)(error, action)
 
 
 def _local(error: Exception, action: Action) -> tuple[str, str]:
@@ -143,10 +157,12 @@ def _remote(error: Exception, action: Action) -> tuple[str, str]:
 
 
 def _full_temporary_disk() -> StorageError:
-    return StorageError(
+    failure = StorageError(
         f"no space left on the worker's disk of temporary files, {tempfile.gettempdir()}: free space there, or set "
         "the environment variable TMPDIR to a directory on a larger disk"
     )
+    failure.is_temporary = True
+    return failure
 
 
 def _reason(error: Exception) -> str:

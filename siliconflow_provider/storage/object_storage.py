@@ -115,7 +115,7 @@ def is_local(path: ObjectStoragePath) -> bool:
 def is_same(one: ObjectStoragePath, other: ObjectStoragePath) -> bool:
     """Return True if two paths name the same file, which need not exist."""
     if is_local(one) and is_local(other):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             return Path(one.path).samefile(other.path)
     return _canonical(one) == _canonical(other)
 

@@ -9,8 +9,8 @@ import pytest
 from siliconflow_provider.inputs.parts import Part
 from siliconflow_provider.jobs.job import Inherited, Job, Reuse, Round, fingerprint
 
-FIRST = Part(first=0, lines=4, offset=0, bytes=40, sha256="a")
-LAST = Part(first=4, lines=1, offset=40, bytes=10, sha256="b")
+FIRST = Part(first=0, lines=4, offset=0, bytes=40, sha256="a" * 64)
+LAST = Part(first=4, lines=1, offset=40, bytes=10, sha256="b" * 64)
 FIELDS: dict[str, Any] = {
     "key": "key-1",
     "task": "dag/task/run/-1",
@@ -75,6 +75,22 @@ def test_changed_arguments_are_named(definition: dict[str, str], changes: list[s
     """An argument unknown to the job counts as changed; one that only the job has, or an unknown value, does not."""
     assert Job(**FIELDS).changes(["key-1"], definition) == changes
     assert Job(**FIELDS).changes(["key-2"], definition) == ["submission_key", *changes]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("directory", value) for value in ("../a", "/etc", ".", "a" * 31, "A" * 32, "a" * 32 + "\n", "a\0")),
+        *(("sha256", value) for value in ("", "../" * 11, "a" * 63 + "/")),
+        *((name, value) for name in ("first", "lines", "offset", "bytes") for value in (-1, 2**53)),
+    ],
+)
+def test_parts_of_paths_and_positions_are_checked(name: str, value: Any) -> None:
+    """A job.json that others have written leads to no file outside of its directory."""
+    written = msgspec.to_builtins(Job(**FIELDS))
+    (written if name == "directory" else written["first_round"]["parts"][0])[name] = value
+    with pytest.raises(msgspec.ValidationError, match=name):
+        msgspec.convert(written, Job)
 
 
 def test_unknown_values_count_as_unchanged() -> None:

@@ -85,10 +85,18 @@ def test_shared_answers_begin_at_an_offset(earlier: Answers, reused: Any) -> Non
 
 @pytest.mark.parametrize(
     "fields",
-    [{"status": "invalid"}, {"status": "failed"}, {"custom_id": "another"}],
-    ids=["invalid", "failed", "moved"],
+    [
+        {"status": "invalid"},
+        {"status": "failed"},
+        {"custom_id": "another"},
+        {"prompt_tokens": 2**63},
+        {"completion_tokens": 2**53},
+        {"cached_tokens": -1},
+        {"round": 10**25},
+    ],
+    ids=str,
 )
-def test_other_rows_are_not_reused(earlier: Answers, reused: Any, fields: dict[str, str]) -> None:
+def test_other_rows_are_not_reused(earlier: Answers, reused: Any, fields: dict[str, Any]) -> None:
     assert reused("a", lambda rows: rows.add(earlier("one", ("a", "1"), **fields))) == []
 
 

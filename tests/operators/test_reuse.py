@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,26 @@ class TestReuse:
         assert day("2", sums(2), reuse_from=runs)["reused"] == 0
         assert path.exists() is (f"reusing no answers of file://{path}: {reason}" in logged())
 
+    def test_one_unusable_directory_stops_no_pattern(
+        self, day: Day, runs: str, control: Control, logged: Any, tmp_path: Path
+    ) -> None:
+        """A directory that others have written is named in a warning, and no file is written for it elsewhere."""
+        day("1", sums(2))
+        damages: list[Callable[[Path], object]] = [
+            lambda path: as_directory(path / "_siliconflow" / "job.json"),
+            lambda path: as_directory(path / "manifest.json"),
+            lambda path: as_directory(path / "results.jsonl"),
+            lambda path: as_directory(_requests(path)),
+            lambda path: in_job(path, '"directory": ""', '"directory": "../../../../../../tmp/elsewhere"'),
+            lambda path: in_job(path, '"offset": 0', '"offset": -5'),
+        ]
+        for number, damage in enumerate(damages):
+            damage(Path(shutil.copytree(tmp_path / "runs" / "1", tmp_path / "runs" / f"9{number}")))
+        assert day("2", sums(2), reuse_from=runs)["reused"] == 2
+        assert control.batches_created() == 1
+        for number in range(len(damages)):
+            assert f"reusing no answers of file://{tmp_path}/runs/9{number}: " in logged()
+
     def test_a_running_job_gives_the_answers_that_it_has(
         self, day: Day, runs: str, control: Control, logged: Any, part_lines: Any
     ) -> None:
@@ -175,6 +196,19 @@ class TestReuse:
             day("1", sums(4), timeout=3600)
         assert day("2", sums(4), reuse_from=runs)["reused"] == 2
         assert "is not over: only the answers that it has written are reused" in logged()
+
+
+def as_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def in_job(path: Path, old: str, new: str) -> None:
+    """Replace a text in the job file of a directory."""
+    file = path / "_siliconflow" / "job.json"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
 
 
 def _requests(path: Path) -> Path:

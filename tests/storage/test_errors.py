@@ -146,6 +146,25 @@ def test_an_error_shows_no_secret() -> None:
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize(
+    ("path", "error", "is_temporary"),
+    [
+        ("s3://b/a", TimeoutError(), True),
+        ("s3://b/a", OSError("503 Slow Down"), True),
+        ("s3://b/a", PermissionError(), False),
+        ("s3://b/a", FileNotFoundError(), False),
+        ("/a", IsADirectoryError(), False),
+        ("/a", OSError(errno.ENAMETOOLONG, "File name too long"), False),
+        ("/a", OSError(errno.EIO, "Input/output error"), True),
+        ("/a", OSError(errno.ENOSPC, "No space left on device"), True),
+    ],
+)
+def test_failures_of_a_whole_storage_are_temporary(path: str, error: Exception, is_temporary: bool) -> None:
+    with pytest.raises(StorageError) as caught, storage_errors("read", "reuse_from", path):
+        raise error
+    assert caught.value.is_temporary is is_temporary
+
+
 def test_an_error_can_be_pickled() -> None:
     copy = pickle.loads(pickle.dumps(MissingFileError("gone")))
     assert (type(copy), str(copy)) == (MissingFileError, "gone")
