@@ -15,12 +15,13 @@ from siliconflow_provider.api.service_texts import cut, word
 from siliconflow_provider.jobs.job import Reason, Round
 from siliconflow_provider.outputs import (
     INVALID_OUTPUT,
+    LASTING_CODES,
     REFUSED,
-    TOO_LONG,
     TRUNCATED,
     ResultRow,
     ResultStore,
     correctable_text,
+    is_refusal,
 )
 from siliconflow_provider.wording import counted
 
@@ -38,14 +39,7 @@ _QUOTED = re.compile(r"""(?<!\w)(["'`])(?:(?!\1).)*\1(?!\w)|“[^”]*”|‘[^�
 _ADDRESS = re.compile(r"https?://\S+")
 # Numbers, and ids with a digit.
 _NUMBER = re.compile(r"[A-Za-z0-9_-]*[0-9][A-Za-z0-9_-]*")
-# Failures of the service, by status, code or words: a resend may help.
-_TEMPORARY_STATUSES = frozenset({408, 409, 425, 429})
-_TEMPORARY_CODE = re.compile(r"4(08|09|25|29)|5\d\d(\d\d)?")
-_TEMPORARY_WORDS = re.compile(
-    r"time[d_ -]*out|rate[_ -]?limit|too[_ ]many[_ ]requests|overload|busy|unavailable|(server|internal)[_ ]error"
-    r"|try (again|later)|retry|temporar|capacity|connection|failed before this request was run|繁忙|稍后|超时|限流",
-    re.IGNORECASE,
-)
+_STATUS = re.compile(r"[45]\d\d")
 
 
 @dataclass(frozen=True)
@@ -53,6 +47,7 @@ class RepeatedFailure:
     """Most requests of a round have no good answer, for one reason that a further round would repeat.
 
     :param requests: the number of requests of the round
+    :param others: those that have no good answer for other reasons
     :param custom_id: a request with this reason
     :param answer: the beginning of its answer, without secrets; empty if it has none
     """
@@ -60,6 +55,7 @@ class RepeatedFailure:
     reason: Reason
     round_number: int
     requests: int
+    others: int
     custom_id: str
     answer: str
 
@@ -67,10 +63,13 @@ class RepeatedFailure:
         """Return sentences that say what happened, show an example, and say what to change."""
         reason = self.reason
         answer = f", which was answered {self.answer!r}" if self.answer else ""
+        others = f"{counted(self.others, 'other request')} without a good answer"
+        not_resent = f"; {others} {'was' if self.others == 1 else 'were'} not resent either" if self.others else ""
         return (
             f"{_cause(reason).rstrip('.')}. For this reason {reason.count:,} of {counted(self.requests, 'request')} of "
             f"round {self.round_number} {'are invalid' if reason.status == 'invalid' else 'failed'}, such as "
-            f"{word(self.custom_id)}{answer}. No further round was sent, since it would repeat this. {_remedy(reason)}"
+            f"{word(self.custom_id)}{answer}. No further round was sent, since it would repeat this{not_resent}. "
+            f"{_remedy(reason)}"
         )
 
 
@@ -109,18 +108,20 @@ def find_repeated_failure(
 ) -> RepeatedFailure | None:
     """Return the reason for which more than half of a round's requests have no good answer, or None.
 
-    Reasons of the service, for which a resend may help, do not count, nor do those of fewer than ten requests.
+    Only reasons of the requests themselves count, and only those of at least ten requests.
 
     :param without_secrets: removes the key and the queries of URLs from a text
     """
     requests = sum(part.lines for part in round_.parts)
     indexes = chain.from_iterable(map(round_.indexes_of, round_.parts))
-    reason = next(iter(count_reasons(results, indexes, round_.number)), None)
+    reasons = count_reasons(results, indexes, round_.number)
+    reason = next(iter(reasons), None)
     if reason is None or reason.count < FEWEST_REPEATED or 2 * reason.count <= requests or not _is_lasting(reason):
         return None
     row = results.row(reason.first_index)
     answer = cut(without_secrets(correctable_text(row) or str(row.content or "")), LONGEST_EXAMPLE)
-    return RepeatedFailure(reason, round_.number, requests, row.custom_id, answer)
+    others = sum(other.count for other in reasons[1:])
+    return RepeatedFailure(reason, round_.number, requests, others, row.custom_id, answer)
 
 
 def _key_of(row: ResultRow) -> _Key:
@@ -154,15 +155,13 @@ def _cause(reason: Reason) -> str:
 
 
 def _is_lasting(reason: Reason) -> bool:
-    """Return True if a resend would most likely end for the same reason."""
+    """Return True if the request itself is certainly the reason. Any other failure may be the service's own."""
     if reason.status != "failed":
         return reason.status == "invalid"
-    if reason.http_status is not None:
-        return reason.http_status < 500 and reason.http_status not in _TEMPORARY_STATUSES
-    is_temporary = _TEMPORARY_CODE.fullmatch(reason.code or "") or _TEMPORARY_WORDS.search(
-        f"{reason.code} {reason.message}"
-    )
-    return not is_temporary
+    code, status = reason.code or "", reason.http_status
+    if status is None and _STATUS.fullmatch(code):
+        status = int(code)
+    return code in LASTING_CODES if status is None else is_refusal(status)
 
 
 def _remedy(reason: Reason) -> str:
@@ -173,6 +172,5 @@ def _remedy(reason: Reason) -> str:
         INVALID_OUTPUT: "Compare this answer with output_type: change output_type, or describe the form in prompt",
         REFUSED: "Change what the prompt asks for, or the model",
         TRUNCATED: "Raise max_tokens in request_params",
-        TOO_LONG: "Lower max_tokens in request_params",
     }
     return remedies.get(reason.code or "", "Correct what the error names, such as request_params or the model")

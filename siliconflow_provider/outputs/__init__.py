@@ -6,16 +6,9 @@ Start reading at `result_store.py`.
 
 from __future__ import annotations
 
-from siliconflow_provider.outputs.answers import (
-    LARGEST_COUNT,
-    TOO_LONG,
-    TRUNCATED,
-    AnswerError,
-    ResultRow,
-    custom_id_of,
-)
+from siliconflow_provider.outputs.answers import LARGEST_COUNT, TRUNCATED, AnswerError, ResultRow, custom_id_of
 from siliconflow_provider.outputs.completeness import ResultContents, delivery_problem
-from siliconflow_provider.outputs.distinct_values import RESULTS_LOST
+from siliconflow_provider.outputs.distinct_values import LASTING_CODES, RESULTS_LOST, is_refusal
 from siliconflow_provider.outputs.manifest import build_manifest, report_batch
 from siliconflow_provider.outputs.output_schema import (
     INVALID_OUTPUT,
@@ -43,12 +36,12 @@ __all__ = [
     "INVALID_OUTPUT",
     "JSON_LINES",
     "LARGEST_COUNT",
+    "LASTING_CODES",
     "REFUSED",
     "REJECTED_STATUS",
     "RESPONSE_FORMAT",
     "RESULTS_LOST",
     "STATUSES",
-    "TOO_LONG",
     "TRUNCATED",
     "AnswerError",
     "FullError",
@@ -72,6 +65,7 @@ __all__ = [
     "delivery_problem",
     "download_result_files",
     "full_errors_of_batch",
+    "is_refusal",
     "lacks_usage",
     "read_full_errors",
     "report_batch",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from siliconflow_provider.api.service_texts import word
-from siliconflow_provider.outputs.answers import TOO_LONG, TRUNCATED, AnswerError
+from siliconflow_provider.outputs.answers import TOO_LONG, TRUNCATED, UNREADABLE, AnswerError
 
 # Codes of errors that the request itself causes: a resend would fail too. Codes of the service and of OpenAI's API.
 LASTING_CODES = frozenset(
@@ -11,9 +11,9 @@ LASTING_CODES = frozenset(
 )
 # A status from 400 to 499 is a refusal of the request itself, except for these.
 _TEMPORARY_STATUSES = frozenset({408, 409, 425, 429})
-# A lost result is billed: resend its request only if a person clears the task.
 RESULTS_LOST = "results_lost"
-_HELD_CODES = frozenset({RESULTS_LOST, TOO_LONG})
+# Such an answer may be billed: resend its request only if a person clears the task.
+_HELD_CODES = frozenset({RESULTS_LOST, TOO_LONG, UNREADABLE})
 # Messages that name their own request are all different; above this number they are counted together.
 DISTINCT_ERRORS = 1_000
 # A code has one byte; one code is reserved for `other`.
@@ -72,10 +72,10 @@ class DistinctErrors:
         return {
             code
             for code, error in enumerate(self.errors)
-            if error is not None and (error.code in held_codes or _is_refusal(error.status))
+            if error is not None and (error.code in held_codes or is_refusal(error.status))
         }
 
 
-def _is_refusal(status: int | None) -> bool:
+def is_refusal(status: int | None) -> bool:
     """Return True if a status says that the request itself is refused, so that a resend would be refused too."""
     return status is not None and 400 <= status < 500 and status not in _TEMPORARY_STATUSES

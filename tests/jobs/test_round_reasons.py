@@ -119,10 +119,21 @@ class TestRepeatedFailure:
         ("status", "code", "message", "http_status", "stops"),
         [
             ("invalid", "truncated", "the answer was cut at max_tokens", None, True),
-            ("failed", None, "quota of model m is used up", None, True),
-            ("failed", "batch_failed", "model m does not exist", None, True),
             ("failed", "400", "bad", 400, True),
-            ("failed", "batch_failed", "the batch failed before this request was run", None, False),
+            ("failed", "x", "bad", 422, True),
+            ("failed", "404", "bad", None, True),
+            ("failed", "20012", "bad", None, True),
+            ("failed", "invalid_request_error", "bad", None, True),
+            # Only what is certainly the request's own stops a job.
+            ("failed", None, "Model is loading", None, False),
+            ("failed", None, "upstream prematurely closed", None, False),
+            ("failed", "engine_error", "generation aborted", None, False),
+            ("failed", "internal", "Internal failure", None, False),
+            ("failed", "unknown_error", "unknown error", None, False),
+            ("failed", "no_choices", "the answer has no choices", None, False),
+            ("failed", "unreadable_answer", "JSON is malformed", None, False),
+            ("failed", "batch_failed", "model m does not exist", None, False),
+            ("failed", "408", "x", None, False),
             ("failed", "429", "slow down", 429, False),
             ("failed", "503", "x", None, False),
             ("failed", "50505", "x", None, False),
@@ -170,11 +181,17 @@ class TestRepeatedFailure:
             ("20024", "Json mode is not supported for this model.", 'request_params={"response_format": None}'),
             ("truncated", "the answer was cut", "Raise max_tokens"),
             ("refusal", "the model refused to answer: no", "Change what the prompt asks for"),
-            ("30001", "no such parameter", "Correct what the error names"),
+            ("20012", "no such parameter", "Correct what the error names"),
         ],
     )
     def test_each_reason_has_its_remedy(self, store: Store, code: str, message: str, remedy: str) -> None:
-        found = repeated(store(*rows((10, "failed", code, message))))
+        found = repeated(store(*rows((10, "invalid" if code == "refusal" else "failed", code, message))))
         assert found is not None
         assert remedy in found.describe()
-        assert "round 1 failed, such as r-0. No further" in found.describe()
+        assert ", such as r-0. No further round was sent, since it would repeat this. " in found.describe()
+
+    @pytest.mark.parametrize(("count", "said"), [(9, "9 other requests {} were"), (1, "1 other request {} was")])
+    def test_others_are_said_not_to_be_resent(self, store: Store, count: int, said: str) -> None:
+        found = repeated(store(*rows(INVALID, (count, "failed", "503", "busy")), *good(2)))
+        assert found is not None
+        assert f"would repeat this; {said.format('without a good answer')} not resent either. " in found.describe()
