@@ -161,7 +161,7 @@ class RoundRetrieval:
         """Add the results of a part; return the error instead if a retry may bring better ones."""
         indexes = indexes_by_id(self.requests, self.round_, part)
         problem = delivery_problem(results.batch, results.contents, indexes)
-        absent = [index for custom_id, index in indexes.items() if custom_id not in results.contents.ids]
+        absent = [index for custom_id, index in indexes.items() if custom_id not in results.contents.whole_ids]
         needs_none = self._needs_no_result(part, absent)
         if results.gone is not None:
             if may_retry.errors and not needs_none:
@@ -182,7 +182,7 @@ class RoundRetrieval:
                 part, UnreadableAnswerError(f"{problem.message}: {self.tolerance.remedy}"), may_retry=False
             )
         log.warning("results of batch %s are incomplete: %s", results.batch.id, problem.message)
-        self._add(results, indexes, problem.message if problem.is_error else None)
+        self._add(results, indexes, problem.message if problem.is_lost else None)
         return None
 
     def _failed(self, part: Part, error: SiliconFlowError, *, may_retry: bool) -> SiliconFlowError:

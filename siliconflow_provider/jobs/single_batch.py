@@ -30,7 +30,6 @@ from siliconflow_provider.outputs import (
     FIRST_PAUSE,
     OutputDirectory,
     ResultContents,
-    ResultFiles,
     ResultStore,
     RowErrors,
     custom_id_of,
@@ -206,27 +205,24 @@ def _mentioned_ids(
     for pause in retry_pauses(DELIVERY_TIME, FIRST_PAUSE):
         contents: ResultContents | None = None
         failure: SiliconFlowError | None
+        is_acceptable = accepts_incomplete
         try:
             # Also for new URLs: signed ones expire.
             with closing(download_result_files(client, client.get_batch(batch.id), files.create)) as results:
-                contents, failure = results.contents, _incomplete(results)
+                contents, failure = results.contents, results.gone
+                problem = delivery_problem(results.batch, contents)
+                if failure is None and problem is not None:
+                    failure = UnreadableAnswerError(problem.message)
+                    is_acceptable = accepts_incomplete or not problem.is_error
         except SiliconFlowError as error:
             failure = error
-        if contents is not None and (failure is None or (pause is None and accepts_incomplete)):
+        if contents is not None and (failure is None or (pause is None and is_acceptable)):
             return list(dict.fromkeys([*contents.output.ids, *contents.errors.ids]))
         if failure is not None and (pause is None or not is_retryable(failure)):
             raise failure if contents is None else failure.reworded(f"{failure.message}: {_REMEDY}")
         log.warning("could not fetch the results of batch %s, will keep trying: %s", batch.id, failure)
         clock.sleep(pause or 0)
     raise AssertionError("the last pause is None")
-
-
-def _incomplete(results: ResultFiles) -> SiliconFlowError | None:
-    """Return an error if the result files of a batch lack results, or None."""
-    problem = delivery_problem(results.batch, results.contents)
-    if results.gone is not None or problem is None:
-        return results.gone
-    return UnreadableAnswerError(problem.message)
 
 
 def _published_batch(files: JobDirectory) -> str | None:

@@ -106,8 +106,9 @@ class _Identity(msgspec.Struct):
 _line_decoder = msgspec.json.Decoder(_Line)
 _identity_decoder = msgspec.json.Decoder(_Identity)
 _body_decoder = msgspec.json.Decoder(_Body)
+# The answer may be billed.
 UNREADABLE = "unreadable_answer"
-# The answer is billed, and would be too long again: resend it only if a person clears the task.
+# The answer is billed, and would be too long again.
 TOO_LONG = "answer_too_long"
 # The answer was cut at `max_tokens`, and would be again.
 TRUNCATED = "truncated"
@@ -127,7 +128,7 @@ def parse_answer(line: bytes, batch_id: str) -> ResultRow:
     try:
         return _row(decode(_line_decoder, line), batch_id)
     except (msgspec.DecodeError, RecursionError) as error:
-        return _failure(custom_id_of(line), batch_id, AnswerError(UNREADABLE, str(error)))
+        return _unreadable(line, batch_id, str(error))
 
 
 def cached_of_prompt(cached_tokens: int | None, prompt_tokens: int | None) -> int | None:
@@ -142,14 +143,34 @@ def custom_id_of(line: bytes) -> str:
     """
     if not isinstance(line, LongLine):
         return decode(_identity_decoder, line).custom_id
+    custom_id = custom_id_at_beginning(line)
+    if custom_id is None:
+        raise msgspec.DecodeError(f"it has {jsonl.TOO_LONG}, and no custom_id at its beginning")
+    return custom_id
+
+
+def custom_id_at_beginning(line: bytes) -> str | None:
+    """Return the custom_id of a line that is cut or damaged somewhere after it; None if there is none."""
     # Cut the object after a value and close it there: the result is valid JSON.
-    end = line.find(b",")
+    beginning = line[: jsonl.LONG_LINE_BYTES]
+    end = beginning.find(b",")
     while end >= 0:
         try:
-            return _identity_decoder.decode(line[:end] + b"}").custom_id
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            end = line.find(b",", end + 1)
-    raise msgspec.DecodeError(f"it has {jsonl.TOO_LONG}, and no custom_id at its beginning")
+            return _identity_decoder.decode(beginning[:end] + b"}").custom_id
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            end = beginning.find(b",", end + 1)
+    return None
+
+
+def _unreadable(line: bytes, batch_id: str, reason: str) -> ResultRow:
+    try:
+        custom_id = custom_id_of(line)
+    except msgspec.DecodeError:
+        beginning = custom_id_at_beginning(line)
+        if beginning is None:
+            raise
+        custom_id, reason = beginning, "the answer's line is damaged: it is not JSON as a whole"
+    return _failure(custom_id, batch_id, AnswerError(UNREADABLE, reason))
 
 
 def _row(answer: _Line, batch_id: str) -> ResultRow:

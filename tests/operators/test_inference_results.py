@@ -267,6 +267,91 @@ class TestResults:
         assert rows() == before
 
 
+LATE = {"counts_late_seconds": 120, "files_late_seconds": 120}
+NEVER = {"counts_late_seconds": 1e9, "files_late_seconds": 1e9}
+
+
+class TestUnfinishedBatches:
+    """A batch that expired or was cancelled has answered two of four requests."""
+
+    @pytest.mark.parametrize("end", ["expired", "cancelled"])
+    @pytest.mark.parametrize("late", [LATE, {"counts_late_seconds": 1e9, "lines_late_seconds": 120}], ids=str)
+    def test_late_answers_are_not_bought_again(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, clear: Any, end: str, late: Any
+    ) -> None:
+        control.plan(end=end, run_share=0.5, **late)
+        if end == "cancelled":
+            assert run(lambda: infer(requests=sums(4), min_success_rate=0.5))["counts"] == {"succeeded": 2, end: 2}
+            clear()
+        run(lambda: infer(requests=sums(4)))
+        assert [(row["content"], row["round"]) for row in rows()] == [("1", 1), ("2", 1), ("3", 2), ("4", 2)]
+        assert_nothing_was_bought_twice(control, 4)
+
+    @pytest.mark.parametrize("end", ["expired", "cancelled"])
+    @pytest.mark.parametrize("late", [NEVER, {"counts_late_seconds": 1e9, "lines_late_seconds": 1e9}], ids=str)
+    def test_undelivered_answers_are_bought_after_a_clear(
+        self, infer: Infer, run: Run, control: Control, clear: Any, end: str, late: Any
+    ) -> None:
+        control.plan(end=end, run_share=0.5, **late)
+        with pytest.raises(SiliconFlowError, match=f"{end}, but has neither request counts nor results: nothing is re"):
+            run(lambda: infer(requests=sums(4)))
+        assert control.batches_created() == 1
+        clear()
+        assert run(lambda: infer(requests=sums(4)))["counts"] == {"succeeded": 4}
+
+    @pytest.mark.parametrize(
+        "plan",
+        [{"end": "failed"}, {"end": "expired", "run_share": 0.0}, {"queue_seconds": 1e6}],
+        ids=["failed", "nothing answered", "never started"],
+    )
+    def test_nothing_is_awaited_without_answers(
+        self, infer: Infer, run: Run, control: Control, clock: Any, plan: Any
+    ) -> None:
+        control.plan(**plan)
+        started = clock.now
+        assert run(lambda: infer(requests=sums(4)))["counts"] == {"succeeded": 4}
+        assert (control.batches_created(), (clock.now - started) % 86_400 < 600) == (2, True)
+
+
+class TestDamagedLines:
+    @pytest.mark.parametrize(
+        ("plan", "status", "code"),
+        [("cut", "failed", "unreadable_answer"), ("garbled", "missing", "results_lost")],
+    )
+    def test_a_damaged_answer_is_bought_after_a_clear(
+        self, infer: Infer, run: Run, rows: Rows, control: Control, clear: Any, retry: Any, clock: Any,
+        plan: str, status: str, code: str,
+    ) -> None:  # fmt: skip
+        control.plan(**{plan: {"positions": [3]}})
+        started = clock.now
+        for _ in range(2):
+            summary = run(lambda: infer(requests=sums(5), retries=3, min_success_rate=0.8))
+            assert summary["counts"] == {"succeeded": 4, status: 1}
+            assert rows()[3]["error"]["code"] == code
+            assert 600 <= clock.now - started < 1_200
+            retry()
+        assert control.batches_created() == 1
+        clear(retries=3)
+        assert run(lambda: infer(requests=sums(5), retries=3))["counts"] == {"succeeded": 5}
+
+    def test_a_line_that_is_whole_later_is_taken(
+        self, infer: Infer, run: Run, control: Control, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        download, cut = SiliconFlowClient.download, list[str]()
+
+        def cut_first(self: SiliconFlowClient, reference: str, file: Any) -> int:
+            size = download(self, reference, file)
+            if not cut:
+                cut.append(reference)
+                file.truncate(size - 40)
+            return size
+
+        monkeypatch.setattr(SiliconFlowClient, "download", cut_first)
+        control.plan(counts_late_seconds=1e9)
+        assert run(lambda: infer(requests=sums(5)))["counts"] == {"succeeded": 5}
+        assert len(cut) == control.batches_created() == 1
+
+
 class TestSignedUrls:
     def test_an_expired_url_is_requested_again(
         self, infer: Infer, run: Run, control: Control, part_lines: Any, monkeypatch: pytest.MonkeyPatch, clock: Any

@@ -53,6 +53,8 @@ def test_several_choices_are_all_kept() -> None:
         b'{"custom_id": "r1", "response": {"body": {"choices": "none"}}}',
         b'{"custom_id": "r1", "response": {"body": {"choices": [null]}}}',
         b'{"custom_id": "r1", "response": {"body": {"choices": [{"message": null}]}}}',
+        b'{"id": "x", "custom_id": "r1", "response": {"body": {"choi',
+        b'{"custom_id": "r1", "deep": ' + b"[" * 100_000,
     ],
 )
 def test_a_line_with_id_always_has_a_row(line: bytes) -> None:
@@ -86,7 +88,8 @@ def test_a_text_instead_of_json_is_the_message() -> None:
         b'{"id": "x", "error": null}',
         b"\xff",
         b'{"custom_id": "\xff", broken',
-        b'{"custom_id": "r1", "deep": ' + b"[" * 100_000,
+        b'{"custom_id": "r',
+        b'{"error": {"custom_id": "r1", "code": 1',
     ],
     ids=lambda line: repr(line[:40]),
 )

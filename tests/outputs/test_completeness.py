@@ -17,6 +17,8 @@ from siliconflow_provider.outputs.completeness import (
 )
 
 SENT = [f"r{i}" for i in range(6)]
+ENDS = ("failed", "expired", "cancelled")
+STARTED = {"in_progress_at": 1_700_000_000}
 
 
 def line(custom_id: str) -> bytes:
@@ -43,6 +45,13 @@ class TestContents:
     def test_unreadable_lines_count_unless_truncated(self) -> None:
         found = contents_of([line("a") + b"<html>\n" + line("b") + b'{"custom_id": 7}\n', b'{"custom_id": "c'])
         assert (dict(found.ids), found.unreadable) == ({"a": 1, "b": 1}, 2)
+
+    def test_a_damaged_line_keeps_its_id(self) -> None:
+        damaged = b'{"custom_id": "b", "response": {"bo'
+        found = files(["a", damaged + b"\n", "c", b"garbage\n"], ["c"])
+        assert (found.output.unreadable, found.output.damaged, found.ids, found.whole_ids) == (1, 2, {*"abc"}, {*"ac"})
+        found = files(["a", damaged + b"\n", "b", damaged])
+        assert (found.output.damaged, found.output.requests(None), found.whole_ids) == (2, 3, {*"ab"})
 
     def test_the_ids_are_merged_once(self) -> None:
         """They are read for each request of a part."""
@@ -85,7 +94,15 @@ class TestContents:
         (over(None, request_counts={}), files(), "has neither request counts nor results"),
         (over(None, request_counts={"total": 0, "completed": 0, "failed": 0}), files(), "has neither"),
         (over(None), files(["r0"]), None),
-        (over(None), files([], ["r0"]), None),
+        (over(None, output_file_id=None, error_file_id="e"), files([], ["r0"]), None),
+        # Without counts, an empty file may still get its lines.
+        (over(None), files([], ["r0"]), "completed, but has no request counts, and its output file is empty"),
+        (over(None), files([], SENT), None),
+        *((over(None, status=end), files(), f"{end}, but has neither request counts nor results") for end in ENDS),
+        *((over(None, status=end), files(["r0"]), None) for end in ENDS),
+        # Without counts and files, only a batch that was started may have answers.
+        *((over(None, status=end, output_file_id=None, **STARTED), files(), "has neither") for end in ENDS),
+        *((over(None, status=end, output_file_id=None), files(), None) for end in ENDS),
     ],
 )
 def test_results_must_match_the_counts(batch: Batch, contents: ResultContents, reason: str | None) -> None:
@@ -164,9 +181,32 @@ def test_examples_show_what_was_sent_and_received(sent: list[str], received: lis
         # Without counts, counts and lines may still arrive.
         (over(None), files(SENT[:5]), False),
         (over(None), files(SENT), None),
-        (over(None, status="expired"), files(SENT[:5]), None),
+        (over(None, status="expired"), files(SENT[:5]), False),
+        (over(None, status="expired"), files(SENT[:4], SENT[4:]), None),
+        (over(0, request_counts=None, status="expired", output_file_id=None), files(), False),
+        (over(0, request_counts=None, status="expired", output_file_id=None, expired_at=1_700_000_000), files(), None),
+        # Counts are believed, but their failures may come late.
+        (over(0, status="expired", output_file_id=None, **STARTED), files(), None),
+        (over(0, status="expired", **STARTED), files(), False),
+        (over(4, 0, "cancelled"), files(SENT[:4]), None),
+        (over(4, 2, "expired"), files(SENT[:4]), False),
+        # A damaged line may be whole in another download.
+        (over(6), files([*SENT[:5], b"garbage\n"]), False),
+        (over(6), files([*SENT[:5], b'{"custom_id": "r5", "resp\n']), False),
+        (over(5), files([*SENT[:5], b'{"custom_id": "r5", "resp']), False),
     ],
 )
 def test_complete_results_are_accepted(batch: Batch, contents: ResultContents, is_error: bool | None) -> None:
     found = delivery_problem(batch, contents, SENT)
     assert (found and found.is_error) == is_error
+
+
+@pytest.mark.parametrize(
+    ("contents", "is_lost"),
+    [(files(SENT[:5]), False), (files([*SENT[:5], b"garbage\n"]), True)],
+    ids=["none", "damaged"],
+)
+def test_a_damaged_line_may_be_any_answer(contents: ResultContents, is_lost: bool) -> None:
+    found = delivery_problem(over(None), contents, SENT)
+    assert found is not None
+    assert found.is_lost == is_lost
