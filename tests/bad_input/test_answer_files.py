@@ -69,7 +69,7 @@ def collected(output: bytes, errors: bytes, indexes: dict[str, int]) -> tuple[Re
             if not store.is_mentioned(index):
                 store.set_outcome(index, ResultRow(custom_id=custom_id, status="missing"))
         store.write(results, iter([b'{"row": 1}'] * len(indexes)))
-        manifest = build_manifest({}, store, [report_batch(Batch("b", "completed"), 1, "s")], **MANIFEST)
+        manifest = build_manifest({}, store, [report_batch(Batch("b", "completed"), 1, "s", store.total)], **MANIFEST)
     assert json.loads(msgspec.json.encode(manifest))["rows"] == len(indexes)
     return store, lines_in(results.getvalue())
 
