@@ -27,16 +27,13 @@ from siliconflow_provider.batches import (
 )
 from siliconflow_provider.inputs import PreparedSource, RequestBuilder, prepare
 from siliconflow_provider.job_directory import (
-    DUPLICATES,
     JOB,
-    KEPT,
     REJECTED,
     REQUESTS,
     ROWS,
     JobDirectory,
     JobFilesError,
     job_file_name,
-    requests_name,
 )
 from siliconflow_provider.jobs.batch_checks import may_be_billed, may_belong_to_job
 from siliconflow_provider.jobs.costs import CostSettings
@@ -50,6 +47,7 @@ from siliconflow_provider.jobs.job import (
     describe_changes,
     fingerprint,
 )
+from siliconflow_provider.jobs.job_publication import own_files, publish_job
 from siliconflow_provider.jobs.reduction import NO_REUSE, ReuseSettings, reduce_requests
 from siliconflow_provider.jobs.replacement import ReplacedJob, hand_over, inherit, warn_of_running
 from siliconflow_provider.jobs.run_states import Settings
@@ -186,10 +184,10 @@ def _create(
         job = reduce_requests(files, _with_recorded_batches(files, job, submission), reuse).job
     else:
         job = inherit(files, job, submission, reuse, replaced)
-    names = _own_files(job)
+    names = own_files(job)
     job = with_estimate(files, job, names[-1] if job.first_round.indexes else names[0], costs or CostSettings())
     output.claim(is_ours=False)
-    other = _publish(files, job, names, known=None if replaced is None else replaced.job)
+    other = publish_job(files, job, names, known=None if replaced is None else replaced.job)
     if other is not None:
         return _resume_other(files, other, names, submission, definition)
     log.info(
@@ -247,44 +245,6 @@ def _with_recorded_batches(files: JobDirectory, job: Job, submission: Submission
         if record.batch_id and record.metadata.get(AIRFLOW_KEY) not in submission.keys
     ]
     return structs.replace(job, inherited=Inherited(others=others)) if others else job
-
-
-def _own_files(job: Job) -> list[str]:
-    """Return the names of a new job's files; the file with all requests comes first, and that of round 1 last."""
-    names = [REQUESTS, *([ROWS] if job.has_rows else []), *([REJECTED] if job.rejected else [])]
-    if job.inherited is not None and job.inherited.parts:
-        names += [KEPT, *([DUPLICATES] if job.duplicates else []), requests_name(1)]
-    return [job_file_name(name, job.directory) for name in names]
-
-
-def _publish(files: JobDirectory, job: Job, names: Sequence[str], known: Job | None) -> Job | None:
-    """Publish a job and its files; return the job of another attempt instead if there is one.
-
-    :param known: the job that this one replaces
-    """
-    other = _other_job(files, known)
-    if other is not None:
-        return other
-    for name in names:
-        files.publish(name)
-    # Large files take minutes to publish; another attempt may have prepared and submitted its job in this time.
-    other = _other_job(files, known)
-    if other is not None:
-        return other
-    # The job comes last: once it exists, its requests exist too.
-    files.publish_json(JOB, job)
-    wait_for_list()
-    other = _other_job(files, job)
-    if other is None:
-        files.restore(*names)
-    return other
-
-
-def _other_job(files: JobDirectory, known: Job | None) -> Job | None:
-    """Return the job that another attempt of this task has published meanwhile, or None."""
-    files.discard(JOB)
-    published = files.read_json(JOB, Job)
-    return published if published is not None and (known is None or published.id != known.id) else None
 
 
 def _resume_other(

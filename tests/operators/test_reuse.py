@@ -91,7 +91,7 @@ class TestReuse:
     ) -> None:
         """A crash before the job is published buys nothing, and one after it loses nothing."""
         day("1", sums(2))
-        kill(opening, "_publish")
+        kill(opening, "publish_job")
         with pytest.raises(Killed):
             day("2", sums(3), reuse_from=runs)
         assert control.batches_created() == 1
