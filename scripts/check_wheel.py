@@ -19,6 +19,7 @@ from pathlib import Path
 
 DISTRIBUTION = "airflow-provider-siliconflow"
 HOOK = "siliconflow_provider.hooks.siliconflow.SiliconFlowHook"
+WITH_EXTRA = ("siliconflow_provider.emulator", "siliconflow_provider.outputs.arrow_types")
 # Right but for its last line.
 DAG = """
 from siliconflow_provider.operators.inference import BatchInferenceOperator
@@ -55,12 +56,12 @@ def listed() -> str:
 
 
 def import_all() -> int:
-    """Import every module but the emulator's, which have an extra, and return how many there are."""
+    """Import every module but those that need an extra, and return how many there are."""
     package = importlib.import_module("siliconflow_provider")
     if not Path(package.__path__[0]).is_relative_to(sys.prefix):
         sys.exit(f"{package.__path__[0]} is not the installed wheel")
     found = [each.name for each in pkgutil.walk_packages(package.__path__, "siliconflow_provider.", onerror=print)]
-    names = [name for name in found if not name.startswith("siliconflow_provider.emulator")]
+    names = [name for name in found if not name.startswith(WITH_EXTRA)]
     for name in names:
         importlib.import_module(name)
     return len(names)

@@ -102,7 +102,7 @@ def test_rows_are_filtered_by_status(written: Path, status: Any, found: str) -> 
 
 @pytest.mark.parametrize("status", ["success", "", "Succeeded", ["succeeded", "ok"], {"", "failed"}])
 def test_unknown_status_is_an_error(written: Path, status: Any) -> None:
-    with pytest.raises(ValueError, match=r"status '\w*' does not exist: there are succeeded, failed, .*unfinished$"):
+    with pytest.raises(ValueError, match=r"status '\w*' does not exist: there are succeeded, failed, .*rejected$"):
         list(read_results(written, status=status))
 
 

@@ -29,7 +29,7 @@ class Forms:
     openai_lines: bool = _form("answer lines have status_code and request_id, failed requests too")
     body_strings: bool = _form("an answer line's response.body is JSON in a string")
     errors_without_code: bool = _form("lines of error files have no code")
-    unknown_model_lines: bool = _form("each request to a model that the account does not have fails, not the create")
+    unknown_model_lines: bool = _form("requests to a model that the account does not have fail, not the create")
     files_oldest_first: bool = _form("GET /files lists the oldest files first")
     files_without_query: bool = _form("GET /files refuses purpose and limit, and lists all files")
     files_query_ignored: bool = _form("GET /files ignores purpose and limit, and lists ten files")

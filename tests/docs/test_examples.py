@@ -137,14 +137,15 @@ def test_each_dag_file_runs(
 def test_the_example_of_reuse_pays_once(
     dags_folder, load_dag_file, connection: str, client, files, localize: Localize, tmp_path: Path
 ) -> None:
-    """The next day has the same rows."""
+    """The next day has the same rows. Another test runs the DAG on the first day."""
     shown, block = dag_file_of("product_texts")
     files(shown)
     table = tmp_path / "files" / "products" / "2025-01-01.jsonl"
-    table.with_stem("2025-01-02").write_bytes(table.read_bytes())
+    for day in (2, 3):
+        table.with_stem(f"2025-01-0{day}").write_bytes(table.read_bytes())
     (dags_folder / "product_texts.py").write_text(localize(block.text))
     module = load_dag_file("product_texts.py")
-    for day in (1, 2):
+    for day in (2, 3):
         run_dag(module, "product_texts", day)
     assert len(list((tmp_path / "files" / "texts").rglob("results.jsonl"))) == 2
     assert len(list(client.list_batches())) == 1

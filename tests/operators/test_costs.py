@@ -80,7 +80,7 @@ class TestBill:
         run(lambda: priced(requests=sums(1), model="other/model"))
         assert "cost" not in manifest()
         assert "cost" not in rows()[0]
-        (line,) = [line for line in logged().splitlines() if "model 'other/model' has no price: add it" in line]
+        line = next(line for line in logged().splitlines() if "model 'other/model' has no price: add it" in line)
         assert "warning" in line.lower()
 
     def test_the_estimate_stands_beside_the_bill(self, priced: Infer, run: Run, manifest: Any, logged: Any) -> None:
