@@ -35,11 +35,11 @@ def write_rows(path: Path, count: int, day: int) -> None:
         file.writelines(json.dumps(row(index, day)) + "\n" for index in range(count))
 
 
-def write_earlier_run(directory: Path, rows: Path, count: int) -> None:
-    """Write the files of a run that has answered all rows."""
+def write_earlier_run(directory: Path, rows: Path, count: int, url: str) -> None:
+    """Write the files of a run that has answered all rows at the service with this URL."""
     from siliconflow_provider.inputs import RequestBuilder, items_of_file, prepare
     from siliconflow_provider.job_directory import JOB, REQUESTS, ROWS
-    from siliconflow_provider.jobs.job import Job, Round
+    from siliconflow_provider.jobs.job import CONNECTION, Job, Round, fingerprint
     from siliconflow_provider.jobs.publication import EarlierResults, publish_results
     from siliconflow_provider.jsonl import read_chunks
     from siliconflow_provider.outputs import OutputDirectory, ResultRow, ResultStore
@@ -59,7 +59,7 @@ def write_earlier_run(directory: Path, rows: Path, count: int) -> None:
             items = items_of_file(rows.name, lambda: read_chunks(file), lambda: file)
             builder = RequestBuilder(prompt=PROMPT, id_column="id", model=MODEL)
             prepared = prepare(items, builder, requests, inputs, name=rows.name)
-        job = Job("key", "earlier", {}, count, True, Round(1, prepared.parts, 0, 0))
+        job = Job("key", "earlier", {CONNECTION: fingerprint(url)}, count, True, Round(1, prepared.parts, 0, 0))
         for name in (REQUESTS, ROWS):
             files.publish(name)
         files.publish_json(JOB, job)
@@ -94,7 +94,7 @@ def measure(count: int) -> dict[str, Any]:
         directory = Path(name)
         (directory / "1").mkdir()
         write_rows(directory / "1.jsonl", count, 1)
-        write_earlier_run(directory / "1", directory / "1.jsonl", count)
+        write_earlier_run(directory / "1", directory / "1.jsonl", count, url)
         write_rows(directory / "2.jsonl", count, 2)
         connection = {"conn_type": "siliconflow", "host": url, "password": API_KEY}
         environment = os.environ | {
