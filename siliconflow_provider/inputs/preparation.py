@@ -227,7 +227,7 @@ class _Preparation:
         )
 
     def _add_duplicates(self, requests: IO[bytes]) -> Sequence[int]:
-        """Note requests whose custom_id is that of an earlier one; return the lines of those that are rejected."""
+        """Note requests whose custom_id an earlier request has; return the lines of the rejected ones."""
         hashes, lines = self._ids.duplicate_hashes(), array("q")
         if not hashes:
             return lines

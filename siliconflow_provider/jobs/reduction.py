@@ -71,7 +71,7 @@ class PreviousAnswers:
     older: Iterable[EarlierAnswers] = ()
 
     def keep(self, rows: ReusedRows) -> int:
-        """Reuse the answers. Return the number of those that were not needed, of the replaced job."""
+        """Reuse the answers. Return how many answers of the replaced job were not needed."""
         answers = 0 if self.newest is None else rows.add(self.newest, kept_round=KEPT_ROUND)
         dropped = answers - rows.count
         older = iter(self.older)

@@ -27,7 +27,7 @@ class Estimate:
     :ivar completion_tokens: about the number of completion tokens; None without a mean of earlier answers
     :ivar currency: of the costs; None without prices
     :ivar cost: about the cost, exact for the figures above
-    :ivar reasons: a sentence for each figure that is None, by the name of its field
+    :ivar reasons: says why a figure is None, by the name of its field
     :ivar notes: sentences on requests that make an upper bound high
     """
 

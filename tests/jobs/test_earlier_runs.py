@@ -53,7 +53,7 @@ def reuse(workspace: Callable[[], Workspace]) -> Callable[..., None]:
 def test_one_unusable_directory_is_a_warning(
     reuse: Any, error: Exception, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If it is one of those that a pattern matches."""
+    """If a pattern matches it."""
     caplog.set_level(logging.WARNING)
     reuse(error, is_required=False)
     assert caplog.messages == [f"reusing no answers of s3://b/a: {reason}"]
