@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import threading
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from siliconflow_provider.api import clock
+
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Handle requests without a line on the terminal for each."""
+    """Handle requests by the provider's clock, and without a line on the terminal for each."""
 
     def log_message(self, *arguments: Any) -> None: ...
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Return the `Date` header. The day's date would move a provider that lives by a held clock."""
+        return formatdate(clock.now().timestamp(), usegmt=True)
 
 
 class LocalServer:
