@@ -118,7 +118,9 @@ def shown(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) 
         texts = [*(record.getMessage() for record in records), *map(str, said)]
         assert [text for text in texts if not is_printable(text)] == []
         # Airflow 3 adds its own colours around the text.
-        assert [line for line in printed if "\x1b[2J" in line or "\x9b" in line or line.startswith("[2027-01-15] ERROR")] == []
+        assert [
+            line for line in printed if "\x1b[2J" in line or "\x9b" in line or line.startswith("[2027-01-15] ERROR")
+        ] == []
         assert all(len(text) < 25_000 for text in texts)
         return [*printed, *texts]
 
