@@ -17,8 +17,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -77,12 +77,23 @@ def write_answers(path: Path, count: int) -> None:
                 file.write(json.dumps(line) + "\n")
 
 
+def write_tables(directory: Path, count: int) -> None:
+    """Write the rows of `rows.jsonl` as CSV and as Parquet."""
+    import pyarrow
+    from pyarrow import csv, parquet
+
+    texts = [f"{i} {TEXT}" for i in range(count)]
+    table = pyarrow.table({"id": [f"r{i}" for i in range(count)], "text": texts})
+    csv.write_csv(table, directory / "rows.csv")
+    parquet.write_table(table, directory / "rows.parquet", row_group_size=100_000)
+
+
 # One job, in a process of its own
 
 
 def our_operator(path: Path, output: Path, prompts: list[str] | None) -> Any:
     """Return the operator, with all imported that it needs."""
-    for name in ("jobs.opening", "jobs.structured", "operators.identity", "triggers.batches", "workspace"):
+    for name in ("jobs.opening", "jobs.runner", "operators.identity", "triggers.batches"):
         import_module(f"siliconflow_provider.{name}")
     from siliconflow_provider.operators.inference import BatchInferenceOperator
 
@@ -167,8 +178,8 @@ def place_output(where: str) -> None:
 
         os.link = link
     elif where == "object storage":
-        for name in ("storage", "publishing"):
-            import_module(f"siliconflow_provider.{name}").is_local = lambda path: False
+        for name in ("object_storage", "publishing"):
+            import_module(f"siliconflow_provider.storage.{name}").is_local = lambda path: False
         # Such a storage has no directories.
         local = import_module("fsspec.implementations.local").LocalFileSystem
         local.auto_mkdir = property(lambda self: True, lambda self, value: None)
@@ -187,7 +198,9 @@ def job(kind: str, path: Path, output: Path) -> None:
     operator(path, output, prompts)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before, used, started = mebibytes("VmRSS"), time.process_time(), time.perf_counter()
-    with Disk(Path(tempfile.gettempdir()), output) as disk:
+    disk = Disk(Path(tempfile.gettempdir()), output)
+    # Watching the files takes CPU time, more for a job of many files.
+    with disk if os.environ["BENCHMARK_OUTPUT"] else nullcontext():
         summary = run_job(lambda: operator(path, output, prompts))
     seconds, cpu = time.perf_counter() - started, time.process_time() - used
     with path.open("rb") as rows:
@@ -251,6 +264,7 @@ def measure_job(kind: str, count: int, where: str = "") -> dict[str, Any]:
 def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
     """Return what is done to each file, by its name."""
     import msgspec
+    from pyarrow import csv, parquet
 
     from siliconflow_provider.inputs.request_builder import RequestBuilder
     from siliconflow_provider.inputs.request_lines import RequestLine
@@ -264,7 +278,12 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
 
         return read
 
+    def read_all(batches: Iterable[object]) -> None:
+        for _ in batches:
+            pass
+
     requests, rows, answers = (directory / name for name in ("requests.jsonl", "rows.jsonl", "answers.jsonl"))
+    in_csv, in_parquet = directory / "rows.csv", directory / "rows.parquet"
     builder = RequestBuilder(prompt="{text}", id_column="id", model=MODEL)
     return {
         "requests: json.loads": (requests, each_line(json.loads)),
@@ -272,6 +291,10 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
         "requests: check and cut": (requests, lambda path: check_and_cut(path, RequestBuilder())),
         "rows: json.loads": (rows, each_line(json.loads)),
         "rows: check and cut": (rows, lambda path: check_and_cut(path, builder)),
+        "CSV: pyarrow's reader": (in_csv, lambda path: read_all(csv.open_csv(path))),
+        "CSV: check and cut": (in_csv, lambda path: check_and_cut(path, builder)),
+        "Parquet: pyarrow's reader": (in_parquet, lambda path: read_all(parquet.ParquetFile(path).iter_batches())),
+        "Parquet: check and cut": (in_parquet, lambda path: check_and_cut(path, builder)),
         "answers: json.loads": (answers, each_line(json.loads)),
         "answers: msgspec, typed": (answers, each_line(msgspec.json.Decoder(_Line).decode)),
         "answers: merge": (answers, partial(merge, parts=parts_of(answers))),
@@ -280,11 +303,12 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
 
 def check_and_cut(path: Path, builder: Any) -> None:
     """Read a job's source and write its requests."""
-    from siliconflow_provider.inputs.preparation import prepare
-    from siliconflow_provider.jsonl import line_blocks, read_chunks
+    from siliconflow_provider.inputs import items_of_file, prepare
+    from siliconflow_provider.jsonl import read_chunks
 
     with path.open("rb") as file, tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
-        prepare(line_blocks(read_chunks(file)), builder, requests, rows, name=path.name)
+        items = items_of_file(path.name, lambda: read_chunks(file), lambda: file)
+        prepare(items, builder, requests, rows, name=path.name)
 
 
 def parts_of(path: Path) -> list[Any]:
@@ -320,6 +344,7 @@ def measure_passes(count: int) -> Iterator[tuple[str, float, float, float]]:
         directory = Path(name)
         write_requests(directory / "requests.jsonl", count)
         write_rows(directory / "rows.jsonl", count)
+        write_tables(directory, count)
         write_answers(directory / "answers.jsonl", count)
         for title, (path, run) in passes(directory).items():
             found = []
