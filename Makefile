@@ -61,10 +61,11 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 
 pytest: $(READY) ## Run the tests alone; AIRFLOW=2.11 for the oldest supported Airflow
-	$(VENV)/bin/python -m pytest $(LEFT_OUT:%=--ignore=tests/%)
+	scripts/in_memory.sh $(VENV)/bin/python -m pytest $(LEFT_OUT:%=--ignore=tests/%)
 
 moved-clock: $(READY) ## Run the quick tests 400 days from now, or as many as DAYS says
-	PYTHONPATH=$(CURDIR)/tests/moved_clock MOVED_CLOCK_DAYS=$(DAYS) $(VENV)/bin/python -m pytest $(MOVED:%=tests/%)
+	PYTHONPATH=$(CURDIR)/tests/moved_clock MOVED_CLOCK_DAYS=$(DAYS) \
+		scripts/in_memory.sh $(VENV)/bin/python -m pytest $(MOVED:%=tests/%)
 
 build: $(READY)
 	@rm -rf $(VENV)/dist
@@ -75,7 +76,7 @@ wheel: $(CLEAN)/ready build ## Build the wheel and try it alone in a clean Airfl
 	$(CLEAN)/bin/python scripts/check_wheel.py $(VENV)/bin/mypy
 
 system: $(READY) ## Run the tests on real Airflow components, some of which are killed
-	$(VENV)/bin/python -m pytest -m system tests/system
+	scripts/in_memory.sh $(VENV)/bin/python -m pytest -m system tests/system
 
 crash-matrix: $(READY) ## Kill a task or a component at each step, and write docs/crash-matrix.md; takes six minutes
 # SQLite is too slow for it on Airflow 2: there it takes the PostgreSQL that Debian's package installs.
@@ -105,7 +106,7 @@ matrix: build ## Try the wheel on every Airflow, in environments of their own, a
 
 lowest: ## Run the tests with Airflow 2.11.0 and the lowest version of everything else that is required
 	@$(MAKE) --no-print-directory AIRFLOW=lowest .venv-lowest/ready
-	.venv-lowest/bin/python -m pytest --ignore=tests/system
+	scripts/in_memory.sh .venv-lowest/bin/python -m pytest --ignore=tests/system
 
 audit: $(READY) .venv-audit/ready ## Search the code, and what it requires at its lowest and newest, for known weaknesses
 	$(VENV)/bin/ruff check --select S airflow_provider_siliconflow example_dags siliconflow_provider
