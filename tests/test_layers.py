@@ -19,6 +19,7 @@ ALLOWED = {
     # Its tree shows the errors of these; they are imported when used.
     "exceptions": {"api", "batches", "inputs", "job_directory", "jobs", "outputs", "pricing", "storage"},
     "links": set(),
+    "metrics": {"api"},
     "api": set(),
     "job_directory": {"api"},
     "storage": {"api", "job_directory", "jsonl", "wording"},
@@ -31,10 +32,10 @@ ALLOWED = {
     "verdicts": {"api", "exceptions", "pricing", "waiting", "wording"},
     "results": {"api", "job_directory", "outputs", "storage"},
     "hooks": {"api", "exceptions", "pricing", "storage", "wording"},
-    "triggers": {"api", "batches", "exceptions", "hooks", "verdicts", "waiting", "wording"},
+    "triggers": {"api", "batches", "exceptions", "hooks", "metrics", "verdicts", "waiting", "wording"},
     "operators": {
         *("api", "batches", "exceptions", "hooks", "inputs", "job_directory", "jobs", "jsonl"),
-        *("links", "outputs", "pricing", "storage", "triggers", "verdicts", "waiting", "wording"),
+        *("links", "metrics", "outputs", "pricing", "storage", "triggers", "verdicts", "waiting", "wording"),
     },
     "sensors": {"api", "exceptions", "hooks", "links", "operators", "verdicts", "waiting"},
     "decorators": {"operators"},

@@ -43,13 +43,18 @@ FindBatches = Callable[[], FoundBatches]
 
 
 def submit(
-    client: SiliconFlowClient, submission: Submission, records: Records, announce: Callable[[Batch], None]
+    client: SiliconFlowClient,
+    submission: Submission,
+    records: Records,
+    announce: Callable[[Batch], None],
+    on_created: Callable[[Batch], None] | None = None,
 ) -> Batch:
     """Return the batch of this submission: an existing one, or a new one.
 
     An automatic retry gets the batch of its task instance, even if that batch is for another input.
 
     :param announce: called with the batch as soon as it is known, and again if an older duplicate replaces it
+    :param on_created: called with the batch if this call has created it
     :raises InvalidRequestError: if the service would reject the submission; nothing was sent
     :raises CreateUncertainError: if the responses to several creates were lost; the next attempt searches first
     :raises UnsafeSubmitError: if a batch may exist that cannot be found
@@ -64,6 +69,8 @@ def submit(
         found.check_creatable(submission)
         _warn_of_others(found.batches)
         batch = create(client, submission, records, finder.find_and_record, found.open_records)
+        if on_created is not None:
+            on_created(batch)
     announce(batch)
     # For an existing batch too: the attempt that created it may cancel it as a duplicate.
     wait_for_list()

@@ -71,6 +71,7 @@ class JobBatches:
         self._others: list[Batch] = []
         self._limit: Exception | None = None
         self.is_limited = False
+        self.created: list[Batch] = []
 
     def find_until_settled(self, rounds: Sequence[Round]) -> None:
         """Find the batches of all parts and cancel duplicates.
@@ -263,9 +264,10 @@ class JobBatches:
                 if name not in uploaded:
                     uploaded[name] = self._client.upload_file(content, filename=name).id
             submission = replace(self._submission_of(round_, part), input_file_id=uploaded[name])
-            self._found[round_.number, part.sha256] = create(
+            self._found[round_.number, part.sha256] = batch = create(
                 self._client, submission, self._records, self._finder.find_and_record, self._seen.open_records
             )
+            self.created.append(batch)
         except Exception as error:
             if is_active_limit(error):
                 self._limit = error

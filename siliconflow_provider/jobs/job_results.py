@@ -40,6 +40,7 @@ class JobResults:
     :param validate: may change a row from succeeded to invalid
     :param price: None if the job has no prices
     :param output_format: the form in which the results are published
+    :ivar publications: the manifests that this attempt has published, each with the one that it replaced
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class JobResults:
         self._rows: IO[bytes] | None = None
         self._full_errors: IO[bytes] | None = None
         self.published = EarlierResults()
+        self.publications: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.collected: ResultStore | None = None
         self.is_any_lost = False
 
@@ -134,6 +136,7 @@ class JobResults:
             self._files, self._job, results, batches, self.published, complete=complete, rounds=rounds,
             output_format=self._output_format,
         )  # fmt: skip
+        self.publications.append((self.published.manifest, manifest))
         self.load_published()
         return manifest
 

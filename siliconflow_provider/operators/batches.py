@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from siliconflow_provider import metrics
 from siliconflow_provider.exceptions import (
     BatchWaitError,
     InvalidArgumentError,
@@ -80,10 +82,17 @@ class CreateBatchOperator(BatchOperator):
         submission = self._submission(context)
         with invalid_arguments():
             submission.check()
+        created: list[Batch] = []
         try:
-            return submit(client, submission, create_records_of(context), lambda batch: self._announce(context, batch))
+            batch = submit(
+                client, submission, create_records_of(context), partial(self._announce, context), created.append
+            )
         except UnsafeSubmitError as error:
             raise SubmissionStoppedError(str(error)) from None
+        finally:
+            metrics.count_created(context, len(created))
+        metrics.count_resumed(context, int(not created))
+        return batch
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> str:
         """Return the id of the completed batch, or raise the error for its status."""
@@ -98,6 +107,7 @@ class CreateBatchOperator(BatchOperator):
         if end.batch is not None and end.batch.is_terminal:
             self.log.info("%s", describe_end(end.batch))
             context["ti"].xcom_push(key="timing", value=end.batch.timing.to_report())
+            metrics.count_ended(context, end.batch)
         raise_for_ends(ends, self.siliconflow_conn_id)
         if end.batch is not None:
             self._raise_if_changed(context, end.batch)
@@ -255,6 +265,8 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
             except JobFilesError as error:
                 raise OutputPathError(str(error)) from None
         self._log_outcome(batch, manifest)
+        # The task that has waited for the batch has counted its end.
+        metrics.count_results(context, {"batches": manifest["batches"]}, manifest)
         return {
             "batch_id": batch.id,
             "results_path": manifest["paths"]["results"],

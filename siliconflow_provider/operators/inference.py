@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from siliconflow_provider import metrics
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.exceptions import BatchWaitError, InvalidArgumentError
@@ -179,7 +180,11 @@ class BatchInferenceOperator(BatchOperator):
 
         return first_items(self.source(context), limit)
 
-    def _advance(self, context: Context, ended: Sequence[Batch] = ()) -> dict[str, Any]:
+    def _advance(self, context: Context, ended: Sequence[Batch] | None = None) -> dict[str, Any]:
+        """Run the job until it has to wait, or is over.
+
+        :param ended: batches that a wait has seen end; None if this attempt of the task has not waited yet
+        """
         from siliconflow_provider.jobs import Finished
 
         while True:
@@ -193,7 +198,7 @@ class BatchInferenceOperator(BatchOperator):
             ended = self._ended_batches(self.wait_on_worker(*wait))
 
     @contextmanager
-    def _attempt(self, context: Context, ended: Sequence[Batch]) -> Iterator[JobRunner]:
+    def _attempt(self, context: Context, ended: Sequence[Batch] | None) -> Iterator[JobRunner]:
         from siliconflow_provider.jobs import JobRunner, ReuseSettings, Source, load_or_create_job
         from siliconflow_provider.operators.definition import check_input, request_builder_of, schema_of, settings_of
         from siliconflow_provider.operators.earlier_runs import find_earlier_runs
@@ -227,8 +232,15 @@ class BatchInferenceOperator(BatchOperator):
                 costs=settings.costs,
                 output_format=settings.output_format,
             )
-            with closing(JobRunner.load(client, files, job, settings, ended)) as runner:
-                yield runner
+            with closing(JobRunner.load(client, files, job, settings, ended or ())) as runner:
+                if ended is None:
+                    metrics.count_resumed(context, len(runner.results.batches_of_parts(runner.rounds)))
+                try:
+                    yield runner
+                finally:
+                    metrics.count_created(context, len(runner.job_batches.created))
+                    for before, manifest in runner.results.publications:
+                        metrics.count_results(context, before, manifest)
 
     def _stop_if_killed(self, runner: JobRunner) -> None:
         running = [batch.id for batch in runner.running]

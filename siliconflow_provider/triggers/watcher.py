@@ -14,6 +14,7 @@ from math import inf
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
+from siliconflow_provider import metrics
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import (
@@ -63,10 +64,12 @@ def watching(siliconflow_conn_id: str, waits: Sequence[BatchWait]) -> Iterator[W
     if watcher is None or watcher.is_stopped:
         watcher = _watchers[key] = BatchWatcher(siliconflow_conn_id)
     watch = watcher.join(waits)
+    metrics.count_waits_started(siliconflow_conn_id, len(waits))
     try:
         yield watch
     finally:
         watcher.leave(watch)
+        metrics.count_waits_ended(siliconflow_conn_id, [wait.state(watch.now()) for wait in waits])
 
 
 class BatchWatcher:
@@ -76,6 +79,7 @@ class BatchWatcher:
     """
 
     def __init__(self, siliconflow_conn_id: str) -> None:
+        self._conn_id = siliconflow_conn_id
         self._client = SharedClient(siliconflow_conn_id)
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix=f"siliconflow-{siliconflow_conn_id}")
@@ -235,7 +239,7 @@ class BatchWatcher:
 
     async def _answer(self, batch_id: str) -> Batch | Exception:
         try:
-            return await self._ask(lambda client: client.get_batch(batch_id))
+            return await self._ask("single", lambda client: client.get_batch(batch_id))
         except Exception as error:
             return error
 
@@ -260,10 +264,16 @@ class BatchWatcher:
                 self._notify_later.add(watch)
 
     async def _page(self, after: str | None) -> tuple[list[Batch], str | None]:
-        return await self._ask(lambda client: client.batch_page(after))
+        return await self._ask("list", lambda client: client.batch_page(after))
 
-    async def _ask(self, request: Callable[[SiliconFlowClient], T]) -> T:
-        return await self._in_thread(lambda: self._client.ask(request))
+    async def _ask(self, kind: str, request: Callable[[SiliconFlowClient], T]) -> T:
+        try:
+            answer = await self._in_thread(lambda: self._client.ask(request))
+        except Exception as error:
+            metrics.count_poll(self._conn_id, kind, error)
+            raise
+        metrics.count_poll(self._conn_id, kind, None)
+        return answer
 
     async def _in_thread(self, action: Callable[[], T]) -> T:
         try:
