@@ -20,7 +20,7 @@ compile=(uv pip compile --quiet --python-version 3.11 --no-header --no-annotate)
 for each in "${files[@]}"; do
     read -r name airflow day <<<"$each"
     found=$work/$name.txt bounds=()
-    printf '%s\n' "apache-airflow==$airflow" apache-airflow-providers-{common-sql,sqlite} |
+    printf '%s\n' "apache-airflow==$airflow" apache-airflow-providers-{common-sql,openlineage,sqlite} |
         "${compile[@]}" --exclude-newer "$day" --output-file "$found" -
     if [[ $name == lowest ]]; then
         "${compile[@]}" --no-deps --resolution lowest-direct --extra emulator --output-file "$work/bounds" pyproject.toml

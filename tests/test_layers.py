@@ -18,6 +18,7 @@ ALLOWED = {
     "wording": set(),
     # Its tree shows the errors of these; they are imported when used.
     "exceptions": {"api", "batches", "inputs", "job_directory", "jobs", "outputs", "pricing", "storage"},
+    "lineage": set(),
     "links": set(),
     "metrics": {"api"},
     "api": set(),
@@ -35,7 +36,7 @@ ALLOWED = {
     "triggers": {"api", "batches", "exceptions", "hooks", "metrics", "verdicts", "waiting", "wording"},
     "operators": {
         *("api", "batches", "exceptions", "hooks", "inputs", "job_directory", "jobs", "jsonl"),
-        *("links", "metrics", "outputs", "pricing", "storage", "triggers", "verdicts", "waiting", "wording"),
+        *("lineage", "links", "metrics", "outputs", "pricing", "storage", "triggers", "verdicts", "waiting", "wording"),
     },
     "sensors": {"api", "exceptions", "hooks", "links", "operators", "verdicts", "waiting"},
     "decorators": {"operators"},

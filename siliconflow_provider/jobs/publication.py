@@ -148,17 +148,20 @@ def publish_results(
     """
     output = OutputDirectory(files, job.task, output_format.results)
     inputs = _inputs(files, job_file_name(ROWS, job.directory)) if job.has_rows else None
+    columns: dict[str, str] = {}
     with output.writing(output_format.results) as results:
         if output_format.name == "jsonl":
             answers.write(results, inputs)
         else:
-            _write_table(files, job, answers, inputs, output_format, results)
+            columns = _write_table(files, job, answers, inputs, output_format, results)
         output.archive_replaced_files(files.read_json(MANIFEST, dict) or {}, job.id)
         if output_format.name != "jsonl":
             output.publish_rows()
     manifest = _manifest(
         files, job, answers, batches, earlier, complete=complete, rounds=rounds, output_format=output_format
     )
+    if columns:
+        manifest["columns"]["table"] = columns
     output.write_manifest(manifest)
     return manifest
 
@@ -170,17 +173,19 @@ def _write_table(
     inputs: Iterator[bytes] | None,
     output_format: OutputFormat,
     results: IO[bytes],
-) -> None:
-    """Write the rows as JSON lines to a local file, and from there as a table."""
+) -> dict[str, str]:
+    """Write the rows as JSON lines to a local file, and from there as a table. Return the types of its columns."""
     with files.create(RESULT_ROWS) as rows:
         answers.write(rows, inputs)
     table = ResultTable(lambda: files.lines(RESULT_ROWS), job.known_input_schema, output_format.columns)
-    renamed = [column for column in table.write(output_format.name, results) if column.is_renamed]
+    columns = table.write(output_format.name, results)
+    renamed = [column for column in columns if column.is_renamed]
     if renamed:
         log.info(
             "columns with the names of others in %s: %s",
             files.url(output_format.results), ", ".join(f"{column.source} is {column.name}" for column in renamed),
         )  # fmt: skip
+    return {column.name: column.type for column in columns}
 
 
 def _manifest(

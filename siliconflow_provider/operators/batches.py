@@ -22,6 +22,7 @@ from siliconflow_provider.operators.arguments import as_path_text
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.connection import ConnectionMixin
 from siliconflow_provider.operators.final_errors import check_argument_id, final_if_refused, invalid_arguments
+from siliconflow_provider.operators.reporting import ReportingMixin
 from siliconflow_provider.verdicts import raise_for_ends
 from siliconflow_provider.wording import counted
 
@@ -82,11 +83,10 @@ class CreateBatchOperator(BatchOperator):
         submission = self._submission(context)
         with invalid_arguments():
             submission.check()
+        records = create_records_of(context)
         created: list[Batch] = []
         try:
-            batch = submit(
-                client, submission, create_records_of(context), partial(self._announce, context), created.append
-            )
+            batch = submit(client, submission, records, partial(self._announce, context), created.append)
         except UnsafeSubmitError as error:
             raise SubmissionStoppedError(str(error)) from None
         finally:
@@ -215,7 +215,7 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
         return [batch.id for batch in find_batches_of_run(context, self.hook, self.siliconflow_conn_id)]
 
 
-class DownloadResultsOperator(ConnectionMixin, BaseOperator):
+class DownloadResultsOperator(ReportingMixin, ConnectionMixin, BaseOperator):
     """Write the results of a batch as `results.jsonl` and `manifest.json`.
 
     `results.jsonl` has one row for each request that the batch's output or error file mentions, in the order of
@@ -265,7 +265,8 @@ class DownloadResultsOperator(ConnectionMixin, BaseOperator):
             except JobFilesError as error:
                 raise OutputPathError(str(error)) from None
         self._log_outcome(batch, manifest)
-        # The task that has waited for the batch has counted its end.
+        self.report_results(context, manifest)
+        # The task that waited for the batch has counted its end.
         metrics.count_results(context, {"batches": manifest["batches"]}, manifest)
         return {
             "batch_id": batch.id,

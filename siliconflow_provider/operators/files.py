@@ -16,6 +16,7 @@ from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.operators.arguments import as_path_text
 from siliconflow_provider.operators.connection import ConnectionMixin
 from siliconflow_provider.operators.final_errors import final_if_refused
+from siliconflow_provider.operators.reporting import ReportingMixin
 from siliconflow_provider.wording import counted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from siliconflow_provider.inputs import Part
 
 
-class UploadFileOperator(ConnectionMixin, BaseOperator):
+class UploadFileOperator(ReportingMixin, ConnectionMixin, BaseOperator):
     """Check a request file and upload it; return the file id.
 
     Every line is checked before anything is uploaded. The lines are uploaded as they are in the file, without blank

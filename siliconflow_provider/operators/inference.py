@@ -23,6 +23,7 @@ from siliconflow_provider.operators.arguments import (
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.final_errors import errors_of_job, final_if_refused
 from siliconflow_provider.operators.outcome import Cancellation, Outcome, cancel_overdue
+from siliconflow_provider.operators.reporting import ReportingMixin
 from siliconflow_provider.operators.requests import check_items, items_at, wrap_requests
 from siliconflow_provider.operators.waiting import as_timedelta
 from siliconflow_provider.verdicts import describe_job, raise_for_ends
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from siliconflow_provider.waiting import WaitEnd
 
 
-class BatchInferenceOperator(BatchOperator):
+class BatchInferenceOperator(ReportingMixin, BatchOperator):
     """Run any number of requests as batches, wait for all of them, and write one result row for each, in order.
 
     Only requests without a good answer are resent. Returns a small summary of `manifest.json`. A retried or cleared
@@ -251,6 +252,7 @@ class BatchInferenceOperator(BatchOperator):
 
     def _finish(self, context: Context, runner: JobRunner, job: Finished) -> dict[str, Any]:
         """Log the outcome of the job and return its summary, or raise the error for it."""
+        self.report_results(context, job.manifest)
         cancellation = cancel_overdue(self.hook.get_conn(), job.running) if self.cancel_on_timeout else Cancellation()
         summary = describe_job(
             job.manifest,
