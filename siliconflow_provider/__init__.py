@@ -110,4 +110,5 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": ["siliconflow_provider.links.BatchesLink"],
+        "cli": ["siliconflow_provider.cli.airflow_commands.airflow_commands"],
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from siliconflow_provider.api.remedies import remedy_for_json_mode
 from siliconflow_provider.api.service_texts import SHOWN_NAMES, are_whole, first_names
 from siliconflow_provider.exceptions import VERDICTS, BatchCancelledError, BatchTimeoutError, BatchWaitError
-from siliconflow_provider.wording import counted
+from siliconflow_provider.wording import command_line, counted
 
 if TYPE_CHECKING:
     from siliconflow_provider.api.models import Batch
@@ -106,8 +106,7 @@ def _capitalized(text: str) -> str:
 def _how_to_cancel(batch_ids: Sequence[str], siliconflow_conn_id: str) -> str:
     if len(batch_ids) > SHOWN_NAMES:
         return "a CancelBatchOperator without batch_id, in this DAG run"
-    calls = "; ".join(f"client.cancel_batch({batch_id!r})" for batch_id in batch_ids)
-    return f"client = SiliconFlowHook({siliconflow_conn_id!r}).get_conn(); {calls}"
+    return command_line("cancel", batch_ids, siliconflow_conn_id)
 
 
 def describe_job(
@@ -217,7 +216,7 @@ def _errors_hint(batch: Batch, siliconflow_conn_id: str) -> str:
     """Return how to read all errors of a batch if the message does not show all of them."""
     if are_whole(batch.errors):
         return ""
-    return f". All errors: SiliconFlowHook({siliconflow_conn_id!r}).get_conn().get_batch({batch.id!r}).errors"
+    return f". All errors: {command_line('show', [batch.id], siliconflow_conn_id)}"
 
 
 _NOT_RETRIED = "Airflow does not retry this task; clearing it submits (and pays for) a new batch"

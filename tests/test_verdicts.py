@@ -80,7 +80,7 @@ def test_tokens_are_shown_as_billed() -> None:
     [
         ([], 0, f". No batch is running any more. {KEPT}"),
         ([], 1_500, "any more. Clearing the task would resend 1,500 requests without a good answer"),
-        (["batch_1"], 0, f"client.cancel_batch('batch_1'). {KEPT}"),
+        (["batch_1"], 0, f"siliconflow_provider cancel batch_1 --conn-id my_conn. {KEPT}"),
         (["batch_1", "batch_2"], 2, "would resend 2 requests without a good answer"),
     ],
 )
@@ -116,13 +116,12 @@ def test_answers_of_running_batches_are_billed_too() -> None:
         (
             ["batch_1"],
             "Batch batch_1 is still running; ",
-            "client = SiliconFlowHook('my_conn').get_conn(); client.cancel_batch('batch_1')",
+            "python -m siliconflow_provider cancel batch_1 --conn-id my_conn",
         ),
         (
             ["batch_1", "batch_2"],
             "Batches batch_1, batch_2 are still running; ",
-            "client = SiliconFlowHook('my_conn').get_conn(); client.cancel_batch('batch_1'); "
-            "client.cancel_batch('batch_2')",
+            "python -m siliconflow_provider cancel batch_1 batch_2 --conn-id my_conn",
         ),
         (
             [f"batch_{number}" for number in range(2000)],
@@ -149,8 +148,8 @@ def test_a_kill_logs_one_line_per_outcome() -> None:
     assert describe_kill(outcomes, "my_conn", cancel=True) == [
         "task was killed: batches batch_1, batch_4 are cancelling; answered requests are billed",
         "task was killed: could not cancel batches batch_2, batch_5: POST /batches/batch_2/cancel was refused. "
-        "Running batches are billed. To cancel: client = SiliconFlowHook('my_conn').get_conn(); "
-        "client.cancel_batch('batch_2'); client.cancel_batch('batch_5')",
+        "Running batches are billed. "
+        "To cancel: python -m siliconflow_provider cancel batch_2 batch_5 --conn-id my_conn",
         "task was killed: batch batch_3 is completed; answered requests are billed",
     ]
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
-from siliconflow_provider.wording import counted
+from siliconflow_provider.wording import command_line, counted
 
 
 @pytest.mark.parametrize(
@@ -11,3 +13,13 @@ from siliconflow_provider.wording import counted
 )
 def test_nouns_agree_with_their_numbers(number: int, noun: str, text: str) -> None:
     assert counted(number, noun) == text
+
+
+def test_a_command_names_batches_and_connection() -> None:
+    assert command_line("cancel", ["b1", "b2"], "c") == "python -m siliconflow_provider cancel b1 b2 --conn-id c"
+    assert command_line("show", ["b1"]) == "python -m siliconflow_provider show b1"
+
+
+def test_a_pasted_command_runs_nothing_else() -> None:
+    hostile = "b; touch /tmp/x $(id)"
+    assert shlex.split(command_line("cancel", [hostile]))[-1] == hostile

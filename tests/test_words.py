@@ -26,6 +26,7 @@ from siliconflow_provider.triggers.batches import BatchTrigger
 from siliconflow_provider.verdicts import raise_for_ends
 from siliconflow_provider.waiting.batch_wait import WaitEnd
 from siliconflow_provider.waiting.events import from_event, to_event
+from siliconflow_provider.wording import command_line
 from tests.servers import LocalServer, QuietHandler
 
 # A forged line, a cleared screen, a window title, a reversed text, and a NUL byte.
@@ -142,7 +143,7 @@ def test_texts_of_a_batch_are_escaped(service: NastyService, shown: Any, context
     assert any("ERROR forged" in text for text in texts)
     assert r"ok\n[2027-01-15] ERROR forged\r\x1b[2J" in str(error)
     assert "x... (48,000 more characters)" in str(error)
-    assert str(error).count("get_batch('batch_1').errors") == 1
+    assert str(error).count(f"{command_line('show', ['batch_1'], 'siliconflow_default')}. ") == 1
 
 
 def test_texts_of_a_running_batch_are_escaped(service: NastyService, shown: Any, context: Any) -> None:

@@ -27,11 +27,10 @@ from siliconflow_provider.api.errors import (
 from siliconflow_provider.api.hidden import Secret, SignedUrl
 from siliconflow_provider.api.limits import check_endpoint, check_file_size, check_id, check_metadata
 from siliconflow_provider.api.models import Account, Batch, File
-from siliconflow_provider.api.session import LONGEST_URL, address
+from siliconflow_provider.api.session import DEFAULT_BASE_URL, LONGEST_URL, address
 from siliconflow_provider.api.transport import Transport
 from siliconflow_provider.api.upload import default_name, upload_form
 
-DEFAULT_BASE_URL = "https://api.siliconflow.com/v1"
 PAGE_SIZE = 100
 # A page that has a next one shows at least this many items, the default of GET /files.
 SHORTEST_PAGE = 10

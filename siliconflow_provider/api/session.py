@@ -16,6 +16,7 @@ from siliconflow_provider.api.connections import MASKED_AUTHORIZATION, OwnAdapte
 from siliconflow_provider.api.errors import InvalidRequestError
 from siliconflow_provider.api.hidden import Secret, SignedUrl
 
+DEFAULT_BASE_URL = "https://api.siliconflow.com/v1"
 LONGEST_URL = 16_384
 MOST_REDIRECTS = 10
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -72,6 +73,25 @@ def checked_base_url(base_url: str) -> str:
             "give scheme, host and path, and the key as api_key"
         )
     return base_url.rstrip("/")
+
+
+def base_url_of(host: str | None, schema: str | None = None, port: int | None = None) -> str:
+    """Return the base URL that a connection's fields or a setting name; the default without a host.
+
+    :param host: a URL, a host with a path, or a host name, which gets `/v1`
+    :param schema: of a host without one; `https` by default
+    :param port: of a host without one
+    :raises InvalidRequestError: if the URL is not usable
+    """
+    if not host:
+        return DEFAULT_BASE_URL
+    host = host if "://" in host else f"{schema or 'https'}://{host}"
+    # Checked before urlsplit, which would raise an unclear error for an invalid URL.
+    parts = urlsplit(checked_base_url(host))
+    # Airflow's form stores an empty port as 0. A stored default port is only needed for its test button.
+    needs_port = port and not parts.port and (parts.scheme, port) not in (("https", 443), ("http", 80))
+    netloc = f"{parts.netloc}:{port}" if needs_port else parts.netloc
+    return f"{parts.scheme}://{netloc}{parts.path.rstrip('/') or '/v1'}"
 
 
 def checked_proxy(proxy: str, url: str) -> None:

@@ -14,7 +14,13 @@ from siliconflow_provider.batches.dag_run import find_running_by_dag_run
 from siliconflow_provider.batches.duplicates import cancel_duplicates, find_and_cancel_duplicates
 from siliconflow_provider.batches.finder import BatchFinder, FoundBatches, UnsafeSubmitError
 from siliconflow_provider.batches.listing import RETENTION
-from siliconflow_provider.batches.metadata import AIRFLOW_INPUT, AIRFLOW_KEY, AIRFLOW_ROUND, RESERVED_PREFIX
+from siliconflow_provider.batches.metadata import (
+    AIRFLOW_INPUT,
+    AIRFLOW_KEY,
+    AIRFLOW_ROUND,
+    AIRFLOW_TASK,
+    RESERVED_PREFIX,
+)
 from siliconflow_provider.batches.records import CreateRecord, FileRecords, MemoryRecords, Records
 from siliconflow_provider.batches.submission import SHORTEST_DIGEST, Submission, batch_to_collect, digest
 
@@ -22,6 +28,7 @@ __all__ = [
     "AIRFLOW_INPUT",
     "AIRFLOW_KEY",
     "AIRFLOW_ROUND",
+    "AIRFLOW_TASK",
     "RESERVED_PREFIX",
     "RETENTION",
     "SHORTEST_DIGEST",

@@ -25,6 +25,7 @@ from siliconflow_provider.batches.submission import (
     is_running_or_completed,
     oldest_first,
 )
+from siliconflow_provider.wording import command_line
 
 log = logging.getLogger(__name__)
 
@@ -222,8 +223,8 @@ def _warn_of_others(batches: Iterable[Batch]) -> None:
     for other in filter(is_running, batches):
         log.warning(
             "batch %s (%s) of this task, with another file, model or window, is still running and billed. "
-            "To cancel: client.cancel_batch(%r)",
-            other.id, other.status, other.id,
+            "To cancel: %s",
+            other.id, other.status, command_line("cancel", [other.id]),
         )  # fmt: skip
 
 

@@ -75,6 +75,7 @@ class SiliconFlowHook(BaseHook):
     def _new_client(self, label: str, *, most_timeout: float = inf, most_retries: float = inf) -> SiliconFlowClient:
         from siliconflow_provider.api.client import SiliconFlowClient
         from siliconflow_provider.api.errors import InvalidRequestError
+        from siliconflow_provider.api.session import base_url_of
 
         connection = self._connection
         if not connection.password:
@@ -87,7 +88,7 @@ class SiliconFlowHook(BaseHook):
             "storage_hosts": self._storage_hosts(),
         }
         try:
-            base_url = _base_url(connection.host, connection.schema, connection.port)
+            base_url = base_url_of(connection.host, connection.schema, connection.port)
             return SiliconFlowClient(connection.password, base_url, label=label, **options)
         except InvalidRequestError as error:
             message = error.message
@@ -218,22 +219,3 @@ def _describe_account(client: SiliconFlowClient) -> str:
         f"{site} accepts the API key; account status: {account.status or 'not shown'}, charged balance: "
         f"{account.charge_balance or 'not shown'} (it pays for batches; charge it at {billing_page(client.base_url)})"
     )
-
-
-def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
-    """Return the base URL from a connection's fields. The host may be a URL, a host with a path, or a host name."""
-    from urllib.parse import urlsplit
-
-    if not host:
-        from siliconflow_provider.api.client import DEFAULT_BASE_URL
-
-        return DEFAULT_BASE_URL
-    from siliconflow_provider.api.session import checked_base_url
-
-    host = host if "://" in host else f"{schema or 'https'}://{host}"
-    # Checked before urlsplit, which would raise an unclear error for an invalid URL.
-    parts = urlsplit(checked_base_url(host))
-    # Airflow's form stores an empty port as 0. A stored default port is only needed for its test button.
-    needs_port = port and not parts.port and (parts.scheme, port) not in (("https", 443), ("http", 80))
-    netloc = f"{parts.netloc}:{port}" if needs_port else parts.netloc
-    return f"{parts.scheme}://{netloc}{parts.path.rstrip('/') or '/v1'}"

@@ -18,7 +18,7 @@ from siliconflow_provider.jobs.replaced_jobs import answers_of_replaced_jobs, ke
 from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.reuse import EarlierAnswers
 from siliconflow_provider.jobs.runner import JobRunner
-from siliconflow_provider.wording import counted
+from siliconflow_provider.wording import command_line, counted
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,6 @@ def warn_of_running(running: Sequence[Batch], changes: Sequence[str]) -> None:
     for batch in running:
         log.warning(
             "the previous job's batch %s (%s) is still running and billed; a new job was started because %s changed. "
-            "To cancel the batch: client.cancel_batch(%r)",
-            batch.id, batch.status, ", ".join(changes), batch.id,
+            "To cancel: %s",
+            batch.id, batch.status, ", ".join(changes), command_line("cancel", [batch.id]),
         )  # fmt: skip

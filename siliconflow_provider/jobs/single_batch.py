@@ -42,14 +42,20 @@ log = logging.getLogger(__name__)
 
 # Other refusals (4xx) say that the service does not give the file; these may be gone in a minute.
 _TEMPORARY = (401, 408, 425, 429)
-_REMEDY = (
+REMEDY = (
     "nothing was written, and a retry downloads again. If the error persists, clear the task to write the results "
     "that the service still has"
 )
 
 
 def download_results(
-    client: SiliconFlowClient, batch: Batch, files: JobDirectory, task: str, *, is_cleared: bool = False
+    client: SiliconFlowClient,
+    batch: Batch,
+    files: JobDirectory,
+    task: str,
+    *,
+    is_cleared: bool = False,
+    remedy: str = REMEDY,
 ) -> dict[str, Any]:
     """Publish one row for each request of a batch, and the manifest; return the manifest.
 
@@ -57,15 +63,17 @@ def download_results(
     they are the requests that the output and error files mention. Published results of another batch are kept.
 
     :param batch: that is over
-    :param task: the task instance that owns the files
+    :param task: the task instance that owns the files, or another name for who writes them
     :param is_cleared: True if a person started this attempt: then incomplete results are written too
+    :param remedy: what to do if results are incomplete, for errors
     :raises OutputConflictError: if the task did not write the existing files; nothing is downloaded then
     :raises SiliconFlowError: if files are incomplete, or cannot be downloaded, for ten minutes
     """
     output = OutputDirectory(files, task)
     is_ours = _published_batch(files) == batch.id
     output.check_claim(is_ours=is_ours)
-    job = _job_of(batch, _ids_of_requests(client, batch, files, is_cleared=is_cleared), files, task)
+    tolerance = Tolerance(DELIVERY_TIME, is_cleared, is_cleared, remedy)
+    job = _job_of(batch, _ids_of_requests(client, batch, files, tolerance), files, task)
     (part,) = job.first_round.parts
     with files.create("collected") as rows, files.create("collected-errors") as full_errors:
         results = ResultStore(job.requests, rows, errors=RowErrors(full_errors, client.without_secrets))
@@ -80,7 +88,7 @@ def download_results(
             later=(),
             requests_count=job.requests,
             published=lambda round_, part: None,
-            tolerance=Tolerance(DELIVERY_TIME, is_cleared, is_cleared, _REMEDY),
+            tolerance=tolerance,
         )
         retrieval.run()
         for error in retrieval.failures.values():
@@ -128,13 +136,13 @@ def _job_of(batch: Batch, custom_ids: Sequence[str], files: JobDirectory, task: 
     )
 
 
-def _ids_of_requests(client: SiliconFlowClient, batch: Batch, files: JobDirectory, *, is_cleared: bool) -> list[str]:
+def _ids_of_requests(client: SiliconFlowClient, batch: Batch, files: JobDirectory, tolerance: Tolerance) -> list[str]:
     """Return the custom id of each request of a batch, in order."""
     try:
-        sent = _sent_ids(client, batch, files)
+        sent = _sent_ids(client, batch, files, tolerance.remedy)
         reason = "the service does not name it" if batch.input_file_id is None else "it has no request"
     except SiliconFlowError as error:
-        if not _is_withheld(error) and not (is_cleared and isinstance(error, UnreadableAnswerError)):
+        if not _is_withheld(error) and not (tolerance.accepts_lost and isinstance(error, UnreadableAnswerError)):
             raise
         sent, reason = [], str(error)
     if sent:
@@ -144,7 +152,7 @@ def _ids_of_requests(client: SiliconFlowClient, batch: Batch, files: JobDirector
         "error file mentions it, in the order of these files",
         batch.id, reason,
     )  # fmt: skip
-    return _mentioned_ids(client, batch, files, accepts_incomplete=is_cleared)
+    return _mentioned_ids(client, batch, files, tolerance)
 
 
 def _is_withheld(error: SiliconFlowError) -> bool:
@@ -155,7 +163,7 @@ def _is_withheld(error: SiliconFlowError) -> bool:
     return status is not None and 400 <= status < 500 and status not in _TEMPORARY
 
 
-def _sent_ids(client: SiliconFlowClient, batch: Batch, files: JobDirectory) -> list[str]:
+def _sent_ids(client: SiliconFlowClient, batch: Batch, files: JobDirectory, remedy: str) -> list[str]:
     """Return the custom ids in the batch's input file; download it again for ten minutes where that fails."""
     if batch.input_file_id is None:
         return []
@@ -164,7 +172,7 @@ def _sent_ids(client: SiliconFlowClient, batch: Batch, files: JobDirectory) -> l
             with files.create("input") as content:
                 client.download(batch.input_file_id, content)
                 content.seek(0)
-                return _ids_in(content, batch)
+                return _ids_in(content, batch, remedy)
         except SiliconFlowError as error:
             if pause is None or _is_withheld(error) or not is_retryable(error):
                 raise
@@ -175,7 +183,7 @@ def _sent_ids(client: SiliconFlowClient, batch: Batch, files: JobDirectory) -> l
     raise AssertionError("the last pause is None")
 
 
-def _ids_in(content: IO[bytes], batch: Batch) -> list[str]:
+def _ids_in(content: IO[bytes], batch: Batch, remedy: str) -> list[str]:
     """Return the custom ids in an input file, each once.
 
     :raises UnreadableAnswerError: when no line has one, though the service has run the batch: it is a proxy's page
@@ -189,7 +197,7 @@ def _ids_in(content: IO[bytes], batch: Batch) -> list[str]:
         except msgspec.DecodeError:
             unreadable += 1
     if unreadable and not ids and batch.final_status != "failed":
-        raise UnreadableAnswerError(f"the input file of batch {batch.id} has no line with a custom_id: {_REMEDY}")
+        raise UnreadableAnswerError(f"the input file of batch {batch.id} has no line with a custom_id: {remedy}")
     if lines > len(ids):
         log.warning(
             "input file of batch %s: %s without a custom_id (no row), %s (one row each)",
@@ -198,14 +206,12 @@ def _ids_in(content: IO[bytes], batch: Batch) -> list[str]:
     return list(ids)
 
 
-def _mentioned_ids(
-    client: SiliconFlowClient, batch: Batch, files: JobDirectory, *, accepts_incomplete: bool
-) -> list[str]:
+def _mentioned_ids(client: SiliconFlowClient, batch: Batch, files: JobDirectory, tolerance: Tolerance) -> list[str]:
     """Return the custom ids in the batch's output and error file, once the batch has delivered them."""
     for pause in retry_pauses(DELIVERY_TIME, FIRST_PAUSE):
         contents: ResultContents | None = None
         failure: SiliconFlowError | None
-        is_acceptable = accepts_incomplete
+        is_acceptable = tolerance.accepts_incomplete
         try:
             # Also for new URLs: signed ones expire.
             with closing(download_result_files(client, client.get_batch(batch.id), files.create)) as results:
@@ -213,13 +219,13 @@ def _mentioned_ids(
                 problem = delivery_problem(results.batch, contents)
                 if failure is None and problem is not None:
                     failure = UnreadableAnswerError(problem.message)
-                    is_acceptable = accepts_incomplete or not problem.is_error
+                    is_acceptable = tolerance.accepts_incomplete or not problem.is_error
         except SiliconFlowError as error:
             failure = error
         if contents is not None and (failure is None or (pause is None and is_acceptable)):
             return list(dict.fromkeys([*contents.output.ids, *contents.errors.ids]))
         if failure is not None and (pause is None or not is_retryable(failure)):
-            raise failure if contents is None else failure.reworded(f"{failure.message}: {_REMEDY}")
+            raise failure if contents is None else failure.reworded(f"{failure.message}: {tolerance.remedy}")
         log.warning("could not fetch the results of batch %s, will keep trying: %s", batch.id, failure)
         clock.sleep(pause or 0)
     raise AssertionError("the last pause is None")

@@ -354,7 +354,7 @@ def test_only_running_previous_batches_are_warned_of(
     )
     said = [record.getMessage() for record in caplog.records if "is still running and billed" in record.getMessage()]
     assert [message.split()[4] for message in said] == ["batch_in_progress", "batch_cancelling"]
-    assert "To cancel the batch: client.cancel_batch('batch_in_progress')" in said[0]
+    assert said[0].endswith("To cancel: python -m siliconflow_provider cancel batch_in_progress")
 
 
 def test_a_job_submitted_during_publishing_is_resumed(

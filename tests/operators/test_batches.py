@@ -144,7 +144,8 @@ class TestCreateBatch:
             match=r"was still running at the deadline, 2027-01-15 08:01:00 UTC: in_progress, 5 of 12 requests done. "
             r"It is still running, and answered requests are billed. Airflow does not retry this task, since the "
             r"timeout counts from the batch's creation. To continue waiting, set a timeout of more than 1m 0s, or none "
-            r"\(waits until 2027-01-16 09:00:00 UTC\), and clear the task. To cancel: .*cancel_batch",
+            r"\(waits until 2027-01-16 09:00:00 UTC\), and clear the task. "
+            r"To cancel: python -m siliconflow_provider cancel batch_\w+ --conn-id siliconflow_default",
         ) as failure:
             run(lambda: create(timeout=60))
         assert isinstance(failure.value, AirflowFailException)
