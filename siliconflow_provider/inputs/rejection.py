@@ -80,7 +80,8 @@ def _mapping_of(item: Any) -> Mapping[Any, Any] | None:
     """Return an item as a mapping, or None if it is none."""
     try:
         value = msgspec.json.decode(item) if isinstance(item, (bytes, str)) else plain_item(item)
-    except (ValueError, RecursionError, TypeError):
+    # DecodeError is no ValueError before msgspec 0.21.
+    except (msgspec.DecodeError, ValueError, RecursionError, TypeError):
         return None
     return value if isinstance(value, Mapping) else None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from typing import Any
@@ -17,7 +16,8 @@ from siliconflow_provider.cli.airflow_commands import airflow_commands
 from siliconflow_provider.cli.commands import COMMANDS
 
 # Airflow takes commands of providers from 3.2 on.
-GROUPS = ["siliconflow"] if hasattr(ProvidersManager, "cli_command_functions") else []
+TAKES_COMMANDS = hasattr(ProvidersManager, "cli_command_functions")
+PROGRAMS = [["siliconflow_provider"], *([["airflow", "siliconflow"]] if TAKES_COMMANDS else [])]
 
 
 def test_provider_info_names_the_commands() -> None:
@@ -43,8 +43,9 @@ def test_a_command_exits_with_its_code(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err.startswith("airflow siliconflow show: GET /batches/batch_x")
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_airflow_runs_a_command(create: Any, group: str) -> None:
-    command = [sys.executable, "-m", "airflow", group, "show", create().id, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_run_a_command(create: Any, program: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *program, "show", create().id, "--json"], capture_output=True, text=True
+    )
     assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "in_queue")

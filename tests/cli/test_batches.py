@@ -60,7 +60,6 @@ def test_a_table_has_the_newest_first(run: Any, account_of_four: Any) -> None:
     ],
 )
 def test_filters_choose_batches(run: Any, account_of_four: Any, filters: list[str], found: list[int]) -> None:
-    account_of_four.date = CREATED
     assert ids(run("batches", *filters)) == [f"batch_{number}" for number in found]
 
 

@@ -122,10 +122,3 @@ def test_a_key_alone_imports_no_airflow(create: Any, requests: Path, emulator: A
         [sys.executable, "-c", STARTED], input="\n".join(lines), capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0, 0, 0] []"
-
-
-def test_the_module_runs_the_command_line(requests: Path) -> None:
-    command = [sys.executable, "-m", "siliconflow_provider", "check", str(requests), str(requests.parent / "none")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.startswith(f"{requests}: 3 requests in 1 part")
