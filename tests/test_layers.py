@@ -21,6 +21,7 @@ ALLOWED = {
     "lineage": set(),
     "links": set(),
     "metrics": {"api"},
+    "drawing": {"api", "wording"},
     "api": set(),
     "job_directory": {"api"},
     "storage": {"api", "job_directory", "jsonl", "wording"},
@@ -52,6 +53,7 @@ ALLOWED = {
 WITHOUT_AIRFLOW = {
     "api",
     "batches",
+    "drawing",
     "emulator",
     "inputs",
     "job_directory",
