@@ -18,7 +18,7 @@ REJECTED = f"{INTERNAL}/rejected.jsonl"
 ERRORS = f"{INTERNAL}/errors.jsonl"
 # Its directories are named for the ids of jobs.
 REPLACED = f"{INTERNAL}/replaced"
-RESULTS, MANIFEST = "results.jsonl", "manifest.json"
+RESULTS, MANIFEST, REPORT = "results.jsonl", "manifest.json", "report.html"
 # The published file with the results, by output format.
 RESULTS_OF_FORMAT = {"jsonl": RESULTS, "parquet": "results.parquet", "csv": "results.csv"}
 # Beside results of another format: the same rows as JSON lines, which later attempts read.

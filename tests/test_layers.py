@@ -30,7 +30,10 @@ ALLOWED = {
     "batches": {"api", "job_directory", "wording"},
     "waiting": {"api", "batches", "wording"},
     "outputs": {"api", "job_directory", "jsonl", "wording"},
-    "jobs": {"api", "batches", "inputs", "job_directory", "jsonl", "outputs", "pricing", "waiting", "wording"},
+    "report": {"api", "drawing", "job_directory", "outputs", "pricing", "wording"},
+    "jobs": {
+        *("api", "batches", "inputs", "job_directory", "jsonl", "outputs", "pricing", "report", "waiting", "wording"),
+    },
     "verdicts": {"api", "exceptions", "pricing", "waiting", "wording"},
     "results": {"api", "job_directory", "outputs", "storage"},
     "hooks": {"api", "exceptions", "pricing", "storage", "wording"},
@@ -61,11 +64,12 @@ WITHOUT_AIRFLOW = {
     "jsonl",
     "outputs",
     "pricing",
+    "report",
     "waiting",
     "wording",
 }
 # Others import these from the package itself; of the rest, users and others import modules by their names.
-WITH_FRONT_DOOR = {"batches", "inputs", "jobs", "outputs", "pricing", "storage", "waiting"}
+WITH_FRONT_DOOR = {"batches", "inputs", "jobs", "outputs", "pricing", "report", "storage", "waiting"}
 # The modules of `api` that others may import.
 API = {
     *("client", "models", "errors", "limits", "durations", "clock", "recovery", "lenient_json"),

@@ -123,7 +123,7 @@ def test_a_job_from_s3_to_s3(bucket: str, connection: str, run: Callable[..., An
     assert [(row.custom_id, row.content, row.input) for row in found] == [
         (row["id"], str(number), row) for number, row in enumerate(rows, start=1)
     ]
-    assert names(f"{bucket}/out") == {"results.jsonl", "manifest.json", "_siliconflow"}
+    assert names(f"{bucket}/out") == {"results.jsonl", "manifest.json", "report.html", "_siliconflow"}
     private = {"job.json", "requests.jsonl", "rows.jsonl", "creates", "owner.json", "written"}
     assert names(f"{bucket}/out/_siliconflow") == private
     assert run(make) == summary
@@ -223,5 +223,5 @@ def test_warehouse_round_trip_brings_answers_to_their_rows(
     assert ("What is 313 + 863?", "1176") in joined
     (directory,) = names(f"{bucket}/warehouse_round_trip")
     assert names(f"{bucket}/warehouse_round_trip/{directory}/answers") == {
-        "results.parquet", "manifest.json", "_siliconflow",
+        "results.parquet", "manifest.json", "report.html", "_siliconflow",
     }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 
 from siliconflow_provider.api.durations import format_duration
@@ -93,7 +93,8 @@ def timing_chart(
     """
     drawn = bars[:shown]
     axis = TimeAxis.of(drawn, now)
-    rows = [_row("", time_axis(axis), "", class_="sf-row sf-axis")]
+    since = f"since {utc(datetime.fromtimestamp(axis.start, UTC))}" if axis.ticks()[1:] else ""
+    rows = [_row(since, time_axis(axis), "", class_="sf-row sf-axis")]
     for heading, of_group in groupby(drawn, lambda bar: bar.group):
         rows.append(element("div", heading, class_="sf-group") if heading else group())
         rows.extend(_row(bar.label, timing_bar(bar, axis, now), bar.note or bar.status) for bar in of_group)
@@ -132,9 +133,8 @@ def _svg(text: str | None, *shapes: Markup) -> Markup:
     """Return a picture as wide as its place; without a text, readers of screens pass it by."""
     if text is None:
         return element("svg", *shapes, class_="sf-svg", width="100%", height=_HEIGHT, aria_hidden="true")
-    title = element("title", text)
     return element(
-        "svg", title, *shapes, class_="sf-svg", width="100%", height=_HEIGHT, role="img", aria_label=text
+        "svg", element("title", text), *shapes, class_="sf-svg", width="100%", height=_HEIGHT, role="img"
     )  # fmt: skip
 
 

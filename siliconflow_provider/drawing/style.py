@@ -33,7 +33,9 @@ body.siliconflow{{margin:0}}
 .sf-table th,.sf-table td{{text-align:left;vertical-align:top;padding:5px 10px 5px 0}}
 .sf-table th,.sf-table td{{border-bottom:1px solid var(--sf-line)}}
 .sf-table th{{color:var(--sf-muted);font-weight:600;white-space:nowrap}}
+.sf-table ul{{margin:0;padding-left:16px}}
 .sf-table td{{min-width:4em;font-variant-numeric:tabular-nums}}
+.sf-text{{max-height:180px;overflow:auto;max-width:70ch}}
 .sf-svg{{display:block;overflow:visible;min-width:60px}}
 .sf-svg text{{font:11px system-ui,sans-serif;fill:var(--sf-muted)}}
 .sf-svg line{{stroke:var(--sf-muted);stroke-width:1}}
@@ -52,7 +54,7 @@ body.siliconflow{{margin:0}}
 .sf-row{{display:grid;grid-template-columns:minmax(0,220px) 1fr minmax(0,260px)}}
 .sf-row{{gap:0 12px;align-items:center;padding:2px 0}}
 .sf-group{{font-weight:600;margin-top:6px}}
-.sf-note{{color:var(--sf-muted);font-size:12px}}
+.sf-note,.sf-axis .sf-label{{color:var(--sf-muted);font-size:12px}}
 .sf-legend{{display:flex;flex-wrap:wrap;gap:2px 16px;margin-top:6px;color:var(--sf-muted);font-size:12px}}
 .sf-key{{display:inline-block;width:16px;margin-right:5px;vertical-align:middle}}
 .sf-key.sf-queued{{height:3px}}.sf-key.sf-running{{height:12px}}.sf-key.sf-finalizing{{height:7px}}
@@ -60,12 +62,13 @@ body.siliconflow{{margin:0}}
 @media (max-width:700px){{
 .siliconflow main{{padding:10px}}
 .sf-facts{{grid-template-columns:repeat(auto-fill,minmax(120px,1fr))}}
-.sf-row{{grid-template-columns:1fr auto;padding:5px 0}}
-.sf-row .sf-svg{{grid-row:2;grid-column:1/-1}}
+.sf-row{{grid-template-columns:1fr;padding:4px 0}}
+.sf-row .sf-svg{{grid-row:3}}
 .sf-table thead{{position:absolute;clip-path:inset(50%);width:1px;height:1px;overflow:hidden}}
 .sf-table,.sf-table tbody,.sf-table tr,.sf-table td,.sf-table caption{{display:block}}
 .sf-table tr{{border-bottom:1px solid var(--sf-line);padding:6px 0}}
 .sf-table td{{border:0;padding:1px 0}}
-.sf-table td::before{{content:attr(data-label) ": ";color:var(--sf-muted)}}
+.sf-table td:empty{{display:none}}
+.sf-table td:not([data-label=""])::before{{content:attr(data-label) ": ";color:var(--sf-muted)}}
 }}
 """.replace("\n", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import IO, Any
 
 from siliconflow_provider.api.client import SiliconFlowClient
@@ -25,6 +26,7 @@ from siliconflow_provider.outputs import (
     RowErrors,
     Validate,
 )
+from siliconflow_provider.report import ReportContext
 from siliconflow_provider.wording import counted
 
 # The code of an item that cannot be sent.
@@ -41,6 +43,7 @@ class JobResults:
     :param price: None if the job has no prices
     :param output_format: the form in which the results are published
     :ivar publications: the manifests that this attempt has published, each with the one that it replaced
+    :param min_success_rate: for the report; see `ReportContext`
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class JobResults:
         validate: Validate | None,
         price: Price | None = None,
         output_format: OutputFormat = JSON_LINES,
+        min_success_rate: float | None = None,
     ) -> None:
         self._client = client
         self._files = files
@@ -62,6 +66,7 @@ class JobResults:
         self._validate = validate
         self._price = price
         self._output_format = output_format
+        self._context = ReportContext("", client.without_secrets, min_success_rate, now=client.now)
         self._rows: IO[bytes] | None = None
         self._full_errors: IO[bytes] | None = None
         self.published = EarlierResults()
@@ -119,13 +124,16 @@ class JobResults:
             raise outcome.failures[0]
         return results
 
-    def publish(self, rounds: Sequence[Round], *, complete: bool, is_cleared: bool) -> dict[str, Any]:
-        """Write one row for each request and the manifest, publish both, and return the manifest.
+    def publish(
+        self, rounds: Sequence[Round], *, complete: bool, is_cleared: bool, notes: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Write one row for each request, the report and the manifest, publish them, and return the manifest.
 
         Collect the results first if needed.
 
         :param complete: True if no batch of the job runs any more
         :param is_cleared: see `collect`
+        :param notes: sentences for the report on why the job ends
         """
         results = self.collected or self.collect(rounds, is_cleared=is_cleared)
         # Collecting has refreshed each batch: an event or a list does not have all of its errors.
@@ -134,7 +142,7 @@ class JobResults:
         self._requests.release()
         manifest = publish_results(
             self._files, self._job, results, batches, self.published, complete=complete, rounds=rounds,
-            output_format=self._output_format,
+            output_format=self._output_format, context=replace(self._context, notes=notes),
         )  # fmt: skip
         self.publications.append((self.published.manifest, manifest))
         self.load_published()

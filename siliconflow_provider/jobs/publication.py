@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -17,6 +17,7 @@ from siliconflow_provider.inputs import Part
 from siliconflow_provider.job_directory import (
     ERRORS,
     MANIFEST,
+    REPORT,
     RESULT_ROWS,
     ROWS,
     JobDirectory,
@@ -41,11 +42,13 @@ from siliconflow_provider.outputs import (
     report_batch,
     write_full_errors,
 )
+from siliconflow_provider.report import ReportContext, ReportRows, write_report
 
 log = logging.getLogger(__name__)
 
 BatchOfPart = tuple[Round, Part, Batch]
 T = TypeVar("T")
+_CONTEXT = ReportContext()
 
 
 @dataclass(frozen=True)
@@ -135,20 +138,24 @@ def publish_results(
     complete: bool,
     rounds: Sequence[Round] = (),
     output_format: OutputFormat = JSON_LINES,
+    context: ReportContext = _CONTEXT,
 ) -> dict[str, Any]:
-    """Write one row for each request and the manifest, publish both, and return the manifest.
+    """Write one row for each request, the report and the manifest, publish them, and return the manifest.
 
     Files that another job of the task has published under these names are kept in a directory named for that job.
 
     :param batches: the batches at the service, each with its round and part
     :param earlier: the published results; their batches stay in the manifest after the service has deleted them
     :param rounds: the planned rounds, the first one first
+    :param context: for the report
     :raises OutputConflictError: if one of these files was not written by the task
     :raises RequestsLostError: if the input rows of the requests are missing
     """
     output = OutputDirectory(files, job.task, output_format.results)
     inputs = _inputs(files, job_file_name(ROWS, job.directory)) if job.has_rows else None
     columns: dict[str, str] = {}
+    shown = ReportRows(answers, context.without_secrets)
+    inputs = shown.note_inputs(_inputs(files, job_file_name(ROWS, job.directory))) if job.has_rows else None
     with output.writing(output_format.results) as results:
         if output_format.name == "jsonl":
             answers.write(results, inputs)
@@ -162,6 +169,8 @@ def publish_results(
     )
     if columns:
         manifest["columns"]["table"] = columns
+    if write_report(output, manifest, shown, replace(context, task=job.task)):
+        manifest["paths"]["report"] = files.url(REPORT)
     output.write_manifest(manifest)
     return manifest
 

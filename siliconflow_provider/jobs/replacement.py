@@ -63,7 +63,7 @@ def hand_over(runner: JobRunner, *, keeps_answers: bool, service: str | None) ->
     keeps_newest = keeps_answers and runner.job.service == service
     try:
         if own:
-            runner.finish(complete=all(batch.is_terminal for batch in own))
+            runner.finish(complete=all(batch.is_terminal for batch in own), is_replaced=True)
         published = runner.results.published.manifest
         results = runner.files.fetch(result_rows_name(published)) if published else None
         if results is None and published.get("output_format", "jsonl") != "jsonl":

@@ -26,6 +26,7 @@ class Settings:
     :param max_active_batches: the number of batches that may run at once; None for any number
     :param costs: prices, and the most that the job may cost
     :param output_format: the form in which the results are published
+    :param min_success_rate: below it the task fails, which the report says
     """
 
     submission: Submission
@@ -35,6 +36,7 @@ class Settings:
     max_active_batches: int | None = None
     costs: CostSettings = field(default_factory=CostSettings)
     output_format: OutputFormat = JSON_LINES
+    min_success_rate: float = 0.0
 
 
 @dataclass(frozen=True)

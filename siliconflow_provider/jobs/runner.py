@@ -71,7 +71,10 @@ class JobRunner:
         validate = settings.validate if is_same_type else None
         output_format = settings.output_format if is_same_type else replace(settings.output_format, columns=None)
         price = settings.costs.price_of(job.model or None)
-        self.results = JobResults(client, files, job, self.requests, self.job_batches, validate, price, output_format)
+        self.results = JobResults(
+            client, files, job, self.requests, self.job_batches, validate, price, output_format,
+            settings.min_success_rate,
+        )  # fmt: skip
         self._spending = Spending(client, files, job, self.requests, self.job_batches, self.results)
         self.refusal: CostLimitError | None = None
         self.repeated: RepeatedFailure | None = None
@@ -289,15 +292,20 @@ class JobRunner:
         self.results.collected = None
         self.job_batches.find_and_cancel_duplicates(self.rounds)
 
-    def finish(self, *, complete: bool) -> dict[str, Any]:
-        """Write one row for each request and the manifest, publish both, and return the manifest.
+    def finish(self, *, complete: bool, is_replaced: bool = False) -> dict[str, Any]:
+        """Write one row for each request, the report and the manifest, publish them, and return the manifest.
 
         If the definition has changed, complete results that are already published stay as they are.
+
+        :param is_replaced: True if the task starts a new job, and does not fail with this one
         """
         published = self.results.published
         if self.changes and published.has_all(self.results.batches_of_parts(self.rounds)):
             return published.manifest
-        return self.results.publish(self.rounds, complete=complete, is_cleared=self.is_cleared)
+        notes = [self.describe_changes()] if self.changes and not is_replaced else []
+        notes += [] if self.refusal is None else [str(self.refusal)]
+        notes += [] if self.repeated is None else [self.repeated.describe()]
+        return self.results.publish(self.rounds, complete=complete, is_cleared=self.is_cleared, notes=notes)
 
     def _publish_before_deletion(self) -> None:
         """Publish the answers if the service may delete them before a further round is over.

@@ -36,6 +36,7 @@ from siliconflow_provider.outputs import (
     delivery_problem,
     download_result_files,
 )
+from siliconflow_provider.report import ReportContext
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,8 @@ def download_results(
             )  # fmt: skip
         output.claim(is_ours=is_ours)
         shown = [(job.first_round, part, known.batch)]
-        return publish_results(files, job, results, shown, EarlierResults(), complete=True)
+        context = ReportContext(without_secrets=client.without_secrets)
+        return publish_results(files, job, results, shown, EarlierResults(), complete=True, context=context)
 
 
 @dataclass

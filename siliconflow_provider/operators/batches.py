@@ -216,7 +216,7 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
 
 
 class DownloadResultsOperator(ReportingMixin, ConnectionMixin, BaseOperator):
-    """Write the results of a batch as `results.jsonl` and `manifest.json`.
+    """Write the results of a batch as `results.jsonl`, `report.html` and `manifest.json`.
 
     `results.jsonl` has one row for each request that the batch's output or error file mentions, in the order of
     those files. Each file is written completely or not at all, and never replaces a file that this task instance has
@@ -246,7 +246,7 @@ class DownloadResultsOperator(ReportingMixin, ConnectionMixin, BaseOperator):
 
     @final_if_refused
     def execute(self, context: Context) -> dict[str, Any]:
-        """Write the two files and return their paths, the counts and the tokens."""
+        """Write the files and return their paths, the counts and the tokens."""
         from siliconflow_provider.job_directory import JobFilesError
         from siliconflow_provider.jobs import download_results
         from siliconflow_provider.operators.identity import attempt_fields, identity_label
@@ -272,6 +272,7 @@ class DownloadResultsOperator(ReportingMixin, ConnectionMixin, BaseOperator):
             "batch_id": batch.id,
             "results_path": manifest["paths"]["results"],
             "manifest_path": manifest["paths"]["manifest"],
+            **({"report_path": manifest["paths"]["report"]} if "report" in manifest["paths"] else {}),
             "rows": manifest["rows"],
             "counts": manifest["counts"],
             "tokens": manifest["tokens"],

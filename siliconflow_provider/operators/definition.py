@@ -63,6 +63,7 @@ class InferenceTask(Protocol):
     output_format: str
     max_rounds: int
     max_active_batches: int | None
+    min_success_rate: float | None
     deduplicate: bool
     completion_window: str | timedelta
     prices: Any
@@ -198,6 +199,7 @@ def settings_of(task: InferenceTask, schema: OutputSchema | None, submission: Su
         task.max_active_batches,
         costs_of(task),
         output_format,
+        task.min_success_rate or 0.0,
     )
 
 

@@ -61,6 +61,7 @@ class Outcome:
         return {
             "results_path": manifest["paths"]["results"],
             "manifest_path": manifest["paths"]["manifest"],
+            **({"report_path": manifest["paths"]["report"]} if "report" in manifest["paths"] else {}),
             "success_rate": self._success_rate,
             **{name: manifest[name] for name in _RESULT_KEYS if name in manifest},
         }

@@ -7,6 +7,7 @@ Start reading at `result_store.py`.
 from __future__ import annotations
 
 from siliconflow_provider.outputs.answers import LARGEST_COUNT, TRUNCATED, AnswerError, ResultRow, custom_id_of
+from siliconflow_provider.outputs.columns import text_of
 from siliconflow_provider.outputs.completeness import ResultContents, delivery_problem
 from siliconflow_provider.outputs.distinct_values import LASTING_CODES, RESULTS_LOST, is_refusal
 from siliconflow_provider.outputs.manifest import build_manifest, report_batch
@@ -69,6 +70,7 @@ __all__ = [
     "lacks_usage",
     "read_full_errors",
     "report_batch",
+    "text_of",
     "was_written",
     "write_full_errors",
 ]

@@ -16,6 +16,7 @@ from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut
 from siliconflow_provider.job_directory import (
     INTERNAL,
     MANIFEST,
+    REPORT,
     RESULT_ROWS,
     RESULTS,
     RESULTS_OF_FORMAT,
@@ -85,6 +86,14 @@ class OutputDirectory:
         self._check_owner()
         self._check_files(*self._names)
 
+    def url(self, name: str) -> str:
+        """Return the URL of a published file."""
+        return self._files.url(name)
+
+    def may_write(self, name: str) -> bool:
+        """Return True if no file has this name, or this task instance wrote it."""
+        return self._is_written(name, set(self._files.names(WRITTEN)))
+
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """Open a file for writing; it is published if the block ends without an error.
@@ -131,7 +140,9 @@ class OutputDirectory:
         if self._files.size(replaced_name(MANIFEST, published_id)) is None:
             # The manifest comes last here too: once it is copied, the results are, and the published ones may be newer.
             results = RESULTS_OF_FORMAT.get(published.get("output_format", "jsonl"), RESULTS)
-            for name in dict.fromkeys((result_rows_name(published), results, MANIFEST)):
+            # The report may be a file of somebody else.
+            report = [REPORT] if "report" in published.get("paths", {}) else []
+            for name in dict.fromkeys((result_rows_name(published), results, *report, MANIFEST)):
                 self._files.copy(name, replaced_name(name, published_id))
             log.info("kept the previous results as %s", self._files.url(replaced_name(results, published_id)))
 

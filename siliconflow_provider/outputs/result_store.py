@@ -45,6 +45,7 @@ class ResultStore:
     :param errors: cleans and cuts the errors of rows
     :param price: gives each row its cost; None for rows without one
     :param has_reused: True if each row says whether it was reused
+    :ivar status_codes: the status of each request, as a position in STATUSES
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class ResultStore:
         self._end = self._start = 0
         self._offsets = array("q", [-1]) * requests
         self._lengths = array("I", [0]) * requests
-        self._statuses = bytearray(requests)
+        self.status_codes = bytearray(requests)
         self._is_earlier = bytearray(requests)
         self._is_copy = bytearray(requests)
         self._reasons = bytearray(requests)
@@ -78,7 +79,7 @@ class ResultStore:
         self.unreadable_lines = 0
 
     def __len__(self) -> int:
-        return len(self._statuses)
+        return len(self.status_codes)
 
     def add_file(
         self, blocks: Iterable[bytes], indexes: dict[str, int], batch_id: str, round_number: int, name: str
@@ -110,7 +111,7 @@ class ResultStore:
 
         :param is_billed: True if its tokens belong to this job
         """
-        if row.index is None or row.index >= len(self._statuses) or row.status == "unfinished":
+        if row.index is None or row.index >= len(self.status_codes) or row.status == "unfinished":
             return
         if not self.has_row(row.index) or (row.status == "succeeded" and not self.is_good(row.index)):
             is_billed = is_billed and row.reused is not True
@@ -134,14 +135,14 @@ class ResultStore:
 
     def set_outcome(self, index: int, row: ResultRow) -> None:
         """Set the row of a request that no file mentions."""
-        status = STATUSES[self._statuses[index]]
+        status = STATUSES[self.status_codes[index]]
         # An invalid answer keeps its text, unless its request is being resent.
         if status != "succeeded" and (status != "invalid" or row.status == "unfinished"):
             self._keep(index, row)
 
     def is_good(self, index: int) -> bool:
         """Return True if the request has a successful answer."""
-        return self._statuses[index] == SUCCEEDED
+        return self.status_codes[index] == SUCCEEDED
 
     def has_row(self, index: int) -> bool:
         """Return True if the request has a row."""
@@ -158,7 +159,7 @@ class ResultStore:
         lasting = self._distinct_errors.lasting(is_cleared=is_cleared)
         return [
             index
-            for index, status in enumerate(self._statuses)
+            for index, status in enumerate(self.status_codes)
             if status in retryable and self._errors[index] not in lasting and not self._is_copy[index]
         ]
 
@@ -213,7 +214,7 @@ class ResultStore:
 
     def counts(self) -> dict[str, int]:
         """Return the number of requests of each status."""
-        found = Counter(self._statuses)
+        found = Counter(self.status_codes)
         return {name: found[code] for code, name in enumerate(STATUSES) if found[code]}
 
     def finish_reasons(self) -> dict[str, int]:
@@ -245,7 +246,7 @@ class ResultStore:
     def _add(self, index: int, row: ResultRow) -> None:
         if self._validate is not None and row.status == "succeeded":
             self._validate(row)
-        known, new = _RANKS[self._statuses[index]], _RANKS[_STATUS_CODES[row.status]]
+        known, new = _RANKS[self.status_codes[index]], _RANKS[_STATUS_CODES[row.status]]
         is_repeated = self._offsets[index] >= self._start
         is_better = new > known or (new == known < _BEST and not is_repeated)
         self.duplicates += is_repeated
@@ -286,7 +287,7 @@ class ResultStore:
         self._end += length
         if written >= WRITTEN_BYTES:
             self._write_block()
-        self._statuses[index] = _STATUS_CODES[row.status]
+        self.status_codes[index] = _STATUS_CODES[row.status]
         self._reasons[index] = self._finish_reasons.code_of(row.finish_reason)
         self._errors[index] = self._distinct_errors.code_of(row.error)
 

@@ -68,7 +68,7 @@ def test_all_errors_of_a_batch_are_published(submitted: Any, control: Control, t
 def test_short_errors_need_no_file(submitted: Any, control: Control, tmp_path: Path) -> None:
     control.plan(failing={"positions": [1], "message": "no"})
     manifest = submitted(3).finish(complete=True)
-    assert sorted(manifest["paths"]) == ["manifest", "results"]
+    assert sorted(manifest["paths"]) == ["manifest", "report", "results"]
     assert not (tmp_path / "out" / "_siliconflow" / "errors.jsonl").exists()
 
 

@@ -103,6 +103,7 @@ def test_the_manifest_keeps_deleted_and_updates_other_batches(workspace: Files, 
     assert json.loads((out / "manifest.json").read_text()) == manifest
     assert manifest["paths"] == {
         "results": f"file://{out}/results.jsonl", "manifest": f"file://{out}/manifest.json",
+        "report": f"file://{out}/report.html",
     }  # fmt: skip
 
 

@@ -88,6 +88,7 @@ class TestDownloadResults:
         assert {path.name for path in (tmp_path / "out").iterdir()} == {
             "_siliconflow",
             "manifest.json",
+            "report.html",
             "results.jsonl",
         }
 
@@ -192,6 +193,7 @@ class TestDownloadResults:
         clock.advance(200)
         summary = download(batches[0]).execute(context)
         shutil.rmtree(tmp_path / "out" / "_siliconflow")
+        (tmp_path / "out" / "report.html").unlink()
         with pytest.raises(OutputPathError, match=r"results\.jsonl exists"):
             download(batches[1]).execute(context)
         assert download(batches[0]).execute(context) == summary

@@ -64,6 +64,7 @@ class TestIn:
         assert summary == {
             "results_path": f"file://{tmp_path}/out/results.jsonl",
             "manifest_path": f"file://{tmp_path}/out/manifest.json",
+            "report_path": f"file://{tmp_path}/out/report.html",
             "success_rate": 1.0,
             "rows": 12,
             "counts": {"succeeded": 12},

@@ -62,7 +62,7 @@ def test_input_columns_come_back_in_their_types(infer: Infer, run: Run, out: Pat
         given = {"input_path": tmp_path / "questions.parquet"}
     summary = run(lambda: infer(**given, **PROMPT, output_format="parquet"))
     assert summary["results_path"] == f"file://{out}/results.parquet"
-    assert {path.name for path in out.iterdir()} == {"results.parquet", "manifest.json", "_siliconflow"}
+    assert {path.name for path in out.iterdir()} == {"results.parquet", "manifest.json", "report.html", "_siliconflow"}
     table = parquet.read_table(out / "results.parquet")
     assert table.select(SCHEMA.names).equals(TABLE)
     assert table["content"].to_pylist() == ["2", "4"]
