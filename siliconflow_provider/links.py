@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
+from siliconflow_provider.xcoms import push_xcom
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
@@ -32,7 +34,7 @@ class BatchesLink(BaseOperatorLink):
 
         :param base_url: base URL of the API that the task uses
         """
-        context["ti"].xcom_push(key=cls.xcom_key, value=console_url(base_url))
+        push_xcom(context, cls.xcom_key, console_url(base_url))
 
 
 def console_url(base_url: str) -> str:

@@ -25,7 +25,7 @@ from siliconflow_provider.emulator.executions import request_digest
 from siliconflow_provider.emulator.forms import Forms
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.job_directory import JOB, REQUESTS, job_file_name
-from siliconflow_provider.jobs import job_batches
+from siliconflow_provider.jobs import concurrency
 from siliconflow_provider.jobs.job import Job
 from siliconflow_provider.storage.workspace import Workspace
 from tests.conftest import HeldClock, TaskInstance
@@ -277,7 +277,7 @@ class Lives:
         self._monkeypatch.setattr(Session, "send", send_step)
         self._monkeypatch.setattr(Workspace, "publish", publish_step)
         self._monkeypatch.setattr(SiliconFlowClient, "create_batch", create_batch)
-        self._monkeypatch.setattr(job_batches, "SUBMITTED_AT_ONCE", 1)
+        self._monkeypatch.setattr(concurrency, "SUBMITTED_AT_ONCE", 1)
 
     def _published(self, attempt: _Attempt, files: Workspace, name: str, publish: Callable[..., None]) -> None:
         """Publish a file, and record the job if it is one."""

@@ -19,7 +19,8 @@ ALLOWED = {
     # Its tree shows the errors of these; they are imported when used.
     "exceptions": {"api", "batches", "inputs", "job_directory", "jobs", "outputs", "pricing", "storage"},
     "lineage": set(),
-    "links": set(),
+    "xcoms": set(),
+    "links": {"xcoms"},
     "metrics": {"api"},
     "drawing": {"api", "wording"},
     "api": set(),
@@ -41,6 +42,7 @@ ALLOWED = {
     "operators": {
         *("api", "batches", "exceptions", "hooks", "inputs", "job_directory", "jobs", "jsonl"),
         *("lineage", "links", "metrics", "outputs", "pricing", "storage", "triggers", "verdicts", "waiting", "wording"),
+        "xcoms",
     },
     "sensors": {"api", "exceptions", "hooks", "links", "operators", "verdicts", "waiting"},
     "decorators": {"operators"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge, task_decorator_factory
 
@@ -30,6 +30,10 @@ class BatchInferenceDecoratedOperator(DecoratedOperator, BatchInferenceOperator)
         *DecoratedOperator.template_fields,
         *(name for name in BatchInferenceOperator.template_fields if name not in ("requests", "input_path")),
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **BatchInferenceOperator.template_fields_renderers,
+    }
     custom_operator_name = "@task.siliconflow_batch"
 
     def __init__(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -33,12 +32,11 @@ from siliconflow_provider.batches import (
 )
 from siliconflow_provider.inputs import FilePart, Part
 from siliconflow_provider.jobs.batch_checks import may_be_billed, may_belong_to_job
+from siliconflow_provider.jobs.concurrency import submit_all
 from siliconflow_provider.jobs.job import Inherited, Round
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
-
-SUBMITTED_AT_ONCE = 4
 
 
 class JobBatches:
@@ -48,6 +46,7 @@ class JobBatches:
     :param records: the records of creates
     :param ended: batches that are known to be over, even if the service's list still shows them running
     :param inherited: state of the job that this one replaced
+    :param announce: called with the ids of the job's batches so far, after each search and each create
     """
 
     def __init__(
@@ -57,6 +56,7 @@ class JobBatches:
         records: Records,
         ended: Iterable[Batch] = (),
         inherited: Inherited | None = None,
+        announce: Callable[[list[str]], None] = lambda batch_ids: None,
     ) -> None:
         self._client = client
         self._submission = submission
@@ -70,6 +70,7 @@ class JobBatches:
         self._found: dict[tuple[int, str], Batch] = {}
         self._others: list[Batch] = []
         self._limit: Exception | None = None
+        self._announce = announce
         self.is_limited = False
         self.created: list[Batch] = []
 
@@ -111,6 +112,13 @@ class JobBatches:
         rest = [batch for group in groups.values() for batch in group if batch.id not in self._inherited.others]
         recent = filter(self._submission.created_since_last_clear, rest)
         self._others = [batch for batch in recent if may_be_billed(batch)]
+        # A search that failed may have missed some that were announced before the task was deferred.
+        if self._seen.error is None:
+            self._announce_batches()
+
+    def _announce_batches(self) -> None:
+        # A copy: other threads add the batches that they create.
+        self._announce([batch.id for batch in list(self._found.values())])
 
     def _assign(self, round_: Round, part: Part, submission: Submission, group: list[Batch]) -> None:
         """Cancel the younger duplicates of a part's batch, and remember the best batch."""
@@ -205,9 +213,7 @@ class JobBatches:
     ) -> list[tuple[Part, Exception]]:
         """Submit parts, a few at a time, until the service takes no more. Return those that failed."""
         self._limit = None
-        with ThreadPoolExecutor(SUBMITTED_AT_ONCE) as pool:
-            errors = list(pool.map(lambda part: self._try_submit(round_, part, path, uploaded), parts))
-        failed = [(part, error) for part, error in zip(parts, errors, strict=True) if error is not None]
+        failed = submit_all(parts, lambda part: self._try_submit(round_, part, path, uploaded), self._announce_batches)
         limits = [error for _, error in failed if is_active_limit(error)]
         self.is_limited = bool(limits) and len(limits) == len(failed) and self._is_any_running(round_)
         if self.is_limited:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ class Settings:
     :param costs: prices, and the most that the job may cost
     :param output_format: the form in which the results are published
     :param min_success_rate: below it the task fails, which the report says
+    :param announce: called with the ids of the job's batches so far, after each search and create. It must not raise
     """
 
     submission: Submission
@@ -37,6 +38,7 @@ class Settings:
     costs: CostSettings = field(default_factory=CostSettings)
     output_format: OutputFormat = JSON_LINES
     min_success_rate: float = 0.0
+    announce: Callable[[list[str]], None] = lambda batch_ids: None
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,9 @@ class JobRunner:
         self._submission = replace(settings.submission, key=job.key, completion_window=window)
         self._plans = RoundPlans(files, job, self.requests)
         self.rounds = [job.first_round]
-        self.job_batches = JobBatches(client, self._submission, FileRecords(files), ended, job.inherited)
+        self.job_batches = JobBatches(
+            client, self._submission, FileRecords(files), ended, job.inherited, settings.announce
+        )
         # The task's new output type does not apply to answers of the old one.
         is_same_type = "output_type" not in self.changes
         validate = settings.validate if is_same_type else None

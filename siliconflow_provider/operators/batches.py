@@ -25,6 +25,7 @@ from siliconflow_provider.operators.final_errors import check_argument_id, final
 from siliconflow_provider.operators.reporting import ReportingMixin
 from siliconflow_provider.verdicts import raise_for_ends
 from siliconflow_provider.wording import counted
+from siliconflow_provider.xcoms import push_xcom
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -106,7 +107,7 @@ class CreateBatchOperator(BatchOperator):
             return result
         if end.batch is not None and end.batch.is_terminal:
             self.log.info("%s", describe_end(end.batch))
-            context["ti"].xcom_push(key="timing", value=end.batch.timing.to_report())
+            push_xcom(context, "timing", end.batch.timing.to_report())
             metrics.count_ended(context, end.batch)
         raise_for_ends(ends, self.siliconflow_conn_id)
         if end.batch is not None:
@@ -124,7 +125,7 @@ class CreateBatchOperator(BatchOperator):
             )
 
     def _announce(self, context: Context, batch: Batch) -> None:
-        context["ti"].xcom_push(key="batch_id", value=batch.id)
+        push_xcom(context, "batch_id", batch.id)
 
     def _find_older_batch(self, context: Context, batch_id: str) -> Batch | None:
         """Return an older batch of a concurrent attempt, after cancelling the duplicates; None if there is none."""

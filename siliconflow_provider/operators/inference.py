@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from siliconflow_provider import metrics
 from siliconflow_provider.api.redaction import without_queries
@@ -27,6 +28,7 @@ from siliconflow_provider.operators.reporting import ReportingMixin
 from siliconflow_provider.operators.requests import check_items, items_at, wrap_requests
 from siliconflow_provider.operators.waiting import as_timedelta
 from siliconflow_provider.verdicts import describe_job, raise_for_ends
+from siliconflow_provider.xcoms import push_xcom
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
 class BatchInferenceOperator(ReportingMixin, BatchOperator):
     """Run any number of requests as batches, wait for all of them, and write one result row for each, in order.
 
-    Only requests without a good answer are resent. Returns a small summary of `manifest.json`. A retried or cleared
-    task resumes its job.
+    Only requests without a good answer are resent. Returns a small summary of `manifest.json`. XCom `batch_ids` has the
+    ids of the job's batches, each from its creation on. A retried or cleared task resumes its job.
 
     :param output_path: a directory for this task instance alone: a local path, or any URL of Airflow's object storage
     :param input_path: a file of rows, prompts, message lists or request lines (`.jsonl`, `.csv`, `.parquet`, texts also
@@ -89,7 +91,17 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
         "prices",
         "max_cost",
         "reuse_from",
+        # Numbers, bools and fixed words, which no template changes: Airflow's UI shows them with the others.
+        "output_format",
+        "bad_items",
+        "deduplicate",
+        "max_rounds",
+        "max_active_batches",
+        "min_success_rate",
         *BatchOperator.template_fields,
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("request_params", "prices", "metadata"), "json"
     )
 
     def __init__(
@@ -143,6 +155,7 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
         self.reuse_from = as_path_texts(reuse_from)
         # A template may render to nothing, and the rows have the same fields then.
         self._has_reuse_from = reuse_from is not None
+        self._pushed_ids: list[str] = []
 
     @property
     def requests(self) -> Any:
@@ -207,7 +220,10 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
 
         client = self.hook.get_conn()
         schema = schema_of(self)
-        settings = settings_of(self, schema, self.submission(context, input_file_id="", round=1))
+        settings = replace(
+            settings_of(self, schema, self.submission(context, input_file_id="", round=1)),
+            announce=partial(self._push_batch_ids, context),
+        )
         if self.input_path is not None:
             check_input(self.input_path, storage_path(self.output_path), settings.output_format.results)
         with temporary_disk(), temporary_directory() as local, errors_of_job():
@@ -243,6 +259,10 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
                     for before, manifest in runner.results.publications:
                         metrics.count_results(context, before, manifest)
 
+    def _push_batch_ids(self, context: Context, batch_ids: list[str]) -> None:
+        if batch_ids != self._pushed_ids and push_xcom(context, "batch_ids", batch_ids):
+            self._pushed_ids = batch_ids
+
     def _stop_if_killed(self, runner: JobRunner) -> None:
         running = [batch.id for batch in runner.running]
         if self._is_killed:
@@ -270,7 +290,7 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
             return outcome.result
         if outcome.has_result(error):
             # For tasks that run whatever this one ends as, and have to know where the results are.
-            context["ti"].xcom_push(key="return_value", value=outcome.result)
+            push_xcom(context, "return_value", outcome.result)
         raise error
 
 

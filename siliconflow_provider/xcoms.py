@@ -1,0 +1,24 @@
+"""Push XComs of a task whose batches may be billed already: a failed push must not fail the task."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+log = logging.getLogger(__name__)
+
+
+def push_xcom(context: Context, key: str, value: Any) -> bool:
+    """Push an XCom. A failure, such as an API server that cannot be reached, is only a warning.
+
+    :return: True if it was pushed
+    """
+    try:
+        context["ti"].xcom_push(key=key, value=value)
+    except Exception as error:
+        log.warning("could not push XCom %s, going on without it: %s", key, error)
+        return False
+    return True
