@@ -69,7 +69,7 @@ class CreateBatchOperator(BatchOperator):
     def execute(self, context: Context) -> str:
         """Submit or resume the batch, and wait for it if `wait_for_completion` is set."""
         client = self.hook.get_conn()
-        BatchesLink.persist(context, client.base_url)
+        BatchesLink.persist(context, self)
         batch = self._submit(context, client)
         if not self.wait_for_completion:
             self._raise_if_changed(context, batch)
@@ -191,7 +191,7 @@ class CancelBatchOperator(ConnectionMixin, BaseOperator):
         from siliconflow_provider.batches import cancel
 
         client = self.hook.get_conn()
-        BatchesLink.persist(context, client.base_url)
+        BatchesLink.persist(context, self)
         cancelled = []
         for batch_id in self._batch_ids(context):
             batch, was_running = cancel(client, batch_id)
@@ -255,7 +255,7 @@ class DownloadResultsOperator(ReportingMixin, ConnectionMixin, BaseOperator):
 
         check_argument_id("batch_id", self.batch_id)
         client = self.hook.get_conn()
-        BatchesLink.persist(context, client.base_url)
+        BatchesLink.persist(context, self)
         batch = client.get_batch(self.batch_id)
         _check_over(batch)
         with temporary_disk(), temporary_directory() as local:

@@ -11,6 +11,8 @@ class ConnectionMixin:
     """Mixin for operators and sensors that use an Airflow connection."""
 
     siliconflow_conn_id: str
+    # The link that this process has stored; None if an earlier process of the same try may have stored one.
+    batches_link: str | None = ""
 
     @cached_property
     def hook(self) -> SiliconFlowHook:

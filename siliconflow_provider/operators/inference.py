@@ -169,7 +169,7 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
     @final_if_refused
     def execute(self, context: Context) -> dict[str, Any]:
         """Create or resume the job, and wait for its batches unless it is finished."""
-        BatchesLink.persist(context, self.hook.get_conn().base_url)
+        BatchesLink.persist(context, self)
         return self._advance(context)
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> dict[str, Any]:

@@ -116,6 +116,11 @@ class BatchWaitingMixin(ConnectionMixin):
         elapsed = 0.0 if started_at is None else clock.now().timestamp() - started_at.timestamp()
         return now.add(seconds=max(self.execution_timeout.total_seconds() - max(elapsed, 0.0), 0.0))
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume the task after a deferral, in another process than the one that deferred it."""
+        self.batches_link = None
+        return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+
     @final_if_refused
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """Continue after the trigger's event.

@@ -63,7 +63,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         from siliconflow_provider.waiting import to_event
 
         check_argument_id("batch_id", self.batch_id)
-        BatchesLink.persist(context, self.hook.get_conn().base_url)
+        BatchesLink.persist(context, self)
         if not self.deferrable:
             return super().execute(context)
         ends = self._poll()

@@ -82,7 +82,7 @@ class TestCreateBatch:
         with pytest.raises(KeyboardInterrupt):
             create().execute(context)
         assert context["ti"].xcoms["batch_id"].startswith("batch_")
-        assert context["ti"].xcoms[BatchesLink.xcom_key] == "https://cloud.siliconflow.com/me/batches"
+        assert context["ti"].xcoms[BatchesLink.xcom_key] == ""
 
     def test_without_waiting_it_returns_at_once(self, create, run, client, clock) -> None:
         started = clock.now
