@@ -18,7 +18,7 @@ MOVED := decorators sensors triggers/test_batches.py operators/test_in_dags.py t
 # each on one of the two, `make pytest` and `make lowest` all. Of MOVED, it runs those with the clock moved on 3.3, and
 # those with the day's clock on 2.11. Real components are started on 3.3 only; `make system AIRFLOW=2.11` does it on the
 # other.
-ONLY_3.3 := inputs outputs pricing system test_distributions.py test_growth.py test_jsonl.py test_layers.py test_races.py \
+ONLY_3.3 := inputs outputs plugins pricing system test_distributions.py test_growth.py test_jsonl.py test_layers.py test_races.py \
 	test_wording.py docs/test_architecture.py docs/test_links.py docs/test_promises.py \
 	$(addprefix operators/,test_download_results.py test_inference_results.py test_inference_rounds.py test_output_path.py)
 ONLY_2.11 := api bad_input batches emulator jobs waiting test_fault_matrix.py test_never_twice.py test_tracebacks.py \

@@ -38,6 +38,7 @@ DAGS_FOLDER.mkdir()
 import pendulum  # noqa: E402
 import pytest  # noqa: E402
 from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred  # noqa: E402
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS  # noqa: E402
 from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
@@ -56,6 +57,8 @@ from siliconflow_provider.storage.workspace import Workspace  # noqa: E402
 from tests.listing_service import CREATED, ListingService  # noqa: E402
 
 DAY = 24 * 3600
+# The pages need the API server of Airflow 3.
+collect_ignore = [] if AIRFLOW_V_3_0_PLUS else ["plugins"]
 
 # The examples are the same in every run; HYPOTHESIS_PROFILE=thorough looks for new ones, for minutes.
 _slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example, HealthCheck.filter_too_much]

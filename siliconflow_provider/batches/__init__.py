@@ -18,16 +18,25 @@ from siliconflow_provider.batches.metadata import (
     AIRFLOW_INPUT,
     AIRFLOW_KEY,
     AIRFLOW_ROUND,
+    AIRFLOW_RUN,
     AIRFLOW_TASK,
     RESERVED_PREFIX,
 )
 from siliconflow_provider.batches.records import CreateRecord, FileRecords, MemoryRecords, Records
-from siliconflow_provider.batches.submission import SHORTEST_DIGEST, Submission, batch_to_collect, digest
+from siliconflow_provider.batches.submission import (
+    SHORTEST_DIGEST,
+    Submission,
+    batch_to_collect,
+    digest,
+    is_digest,
+    is_running,
+)
 
 __all__ = [
     "AIRFLOW_INPUT",
     "AIRFLOW_KEY",
     "AIRFLOW_ROUND",
+    "AIRFLOW_RUN",
     "AIRFLOW_TASK",
     "RESERVED_PREFIX",
     "RETENTION",
@@ -51,6 +60,8 @@ __all__ = [
     "find_running_by_dag_run",
     "has_list_caught_up",
     "is_active_limit",
+    "is_digest",
+    "is_running",
     "sha256_in_name",
     "sha256_of_file",
     "submit",

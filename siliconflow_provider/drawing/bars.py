@@ -100,7 +100,7 @@ def timing_chart(
         rows.extend(_row(bar.label, timing_bar(bar, axis, now), bar.note or bar.status) for bar in of_group)
     left = len(bars) - len(drawn)
     more = element("p", f"and {counted(left, 'more batch')}", class_="sf-muted") if left else None
-    return element("figure", *rows, more, _legend(axis, drawn), class_="sf-chart", role="group", aria_label=title)
+    return element("figure", *rows, more, legend(axis, drawn), class_="sf-chart", role="group", aria_label=title)
 
 
 def _row(label: str, picture: Markup, note: str, *, class_: str = "sf-row") -> Markup:
@@ -113,7 +113,8 @@ def _row(label: str, picture: Markup, note: str, *, class_: str = "sf-row") -> M
     )
 
 
-def _legend(axis: TimeAxis, bars: Sequence[BatchBar]) -> Markup:
+def legend(axis: TimeAxis, bars: Sequence[BatchBar]) -> Markup:
+    """Return the meaning of the colors of bars, as a `figcaption`."""
     names = ["queued", "running", "finalizing"]
     names += ["now"] if axis.now is not None else []
     names += ["window"] if any(map(_has_open_window, bars)) else []

@@ -14,18 +14,21 @@ def style_sheet() -> Markup:
     return Markup(f"<style>{STYLE}</style>")
 
 
-def document(title: str, *body: Markup, theme: str | None = None, policy: str = STYLES_ONLY) -> str:
+def document(
+    title: str, *body: Markup, theme: str | None = None, policy: str = STYLES_ONLY, referrer: str = "no-referrer"
+) -> str:
     """Return an HTML document.
 
     :param theme: `light` or `dark`; None for that of the reader's system
     :param policy: its Content-Security-Policy
+    :param referrer: its policy for the address that other pages learn
     """
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="referrer", content="no-referrer"),
+        element("meta", name="referrer", content=referrer),
         element("title", title),
         style_sheet(),
     )

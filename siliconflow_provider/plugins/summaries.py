@@ -1,0 +1,151 @@
+"""Read from Airflow's database what tasks have returned, and how they are configured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.taskinstance import TaskInstance as StoredTaskInstance
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from sqlalchemy import and_, or_, select
+
+from siliconflow_provider.api.service_texts import cut
+from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
+from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.plugins.tasks import TaskInstance
+from siliconflow_provider.pricing import format_amount
+
+_RESULT = "return_value"
+_LONGEST_CURRENCY = 10
+_HIGHEST = Decimal(10) ** 18
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A task's return value, as far as it is the summary of a job. Users can push any value."""
+
+    value: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def manifest_path(self) -> str | None:
+        """The path of the job's manifest."""
+        return self._path("manifest_path")
+
+    @property
+    def results_path(self) -> str | None:
+        """The path of the job's results."""
+        return self._path("results_path")
+
+    @property
+    def report_path(self) -> str | None:
+        """The path of the job's report."""
+        return self._path("report_path")
+
+    @property
+    def tokens(self) -> int | None:
+        """The number of tokens of all answers."""
+        return tokens_in(self.value)
+
+    @property
+    def cost(self) -> str | None:
+        """The cost of all answers, with its currency."""
+        return cost_in(self.value)
+
+    def _path(self, name: str) -> str | None:
+        path = self.value.get(name)
+        return path if isinstance(path, str) and path else None
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What Airflow knows of a task instance.
+
+    :param is_known: True if it exists
+    :param state: its state; None before it is scheduled
+    :param conn_id: the connection of its batches; None if it has no batches
+    """
+
+    is_known: bool = False
+    state: str | None = None
+    conn_id: str | None = None
+    summary: Summary = field(default_factory=Summary)
+
+
+def tokens_in(report: Mapping[str, Any]) -> int | None:
+    """Return the number of tokens in a summary, a manifest or one of its batches."""
+    tokens = report.get("tokens")
+    if not isinstance(tokens, Mapping):
+        return None
+    counts = [tokens.get(name) for name in ("prompt", "completion")]
+    return sum(count for count in counts if isinstance(count, int))
+
+
+def cost_in(report: Mapping[str, Any]) -> str | None:
+    """Return the total cost in a summary or a manifest, with its currency."""
+    cost = report.get("cost")
+    return amount(cost.get("total"), cost.get("currency")) if isinstance(cost, Mapping) else None
+
+
+def amount(value: Any, currency: Any) -> str | None:
+    """Return an amount of a manifest for people; None if it is none."""
+    try:
+        found = Decimal(str(value))
+        return format_amount(found, cut(str(currency), _LONGEST_CURRENCY)) if 0 <= found < _HIGHEST else None
+    except ArithmeticError:
+        return None
+
+
+def summaries_of(tasks: Collection[TaskInstance]) -> dict[TaskInstance, Summary]:
+    """Return the summaries of task instances, read at once. Those that have returned none are left out."""
+    if not tasks:
+        return {}
+    conditions = [_is_of(XComModel, task) for task in tasks]
+    columns = (XComModel.dag_id, XComModel.task_id, XComModel.run_id, XComModel.map_index, XComModel.value)
+    statement = select(*columns).where(XComModel.key == _RESULT, or_(*conditions))
+    with create_session() as session:
+        found = session.execute(statement).all()
+    return {
+        TaskInstance(dag_id, task_id, run_id, index): Summary(value)
+        for dag_id, task_id, run_id, index, stored in found
+        if isinstance(value := _decoded(stored), dict)
+    }
+
+
+def facts_of(task: TaskInstance) -> TaskFacts:
+    """Return what Airflow knows of a task instance."""
+    with create_session() as session:
+        state = session.execute(select(StoredTaskInstance.state).where(_is_of(StoredTaskInstance, task))).first()
+        rendered = session.scalar(
+            select(RenderedTaskInstanceFields.rendered_fields).where(_is_of(RenderedTaskInstanceFields, task))
+        )
+        link = session.scalar(
+            select(XComModel.key).where(_is_of(XComModel, task), XComModel.key == BatchesLink.xcom_key)
+        )
+    conn_id = rendered.get("siliconflow_conn_id") if isinstance(rendered, Mapping) else None
+    if not isinstance(conn_id, str):
+        # Airflow keeps the rendered fields of the newest runs only.
+        conn_id = DEFAULT_CONN_ID if link else None
+    if state is None:
+        return TaskFacts()
+    return TaskFacts(True, state[0] and str(state[0]), conn_id, summaries_of([task]).get(task, Summary()))
+
+
+def _is_of(model: Any, task: TaskInstance) -> Any:
+    return and_(
+        model.dag_id == task.dag_id,
+        model.task_id == task.task_id,
+        model.run_id == task.run_id,
+        model.map_index == task.map_index,
+    )
+
+
+def _decoded(stored: Any) -> Any:
+    try:
+        return json.loads(stored) if isinstance(stored, str) else stored
+    except ValueError:
+        return None

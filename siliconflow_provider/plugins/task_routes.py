@@ -1,0 +1,142 @@
+"""Routes of the tab of a task instance: its batches, and the files that its job has published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from siliconflow_provider.drawing.document import STYLES_ONLY
+from siliconflow_provider.drawing.markup import element
+from siliconflow_provider.drawing.phases import BatchBar
+from siliconflow_provider.plugins.access import Viewer, ViewerDep
+from siliconflow_provider.plugins.batch_lists import BatchList
+from siliconflow_provider.plugins.list_page import bar_of
+from siliconflow_provider.plugins.manifests import batch_bars
+from siliconflow_provider.plugins.pages import HEADERS, page
+from siliconflow_provider.plugins.rows import Row, may_cancel, rows_of
+from siliconflow_provider.plugins.stored_files import UnreadableError, read_file, read_manifest
+from siliconflow_provider.plugins.summaries import TaskFacts, facts_of
+from siliconflow_provider.plugins.task_page import JobView, task_parts
+from siliconflow_provider.plugins.tasks import TaskInstance
+from siliconflow_provider.plugins.threads import Threads
+
+router = APIRouter()
+STORAGE_SECONDS = 10.0
+_OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
+# The answers of models are in reports: nothing in them may run, load or be sent.
+REPORT_HEADERS = {**HEADERS, "Content-Security-Policy": f"{STYLES_ONLY}; frame-ancestors 'self'; sandbox"}
+_PLACE = "{dag_id}/{task_id}/{map_index}/{run_id:path}"
+
+
+@router.get(f"/task/{_PLACE}")
+async def show_task(
+    request: Request, viewer: ViewerDep, dag_id: str, task_id: str, map_index: str, run_id: str
+) -> HTMLResponse:
+    """Show the batches of a task instance."""
+    task, facts = await _facts(viewer, dag_id, task_id, map_index, run_id)
+    if facts.conn_id is None:
+        text = "This task instance has no SiliconFlow batches."
+        return page("Batches", element("h1", "Batches"), element("p", text))
+    root = request.scope["root_path"]
+    manifest, problems = await _manifest(request, facts)
+    found = BatchList() if manifest.get("complete") is True else await request.app.state.lists.get(facts.conn_id)
+    view = await run_in_threadpool(_job_view, viewer, task, facts, found, manifest, problems, root)
+    return page("Batches", *task_parts(view, root, is_over=facts.state in _OVER))
+
+
+def _job_view(
+    viewer: Viewer,
+    task: TaskInstance,
+    facts: TaskFacts,
+    found: BatchList,
+    manifest: Mapping[str, Any],
+    problems: list[str],
+    root: str,
+) -> JobView:
+    own = BatchList(tuple(batch for batch in found.batches if task.owns(batch, found.deployments)), found.moment)
+    rows = rows_of(BatchList(own.batches, deployments=found.deployments), viewer.dags)
+    rows.sort(key=lambda row: (_round(row), str(row.batch.timing.created_at), row.batch.id))
+    bars: list[tuple[int, BatchBar]] = [(_round(row), bar_of(row.batch.id, row)) for row in rows]
+    paths = {"Manifest": facts.summary.manifest_path, "Report": facts.summary.report_path}
+    return JobView(
+        facts.conn_id or "",
+        # The manifest has the batches that the service has deleted, too.
+        batch_bars(manifest) or bars,
+        found.moment,
+        [row.batch.id for row in rows if may_cancel(row, viewer.dags, False)],
+        facts.summary,
+        manifest,
+        [*problems, *([found.problem] if found.problem else [])],
+        {name: f"{root}/task-{name.lower()}/{task.place}" for name, path in paths.items() if path},
+    )
+
+
+def _round(row: Row) -> int:
+    text = row.batch.metadata.get("airflow_round", "")
+    return int(text) if text.isdecimal() and len(text) < 6 else 1
+
+
+@router.get(f"/task-report/{_PLACE}")
+async def show_report(
+    request: Request, viewer: ViewerDep, dag_id: str, task_id: str, map_index: str, run_id: str
+) -> Response:
+    """Serve the report that the task instance names. Nothing in it can run."""
+    _, facts = await _facts(viewer, dag_id, task_id, map_index, run_id)
+    content = await _file(request, facts.summary.report_path, "report.html")
+    return Response(content, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
+
+
+@router.get(f"/task-manifest/{_PLACE}")
+async def show_manifest(
+    request: Request, viewer: ViewerDep, dag_id: str, task_id: str, map_index: str, run_id: str
+) -> Response:
+    """Serve the manifest that the task instance names."""
+    _, facts = await _facts(viewer, dag_id, task_id, map_index, run_id)
+    content = await _file(request, facts.summary.manifest_path, "manifest.json")
+    return Response(content, media_type="application/json", headers=REPORT_HEADERS)
+
+
+async def _facts(
+    viewer: Viewer, dag_id: str, task_id: str, map_index: str, run_id: str
+) -> tuple[TaskInstance, TaskFacts]:
+    """Return a task instance that the user may read.
+
+    :raises HTTPException: if the user may not read it, or it does not exist
+    """
+    await run_in_threadpool(viewer.check_reads_task, dag_id)
+    # Airflow leaves `{MAP_INDEX}` as it is in the address of a task that is not mapped.
+    task = TaskInstance(dag_id, task_id, run_id, int(map_index) if map_index.isdecimal() else -1)
+    facts = await run_in_threadpool(facts_of, task)
+    if not facts.is_known:
+        raise HTTPException(404, "This task instance does not exist.")
+    return task, facts
+
+
+async def _manifest(request: Request, facts: TaskFacts) -> tuple[Mapping[str, Any], list[str]]:
+    path = facts.summary.manifest_path
+    if path is None:
+        return {}, []
+    threads: Threads = request.app.state.storage_threads
+    try:
+        return await threads.run(partial(read_manifest, path), STORAGE_SECONDS), []
+    except UnreadableError as error:
+        return {}, [str(error)]
+    except TimeoutError:
+        return {}, ["The storage of manifest.json has not answered."]
+
+
+async def _file(request: Request, path: str | None, name: str) -> bytes:
+    if path is None:
+        raise HTTPException(404, f"This task instance has no {name}.")
+    threads: Threads = request.app.state.storage_threads
+    try:
+        return await threads.run(partial(read_file, path, name), STORAGE_SECONDS)
+    except UnreadableError as error:
+        raise HTTPException(502, str(error)) from None
+    except TimeoutError:
+        raise HTTPException(504, f"The storage of {name} has not answered.") from None
