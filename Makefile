@@ -19,7 +19,8 @@ MOVED := decorators sensors triggers/test_batches.py operators/test_in_dags.py t
 # those with the day's clock on 2.11. Real components are started on 3.3 only; `make system AIRFLOW=2.11` does it on the
 # other.
 ONLY_3.3 := inputs outputs plugins pricing system test_distributions.py test_growth.py test_jsonl.py test_layers.py test_races.py \
-	test_wording.py docs/test_architecture.py docs/test_links.py docs/test_promises.py \
+	test_wording.py docs/test_architecture.py docs/test_command_line.py docs/test_links.py docs/test_promises.py \
+	$(addprefix cli/,test_arguments.py test_batch_documents.py test_batches.py test_estimate.py test_progress.py) \
 	$(addprefix operators/,test_download_results.py test_inference_results.py test_inference_rounds.py test_output_path.py)
 ONLY_2.11 := api bad_input batches emulator jobs waiting test_fault_matrix.py test_never_twice.py test_tracebacks.py \
 	$(addprefix operators/,test_deploys.py test_deploys_cleared.py test_inference_resuming.py) \

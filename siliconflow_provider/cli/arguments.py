@@ -12,6 +12,8 @@ from decimal import Decimal, InvalidOperation
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
+# The exit code after Ctrl-C, as shells report a program that SIGINT has ended.
+INTERRUPTED = 130
 # The largest number of tokens that an option may have.
 MOST_TOKENS = 10**9
 _AGE = re.compile(r"([0-9]{1,5})([mhd])")
@@ -74,7 +76,7 @@ def params(text: str) -> Mapping[str, Any]:
     """Return the parameters of requests."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError("give a JSON object")

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace, client: SiliconFlowClient) -> Outcome:
     listed = [batch for batch in client.list_batches(may_be_empty=True) if _has_status(batch, options)]
     listed = [batch for batch in listed if _is_recent(batch, options.since, client)]
     listed.sort(key=_created_at, reverse=True)
-    found = _with_texts(_documents_of(listed, client), options.dag, options.text)
+    found = _with_texts(_documents_of(listed, options.since, client), options.dag, options.text)
     shown = list(islice(found, options.limit))
     if next(found, None) is not None:
         print(
@@ -52,7 +52,6 @@ def _has_status(batch: Batch, options: argparse.Namespace) -> bool:
 
 def _is_recent(batch: Batch, since: datetime | timedelta | None, client: SiliconFlowClient) -> bool:
     created_at = batch.timing.created_at
-    # Some list items show no time: a batch too many is better than one that is missed.
     if since is None or created_at is None:
         return True
     return created_at >= (client.now() - since if isinstance(since, timedelta) else since)
@@ -60,17 +59,21 @@ def _is_recent(batch: Batch, since: datetime | timedelta | None, client: Silicon
 
 def _created_at(batch: Batch) -> float:
     created_at = batch.timing.created_at
+    # A list without times is in the order of the service, which is newest first.
     return float("inf") if created_at is None else created_at.timestamp()
 
 
-def _documents_of(listed: Iterable[Batch], client: SiliconFlowClient) -> Iterator[dict[str, Any]]:
-    """Yield the documents of batches. Ask for a batch if the list shows no metadata of it."""
+def _documents_of(
+    listed: Iterable[Batch], since: datetime | timedelta | None, client: SiliconFlowClient
+) -> Iterator[dict[str, Any]]:
+    """Yield the documents of recent batches. Ask for a batch if the list lacks its metadata or its time."""
     for batch in listed:
-        if not batch.metadata:
+        if not batch.metadata or batch.timing.created_at is None:
             # Unknown to the service if it was deleted since, or the list is late.
             with suppress(NotFoundError):
                 batch = client.get_batch(batch.id)
-        yield document_of(batch, client)
+        if _is_recent(batch, since, client):
+            yield document_of(batch, client)
 
 
 def _with_texts(documents: Iterable[dict[str, Any]], dag: str | None, text: str | None) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
@@ -36,9 +37,10 @@ def run(options: argparse.Namespace, client: SiliconFlowClient) -> Outcome:
             failed.append(batch_id)
             print(f"could not cancel batch {printable(batch_id)}: {printable(str(error))}", file=sys.stderr)
     code = 1 if failed else 0
+    documents = {batch_id: document_of(batch, client) for batch_id, batch in batches.items()}
     if options.json:
-        return Outcome(json_text([document_of(batch, client) for batch in batches.values()]), code)
-    return Outcome("\n".join(_text_of(batches[batch_id]) for batch_id in batches if batch_id not in failed), code)
+        return Outcome(json_text(list(documents.values())), code)
+    return Outcome("\n".join(_text_of(documents[batch_id]) for batch_id in batches if batch_id not in failed), code)
 
 
 def _confirms(running: Iterable[Batch], client: SiliconFlowClient) -> bool:
@@ -52,7 +54,7 @@ def _confirms(running: Iterable[Batch], client: SiliconFlowClient) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _text_of(batch: Batch) -> str:
-    if not batch.is_terminal:
-        return f"batch {batch.id} is {batch.status}; its answered requests are billed"
-    return f"batch {batch.id} has ended: {batch.final_status}"
+def _text_of(document: Mapping[str, Any]) -> str:
+    if document["final_status"] is None:
+        return f"batch {document['id']} is {document['status']}; its answered requests are billed"
+    return f"batch {document['id']} has ended: {document['final_status']}"

@@ -55,7 +55,7 @@ COMMANDS = (
         "cancel batches; their answered requests are billed",
         (
             Argument("batch_ids", nargs="+", metavar="BATCH_ID", help="id of a batch"),
-            Argument("--yes", "-y", action="store_true", help="do not ask"),
+            Argument("-y", "--yes", action="store_true", help="do not ask"),
             *_CONNECTION,
             _JSON,
         ),

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from siliconflow_provider.cli.arguments import Command
+from siliconflow_provider.cli.arguments import INTERRUPTED, Command
 from siliconflow_provider.cli.commands import COMMANDS
 from siliconflow_provider.cli.connection import client_of
 
 PROGRAM = "python -m siliconflow_provider"
 NOT_AS_WANTED, UNUSABLE = 1, 2
-# As shells report programs that SIGINT and SIGPIPE have ended.
-INTERRUPTED, BROKEN_PIPE = 130, 141
+# As shells report a program that SIGPIPE has ended.
+BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -82,9 +82,10 @@ def test_batches_without_listed_metadata_are_asked_for(run: Any, account_of_four
     assert account_of_four.requests == ["GET /batches", "GET /batches/batch_2"]
 
 
-def test_batches_without_a_time_are_recent(run: Any, account_of_four: Any) -> None:
-    account_of_four.hidden_of["batch_3"] = ("created_at",)
-    assert ids(run("batches", "--since", "2027-01-15")) == ["batch_3", "batch_0"]
+def test_batches_without_listed_times_are_asked_for(run: Any, account_of_four: Any) -> None:
+    account_of_four.hidden = ("created_at",)
+    assert ids(run("batches", "--since", "2027-01-14")) == ["batch_0", "batch_1"]
+    assert ids(run("batches"))[0] == "batch_0"
 
 
 def test_an_account_without_batches_is_empty(run: Any, service: Any, listing_settings: None) -> None:

@@ -38,6 +38,7 @@ def test_an_option_replaces_the_variable(run: Any, emulator: Emulator, monkeypat
         (["--base-url", "http://[x"], "is not a URL"),
         (["--conn-id", "c", "--base-url", "http://x"], "give either --conn-id, whose connection has a base URL, or"),
         (["--conn-id", "unknown"], "connection 'unknown' does not exist: create it with type siliconflow"),
+        (["--conn-id", "broken"], "connection 'broken' does not exist"),
         (["--conn-id", "keyless"], "connection 'keyless' has no password: set the SiliconFlow API key there"),
     ],
 )
@@ -45,6 +46,7 @@ def test_unusable_connections_end_with_two(
     run: Any, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_KEYLESS", json.dumps({"conn_type": "siliconflow"}))
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", '{"password": "sk-abcdefgh')
     printed = run("account", *arguments)
     assert (printed.code, printed.out) == (2, "")
     assert message in printed.err

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +70,21 @@ def test_incomplete_results_need_an_option(run: Any, create: Any, clock: Any, co
     assert not output.exists()
     written = run("download", batch.id, "--output", output, "--incomplete", "--json").json
     assert written["counts"] == {"missing": 3}
+
+
+def test_ctrl_c_waits_for_no_download(create: Any, clock: Any, control: Any, tmp_path: Path) -> None:
+    batch = create()
+    clock.advance(200)
+    control.fault("GET /results/{id}", kind="slow", chunk_bytes=1, pause_seconds=1, every=1)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "siliconflow_provider", "download", batch.id, "--output", str(tmp_path / "out")]
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while not control.faults()[0]["used"] and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        # Airflow 2.11 prints warnings when it is imported.
+        assert "Traceback" not in process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 130
+    assert list(temporary.iterdir()) == []

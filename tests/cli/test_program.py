@@ -54,7 +54,7 @@ def test_no_command_prints_secrets(run: Any, service: ListingService, monkeypatc
     hostile = f"\x1b[2J {KEY} {SIGNED} \u202e"
     fields = {"file_name": hostile, "completion_window": hostile, "endpoint": hostile, "output_file_id": SIGNED}
     metadata = {hostile: hostile, "airflow_task": f"{hostile}/t/r/0"}
-    service.has(id="batch_1", errors=[hostile], metadata=metadata, **fields)
+    service.has(id="batch_1", status=hostile, errors=[hostile], metadata=metadata, **fields)
     service.batches["/user/info"] = {"id": "/user/info", "status": hostile, "balance": hostile}
     service.unlisted.add("/user/info")
     for arguments in (["batches"], ["show", "batch_1"], ["account"], ["cancel", "batch_1", "--yes"]):
