@@ -30,7 +30,8 @@ def test_an_option_replaces_the_variable(run: Any, emulator: Emulator, monkeypat
     assert run("account", "--base-url", emulator.base_url.removesuffix("/v1")).code == 0
 
 
-@pytest.mark.usefixtures("settings")
+# Airflow looks for unknown connections in its database.
+@pytest.mark.usefixtures("settings", "dags_folder")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
