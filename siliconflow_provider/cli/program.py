@@ -71,14 +71,17 @@ def run(command: Command, options: argparse.Namespace, program: str) -> int:
 
 @contextmanager
 def _warnings_on_stderr() -> Iterator[None]:
-    """Print this package's warnings on the standard error output, whatever logging Airflow has set up."""
+    """Print this package's warnings on the standard error output, whatever Airflow sets up. No log shows INFO."""
     logger, handler = logging.getLogger("siliconflow_provider"), logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING)
     propagated, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
+    disabled = logging.root.manager.disable
+    logging.disable(max(disabled, logging.INFO))
     try:
         yield
     finally:
+        logging.disable(disabled)
         logger.removeHandler(handler)
         logger.propagate = propagated
 

@@ -82,6 +82,9 @@ def test_unexpected_errors_are_sentences(run: Any, monkeypatch: pytest.MonkeyPat
 def test_stray_output_goes_to_stderr(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def get_account(client: SiliconFlowClient) -> Any:
         print("printed by a library")
+        library = logging.getLogger("a_library")
+        library.setLevel(logging.INFO)
+        assert not library.isEnabledFor(logging.INFO)
         logging.getLogger("siliconflow_provider.api").warning("will retry")
         return original(client)
 
