@@ -19,11 +19,11 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     terminal = TerminalOutput()
     monkeypatch.setattr("sys.stderr", terminal)
-    with progress_bar("[red]a.jsonl", 2_000) as advance:
+    with progress_bar("[red]a\x07.jsonl", 2_000) as advance:
         advance(2_000)
     shown = terminal.getvalue()
-    # The name is no markup.
-    assert "[red]a.jsonl" in shown
+    # The name is neither markup nor a command of the terminal.
+    assert r"[red]a\x07.jsonl" in shown
     assert "2.0/2.0 kB" in shown
 
 
