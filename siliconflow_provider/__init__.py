@@ -109,6 +109,6 @@ def get_provider_info() -> dict[str, Any]:
                 "name": "siliconflow_batch",
             }
         ],
-        "extra-links": ["siliconflow_provider.links.BatchesLink"],
+        "extra-links": ["siliconflow_provider.links.BatchesLink", "siliconflow_provider.links.ReportLink"],
         "cli": ["siliconflow_provider.cli.airflow_commands.airflow_commands"],
     }

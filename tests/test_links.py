@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import XCom
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from siliconflow_provider.exceptions import BatchWaitError, InvalidConnectionError
-from siliconflow_provider.links import BatchesLink, console_url
+from siliconflow_provider.links import BatchesLink, ReportLink, console_url
 from siliconflow_provider.operators.batches import CancelBatchOperator, CreateBatchOperator, DownloadResultsOperator
+from siliconflow_provider.operators.inference import BatchInferenceOperator
 from siliconflow_provider.sensors.batches import BatchSensor
 
 
@@ -36,9 +39,39 @@ def test_ui_reads_the_stored_link(monkeypatch: pytest.MonkeyPatch, stored: Any, 
     assert asked == {"ti_key": "key", "key": "siliconflow_batches_link"}
 
 
-@pytest.mark.parametrize("operator", [CreateBatchOperator, CancelBatchOperator, DownloadResultsOperator, BatchSensor])
-def test_every_batch_operator_has_the_link(operator: Any) -> None:
-    assert [link.name for link in operator.operator_extra_links] == ["SiliconFlow batches"]
+@pytest.mark.parametrize(
+    ("operator", "has_results"),
+    [
+        (CreateBatchOperator, False),
+        (CancelBatchOperator, False),
+        (BatchSensor, False),
+        (DownloadResultsOperator, True),
+        (BatchInferenceOperator, True),
+    ],
+)
+def test_each_operator_has_its_links(operator: Any, has_results: bool) -> None:
+    report = ["Report"] if has_results and AIRFLOW_V_3_0_PLUS else []
+    assert [link.name for link in operator.operator_extra_links] == ["SiliconFlow batches", *report]
+
+
+KEY = SimpleNamespace(dag_id="nightly", task_id="eval.create", run_id="manual__2026-05-01/a?b", map_index=3)
+
+
+@pytest.mark.parametrize(
+    ("summary", "link"),
+    [
+        (
+            {"report_path": "s3://bucket/report.html"},
+            "siliconflow/task-report/nightly/eval.create/3/manual__2026-05-01%2Fa%3Fb",
+        ),
+        ({"results_path": "s3://bucket/results.jsonl"}, ""),
+    ],
+)
+def test_a_report_is_linked_if_there_is_one(summary: dict[str, str], link: str) -> None:
+    operator = BatchSensor(task_id="wait", batch_id="batch_1")
+    assert ReportLink().get_link(operator, ti_key=KEY) == ""
+    ReportLink.show(operator, summary)
+    assert ReportLink().get_link(operator, ti_key=KEY) == link
 
 
 class TestInTheTasksProcess:

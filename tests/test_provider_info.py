@@ -74,8 +74,9 @@ def test_connection_form_has_the_extra_fields(providers: ProvidersManager) -> No
     }
 
 
-def test_airflow_knows_the_link(providers: ProvidersManager) -> None:
-    assert "siliconflow_provider.links.BatchesLink" in providers.extra_links_class_names
+@pytest.mark.parametrize("name", ["BatchesLink", "ReportLink"])
+def test_airflow_knows_the_links(providers: ProvidersManager, name: str) -> None:
+    assert f"siliconflow_provider.links.{name}" in providers.extra_links_class_names
 
 
 def test_airflow_knows_the_task_decorator(providers: ProvidersManager) -> None:

@@ -23,7 +23,7 @@ SURFACE = {
     "sensors.batches": {"BatchSensor"},
     "triggers.batches": {"BatchTrigger"},
     "hooks.siliconflow": {"SiliconFlowHook"},
-    "links": {"BatchesLink"},
+    "links": {"BatchesLink", "ReportLink"},
 }
 OTHER_NAMES = [
     ("", "__version__"),
@@ -86,7 +86,7 @@ def test_provider_info_names_public_modules_only() -> None:
     assert [entry["class-name"] for entry in information["task-decorators"]] == [
         f"{NAME}.decorators.inference.siliconflow_batch_task"
     ]
-    assert information["extra-links"] == [f"{NAME}.links.BatchesLink"]
+    assert information["extra-links"] == [f"{NAME}.links.BatchesLink", f"{NAME}.links.ReportLink"]
 
 
 def test_emulator_fixtures_have_their_names(pytestconfig: pytest.Config) -> None:

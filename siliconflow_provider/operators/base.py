@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from siliconflow_provider.links import BatchesLink
 from siliconflow_provider.operators.waiting import BatchWaitingMixin, check_poll_interval, check_timeout
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from siliconflow_provider.batches import Submission
 
@@ -48,7 +48,7 @@ class BatchOperator(BatchWaitingMixin, BaseOperator):
         "submission_key",
         "siliconflow_conn_id",
     )
-    operator_extra_links = (BatchesLink(),)
+    operator_extra_links: Collection[BaseOperatorLink] = (BatchesLink(),)
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from siliconflow_provider.exceptions import (
     SubmissionStoppedError,
 )
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
-from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.links import LINKS_TO_RESULTS, REPORT_KEY, BatchesLink, ReportLink
 from siliconflow_provider.operators.arguments import as_path_text
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.connection import ConnectionMixin
@@ -230,7 +230,7 @@ class DownloadResultsOperator(ReportingMixin, ConnectionMixin, BaseOperator):
     """
 
     template_fields: Sequence[str] = ("batch_id", "output_path", "siliconflow_conn_id")
-    operator_extra_links = (BatchesLink(),)
+    operator_extra_links = LINKS_TO_RESULTS
 
     def __init__(
         self,
@@ -269,15 +269,17 @@ class DownloadResultsOperator(ReportingMixin, ConnectionMixin, BaseOperator):
         self.report_results(context, manifest)
         # The task that waited for the batch has counted its end.
         metrics.count_results(context, {"batches": manifest["batches"]}, manifest)
-        return {
+        summary = {
             "batch_id": batch.id,
             "results_path": manifest["paths"]["results"],
             "manifest_path": manifest["paths"]["manifest"],
-            **({"report_path": manifest["paths"]["report"]} if "report" in manifest["paths"] else {}),
+            **({REPORT_KEY: manifest["paths"]["report"]} if "report" in manifest["paths"] else {}),
             "rows": manifest["rows"],
             "counts": manifest["counts"],
             "tokens": manifest["tokens"],
         }
+        ReportLink.show(self, summary)
+        return summary
 
     def _log_outcome(self, batch: Batch, manifest: dict[str, Any]) -> None:
         counts = ", ".join(f"{count:,} {status}" for status, count in manifest["counts"].items())

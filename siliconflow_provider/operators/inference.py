@@ -13,7 +13,7 @@ from siliconflow_provider import metrics
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.exceptions import BatchWaitError, InvalidArgumentError
-from siliconflow_provider.links import BatchesLink
+from siliconflow_provider.links import LINKS_TO_RESULTS, BatchesLink, ReportLink
 from siliconflow_provider.operators.arguments import (
     as_limit,
     as_path_text,
@@ -78,6 +78,7 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
     :param kwargs: see `BatchOperator`; `timeout` limits all rounds together
     """
 
+    operator_extra_links = LINKS_TO_RESULTS
     template_fields: Sequence[str] = (
         "output_path",
         "input_path",
@@ -285,6 +286,8 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
         changes = runner.describe_changes() if runner.changes else ""
         outcome = Outcome(job, cancellation, summary, changes, self.min_success_rate)
         error = outcome.error()
+        if error is None or outcome.has_result(error):
+            ReportLink.show(self, outcome.result)
         if error is None:
             self.log.info("%s", summary)
             return outcome.result

@@ -15,6 +15,7 @@ from siliconflow_provider.exceptions import (
     MissedSuccessRateError,
     RepeatedFailureError,
 )
+from siliconflow_provider.links import REPORT_KEY
 from siliconflow_provider.verdicts import batches_text
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Outcome:
         return {
             "results_path": manifest["paths"]["results"],
             "manifest_path": manifest["paths"]["manifest"],
-            **({"report_path": manifest["paths"]["report"]} if "report" in manifest["paths"] else {}),
+            **({REPORT_KEY: manifest["paths"]["report"]} if "report" in manifest["paths"] else {}),
             "success_rate": self._success_rate,
             **{name: manifest[name] for name in _RESULT_KEYS if name in manifest},
         }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.exceptions import BatchTimeoutError, MissedSuccessRateError, RepeatedFailureError
+from siliconflow_provider.links import ReportLink
 from siliconflow_provider.operators.batches import DownloadResultsOperator
 from tests.documents import HOSTILE, Parsed
 from tests.inference_jobs import Infer, Run, sums
@@ -39,6 +41,18 @@ def test_a_report_has_outcome_figures_and_rows(infer: Infer, run: Run, report: R
     assert "1 failed: try later" in text  # why there was a second round
     assert text.count("1m 55s") == 2  # the time of each round
     assert all(word in text for word in ("Round 1", "Round 2", "q3", '{"id":"q3","q":"What is 3 + 1?"}', "stop"))
+
+
+@pytest.mark.parametrize(("limit", "is_shown"), [(10_000, True), (600, False)])
+def test_a_task_with_a_summary_shows_the_link(
+    infer: Infer, run: Run, control: Control, limit: int, is_shown: bool
+) -> None:
+    control.plan(run_seconds=5000.0, failing={"positions": [0]})
+    operators = []
+    with pytest.raises((MissedSuccessRateError, BatchTimeoutError)):
+        run(lambda: operators.append(infer(requests=sums(2), max_rounds=1, timeout=limit)) or operators[-1])
+    key = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+    assert bool(ReportLink().get_link(operators[-1], ti_key=key)) == is_shown
 
 
 def test_a_missed_success_rate_is_a_failure(infer: Infer, run: Run, report: Report, control: Control) -> None:
@@ -124,10 +138,8 @@ def test_a_downloaded_batch_has_a_report(
 ) -> None:
     batch = client.create_batch(file_id)
     clock.advance(200)
-    summary = DownloadResultsOperator(
-        task_id="download", batch_id=batch.id, output_path=str(tmp_path / "out")
-    ).execute(context)  # fmt: skip
-    assert summary["report_path"].endswith("/out/report.html")
+    operator = DownloadResultsOperator(task_id="download", batch_id=batch.id, output_path=str(tmp_path / "out"))
+    assert operator.execute(context)["report_path"] == operator.report_path
     text = report().text
     assert "downloaded 12 of 12 requests succeeded." in text
     assert batch.id in text

@@ -4,12 +4,15 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 from airflow.plugins_manager import is_valid_plugin
+from airflow.providers.common.compat.sdk import BaseOperator
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from siliconflow_provider import get_provider_info
+from siliconflow_provider.links import ReportLink
 from siliconflow_provider.plugins.airflow_plugin import LazyApp, SiliconFlowPlugin
 
 ROOT = Path(__file__).parent.parent.parent
@@ -45,3 +48,14 @@ def test_the_first_request_builds_the_app(airflow: None) -> None:
     server = FastAPI()
     server.mount("/siliconflow", LazyApp())
     assert TestClient(server).get("/siliconflow/batches").status_code == 401
+
+
+def test_the_report_link_leads_to_a_page(airflow: None) -> None:
+    server = FastAPI()
+    server.mount("/siliconflow", LazyApp())
+    operator = BaseOperator(task_id="create")
+    ReportLink.show(operator, {"report_path": "s3://bucket/report.html"})
+    task = SimpleNamespace(dag_id="nightly", task_id="create", map_index=-1, run_id="manual__2026-05-01/a")
+    link = ReportLink().get_link(operator, ti_key=task)
+    asked, unknown = (TestClient(server).get(f"/{path}") for path in (link, f"{link.replace('report', 'none')}"))
+    assert (asked.status_code, unknown.status_code) == (401, 404)
