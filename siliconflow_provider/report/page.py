@@ -87,7 +87,7 @@ def _verdict(manifest: Mapping[str, Any], context: ReportContext) -> tuple[str, 
     rows, succeeded = manifest["rows"], manifest["counts"].get("succeeded", 0)
     shown = f"{number(succeeded)} of {number(rows)} requests succeeded"
     if not manifest["complete"]:
-        return "unfinished", "warning", f"{shown} so far; batches were still running."
+        return "unfinished", "warning", f"{shown} so far; the job was not over when this was written."
     least = context.min_success_rate
     if least is None:
         return "downloaded", "good" if succeeded == rows else "warning", f"{shown}."

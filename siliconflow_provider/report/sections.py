@@ -173,12 +173,11 @@ def batch_errors(manifest: Manifest, short: Short) -> Markup | None:
     failed = [report for report in manifest["batches"] if report["errors"]]
     shown = failed[:SHOWN_BATCH_ERRORS]
     content = _table_unless_empty(
-        ["batch", "round", "errors", "first error"],
+        ["batch", "round", "first error"],
         (
             [
                 short(report["id"], _ID),
                 number(report["round"]),
-                number(len(report["errors"])),
                 short(report["errors"][0], _ERROR),
             ]
             for report in shown

@@ -77,7 +77,7 @@ def test_a_timeout_leaves_an_unfinished_report(infer: Infer, run: Run, report: R
     with pytest.raises(BatchTimeoutError):
         run(lambda: infer(requests=sums(3), timeout=600))
     text = report().text
-    assert "unfinished 0 of 3 requests succeeded so far; batches were still running" in text
+    assert "unfinished 0 of 3 requests succeeded so far" in text
     assert "now" in text
 
 
@@ -103,15 +103,16 @@ def test_a_table_has_a_report_too(infer: Infer, run: Run, report: Report) -> Non
 
 
 def test_keys_and_signed_urls_are_not_shown(
-    infer: Infer, run: Run, client: Any, report: Report, tmp_path: Path
+    infer: Infer, run: Run, emulator: Any, report: Report, tmp_path: Path
 ) -> None:
-    key, url = "sk-emulator", "https://bucket.example/a.png?X-Amz-Signature=s3cret-s3cret"
+    key, url = emulator.airflow_connection["password"], "https://bucket.example/a.png?X-Amz-Signature=s3cret-s3cret"
     escaped = url.replace("/", "\\/").replace("?", "\\u003f")
     (tmp_path / "in.jsonl").write_text("".join(f'{{"q": "{text}"}}\n' for text in (url, escaped, key)))
     run(lambda: infer(input_path=str(tmp_path / "in.jsonl"), prompt="{q}"))
     text = report().text
     assert text.count("https://bucket.example/a.png?...") == 2 * 2  # input and answer
     assert "s3cret" not in text
+    assert key not in text
 
 
 def test_a_users_report_is_left_alone(infer: Infer, run: Run, tmp_path: Path, logged: Any) -> None:
