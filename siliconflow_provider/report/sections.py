@@ -143,7 +143,9 @@ def rounds_table(manifest: Manifest, short: Short) -> Markup | None:
     return _limited(table(headings, rows), len(numbers) - len(rows), "more round")
 
 
-def _reasons(reasons: Sequence[Mapping[str, Any]], short: Short) -> Markup:
+def _reasons(reasons: Sequence[Mapping[str, Any]], short: Short) -> Markup | None:
+    if not reasons:
+        return None
     shown = [
         element("li", f"{number(reason['count'])} {reason['status']}: ", short(reason["message"], _REASON))
         for reason in reasons[:SHOWN_REASONS]
