@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ class TestMaxCost:
         assert control.batches_created() == 0
 
     def test_a_further_round_has_to_fit(
-        self, refused: Infer, run: Run, rows: Rows, control: Control, context: Any
+        self, refused: Infer, run: Run, rows: Rows, control: Control, context: Any, tmp_path: Path
     ) -> None:
         for _ in range(2):
             with pytest.raises(
@@ -116,6 +117,7 @@ class TestMaxCost:
             ):
                 run(lambda: refused(max_cost=f"{bound(refused, run):f}"))
         assert statuses(rows()) == ["invalid"] * 3
+        assert "Raise max_cost to go on" in (tmp_path / "out" / "report.html").read_text()
         assert context["ti"].xcoms["return_value"]["counts"] == {"invalid": 3}
         assert control.batches_created() == 1
         context["ti"].clear()

@@ -105,7 +105,7 @@ class TestCorrections:
 
 class TestRepeatedFailure:
     def test_only_a_clear_resends_a_repeated_failure(
-        self, infer: Infer, run: Run, rows: Rows, control: Control, clear: Any, retry: Any, context: Any
+        self, infer: Infer, run: Run, rows: Rows, control: Control, clear: Any, retry: Any, context: Any, tmp_path: Path
     ) -> None:
         control.plan(answers=wrong(*range(1, 13), content='{"result": 7}'))
         for is_retry in (False, True):
@@ -119,6 +119,7 @@ class TestRepeatedFailure:
             ):
                 run(lambda: infer(requests=sums(20), output_type=Answer, min_success_rate=None))
         assert statuses(rows()).count("invalid") == 12
+        assert "For this reason 12 of 20 requests of round 1" in (tmp_path / "out" / "report.html").read_text()
         assert context["ti"].xcoms["return_value"]["counts"] == {"succeeded": 8, "invalid": 12}
         assert control.batches_created() == 1
         clear()

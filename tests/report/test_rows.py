@@ -89,3 +89,9 @@ def test_inputs_of_any_form_are_shown(store: Store, line: bytes) -> None:
 def test_secrets_are_removed_before_texts_are_cut(store: Store) -> None:
     rows = ReportRows(store(row(content="x" * 495 + " sk-secret")), lambda text: text.replace("sk-secret", "***"))
     assert rows.succeeded()[0].answer == "x" * 495 + " ***"
+
+
+def test_half_a_secret_never_moves_into_sight(store: Store) -> None:
+    content = "https://bucket.example/a?" + "q" * 19_960 + " sk-secret-secret"
+    (shown,) = ReportRows(store(row(content=content))).succeeded()
+    assert "sk-" not in shown.answer
