@@ -91,7 +91,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": "SiliconFlow",
-                "python-modules": ["siliconflow_provider.triggers.batches"],
+                "python-modules": ["siliconflow_provider.triggers.batches", "siliconflow_provider.triggers.events"],
             }
         ],
         "connection-types": [

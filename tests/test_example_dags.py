@@ -12,8 +12,7 @@ import pytest
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.emulator.server import EmulatorOptions
-
-EXAMPLES = Path(__file__).parent.parent / "example_dags"
+from tests.examples import EXAMPLES, example_files
 
 RunExample = Callable[..., Path]
 
@@ -33,7 +32,7 @@ def run_example(
     return run
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+@pytest.mark.parametrize("name", [path.stem for path in example_files()])
 def test_no_example_starts_by_itself(load_dag_file: Callable[[str], ModuleType], name: str) -> None:
     """Airflow 3.3 shows those of the wheel beside the user's own DAGs, unasked."""
     dag = getattr(load_dag_file(f"example_dags/{name}.py"), name)()

@@ -22,6 +22,7 @@ SURFACE = {
     "operators.inference": {"BatchInferenceOperator"},
     "sensors.batches": {"BatchSensor"},
     "triggers.batches": {"BatchTrigger"},
+    "triggers.events": {"BatchEventTrigger"},
     "hooks.siliconflow": {"SiliconFlowHook"},
     "links": {"BatchesLink", "ReportLink"},
 }

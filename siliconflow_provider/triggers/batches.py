@@ -11,7 +11,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 from siliconflow_provider.triggers.kill import KillHandler
-from siliconflow_provider.triggers.watcher import LONGEST_ANSWER_SECONDS, watching
+from siliconflow_provider.triggers.requests import LONGEST_ANSWER_SECONDS
+from siliconflow_provider.triggers.watcher import watching
 from siliconflow_provider.waiting import BatchWait, ProgressLog, WaitEnd, seconds_until_all_end, to_event, wait_ends
 
 AIRFLOW_CALLS_ON_KILL = hasattr(BaseTrigger, "on_kill")

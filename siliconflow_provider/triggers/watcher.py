@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import replace
 from math import inf
-from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from siliconflow_provider import metrics
 from siliconflow_provider.api import clock
-from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import (
     AnswerLostError,
     AuthenticationError,
@@ -27,10 +24,10 @@ from siliconflow_provider.api.errors import (
     SiliconFlowError,
 )
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.triggers.shared_client import SharedClient
-from siliconflow_provider.triggers.threads import run_in_thread
+from siliconflow_provider.triggers.requests import MOST_REQUESTS, WatcherRequests
 from siliconflow_provider.triggers.watch import Watch
 from siliconflow_provider.waiting import (
+    BatchSearch,
     BatchWait,
     batch_from_list_item,
     count_on_later_pages,
@@ -38,7 +35,6 @@ from siliconflow_provider.waiting import (
     is_page_worthwhile,
 )
 
-MOST_REQUESTS = 4
 # With four concurrent requests, this is at most 40 requests a second.
 REQUEST_SPACING = 0.1
 JOIN_SECONDS = 1.0
@@ -46,11 +42,8 @@ LIST_PAUSE_SECONDS = 60.0
 # Processing a whole page at once, with its triggers, would block the event loop for about 10 ms.
 ITEMS_AT_ONCE = 20
 MOST_FAILURES = 4
-# A response that never ends, or a long Retry-After, must not delay the other waits.
-LONGEST_ANSWER_SECONDS = 90.0
+MOST_UNIDENTIFIED = 100
 ACCOUNT_ERRORS = (AuthenticationError, ConnectionFailedError, RateLimitError)
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -59,10 +52,7 @@ def watching(siliconflow_conn_id: str, waits: Sequence[BatchWait]) -> Iterator[W
 
     Until the context ends, the watcher records every poll in the waits, and schedules their next polls.
     """
-    key = (id(asyncio.get_running_loop()), siliconflow_conn_id)
-    watcher = _watchers.get(key)
-    if watcher is None or watcher.is_stopped:
-        watcher = _watchers[key] = BatchWatcher(siliconflow_conn_id)
+    watcher = _watcher_of(siliconflow_conn_id)
     watch = watcher.join(waits)
     metrics.count_waits_started(siliconflow_conn_id, len(waits))
     try:
@@ -72,6 +62,28 @@ def watching(siliconflow_conn_id: str, waits: Sequence[BatchWait]) -> Iterator[W
         metrics.count_waits_ended(siliconflow_conn_id, [wait.state(watch.now()) for wait in waits])
 
 
+@contextmanager
+def searching(siliconflow_conn_id: str, search: BatchSearch) -> Iterator[Watch]:
+    """Search the list of the account, together with the waits of this event loop and connection.
+
+    Until the context ends, the watcher records every search, and notifies the watch after it.
+    """
+    watcher = _watcher_of(siliconflow_conn_id)
+    watch = watcher.join([], search)
+    try:
+        yield watch
+    finally:
+        watcher.leave(watch)
+
+
+def _watcher_of(siliconflow_conn_id: str) -> BatchWatcher:
+    key = (id(asyncio.get_running_loop()), siliconflow_conn_id)
+    watcher = _watchers.get(key)
+    if watcher is None or watcher.is_stopped:
+        watcher = _watchers[key] = BatchWatcher(siliconflow_conn_id)
+    return watcher
+
+
 class BatchWatcher:
     """Poll all awaited batches of one connection until no trigger waits any more.
 
@@ -79,11 +91,10 @@ class BatchWatcher:
     """
 
     def __init__(self, siliconflow_conn_id: str) -> None:
-        self._conn_id = siliconflow_conn_id
-        self._client = SharedClient(siliconflow_conn_id)
+        self._requests = WatcherRequests(siliconflow_conn_id)
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix=f"siliconflow-{siliconflow_conn_id}")
         self._awaited: dict[str, list[tuple[Watch, BatchWait]]] = {}
+        self._searches: dict[Watch, BatchSearch] = {}
         self._notify_later: set[Watch] = set()
         self._polled_at = -inf
         self._jitter = 0.0
@@ -93,15 +104,17 @@ class BatchWatcher:
         self._task = self._loop.create_task(self._run(), context=Context())
         self.is_stopped = False
 
-    def join(self, waits: Sequence[BatchWait]) -> Watch:
-        """Start to watch the waits. Those that join within the same second are polled together."""
-        watch = Watch(waits, self._client.now)
+    def join(self, waits: Sequence[BatchWait], search: BatchSearch | None = None) -> Watch:
+        """Start to watch the waits, and to search. Waits that join within the same second are polled together."""
+        watch = Watch(waits, self._requests.now)
         now = clock.now().timestamp()
         for wait in waits:
             wait.asked_at = now
             wait.due_at = now + min(max(0.0, self._polled_at + JOIN_SECONDS - now), JOIN_SECONDS)
             self._awaited.setdefault(wait.batch_id, []).append((watch, wait))
-        if watch.is_over:
+        if search is not None:
+            self._searches[watch] = search
+        elif watch.is_over:
             watch.notify()
         if self._sleeper is not None:
             self._sleeper.cancel()
@@ -114,9 +127,10 @@ class BatchWatcher:
             if others:
                 self._awaited[wait.batch_id] = others
         self._notify_later.discard(watch)
-        if not self._awaited:
+        self._searches.pop(watch, None)
+        if not (self._awaited or self._searches):
             self.is_stopped = True
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._requests.close()
             if not self._loop.is_closed():
                 self._task.cancel()
 
@@ -127,7 +141,7 @@ class BatchWatcher:
                 await self._poll_due()
         except Exception as error:
             self.is_stopped = True
-            for watch in {watch for pairs in self._awaited.values() for watch, _ in pairs}:
+            for watch in {*self._searches, *(watch for pairs in self._awaited.values() for watch, _ in pairs)}:
                 watch.notify(error)
 
     async def _sleep_until_due(self) -> None:
@@ -142,57 +156,80 @@ class BatchWatcher:
 
     def _seconds_until_due(self) -> float:
         now = clock.now().timestamp()
-        return min((wait.seconds_until_due(now) for wait in self._waits()), default=inf)
+        waits = min((wait.seconds_until_due(now) for wait in self._waits()), default=inf)
+        return min([waits, *(search.seconds_until_due(now) for search in self._searches.values())])
 
     def _waits(self) -> Iterator[BatchWait]:
         return (wait for pairs in self._awaited.values() for _, wait in pairs)
 
     async def _poll_due(self) -> None:
         """Poll all batches that are due."""
-        unusable = await self._connection_error()
+        unusable = await self._requests.connection_error()
         now = clock.now().timestamp()
         self._jitter = random.random()  # noqa: S311 - spreads polls, guards nothing
         due = due_batches(self._waits(), now)
+        searches = {watch: search for watch, search in self._searches.items() if not search.seconds_until_due(now)}
         if unusable is not None:
             for batch_id in due:
                 self._record_outcome(batch_id, unusable)
             due = []
-        if is_page_worthwhile(len(due), 0) and now >= self._list_again_at:
-            due = await self._poll_list(due, now)
+            self._finish(searches, now, unusable)
+        elif searches or (is_page_worthwhile(len(due), 0) and now >= self._list_again_at):
+            due = await self._poll_list(due, now, searches)
         await self._poll_singly(due)
         self._polled_at = clock.now().timestamp()
         for watch in self._notify_later:
             watch.notify()
         self._notify_later.clear()
 
-    async def _connection_error(self) -> SiliconFlowError | None:
-        """Return the error if the connection cannot be read, else None. Checked before any request is sent."""
-        try:
-            await self._in_thread(self._client.get)
-        except SiliconFlowError as error:
-            return error
-        return None
-
-    async def _poll_list(self, due: Sequence[str], since: float) -> list[str]:
-        """Poll by the list, as long as its pages save requests. Return the ids that must be polled singly."""
+    async def _poll_list(self, due: Sequence[str], since: float, searches: Mapping[Watch, BatchSearch]) -> list[str]:
+        """Poll by the list while its pages save requests or a search needs them. Return the ids to poll singly."""
+        going_on = list(searches.values())
         missing = {batch_id: self._awaited[batch_id][0][1] for batch_id in due}
         listed, pages, after = len(missing), 0, None
-        while is_page_worthwhile(listed, pages):
+        while going_on or is_page_worthwhile(listed, pages):
             previous_after = after
             try:
-                page, after = await self._page(previous_after)
+                page, after = await self._requests.page(previous_after)
             except Exception as error:
+                self._finish(searches, since, error)
                 return self._list_failed(error, list(missing))
             pages += 1
             for number, item in enumerate(page):
                 self._record_item(item, missing, since)
                 if number % ITEMS_AT_ONCE == 0:
                     await asyncio.sleep(0)
+            now = self._requests.now().timestamp()
+            going_on = [search for search in going_on if search.record_page(page, now, since)]
             # If the service ignores paging, it returns the same page again.
             if after in (None, previous_after):
                 break
             listed = count_on_later_pages(missing, page)
+        await self._identify(searches.values())
+        self._finish(searches, since)
         return list(missing)
+
+    async def _identify(self, searches: Iterable[BatchSearch]) -> None:
+        """Poll batches whose metadata the list does not show; those that fail are asked for after the next search."""
+        asked: dict[str, Batch | Exception] = {}
+        for search in searches:
+            for batch_id in search.unidentified[:MOST_UNIDENTIFIED]:
+                if batch_id not in asked:
+                    asked[batch_id] = await self._requests.batch(batch_id)
+                    await clock.sleep_async(REQUEST_SPACING)
+                answer = asked[batch_id]
+                if isinstance(answer, Batch):
+                    search.record_batch(answer, is_single=True)
+                elif not isinstance(answer, NotFoundError):
+                    return
+
+    def _finish(self, searches: Mapping[Watch, BatchSearch], since: float, error: Exception | None = None) -> None:
+        for watch, search in searches.items():
+            if isinstance(error, SiliconFlowError | None):
+                search.finish(since, error)
+                watch.notify()
+            else:
+                watch.notify(error)
 
     def _record_item(self, item: Batch, missing: dict[str, BatchWait], since: float) -> None:
         if item.id not in self._awaited:
@@ -225,7 +262,7 @@ class BatchWatcher:
                 batch_id = remaining.popleft()
                 if batch_id not in self._awaited:
                     continue
-                answer = await self._answer(batch_id)
+                answer = await self._requests.batch(batch_id)
                 self._record_outcome(batch_id, answer)
                 is_outage = isinstance(answer, SiliconFlowError) and not isinstance(answer, NotFoundError)
                 failures = failures + 1 if is_outage else 0
@@ -237,14 +274,8 @@ class BatchWatcher:
 
         await asyncio.gather(*(poll_in_turn() for _ in range(min(MOST_REQUESTS, len(remaining)))))
 
-    async def _answer(self, batch_id: str) -> Batch | Exception:
-        try:
-            return await self._ask("single", lambda client: client.get_batch(batch_id))
-        except Exception as error:
-            return error
-
     def _record_outcome(self, batch_id: str, answer: Batch | Exception, since: float | None = None) -> None:
-        now, asked_at = self._client.now(), clock.now().timestamp() if since is None else since
+        now, asked_at = self._requests.now(), clock.now().timestamp() if since is None else since
         for watch, wait in self._awaited.get(batch_id, ()):
             if wait.due_at is None:
                 continue
@@ -262,25 +293,6 @@ class BatchWatcher:
                 watch.notify()
             else:
                 self._notify_later.add(watch)
-
-    async def _page(self, after: str | None) -> tuple[list[Batch], str | None]:
-        return await self._ask("list", lambda client: client.batch_page(after))
-
-    async def _ask(self, kind: str, request: Callable[[SiliconFlowClient], T]) -> T:
-        try:
-            answer = await self._in_thread(lambda: self._client.ask(request))
-        except Exception as error:
-            metrics.count_poll(self._conn_id, kind, error)
-            raise
-        metrics.count_poll(self._conn_id, kind, None)
-        return answer
-
-    async def _in_thread(self, action: Callable[[], T]) -> T:
-        try:
-            async with asyncio.timeout(LONGEST_ANSWER_SECONDS):
-                return await run_in_thread(self._pool, action)
-        except TimeoutError:
-            raise AnswerLostError(f"no response within {LONGEST_ANSWER_SECONDS:g} s") from None
 
 
 # Weak: only its task and its triggers keep a watcher alive, so that it is removed when its loop ends.

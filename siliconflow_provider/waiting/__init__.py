@@ -6,6 +6,7 @@ Start reading at `batch_wait.py`.
 
 from __future__ import annotations
 
+from siliconflow_provider.waiting.batch_search import BatchSearch
 from siliconflow_provider.waiting.batch_wait import (
     GRACE_AFTER_EXPIRY,
     BatchWait,
@@ -28,6 +29,7 @@ from siliconflow_provider.waiting.list_polling import (
 
 __all__ = [
     "GRACE_AFTER_EXPIRY",
+    "BatchSearch",
     "BatchWait",
     "ProgressLog",
     "WaitEnd",

@@ -30,11 +30,13 @@ from siliconflow_provider.operators.files import UploadFileOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
 from siliconflow_provider.results import read_results
 from siliconflow_provider.sensors.batches import BatchSensor
+from siliconflow_provider.triggers.events import BatchEventTrigger
 from tests.docs.pages import ROOT, names_in, page
 
 OPERATORS = page("docs/reference/operators.md")
 RESULTS = page("docs/reference/results.md")
 EMULATOR = page("docs/reference/emulator.md")
+ASSETS = page("docs/guides/assets-and-lineage.md")
 TROUBLESHOOTING = page("docs/guides/troubleshooting.md")
 # A value in a message; it stands for nothing as well.
 VALUE = "…"
@@ -73,6 +75,17 @@ def test_arguments_and_defaults_are_the_operators(operator: type[Any]) -> None:
             assert documented[name] == "required"
         else:
             assert eval(documented[name].strip("`"), {"timedelta": timedelta}) == default
+
+
+def test_arguments_of_the_event_trigger_are_listed() -> None:
+    parameters = inspect.signature(BatchEventTrigger.__init__).parameters
+    shown = {names_in(name)[0]: default for name, default, _ in ASSETS.table("Start a DAG when a batch ends")}
+    statuses = {"statuses": "all four"}
+    assert shown == {
+        name: statuses.get(name, f"`{json.dumps(each.default)}`".replace("null", "None"))
+        for name, each in parameters.items()
+        if name != "self"
+    }
 
 
 def test_templated_arguments_are_listed() -> None:

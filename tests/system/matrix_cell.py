@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import airflow_provider_siliconflow
+from tests.examples import example_files
 from tests.system.components import API_KEY, CONN_ID, Components
 from tests.system.databases import migrated_sqlite
 from tests.system.emulators import EmulatorProcess
@@ -61,7 +62,7 @@ def tested_examples(database: Path, folder: Path) -> dict[str, str]:
     home, log = folder / "examples", folder / "examples.log"
     home.mkdir()
     shutil.copy(database, home)
-    paths = sorted(EXAMPLES.glob("*.py"))
+    paths = example_files(EXAMPLES)
     with EmulatorProcess(folder / "emulator", *AT_ONCE) as emulator, log.open("wb") as output:
         connection = {
             "conn_type": "siliconflow",

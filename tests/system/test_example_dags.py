@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from tests.examples import example_files
 from tests.system.components import Components
 from tests.system.dag_runs import DagRun
 
-FILES = sorted((Path(__file__).parent.parent.parent / "example_dags").glob("*.py"))
-EXAMPLES = [f"example_siliconflow_{each.stem}" for each in FILES]
+EXAMPLES = [f"example_siliconflow_{each.stem}" for each in example_files()]
 PLAIN = ("example_siliconflow_nightly_eval", "example_siliconflow_nightly_eval_one_task")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pendulum
 import pytest
+from airflow.triggers.base import BaseTrigger
 from asgiref.sync import async_to_sync
 from requests.exceptions import ConnectTimeout
 
@@ -17,7 +18,9 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServerError
 from siliconflow_provider.api.session import Session
 from siliconflow_provider.batches.cancellation import cancel_unless_over
+from siliconflow_provider.exceptions import InvalidArgumentError
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
+from siliconflow_provider.triggers import events as events_module
 from siliconflow_provider.triggers import kill
 from siliconflow_provider.triggers.batches import AIRFLOW_CALLS_ON_KILL, BatchTrigger
 from siliconflow_provider.waiting.events import from_event
@@ -333,3 +336,10 @@ class TestKill:
 
         asyncio.run(run())
         assert {batch.status for batch in client.list_batches()} == {"cancelling"}
+
+
+def test_the_event_trigger_names_its_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow 2 can import it."""
+    monkeypatch.setattr(events_module, "BaseEventTrigger", BaseTrigger)
+    with pytest.raises(InvalidArgumentError, match=r"needs Airflow 3\.0 or later.*BatchSensor"):
+        events_module.BatchEventTrigger()

@@ -18,7 +18,7 @@ from siliconflow_provider.emulator.server import Emulator
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 from siliconflow_provider.triggers import batches as triggers
 from siliconflow_provider.triggers import connection as connection_module
-from siliconflow_provider.triggers import watcher
+from siliconflow_provider.triggers import requests as requests_module
 from siliconflow_provider.triggers.batches import BatchTrigger
 from siliconflow_provider.triggers.connection import secrets_backends
 from siliconflow_provider.waiting.batch_wait import WaitEnd
@@ -212,7 +212,7 @@ class TestNoAnswer:
             return get_batch(self, asked)
 
         monkeypatch.setattr(SiliconFlowClient, "get_batch", hanging_get_batch)
-        for module in (watcher, triggers):
+        for module in (requests_module, triggers):
             monkeypatch.setattr(module, "LONGEST_ANSWER_SECONDS", 0.2)
         yield batch_id
         is_over.set()
@@ -237,7 +237,7 @@ class TestNoAnswer:
             return get_conn(self)
 
         monkeypatch.setattr(SiliconFlowHook, "get_conn", slow_get_conn)
-        monkeypatch.setattr(watcher, "LONGEST_ANSWER_SECONDS", 0.2)
+        monkeypatch.setattr(requests_module, "LONGEST_ANSWER_SECONDS", 0.2)
         clock.after(25, may_read.set)
         assert states(ends(BatchTrigger(batches(1), connection))) == {("over", "completed")}
         assert "no response within 0.2 s" in logged()

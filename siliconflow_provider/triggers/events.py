@@ -1,0 +1,160 @@
+"""Trigger that updates assets when batches end, whoever submitted them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+try:
+    from airflow.triggers.base import BaseEventTrigger
+except ImportError:  # before Airflow 3.0
+    BaseEventTrigger = BaseTrigger  # type: ignore[assignment, misc]
+
+from siliconflow_provider.exceptions import InvalidArgumentError
+from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
+
+if TYPE_CHECKING:
+    from siliconflow_provider.api.models import Batch
+    from siliconflow_provider.waiting import BatchSearch
+
+FINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
+SHORTEST_INTERVAL = 10.0
+# By then the triggerer has stored the events: a state that is stored before them would lose them in a crash.
+SECONDS_UNTIL_STORED = 5.0
+PAUSES_OF_RESTORE = (1.0, 10.0, 60.0)
+
+
+class BatchEventTrigger(BaseEventTrigger):
+    """Fire an event for each batch that ends. Use it in an `AssetWatcher`. Needs Airflow 3.0.
+
+    All triggers of a connection share one list of batches. Airflow 3.3 keeps the trigger's state, so it finds batches
+    that end while no triggerer is running. Before that, each start of the trigger begins anew.
+
+    :param metadata: pairs that the batch has been submitted with; by default all batches of the account count
+    :param statuses: those of `completed`, `failed`, `expired` and `cancelled` that count
+    :param siliconflow_conn_id: id of the Airflow connection
+    :param poll_interval: seconds between two lists, at least 10; long lists are read less often
+    :param lookback: seconds before the first start; batches that ended in that time count too. Before Airflow 3.3, it
+        applies to each start
+    """
+
+    def __init__(
+        self,
+        metadata: Mapping[str, str] | None = None,
+        statuses: Sequence[str] = FINAL_STATUSES,
+        siliconflow_conn_id: str = DEFAULT_CONN_ID,
+        poll_interval: float = 60.0,
+        lookback: float = 0.0,
+    ) -> None:
+        if BaseEventTrigger is BaseTrigger:
+            raise InvalidArgumentError(
+                "BatchEventTrigger needs Airflow 3.0 or later, which has asset watchers. Before that, wait for a known "
+                "batch with BatchSensor"
+            )
+        super().__init__()
+        self.metadata = dict(metadata or {})
+        self.statuses = list(statuses)
+        self.siliconflow_conn_id = siliconflow_conn_id
+        self.poll_interval = poll_interval
+        self.lookback = lookback
+        unknown = [status for status in self.statuses if status not in FINAL_STATUSES]
+        if unknown or not self.statuses or isinstance(statuses, str):
+            raise InvalidArgumentError(f"statuses is {statuses!r}: give a list of some of {', '.join(FINAL_STATUSES)}")
+        if not poll_interval >= SHORTEST_INTERVAL:
+            raise InvalidArgumentError(f"poll_interval is {poll_interval!r}: give at least {SHORTEST_INTERVAL:g} s")
+        if not lookback >= 0:
+            raise InvalidArgumentError(f"lookback is {lookback!r}: give seconds, at least 0")
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments of this trigger."""
+        return (
+            "siliconflow_provider.triggers.events.BatchEventTrigger",
+            {
+                "metadata": self.metadata,
+                "statuses": self.statuses,
+                "siliconflow_conn_id": self.siliconflow_conn_id,
+                "poll_interval": self.poll_interval,
+                "lookback": self.lookback,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield an event for each batch that ends. Does not return."""
+        from siliconflow_provider.api import clock
+        from siliconflow_provider.triggers.watcher import searching
+        from siliconflow_provider.waiting import BatchSearch
+
+        started_at = clock.now().timestamp()
+        search = BatchSearch(self.metadata, self.statuses, self.poll_interval, self.lookback, started_at)
+        is_stored = await self._restore(search)
+        has_failed = False
+        with searching(self.siliconflow_conn_id, search) as watch:
+            while True:
+                await watch.wait_for_update()
+                if search.error is not None and not has_failed:
+                    self.log.warning("listing the batches failed, will keep trying: %s", search.error)
+                has_failed = search.error is not None
+                ended = search.pop_ended()
+                for batch in ended:
+                    yield TriggerEvent(self._payload(batch))
+                if ended:
+                    await clock.sleep_async(SECONDS_UNTIL_STORED)
+                if ended or not is_stored:
+                    is_stored = await self._store(search)
+
+    def _payload(self, batch: Batch) -> dict[str, Any]:
+        counts, timing = batch.request_counts, batch.timing
+        return {
+            "batch_id": batch.id,
+            "status": batch.final_status,
+            "siliconflow_conn_id": self.siliconflow_conn_id,
+            "request_counts": counts and {name: getattr(counts, name) for name in ("total", "completed", "failed")},
+            "created_at": timing.created_at and timing.created_at.to_iso8601_string(),
+            "ended_at": timing.ended_at and timing.ended_at.to_iso8601_string(),
+        }
+
+    @property
+    def _state_key(self) -> str:
+        """Return a key that triggers with other arguments on the same asset do not have."""
+        arguments = json.dumps(self.serialize()[1], sort_keys=True)
+        return f"siliconflow_ended_{hashlib.sha256(arguments.encode()).hexdigest()[:16]}"
+
+    async def _restore(self, search: BatchSearch) -> bool:
+        """Let the search go on where an earlier trigger stopped. Return True if it does."""
+        from siliconflow_provider.api import clock
+
+        store: Any = getattr(self, "asset_state_store", None)
+        for pause in PAUSES_OF_RESTORE if store is not None else ():
+            try:
+                state = await store.aget(self._state_key)
+            except Exception as error:
+                self._warn(error)
+                # The store of several assets does not say which one to take.
+                if isinstance(error, ValueError):
+                    return False
+                await clock.sleep_async(pause)
+            else:
+                return state is not None and search.restore(state)
+        return False
+
+    async def _store(self, search: BatchSearch) -> bool:
+        """Store the state of the search. Return True if nothing more is to be stored now."""
+        store, state = getattr(self, "asset_state_store", None), search.state
+        if store is None or state is None:
+            return store is None
+        try:
+            await store.aset(self._state_key, state)
+        except Exception as error:
+            self._warn(error)
+        return True
+
+    def _warn(self, error: Exception) -> None:
+        self.log.warning(
+            "the state of this trigger is not kept, so a restart of the triggerer can miss or repeat events (%s: %s). "
+            "Give the watchers of each asset other arguments than those of other assets",
+            type(error).__name__, error,
+        )  # fmt: skip
