@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
+from airflow.exceptions import AirflowOptionalProviderFeatureException
 
 from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.redaction import without_queries

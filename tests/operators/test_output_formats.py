@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
+from airflow.exceptions import AirflowOptionalProviderFeatureException
 from pyarrow import parquet
 from pydantic import BaseModel
 
