@@ -138,6 +138,25 @@ def test_a_state_that_cannot_be_kept_is_a_warning(
     assert "the state of this trigger is not kept" in "".join(capsys.readouterr()) + caplog.text
 
 
+def test_a_store_that_fails_once_is_asked_again(create: Create, events_of: Events, clock: Any) -> None:
+    class FailingStore(Store):
+        failures = 2
+
+        async def aget(self, key: str) -> Any:
+            self.failures -= 1
+            if self.failures >= 0:
+                raise ConnectionError("supervisor is busy")
+            return await super().aget(key)
+
+    store = FailingStore()
+    store.failures = 0
+    events_of(100, trigger_of(store))
+    batch_id = create()
+    clock.advance(7_200)
+    store.failures = 2
+    assert ids(events_of(300, trigger_of(store))) == [batch_id]
+
+
 class TestLists:
     @pytest.fixture
     def forms(self) -> Forms:
