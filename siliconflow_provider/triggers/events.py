@@ -61,13 +61,14 @@ class BatchEventTrigger(BaseEventTrigger):
         self.siliconflow_conn_id = siliconflow_conn_id
         self.poll_interval = poll_interval
         self.lookback = lookback
-        unknown = [status for status in self.statuses if status not in FINAL_STATUSES]
-        if unknown or not self.statuses or isinstance(statuses, str):
+        if not all(isinstance(text, str) for pair in self.metadata.items() for text in pair):
+            raise InvalidArgumentError(f"metadata is {metadata!r}: give a dict of texts")
+        if not self.statuses or isinstance(statuses, str) or not set(self.statuses) <= set(FINAL_STATUSES):
             raise InvalidArgumentError(f"statuses is {statuses!r}: give a list of some of {', '.join(FINAL_STATUSES)}")
-        if not poll_interval >= SHORTEST_INTERVAL:
-            raise InvalidArgumentError(f"poll_interval is {poll_interval!r}: give at least {SHORTEST_INTERVAL:g} s")
-        if not lookback >= 0:
-            raise InvalidArgumentError(f"lookback is {lookback!r}: give seconds, at least 0")
+        for name, least in (("poll_interval", SHORTEST_INTERVAL), ("lookback", 0.0)):
+            seconds = getattr(self, name)
+            if not (isinstance(seconds, (int, float)) and seconds >= least):
+                raise InvalidArgumentError(f"{name} is {seconds!r}: give seconds, at least {least:g}")
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments of this trigger."""
@@ -132,9 +133,7 @@ class BatchEventTrigger(BaseEventTrigger):
             try:
                 state = await store.aget(self._state_key)
             except Exception as error:
-                self._warn(error)
-                # The store of several assets does not say which one to take.
-                if isinstance(error, ValueError):
+                if self._is_ambiguous(error):
                     return False
                 await clock.sleep_async(pause)
             else:
@@ -149,12 +148,16 @@ class BatchEventTrigger(BaseEventTrigger):
         try:
             await store.aset(self._state_key, state)
         except Exception as error:
-            self._warn(error)
+            return self._is_ambiguous(error)
         return True
 
-    def _warn(self, error: Exception) -> None:
+    def _is_ambiguous(self, error: Exception) -> bool:
+        """Log an error of the store. Return True if it is that the trigger has several assets, each with a store."""
+        is_ambiguous = isinstance(error, ValueError)
         self.log.warning(
-            "the state of this trigger is not kept, so a restart of the triggerer can miss or repeat events (%s: %s). "
-            "Give the watchers of each asset other arguments than those of other assets",
-            type(error).__name__, error,
-        )  # fmt: skip
+            "the state of this trigger is not kept, so a restart of the triggerer can miss or repeat events: %s",
+            "several assets have a trigger with these arguments; let the arguments differ, such as in lookback"
+            if is_ambiguous
+            else f"{type(error).__name__}: {error}; will keep trying",
+        )
+        return is_ambiguous

@@ -200,6 +200,7 @@ def test_the_example_writes_results_of_ended_batches(
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [({"statuses": ["done"]}, "statuses"), ({"statuses": []}, "statuses"), ({"statuses": "failed"}, "statuses"),
+     ({"metadata": {"n": 1}}, "metadata"), ({"poll_interval": "60"}, "poll_interval"),
      ({"poll_interval": 1}, "poll_interval"), ({"lookback": -1}, "lookback")],
 )  # fmt: skip
 def test_invalid_arguments_are_named(arguments: dict[str, Any], name: str) -> None:
