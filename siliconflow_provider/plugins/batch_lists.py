@@ -97,7 +97,8 @@ class BatchLists:
         with self._lock:
             entry = self._entries.setdefault(conn_id, _Entry())
             self._entries.move_to_end(conn_id)
-            if entry.reading is None and monotonic() >= entry.fresh_until:
+            is_reading = entry.reading is not None and not entry.reading.done()
+            if not is_reading and monotonic() >= entry.fresh_until:
                 entry.reading = self._threads.start(lambda: self._refresh(conn_id, entry))
             if len(self._entries) > MOST_CONNECTIONS:
                 self._entries.popitem(last=False)

@@ -66,7 +66,9 @@ def question_parts(row: Row, token: str, action: str, back: str) -> list[Markup]
     """
     counts = row.batch.request_counts
     done = describe_progress(counts.completed, counts.total, counts.failed) if counts else "its progress is not known"
-    task = f" It belongs to {row.task.label}, which then fails." if row.task else ""
+    task = (
+        f" It belongs to {row.task.label}; only clearing that task submits its open requests again." if row.task else ""
+    )
     return [
         element("h1", "Cancel this batch?"),
         element("p", "Batch ", element("code", row.batch.id), f" is {row.batch.status}: {done}.{task}"),

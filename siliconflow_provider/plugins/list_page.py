@@ -126,7 +126,7 @@ def _batches(view: ListView, shown: Sequence[Row], summaries: Mapping[TaskInstan
         (
             _identity(row),
             _task(view, row),
-            group(progress_bar(bar.done, bar.total, bar.failed), _requests(bar)),
+            _progress(bar),
             timing_bar(bar, axis, moment),
             _age(row, view.found),
             _costs(summaries.get(row.task) if row.task else None),
@@ -135,9 +135,9 @@ def _batches(view: ListView, shown: Sequence[Row], summaries: Mapping[TaskInstan
         )
         for row, bar in zip(shown, bars, strict=True)
     ]
-    names = ("Batch", "Task", "Progress", "Timeline", "Age", "Tokens and cost of the job", "Metadata", "")
+    names = ("Batch", "Task", "Progress", "Timeline", "Age", "Job", "Metadata", "")
     start, end = utc(_moment(axis.start)), utc(_moment(axis.end))
-    scale = element("p", f"Timelines go from {start} to {end}.", class_="sf-muted sf-small") if axis.end else None
+    scale = element("p", f"Timelines from {start} to {end}", class_="sf-muted sf-small") if axis.end else None
     return element("figure", table(names, cells), scale, legend(axis, bars), class_="sf-chart sf-batches")
 
 
@@ -189,13 +189,16 @@ def _task(view: ListView, row: Row) -> Markup | str:
     return group(outer_link(name, f"{view.airflow}{path}") if path else name, note)
 
 
-def _requests(bar: BatchBar) -> Markup:
-    return element("div", describe_progress(bar.done, bar.total, bar.failed), class_="sf-small")
+def _progress(bar: BatchBar) -> Markup:
+    text = element("div", describe_progress(bar.done, bar.total, bar.failed), class_="sf-small")
+    return group(progress_bar(bar.done, bar.total, bar.failed), text) if bar.total else text
 
 
-def _age(row: Row, found: BatchList) -> str:
-    seconds = age(row.batch, found.moment)
-    return UNKNOWN if seconds is None else format_duration(seconds)
+def _age(row: Row, found: BatchList) -> Markup:
+    seconds, end = age(row.batch, found.moment), row.batch.timing.expires_at
+    window = None if row.batch.is_terminal or end is None else f"window ends {utc(end)}"
+    shown = UNKNOWN if seconds is None else format_duration(seconds)
+    return group(shown, element("div", window, class_="sf-muted sf-small") if window else None)
 
 
 def _costs(summary: Summary | None) -> Markup | str:

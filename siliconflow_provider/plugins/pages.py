@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from hashlib import sha256
 
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from fastapi.responses import HTMLResponse
 
 from siliconflow_provider.drawing.document import document
@@ -13,7 +14,7 @@ from siliconflow_provider.drawing.style import STYLE
 
 # Airflow shows these pages in a frame of its own origin, and stores its theme there. The frame may neither open windows
 # nor leave for another page of Airflow, so links of class `sf-out` are opened by Airflow's own page. Airflow 3.0 has no
-# cookie, and keeps its token in the browser's storage.
+# cookie, and keeps its token in the browser's storage; later, an old token may be left there.
 SCRIPT = """
 'use strict';
 (() => {
@@ -22,10 +23,12 @@ SCRIPT = """
   const theme = () => {
     const chosen = outer && ['dark', 'light'].find(name => outer.documentElement.classList.contains(name));
     const theme = chosen || stored('theme');
-    if (theme === 'dark' || theme === 'light') document.body.dataset.theme = theme;
-    else delete document.body.dataset.theme;
+    if (theme !== 'dark' && theme !== 'light') return;
+    document.body.dataset.theme = document.documentElement.style.colorScheme = theme;
+    if (outer) document.body.classList.add('sf-framed');
   };
-  const headers = () => stored('token') ? {Authorization: 'Bearer ' + stored('token')} : {};
+  const token = () => document.querySelector('[data-token]') ? stored('token') : null;
+  const headers = () => token() ? {Authorization: 'Bearer ' + token()} : {};
   const show = async (address, options, isRefresh) => {
     const response = await fetch(address, {headers: headers(), credentials: 'same-origin', ...options});
     const found = new DOMParser().parseFromString(await response.text(), 'text/html');
@@ -58,7 +61,7 @@ SCRIPT = """
   });
   document.addEventListener('submit', event => {
     const form = event.target;
-    if (form.method !== 'post' || !stored('token')) return;
+    if (form.method !== 'post' || !token()) return;
     event.preventDefault();
     show(form.action, {method: 'POST', body: new URLSearchParams(new FormData(form))});
   });
@@ -67,11 +70,12 @@ SCRIPT = """
   document.addEventListener('visibilitychange', refresh);
   setInterval(refresh, 10000);
   addEventListener('DOMContentLoaded', () => {
-    if (document.querySelector('.sf-signed-out') && stored('token')) show(location.href, {}, false);
+    if (document.querySelector('.sf-signed-out') && token()) show(location.href, {}, false);
   });
 })();
 """
 PAGE_STYLE = """
+body.sf-framed{background:transparent}
 .sf-filters{display:flex;flex-wrap:wrap;gap:8px 12px;align-items:end;margin:10px 0}
 .sf-filters label{display:grid;gap:2px;color:var(--sf-muted);font-size:12px}
 .sf-filters input,.sf-filters select,.siliconflow button,.sf-button{font:inherit;font-size:14px;padding:4px 10px;
@@ -85,14 +89,18 @@ box-sizing:border-box}
 .sf-pages{display:flex;gap:12px;align-items:center;margin:10px 0}
 .sf-actions{display:flex;gap:12px;margin:16px 0}
 .sf-actions form{margin:0}
+.sf-filters input,.sf-filters select,.sf-filters button{height:32px}
+.sf-batches td[data-label=""]::before{content:none}
 .sf-batches td:nth-child(3){min-width:130px}
 .sf-batches td:nth-child(4){min-width:220px;width:22%}
 .sf-batches details dl{margin:4px 0;max-width:340px}
 .sf-batches dt{color:var(--sf-muted);font-size:12px}
 .sf-batches dd{margin:0 0 2px}
 .sf-small{font-size:12px}
-@media (min-width:701px){.sf-batches td:nth-child(5),.sf-batches td:nth-child(8){white-space:nowrap}}
-@media (max-width:700px){.sf-filters label{flex:1 1 40%}.sf-batches td{min-width:0;width:auto}}
+@media (min-width:701px){.sf-batches code,.sf-batches td:nth-child(5),
+.sf-batches td:nth-child(8){white-space:nowrap}}
+@media (max-width:700px){.sf-batches td:empty{display:none}
+.sf-filters label{flex:1 1 40%}.sf-batches td{min-width:0;width:auto}}
 """.replace("\n", "")
 
 
@@ -119,7 +127,7 @@ def page(title: str, *parts: Markup | None, status: int = 200) -> HTMLResponse:
 
     :param parts: a part with id `live` and the attribute `data-refresh` is read again while the page is visible
     """
-    frame = element("div", *parts, id="page")
+    frame = element("div", *parts, id="page", data_token=not AIRFLOW_V_3_1_PLUS)
     return HTMLResponse(
         document(
             title,

@@ -23,7 +23,7 @@ from siliconflow_provider.plugins.stored_files import UnreadableError, read_file
 from siliconflow_provider.plugins.summaries import TaskFacts, facts_of
 from siliconflow_provider.plugins.task_page import JobView, task_parts
 from siliconflow_provider.plugins.tasks import TaskInstance
-from siliconflow_provider.plugins.threads import Threads
+from siliconflow_provider.plugins.threads import BusyError, Threads
 
 router = APIRouter()
 STORAGE_SECONDS = 10.0
@@ -126,7 +126,7 @@ async def _manifest(request: Request, facts: TaskFacts) -> tuple[Mapping[str, An
         return await threads.run(partial(read_manifest, path), STORAGE_SECONDS), []
     except UnreadableError as error:
         return {}, [str(error)]
-    except TimeoutError:
+    except (TimeoutError, BusyError):
         return {}, ["The storage of manifest.json has not answered."]
 
 

@@ -32,7 +32,11 @@ class Threads:
         if not self._free.acquire(blocking=False):
             raise BusyError
         future: Future[T] = Future()
-        Thread(target=self._run, args=(action, future), name="siliconflow-page", daemon=True).start()
+        try:
+            Thread(target=self._run, args=(action, future), name="siliconflow-page", daemon=True).start()
+        except RuntimeError:  # the system has no more threads
+            self._free.release()
+            raise BusyError from None
         return future
 
     async def run(self, action: Callable[[], T], seconds: float) -> T:

@@ -6,7 +6,6 @@ import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
-from airflow.plugins_manager import is_valid_plugin
 from airflow.providers.common.compat.sdk import BaseOperator
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -22,7 +21,7 @@ def test_airflow_finds_the_plugin_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (named,) = project["entry-points"]["airflow.plugins"].values()
     assert named == f"{SiliconFlowPlugin.__module__}:{SiliconFlowPlugin.__name__}"
-    assert is_valid_plugin(SiliconFlowPlugin)
+    SiliconFlowPlugin.validate()
     assert "plugins" not in get_provider_info()
 
 
