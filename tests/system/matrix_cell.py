@@ -20,6 +20,7 @@ from tests.examples import example_files
 from tests.system.components import API_KEY, CONN_ID, Components
 from tests.system.databases import migrated_sqlite
 from tests.system.emulators import EmulatorProcess
+from tests.system.rest_api import AIRFLOW_3
 
 EXAMPLES = Path(airflow_provider_siliconflow.__file__).parent / "example_dags"
 VERSIONS = ("apache-airflow", "apache-airflow-providers-common-compat")
@@ -102,6 +103,8 @@ def deferral(database: Path, home: Path) -> str:
             waits = [each for each in create.trigger_logs(create.try_number) if "is completed" in each]
             assert waits, "the triggerer has not seen the batch's end"
             assert create.try_number == 1, f"it took {create.try_number} tries"
+            if AIRFLOW_3:
+                assert run.run_id in components.api.page("/batches"), "the page of batches does not show the run"
     except Exception as error:
         home.with_name("deferral.log").write_text(str(error))
         return str(error).partition("\n")[0]

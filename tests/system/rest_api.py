@@ -20,7 +20,7 @@ class RestApi:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._session = requests.Session()
         self._session.trust_env = False
 
@@ -30,11 +30,11 @@ class RestApi:
         :raises requests.HTTPError: with the answer's text, when it is a refusal
         """
         if AIRFLOW_3 and "Authorization" not in self._session.headers:
-            answer = self._session.get(f"{self._url}/auth/token", timeout=30)
+            answer = self._session.get(f"{self.url}/auth/token", timeout=30)
             self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         version_path = "/api/v2" if AIRFLOW_3 else "/api/v1"
         for _ in range(LOCKED_ATTEMPTS):
-            answer = self._session.request(method, f"{self._url}{version_path}{path}", json=body, timeout=60)
+            answer = self._session.request(method, f"{self.url}{version_path}{path}", json=body, timeout=60)
             if answer.status_code != requests.codes.server_error:
                 break
             time.sleep(0.5)  # SQLite was locked, and nothing done
@@ -42,10 +42,17 @@ class RestApi:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text}", response=answer)
         return answer.json()
 
+    def page(self, path: str) -> str:
+        """Return the HTML of a page that a plugin has in the UI, below `/siliconflow`."""
+        self.call("GET", "/version")  # signs in
+        answer = self._session.get(f"{self.url}/siliconflow{path}", timeout=60)
+        answer.raise_for_status()
+        return answer.text
+
     def health(self) -> dict[str, dict[str, Any]]:
         """Status and latest heartbeat of each component."""
         path = "/api/v2/monitor/health" if AIRFLOW_3 else "/api/v1/health"
-        answer = self._session.get(self._url + path, timeout=10)
+        answer = self._session.get(self.url + path, timeout=10)
         answer.raise_for_status()
         return answer.json()
 
