@@ -72,11 +72,39 @@ def take_all(browser: BrowserContext, url: str) -> None:
     page.get_by_role("button", name="Extra Fields", exact=True).click()
     page.set_viewport_size(TALL)
     save(page, "connection-form")
+    take_pages(page, url)
 
 
-def save(page: Page, name: str) -> None:
-    """Take a picture once nothing is loaded any more."""
-    page.wait_for_load_state("networkidle")
+def take_pages(page: Page, url: str) -> None:
+    """Show the package's own pages, with two jobs that are over and one that runs."""
+    dag = f"{url}/api/v2/dags/example_siliconflow_nightly_eval_one_task"
+    token = page.request.get(f"{url}/auth/token").json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    page.request.patch(dag, data={"is_paused": False}, headers=headers)
+    runs = []
+    for _ in range(3):
+        answer = page.request.post(f"{dag}/dagRuns", data={"logical_date": None}, headers=headers)
+        runs.append(answer.json()["dag_run_id"])
+        page.wait_for_timeout(15_000)
+
+    page.set_viewport_size(WIDE)
+    page.goto(f"{url}/plugin/siliconflow-batches")
+    page.frame_locator("iframe").get_by_text("in_progress").first.wait_for()
+    save(page, "batches-page", is_live=True)
+
+    page.set_viewport_size(TALL)
+    page.goto(f"{dag.replace('/api/v2', '')}/runs/{runs[0]}/tasks/answers/plugin/siliconflow-task-batches")
+    page.frame_locator("iframe").get_by_text("Success rate").wait_for()
+    save(page, "batches-tab", is_live=True)
+
+
+def save(page: Page, name: str, *, is_live: bool = False) -> None:
+    """Take a picture once nothing is loaded any more.
+
+    :param is_live: whether the page asks for news all the time
+    """
+    if not is_live:
+        page.wait_for_load_state("networkidle")
     page.wait_for_timeout(1000)  # what fades in
     page.screenshot(path=IMAGES / f"{name}.png")
 

@@ -6,6 +6,7 @@ Everything is kept in `.demo/`. Ctrl-C stops everything.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -25,12 +26,14 @@ WANTED_PORT = 8080  # that Airflow's users know; another when it is taken
 LOG = DEMO / "standalone.log"
 START_SECONDS, STOP_SECONDS = 180, 10
 DAG = "example_siliconflow_nightly_eval"
+PRICES = {"currency": "CNY", "models": {"deepseek-ai/DeepSeek-V3": {"input": 1, "output": 4}}}
 TOUR = """
   {url}                    no login; Ctrl-C here stops everything
 
   Dags > {dag}  it has been running since the start; Trigger runs it again
     > create > Logs                        the batch: created, awaited in the triggerer, completed
     > score > Logs                         the table of accuracies
+  Browse > SiliconFlow batches             all batches of the emulator's account
   Admin > Connections                      siliconflow_default: edit it to see its form, test it with the button beside
 
 The emulator answers on {emulator}; {data} has its requests.log.
@@ -45,7 +48,8 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     url = f"http://127.0.0.1:{_free_port(WANTED_PORT, 0)}"
-    with contextlib.suppress(KeyboardInterrupt), Emulator(EmulatorOptions(data_dir=EMULATOR_DATA)) as emulator:
+    options = EmulatorOptions(data_dir=EMULATOR_DATA, run_seconds=20)
+    with contextlib.suppress(KeyboardInterrupt), Emulator(options) as emulator:
         settings = _settings(url)
         print("Preparing Airflow's database", flush=True)
         run_quietly(settings, "db", "migrate")
@@ -84,6 +88,7 @@ def _replace_connection(settings: dict[str, str], emulator: Emulator) -> None:
         # Without a port in this field, the UI of Airflow 3.3 tests a stored connection only with its key typed again.
         "port": urlsplit(emulator.base_url).port,
         "password": emulator.api_key,
+        "extra": json.dumps({"prices": PRICES}),
     }
     run_quietly(settings, "connections", "add", conn_id, *(f"--conn-{name}={value}" for name, value in fields.items()))
 
