@@ -195,8 +195,9 @@ def _progress(bar: BatchBar) -> Markup:
 
 
 def _age(row: Row, found: BatchList) -> Markup:
-    seconds, end = age(row.batch, found.moment), row.batch.timing.expires_at
-    window = None if row.batch.is_terminal or end is None else f"window ends {utc(end)}"
+    seconds, end, now = age(row.batch, found.moment), row.batch.timing.expires_at, found.moment
+    left = None if row.batch.is_terminal or end is None or now is None else (end - now).total_seconds()
+    window = f"{format_duration(left)} of its window left" if left is not None and left > 0 else None
     shown = UNKNOWN if seconds is None else format_duration(seconds)
     return group(shown, element("div", window, class_="sf-muted sf-small") if window else None)
 

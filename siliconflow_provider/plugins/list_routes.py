@@ -25,7 +25,7 @@ from siliconflow_provider.plugins.list_page import ListView, list_parts, tasks_o
 from siliconflow_provider.plugins.pages import page
 from siliconflow_provider.plugins.rows import PAGE_SIZE, Query, Row, may_edit, rows_of
 from siliconflow_provider.plugins.summaries import summaries_of
-from siliconflow_provider.plugins.threads import Threads
+from siliconflow_provider.plugins.threads import BusyError, Threads
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ T = TypeVar("T")
 # A page waits so long for the service; a call of the service itself ends a little later.
 CALL_SECONDS = 15.0
 _REQUEST_SECONDS = 10.0
+_MAY_NOT_CANCEL = "You may not cancel this batch: you may not edit its DAG, or its connection."
 _MESSAGES = {"cancelled": "The batch is being cancelled.", "over": "The batch had ended before it could be cancelled."}
 
 
@@ -52,7 +53,11 @@ async def show_batches(request: Request, viewer: ViewerDep) -> HTMLResponse:
 
 def _list_page(request: Request, viewer: Viewer, conn_ids: list[str], conn_id: str, found: BatchList) -> HTMLResponse:
     root = request.scope["root_path"]
+    rows = rows_of(found, viewer.dags)
     query = Query.of(request.query_params)
+    matching = query.apply(rows)
+    query = query.within(len(matching))
+    shown = matching[(query.page - 1) * PAGE_SIZE : query.page * PAGE_SIZE]
     view = ListView(
         root,
         root.removesuffix(PREFIX),
@@ -64,9 +69,6 @@ def _list_page(request: Request, viewer: Viewer, conn_ids: list[str], conn_id: s
         query,
         _MESSAGES.get(request.query_params.get("message", ""), ""),
     )
-    rows = rows_of(found, viewer.dags)
-    matching = query.apply(rows)
-    shown = matching[(query.page - 1) * PAGE_SIZE : query.page * PAGE_SIZE]
     parts = list_parts(view, rows, shown, len(matching), summaries_of(tasks_of(shown)))
     return page("SiliconFlow batches", *parts)
 
@@ -102,7 +104,7 @@ async def cancel_batch(
         return cancel(ServerHook(conn_id).get_quick_conn(_REQUEST_SECONDS), batch_id)
 
     batch, is_cancelled = await _ask_service(request, act)
-    log.info("user %s has cancelled batch %s of connection %s", viewer.user_id, batch.id, conn_id)
+    log.info("user %s has cancelled batch %s of connection %r", viewer.user_id, batch.id, conn_id)
     request.app.state.lists.show_cancelled(conn_id, batch)
     back = _back(request, conn_id, row, from_task)
     return RedirectResponse(back if from_task else f"{back}&message={'cancelled' if is_cancelled else 'over'}", 303)
@@ -114,9 +116,10 @@ async def _cancellable(request: Request, viewer: Viewer, conn_id: str, batch_id:
     :raises HTTPException: if the user may not cancel it, or it has ended
     """
 
-    def check_before() -> None:
+    def may_read() -> bool:
         if not viewer.dags.editable:
             _check_reads_connection(viewer, conn_id)
+        return viewer.may_read_connection(conn_id)
 
     def read() -> BatchList:
         hook = ServerHook(conn_id)
@@ -126,13 +129,19 @@ async def _cancellable(request: Request, viewer: Viewer, conn_id: str, batch_id:
     def check(found: BatchList) -> Row:
         row = rows_of(found, viewer.dags)[0]
         if not may_edit(row, viewer.dags, viewer.may_edit_connection(conn_id)):
-            raise HTTPException(403, "You may not cancel this batch: you may not edit its DAG, or its connection.")
+            raise HTTPException(403, _MAY_NOT_CANCEL)
         if not is_running(row.batch):
             raise HTTPException(409, f"Batch {row.batch.id} is {row.batch.status}: there is nothing to cancel.")
         return row
 
-    await run_in_threadpool(check_before)
-    found = await _ask_service(request, read)
+    is_reader = await run_in_threadpool(may_read)
+    try:
+        found = await _ask_service(request, read)
+    except HTTPException:
+        if is_reader:
+            raise
+        # The sentence may tell what the connection is.
+        raise HTTPException(403, _MAY_NOT_CANCEL) from None
     return await run_in_threadpool(check, found)
 
 
@@ -157,6 +166,12 @@ async def _ask_service(request: Request, action: Callable[[], T]) -> T:
         raise HTTPException(504, "The service has not answered. A cancellation may have been carried out.") from None
     except (SiliconFlowError, UnknownConnectionError) as error:
         raise HTTPException(502, str(error)) from None
+    except BusyError:
+        raise
+    except Exception as error:
+        # Such as one of a secrets backend.
+        log.exception("a call of the service failed")
+        raise HTTPException(502, f"The call failed: {type(error).__name__}. The API server's log has it.") from None
 
 
 def _check_reads_connection(viewer: Viewer, conn_id: str) -> None:

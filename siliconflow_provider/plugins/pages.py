@@ -91,16 +91,21 @@ box-sizing:border-box}
 .sf-actions form{margin:0}
 .sf-filters input,.sf-filters select,.sf-filters button{height:32px}
 .sf-batches td[data-label=""]::before{content:none}
-.sf-batches td:nth-child(3){min-width:130px}
-.sf-batches td:nth-child(4){min-width:220px;width:22%}
 .sf-batches details dl{margin:4px 0;max-width:340px}
 .sf-batches dt{color:var(--sf-muted);font-size:12px}
 .sf-batches dd{margin:0 0 2px}
 .sf-small{font-size:12px}
-@media (min-width:701px){.sf-batches code,.sf-batches td:nth-child(5),
-.sf-batches td:nth-child(8){white-space:nowrap}}
-@media (max-width:700px){.sf-batches td:empty{display:none}
-.sf-filters label{flex:1 1 40%}.sf-batches td{min-width:0;width:auto}}
+@media (min-width:701px){
+.sf-batches td:nth-child(2){min-width:190px}
+.sf-batches td:nth-child(3){min-width:130px}
+.sf-batches td:nth-child(4){min-width:220px;width:22%}
+.sf-batches td:nth-child(5){min-width:95px}
+.sf-batches code,.sf-batches td:nth-child(6),.sf-batches td:nth-child(8){white-space:nowrap}
+}
+@media (max-width:700px){
+.sf-batches td:empty{display:none}
+.sf-filters label{flex:1 1 40%}
+}
 """.replace("\n", "")
 
 

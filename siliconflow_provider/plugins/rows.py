@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pendulum
@@ -118,6 +118,10 @@ class Query:
             sort if sort in SORTS else "newest",
             max(1, int(page)) if page.isdecimal() and len(page) < 6 else 1,
         )
+
+    def within(self, rows: int) -> Query:
+        """Return the query with the last page, if its own is after that."""
+        return replace(self, page=min(self.page, max(1, -(-rows // PAGE_SIZE))))
 
     def apply(self, rows: Iterable[Row]) -> list[Row]:
         """Return the rows that match, sorted."""

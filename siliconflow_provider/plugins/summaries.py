@@ -21,6 +21,8 @@ from siliconflow_provider.plugins.tasks import TaskInstance
 from siliconflow_provider.pricing import format_amount
 
 _RESULT = "return_value"
+# Other XComs of operators that submit.
+_KEYS = (BatchesLink.xcom_key, "batch_id", "batch_ids")
 _LONGEST_CURRENCY = 10
 _HIGHEST = Decimal(10) ** 18
 
@@ -68,11 +70,13 @@ class TaskFacts:
     :param is_known: True if it exists
     :param state: its state; None before it is scheduled
     :param conn_id: the connection of its batches; None if it has no batches
+    :param batch_ids: its batches, as far as it has named them
     """
 
     is_known: bool = False
     state: str | None = None
     conn_id: str | None = None
+    batch_ids: frozenset[str] = frozenset()
     summary: Summary = field(default_factory=Summary)
 
 
@@ -123,16 +127,17 @@ def facts_of(task: TaskInstance) -> TaskFacts:
         rendered = session.scalar(
             select(RenderedTaskInstanceFields.rendered_fields).where(_is_of(RenderedTaskInstanceFields, task))
         )
-        link = session.scalar(
-            select(XComModel.key).where(_is_of(XComModel, task), XComModel.key == BatchesLink.xcom_key)
-        )
+        xcoms = select(XComModel.key, XComModel.value).where(_is_of(XComModel, task), XComModel.key.in_(_KEYS))
+        values = {key: _decoded(value) for key, value in session.execute(xcoms)}
     conn_id = rendered.get("siliconflow_conn_id") if isinstance(rendered, Mapping) else None
     if not isinstance(conn_id, str):
         # Airflow keeps the rendered fields of the newest runs only.
-        conn_id = DEFAULT_CONN_ID if link else None
+        conn_id = DEFAULT_CONN_ID if BatchesLink.xcom_key in values else None
     if state is None:
         return TaskFacts()
-    return TaskFacts(True, state[0] and str(state[0]), conn_id, summaries_of([task]).get(task, Summary()))
+    named = [values.get("batch_id"), *(found if isinstance(found := values.get("batch_ids"), list) else [])]
+    batch_ids = frozenset(name for name in named if isinstance(name, str))
+    return TaskFacts(True, state[0] and str(state[0]), conn_id, batch_ids, summaries_of([task]).get(task, Summary()))
 
 
 def _is_of(model: Any, task: TaskInstance) -> Any:

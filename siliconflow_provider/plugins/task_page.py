@@ -123,15 +123,14 @@ def _results(view: JobView) -> list[Markup | None]:
     rows = sum(counts.values())
     by_status = [(name, number(count), share(count, rows)) for name, count in counts.items()]
     links = [element("a", name, href=address) for name, address in view.files.items()]
-    paths = {"Results": view.summary.results_path, "Manifest": view.summary.manifest_path}
-    shown = {name: element("code", path) for name, path in paths.items() if path}
-    if not counts and not shown:
+    path = view.summary.results_path
+    if not counts and not path:
         return []
     return [
         element("h2", "Results"),
         table(("Status", "Rows", "Share"), by_status) if by_status else None,
         element("p", *[part for link in links for part in (link, " ")]) if links else None,
-        facts(shown) if shown else None,
+        element("p", "Results: ", element("code", path)) if path else None,
     ]
 
 

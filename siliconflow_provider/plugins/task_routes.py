@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.concurrency import run_in_threadpool
 
+from siliconflow_provider.api.models import Batch
 from siliconflow_provider.drawing.document import STYLES_ONLY
 from siliconflow_provider.drawing.markup import element
 from siliconflow_provider.drawing.phases import BatchBar
@@ -22,7 +24,7 @@ from siliconflow_provider.plugins.rows import Row, may_cancel, rows_of
 from siliconflow_provider.plugins.stored_files import UnreadableError, read_file, read_manifest
 from siliconflow_provider.plugins.summaries import TaskFacts, facts_of
 from siliconflow_provider.plugins.task_page import JobView, task_parts
-from siliconflow_provider.plugins.tasks import TaskInstance
+from siliconflow_provider.plugins.tasks import TaskInstance, task_of
 from siliconflow_provider.plugins.threads import BusyError, Threads
 
 router = APIRouter()
@@ -58,8 +60,8 @@ def _job_view(
     problems: list[str],
     root: str,
 ) -> JobView:
-    own = BatchList(tuple(batch for batch in found.batches if task.owns(batch, found.deployments)), found.moment)
-    rows = rows_of(BatchList(own.batches, deployments=found.deployments), viewer.dags)
+    own = [batch for batch in found.batches if _is_own(batch, task, facts, found)]
+    rows = rows_of(replace(found, batches=tuple(own)), viewer.dags)
     rows.sort(key=lambda row: (_round(row), str(row.batch.timing.created_at), row.batch.id))
     bars: list[tuple[int, BatchBar]] = [(_round(row), bar_of(row.batch.id, row)) for row in rows]
     paths = {"Manifest": facts.summary.manifest_path, "Report": facts.summary.report_path}
@@ -74,6 +76,12 @@ def _job_view(
         [*problems, *([found.problem] if found.problem else [])],
         {name: f"{root}/task-{name.lower()}/{task.place}" for name, path in paths.items() if path},
     )
+
+
+def _is_own(batch: Batch, task: TaskInstance, facts: TaskFacts, found: BatchList) -> bool:
+    """Return True if a batch names the task instance, or the task instance the batch, which names no other one."""
+    is_named = batch.id in facts.batch_ids and task_of(batch, found.deployments) is None
+    return is_named or task.owns(batch, found.deployments)
 
 
 def _round(row: Row) -> int:

@@ -221,6 +221,14 @@ class TestCancel:
         assert browser.post(cancel_address(batch), data={"token": "x"}).status_code == 403
         assert client.get_batch(batch.id).status == "in_queue"
 
+    def test_errors_tell_nothing_of_an_unreadable_connection(
+        self, browser_of: BrowserOf, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps({**emulator.airflow_connection, "conn_type": "http"}))
+        answers = [browser_of("user").get(f"/siliconflow/cancel?conn_id={name}&batch_id=b") for name in ("other", "no")]
+        assert [answer.status_code for answer in answers] == [403, 403]
+        assert answers[0].text == answers[1].text
+
     def test_another_airflows_batch_needs_its_connection(self, browser_of: BrowserOf, submit: Submit) -> None:
         batch = submit(TASK, deployment="other")
         assert browser_of("user").get(cancel_address(batch)).status_code == 403

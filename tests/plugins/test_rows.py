@@ -47,6 +47,10 @@ def test_rows_are_sorted() -> None:
     assert ids(sort="dag").endswith("f")
 
 
+def test_a_page_after_the_last_is_the_last() -> None:
+    assert [Query(page=9).within(rows).page for rows in (0, 50, 51)] == [1, 1, 2]
+
+
 @pytest.mark.parametrize("page", ["0", "-1", "x", "", "9" * 100, "²"])
 def test_invalid_values_count_as_none(page: str) -> None:
     query = Query.of({"page": page, "sort": "drop table", "state": "x", "text": "t" * 10_000})

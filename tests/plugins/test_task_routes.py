@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,9 +11,11 @@ from airflow.utils.session import create_session
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
-from siliconflow_provider.emulator.server import Emulator
+from siliconflow_provider.dag_testing import let_any_dag_be_tested
+from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from tests.documents import HOSTILE, Parsed
 
+DAG_ID = "job_for_the_tab"
 DAG = """
 import pendulum
 from airflow.providers.common.compat.sdk import dag, task
@@ -50,95 +51,115 @@ HOSTILE_TEXT = HOSTILE.replace("\x00", "")
 
 
 class Job:
-    """A run of a DAG with one job, and another task."""
+    """A run of a DAG with one job, which is over, and another task."""
 
-    def __init__(self, dag_id: str, run_id: str, output: Path) -> None:
-        self.dag_id, self.run_id, self.output = dag_id, run_id, output
+    def __init__(self, emulator: Emulator, run_id: str, output: Path) -> None:
+        self.emulator, self.run_id, self.output = emulator, run_id, output
+        self.manifest = json.loads((output / "manifest.json").read_text())
 
     def address(self, kind: str = "task", task_id: str = "ask", index: str = "{MAP_INDEX}") -> str:
-        return f"/siliconflow/{kind}/{self.dag_id}/{task_id}/{index}/{self.run_id}"
+        return f"/siliconflow/{kind}/{DAG_ID}/{task_id}/{index}/{self.run_id}"
 
-    def change_xcom(self, **changes: Any) -> None:
-        """Change what the task has returned, as a task may do by itself."""
-        mine = XComModel.dag_id == self.dag_id, XComModel.task_id == "ask", XComModel.key == "return_value"
+    @property
+    def lists(self) -> int:
+        """The number of times that the account's list was read."""
+        log = map(json.loads, (self.emulator.data_dir / "requests.log").read_text().splitlines())
+        received = [entry for entry in log if entry["event"] == "received"]
+        return [(entry["method"], entry["path"].partition("?")[0]) for entry in received].count(("GET", "/v1/batches"))
+
+
+@pytest.fixture(scope="module")
+def job(dags_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
+    """A job of two rounds, with an error that two requests have; its batches take no time."""
+    home = tmp_path_factory.mktemp("job")
+    phases = {f"{phase}_seconds": 0.0 for phase in ("queue", "run", "finalize")}
+    options = EmulatorOptions(data_dir=home / "emulator", control=True, **phases)
+    with Emulator(options) as emulator, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(emulator.airflow_connection))
+        patch.setattr("siliconflow_provider.batches.creation.LIST_LAG_SECONDS", 0)
+        let_any_dag_be_tested(patch)
+        # In the first round two of the four fail, in the second one both again.
+        for positions in ([1, 2], [0, 1]):
+            failing = {"positions": positions, "code": "content_filter", "message": HOSTILE_TEXT}
+            emulator.control.plan(failing=failing)
+        names: dict[str, Any] = {}
+        exec(DAG.format(dag_id=DAG_ID, path=str(home / "out")), names)
+        run = names[DAG_ID]().test()
+        yield Job(emulator, run.run_id, home / "out")
+
+
+@pytest.fixture
+def returned(job: Job) -> Iterator[Callable[..., None]]:
+    """Changes what the task has returned, as a task may do by itself. It is as before after the test."""
+    mine = XComModel.dag_id == DAG_ID, XComModel.task_id == "ask", XComModel.key == "return_value"
+    with create_session() as session:
+        stored = session.scalar(select(XComModel.value).where(*mine))
+
+    def write(value: Any) -> None:
         with create_session() as session:
-            stored = session.scalar(select(XComModel.value).where(*mine))
-            value = json.loads(stored) if isinstance(stored, str) else stored
-            changed = {**value, **changes}
-            new = json.dumps(changed) if isinstance(stored, str) else changed
-            session.execute(update(XComModel).where(*mine).values(value=new))
+            session.execute(update(XComModel).where(*mine).values(value=value))
+
+    def change(**changes: Any) -> None:
+        changed = {**(json.loads(stored) if isinstance(stored, str) else stored), **changes}
+        write(json.dumps(changed) if isinstance(stored, str) else changed)
+
+    yield change
+    write(stored)
 
 
-@pytest.fixture
-def siliconflow_emulator_options(tmp_path: Path) -> dict[str, Any]:
-    return {"data_dir": tmp_path / "emulator"}
-
-
-@pytest.fixture
-def job(
-    airflow: None,
-    siliconflow_emulator: Emulator,
-    load_dag_file: Callable[[str], ModuleType],
-    dags_folder: Path,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-) -> Job:
-    """A job that is over: two batches, and an error that two requests have."""
-    # In the first round two of the four fail, in the second one both again.
-    for positions in ([1, 2], [0, 1]):
-        failing = {"positions": positions, "code": "content_filter", "message": HOSTILE_TEXT}
-        siliconflow_emulator.control.plan(failing=failing, times=1)
-    dag_id = f"tab_{request.node.name}"
-    (dags_folder / f"{dag_id}.py").write_text(DAG.format(dag_id=dag_id, path=str(tmp_path / "out")))
-    run = getattr(load_dag_file(f"{dag_id}.py"), dag_id)().test()
-    return Job(dag_id, run.run_id, tmp_path / "out")
-
-
-def test_tab_of_a_finished_job(job: Job, browser_of: BrowserOf, siliconflow_emulator: Emulator) -> None:
-    """One run for several questions: a run takes seconds."""
-    viewer = browser_of("viewer")
-    response = viewer.get(job.address())
-    page = Parsed(response.text)
-    assert response.status_code == 200
-    manifest = json.loads((job.output / "manifest.json").read_text())
-    for batch in manifest["batches"]:
-        assert batch["id"] in page.text
-    assert "content_filter" in page.text
+def test_tab_shows_what_has_become_of_the_job(job: Job, browser_of: BrowserOf) -> None:
+    html = browser_of("viewer").get(job.address()).text
+    page = Parsed(html)
+    for text in (*(batch["id"] for batch in job.manifest["batches"]), "Round 2", "content_filter", "CNY 0.00"):
+        assert text in page.text
+    assert str(job.output / "results.jsonl") in page.text
     assert "alert(1)" in page.text
     assert [name for name, _ in page.elements].count("script") == 1
-    assert "CNY 0.00" in page.text
-    assert str(job.output / "results.jsonl") in page.text
-    # A job that is over costs the service nothing, and its page is not read again.
-    listed = (siliconflow_emulator.data_dir / "requests.log").read_text().count('"GET", "path": "/v1/batches"')
-    assert "data-refresh" not in response.text
-    viewer.get(job.address())
-    assert (siliconflow_emulator.data_dir / "requests.log").read_text().count('"GET", "path": "/v1/batches"') == listed
 
-    other = viewer.get(job.address(task_id="other"))
-    assert "has no SiliconFlow batches" in other.text
+
+def test_a_job_that_is_over_costs_the_service_nothing(job: Job, browser_of: BrowserOf) -> None:
+    before = job.lists
+    assert "data-refresh" not in browser_of("viewer").get(job.address()).text
+    assert job.lists == before
+
+
+def test_tab_without_a_readable_manifest_lists_batches(
+    job: Job, browser_of: BrowserOf, returned: Callable[..., None]
+) -> None:
+    returned(manifest_path="s3://unknown@nowhere/manifest.json")
+    text = Parsed(browser_of("viewer").get(job.address()).text).text
+    assert "The API server cannot read manifest.json" in text
+    for batch in job.manifest["batches"]:
+        assert batch["id"] in text
+
+
+def test_other_tasks_have_no_batches(job: Job, browser_of: BrowserOf) -> None:
+    viewer = browser_of("viewer")
+    assert "has no SiliconFlow batches" in viewer.get(job.address(task_id="other")).text
     assert viewer.get(job.address(task_id="none")).status_code == 404
     assert viewer.get(job.address(index="5")).status_code == 404
-    assert browser_of("viewer").get("/siliconflow/task/secret/ask/-1/run").status_code == 403
+    assert viewer.get("/siliconflow/task/secret/ask/-1/run").status_code == 403
 
-    shown = viewer.get(job.address("task-manifest"))
-    assert shown.json() == manifest
-    assert viewer.get(job.address("task-report")).status_code == 404
-    report = job.output / "report.html"
-    report.write_text(f"<h1>Report</h1>{HOSTILE_TEXT}")
-    job.change_xcom(report_path=str(report))
+
+def test_report_and_manifest_are_served_in_a_sandbox(job: Job, browser_of: BrowserOf) -> None:
+    viewer = browser_of("viewer")
     links = [str(found.get("href")) for _, found in Parsed(viewer.get(job.address()).text).elements]
-    (link,) = [address for address in links if "task-report" in address]
-    served = viewer.get(link)
-    assert served.text == report.read_text()
+    manifest, report = (next(link for link in links if kind in link) for kind in ("task-manifest", "task-report"))
+    assert viewer.get(manifest).json() == job.manifest
+    served = viewer.get(report)
+    assert served.text == (job.output / "report.html").read_text()
     policy = served.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'")
-    assert "sandbox" in policy
+    assert policy.endswith("sandbox")
     assert "script-src" not in policy
 
+
+def test_no_other_file_is_served(job: Job, browser_of: BrowserOf, returned: Callable[..., None]) -> None:
     secret = job.output / "secret.txt"
     secret.write_text("secret")
-    job.change_xcom(report_path=str(secret), manifest_path=str(secret))
-    for kind in ("task-report", "task-manifest"):
-        assert viewer.get(job.address(kind)).status_code == 502
-    job.change_xcom(manifest_path="s3://unknown@nowhere/manifest.json", report_path=7)
-    assert "The API server cannot read manifest.json" in Parsed(viewer.get(job.address()).text).text
+    for value, status in ((str(secret), 502), (str(job.output / "none" / "report.html"), 502), (None, 404), (7, 404)):
+        returned(report_path=value, manifest_path=value)
+        for kind in ("task-report", "task-manifest"):
+            response = browser_of("viewer").get(job.address(kind))
+            assert response.status_code == status
+            assert "secret" not in response.text.partition("</script>")[2].replace("secret.txt", "")
