@@ -27,24 +27,24 @@ def raise_for_ends(ends: Sequence[WaitEnd], siliconflow_conn_id: str) -> None:
     for end in ends:
         if end.batch is not None and end.batch.final_status in VERDICTS:
             raise VERDICTS[end.batch.final_status](
-                f"{describe_end(end.batch)}{_errors_hint(end.batch, siliconflow_conn_id)}. {_consequences(end.batch)}"
+                f"{describe_end(end.batch)}{_errors_hint(end.batch, siliconflow_conn_id)}.\n{_consequences(end.batch)}"
             )
         if end.state == "cancelled":
             raise BatchCancelledError(
-                f"{describe_deadline(end)}; cancel_on_timeout cancelled it. {_answers_text(end.batch_id)}. "
+                f"{describe_deadline(end)}; cancel_on_timeout cancelled it.\n{_answers_text(end.batch_id)}.\n"
                 f"{_NOT_RETRIED}"
             )
     for end in ends:
         if end.state == "timeout" and end.error is not None:
-            raise BatchWaitError(f"{describe_deadline(end)}. {describe_running([end.batch_id], siliconflow_conn_id)}")
+            raise BatchWaitError(f"{describe_deadline(end)}.\n{describe_running([end.batch_id], siliconflow_conn_id)}")
         if end.state == "timeout":
             raise BatchTimeoutError(
-                f"{describe_deadline(end)}. It is still running, and answered requests are billed. "
-                f"{_how_to_continue(end)}. To cancel: {_how_to_cancel([end.batch_id], siliconflow_conn_id)}"
+                f"{describe_deadline(end)}.\nIt is still running, and answered requests are billed.\n"
+                f"{_how_to_continue(end)}.\nTo cancel: {_how_to_cancel([end.batch_id], siliconflow_conn_id)}"
             )
         if end.state == "error":
             raise BatchWaitError(
-                f"gave up polling batch {end.batch_id}: {end.error}. It may still be running and billed"
+                f"gave up polling batch {end.batch_id}: {end.error}.\nIt may still be running and billed"
             )
 
 
@@ -57,8 +57,8 @@ def describe_running(batch_ids: Sequence[str], siliconflow_conn_id: str, *, is_k
     verb = ("is" if is_single else "are") if is_known else "may"
     running = "still running" if is_known else "still be running"
     return (
-        f"{_capitalized(batches_text(batch_ids))} {verb} {running}; answered requests are billed. "
-        f"The next attempt will resume {'it' if is_single else 'them'}. "
+        f"{_capitalized(batches_text(batch_ids))} {verb} {running}; answered requests are billed.\n"
+        f"The next attempt will resume {'it' if is_single else 'them'}.\n"
         f"To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
     )
 
@@ -82,8 +82,8 @@ def _describe_outcome(group: Mapping[str, Batch | Exception], siliconflow_conn_i
     batch_ids, first = list(group), next(iter(group.values()))
     if isinstance(first, Exception):
         return (
-            f"could not {'cancel' if cancel else 'get'} {batches_text(batch_ids)}: {first}. Running batches are "
-            f"billed. To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
+            f"could not {'cancel' if cancel else 'get'} {batches_text(batch_ids)}: {first}.\nRunning batches are "
+            f"billed.\nTo cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
         )
     if cancel or first.is_terminal:
         verb = "is" if len(batch_ids) == 1 else "are"
@@ -127,7 +127,7 @@ def describe_job(
     """
     text = _describe_rows(manifest) + _describe_errors(manifest)
     tokens = manifest["tokens"]
-    text += f". Billed in total: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
+    text += f".\nBilled in total: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
     if "cost" in manifest:
         text += f", {_cost_text(manifest['cost'])}"
     if tokens.get("unknown"):
@@ -135,16 +135,16 @@ def describe_job(
     text += _also_billed(unread)
     running = [batch.id for batch in unread if batch.id not in cancelled]
     if running:
-        text += f". {describe_running(running, siliconflow_conn_id)}"
+        text += f".\n{describe_running(running, siliconflow_conn_id)}"
     if elsewhere:
-        text += f". {_describe_elsewhere(elsewhere, siliconflow_conn_id)}"
+        text += f".\n{_describe_elsewhere(elsewhere, siliconflow_conn_id)}"
     if not running and not elsewhere:
-        text += ". No batch is running any more"
+        text += ".\nNo batch is running any more"
     if resent_count is None:
         return text
     if resent_count:
-        return f"{text}. Clearing the task would resend {counted(resent_count, 'request')} without a good answer"
-    return f"{text}. Clearing the task would resend nothing{_why_nothing_is_resent(manifest)}"
+        return f"{text}.\nClearing the task would resend {counted(resent_count, 'request')} without a good answer"
+    return f"{text}.\nClearing the task would resend nothing{_why_nothing_is_resent(manifest)}"
 
 
 def _why_nothing_is_resent(manifest: Mapping[str, Any]) -> str:
@@ -171,18 +171,18 @@ def _describe_rows(manifest: Mapping[str, Any]) -> str:
 
 
 def _describe_errors(manifest: Mapping[str, Any]) -> str:
-    """Return the part of a sentence with the most frequent errors, and what to do about them."""
+    """Return sentences with the most frequent errors, and what to do about them."""
     text = ""
     reasons = [
         f"{error['count']:,} x {error['code'] or 'error'}: {error['message'].rstrip('.')}"
         for error in manifest["errors"][:3]
     ]
     if reasons:
-        text += f"; most frequent errors: {'; '.join(reasons)}"
+        text += f".\nMost frequent errors: {'; '.join(reasons)}"
         hint = remedy_for_json_mode(" ".join(reasons))
-        text += "" if hint is None else f". {hint}"
+        text += "" if hint is None else f".\n{hint}"
     if "errors" in manifest.get("paths", {}):
-        text += f". Full texts of shortened errors: {manifest['paths']['errors']}"
+        text += f".\nFull texts of shortened errors: {manifest['paths']['errors']}"
     return text
 
 
@@ -198,7 +198,7 @@ def _describe_elsewhere(batch_ids: Sequence[str], siliconflow_conn_id: str) -> s
     verb = "is" if len(batch_ids) == 1 else "are"
     return (
         f"{_capitalized(batches_text(batch_ids))} of an earlier job of this task {verb} still running, and answered "
-        f"requests are billed. To cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
+        f"requests are billed.\nTo cancel: {_how_to_cancel(batch_ids, siliconflow_conn_id)}"
     )
 
 
@@ -216,7 +216,7 @@ def _errors_hint(batch: Batch, siliconflow_conn_id: str) -> str:
     """Return how to read all errors of a batch if the message does not show all of them."""
     if are_whole(batch.errors):
         return ""
-    return f". All errors: {command_line('show', [batch.id], siliconflow_conn_id)}"
+    return f".\nAll errors: {command_line('show', [batch.id], siliconflow_conn_id)}"
 
 
 _NOT_RETRIED = "Airflow does not retry this task; clearing it submits (and pays for) a new batch"
@@ -226,7 +226,7 @@ def _consequences(batch: Batch) -> str:
     """Return sentences about the answers of a batch that did not complete, and about retries."""
     counts = batch.request_counts
     answers = _answers_text(batch.id) if counts is None or counts.completed else "No request was answered"
-    return f"{answers}. {_NOT_RETRIED}"
+    return f"{answers}.\n{_NOT_RETRIED}"
 
 
 def _answers_text(batch_id: str) -> str:
@@ -275,6 +275,6 @@ def _how_to_continue(end: WaitEnd) -> str:
         if default_deadline > deadline:
             remedy += f", or none (waits until {default_deadline.to_datetime_string()} UTC)"
     return (
-        "Airflow does not retry this task, since the timeout counts from the batch's creation. To continue waiting, "
+        "Airflow does not retry this task, since the timeout counts from the batch's creation.\nTo continue waiting, "
         f"set {remedy}, and clear the task"
     )

@@ -27,31 +27,31 @@ def error(count: int, code: str | None, message: str) -> dict[str, Any]:
     [
         (
             {},
-            "3 of 3 requests succeeded in 1 round. Billed in total: 0 prompt and 0 completion tokens. "
-            "No batch is running any more. ",
+            "3 of 3 requests succeeded in 1 round.\nBilled in total: 0 prompt and 0 completion tokens.\n"
+            "No batch is running any more.\n",
         ),
-        ({"counts": {}, "rows": 0, "rounds": 0}, "0 of 0 requests succeeded in 0 rounds. Billed in total: "),
+        ({"counts": {}, "rows": 0, "rounds": 0}, "0 of 0 requests succeeded in 0 rounds.\nBilled in total: "),
         (
             {"counts": {"succeeded": 1_200_000, "failed": 3_400, "missing": 1}, "rows": 1_203_401, "rounds": 2},
-            "1,200,000 of 1,203,401 requests succeeded in 2 rounds (3,400 failed, 1 missing). Billed in total: ",
+            "1,200,000 of 1,203,401 requests succeeded in 2 rounds (3,400 failed, 1 missing).\nBilled in total: ",
         ),
-        ({"counts": {"expired": 2}, "rows": 2}, "0 of 2 requests succeeded in 1 round (2 expired). Billed in total: "),
+        ({"counts": {"expired": 2}, "rows": 2}, "0 of 2 requests succeeded in 1 round (2 expired).\nBilled in total: "),
         (
             {"errors": [error(7, "503", "busy.")]},
-            "3 of 3 requests succeeded in 1 round; most frequent errors: 7 x 503: busy. Bil",
+            "3 of 3 requests succeeded in 1 round.\nMost frequent errors: 7 x 503: busy.\nBil",
         ),
         (
             {"errors": [error(3, "20024", "Json mode is not supported for this model.")]},
-            "3 of 3 requests succeeded in 1 round; most frequent errors: 3 x 20024: Json mode is not supported for "
-            'this model. For a model without JSON mode, set request_params={"response_format": None}. Billed in ',
+            "3 of 3 requests succeeded in 1 round.\nMost frequent errors: 3 x 20024: Json mode is not supported for "
+            'this model.\nFor a model without JSON mode, set request_params={"response_format": None}.\nBilled in ',
         ),
         (
             {"cost": {"currency": "CNY", "total": 0.01234, "rounds": []}},
-            "3 of 3 requests succeeded in 1 round. Billed in total: 0 prompt and 0 completion tokens, CNY 0.012. N",
+            "3 of 3 requests succeeded in 1 round.\nBilled in total: 0 prompt and 0 completion tokens, CNY 0.012.\nN",
         ),
         (
             {"errors": [error(7, None, "busy")]},
-            "3 of 3 requests succeeded in 1 round; most frequent errors: 7 x error: busy. Bil",
+            "3 of 3 requests succeeded in 1 round.\nMost frequent errors: 7 x error: busy.\nBil",
         ),
         (
             {
@@ -62,7 +62,7 @@ def error(count: int, code: str | None, message: str) -> dict[str, Any]:
                     error(1, "d", "four"),
                 ]
             },
-            "3 of 3 requests succeeded in 1 round; most frequent errors: 4,000 x a: one; 3 x b: two; 2 x c: three. Bil",
+            "3 of 3 requests succeeded in 1 round.\nMost frequent errors: 4,000 x a: one; 3 x b: two; 2 x c: three",
         ),
     ],
 )
@@ -72,15 +72,15 @@ def test_a_jobs_summary_has_counts_and_errors(fields: dict[str, Any], begin: str
 
 def test_tokens_are_shown_as_billed() -> None:
     said = described(tokens={"prompt": 1_234_567, "completion": 89})
-    assert ". Billed in total: 1,234,567 prompt and 89 completion tokens. " in said
+    assert ".\nBilled in total: 1,234,567 prompt and 89 completion tokens.\n" in said
 
 
 @pytest.mark.parametrize(
     ("running", "repeated", "end"),
     [
-        ([], 0, f". No batch is running any more. {KEPT}"),
-        ([], 1_500, "any more. Clearing the task would resend 1,500 requests without a good answer"),
-        (["batch_1"], 0, f"siliconflow_provider cancel batch_1 --conn-id my_conn. {KEPT}"),
+        ([], 0, f".\nNo batch is running any more.\n{KEPT}"),
+        ([], 1_500, "any more.\nClearing the task would resend 1,500 requests without a good answer"),
+        (["batch_1"], 0, f"siliconflow_provider cancel batch_1 --conn-id my_conn.\n{KEPT}"),
         (["batch_1", "batch_2"], 2, "would resend 2 requests without a good answer"),
     ],
 )
@@ -89,7 +89,7 @@ def test_a_jobs_summary_ends_with_costs(running: list[str], repeated: int, end: 
     assert said.endswith(end)
     assert ("No batch is running any more" in said) is not bool(running)
     if running:
-        assert f". {describe_running(running, 'my_conn')}. " in said
+        assert f".\n{describe_running(running, 'my_conn')}.\n" in said
 
 
 @pytest.mark.parametrize("status", ["failed", "invalid", "rejected"])
@@ -100,12 +100,12 @@ def test_rows_that_are_not_resent_have_a_remedy(status: str) -> None:
 
 def test_answers_of_running_batches_are_billed_too() -> None:
     said = described(["batch_1"])
-    assert "0 completion tokens, plus the answered requests of batch batch_1 (143 of 1,000 requests). " in said
+    assert "0 completion tokens, plus the answered requests of batch batch_1 (143 of 1,000 requests).\n" in said
     batches = [Batch("batch_1", "cancelling", request_counts=RequestCounts(9, 4, 0)), Batch("batch_2", "in_queue")]
     manifest = {"counts": {}, "rows": 3, "rounds": 1, "errors": [], "tokens": {"prompt": 0, "completion": 0}}
     said = describe_job(manifest, batches, 0, "my_conn", cancelled=["batch_1"])
     assert (
-        "plus the answered requests of batches batch_1, batch_2 (number unknown). Batch batch_2 is still running"
+        "plus the answered requests of batches batch_1, batch_2 (number unknown).\nBatch batch_2 is still running"
         in said
     )
 
@@ -147,8 +147,8 @@ def test_a_kill_logs_one_line_per_outcome() -> None:
     }
     assert describe_kill(outcomes, "my_conn", cancel=True) == [
         "task was killed: batches batch_1, batch_4 are cancelling; answered requests are billed",
-        "task was killed: could not cancel batches batch_2, batch_5: POST /batches/batch_2/cancel was refused. "
-        "Running batches are billed. "
+        "task was killed: could not cancel batches batch_2, batch_5: POST /batches/batch_2/cancel was refused.\n"
+        "Running batches are billed.\n"
         "To cancel: python -m siliconflow_provider cancel batch_2 batch_5 --conn-id my_conn",
         "task was killed: batch batch_3 is completed; answered requests are billed",
     ]
@@ -159,5 +159,5 @@ def test_uncancelled_batches_of_a_kill_are_running() -> None:
     first, second = describe_kill(outcomes, "my_conn", cancel=False)
     assert first == f"task was killed: {describe_running(['batch_1'], 'my_conn')}"
     assert second.startswith(
-        "task was killed: could not get batch batch_2: busy. Running batches are billed. To cancel: "
+        "task was killed: could not get batch batch_2: busy.\nRunning batches are billed.\nTo cancel: "
     )

@@ -198,7 +198,7 @@ def _batch_of_lost_create(
     if unidentified:
         raise UnsafeSubmitError(
             f"the response to the create of a batch of file {submission.input_file_id} was lost, and the service shows "
-            f"batches of this file without metadata ({first_names(unidentified)}). Check them in the console, and "
+            f"batches of this file without metadata ({first_names(unidentified)}).\nCheck them in the console, and "
             "clear the task if none of them is this task's"
         )
     seconds = (clock.now() - started).total_seconds()
@@ -222,7 +222,7 @@ def _batch_of_other_input(batches: Iterable[Batch], submission: Submission) -> B
 def _warn_of_others(batches: Iterable[Batch]) -> None:
     for other in filter(is_running, batches):
         log.warning(
-            "batch %s (%s) of this task, with another file, model or window, is still running and billed. "
+            "batch %s (%s) of this task, with another file, model or window, is still running and billed.\n"
             "To cancel: %s",
             other.id, other.status, command_line("cancel", [other.id]),
         )  # fmt: skip

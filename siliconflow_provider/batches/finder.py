@@ -67,7 +67,7 @@ class FoundBatches:
             _stop_unless_cleared(
                 submissions[0],
                 "an earlier attempt of this task may have created one of these batches of the same file, but the "
-                f"service shows no metadata: {_shown(unidentified)}. Check them in the console; "
+                f"service shows no metadata: {_shown(unidentified)}.\nCheck them in the console; "
                 "DownloadResultsOperator can write their results",
             )
 
@@ -92,7 +92,7 @@ class FoundBatches:
 def _stop_unless_cleared(submission: Submission, problem: str) -> None:
     if not submission.is_cleared_try:
         raise UnsafeSubmitError(f"{problem}; or clear the task to submit everything again")
-    log.warning("%s. Submitting again, since the task was cleared", problem)
+    log.warning("%s.\nSubmitting again, since the task was cleared", problem)
 
 
 class BatchFinder:

@@ -95,7 +95,7 @@ class CostSettings:
             raise CostLimitError(
                 f"the job may cost more than max_cost, which is {self.shown(self.max_cost)}: {before}at most "
                 f"{self.shown(bound.most_cost, round_up=True)} for {counted(bound.requests, 'request')} (at most "
-                f"{bound.most_prompt_tokens:,} prompt and {bound.most_completion_tokens:,} completion tokens). Raise "
+                f"{bound.most_prompt_tokens:,} prompt and {bound.most_completion_tokens:,} completion tokens).\nRaise "
                 "max_cost to go on, or lower max_tokens, or use fewer items"
             )
 

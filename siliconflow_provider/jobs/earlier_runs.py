@@ -82,8 +82,9 @@ def reuse_run(run: EarlierRun, rows: ReusedRows, service: Service) -> None:
         return
     if run.is_required:
         raise ReuseError(
-            f"reuse_from names {run.name}, but its answers cannot be reused: {reason}. Nothing was submitted. Correct "
-            "the path or remove it. If the directory may be absent, as at the first run of a DAG, end the path with *"
+            f"reuse_from names {run.name}, but its answers cannot be reused: {reason}.\nNothing was submitted.\n"
+            "Correct the path or remove it.\nIf the directory may be absent, as at the first run of a DAG, end the "
+            "path with *"
         )
     log.warning("reusing no answers of %s: %s", run.name, reason)
 

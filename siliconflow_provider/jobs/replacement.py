@@ -108,7 +108,7 @@ def warn_of_running(running: Sequence[Batch], changes: Sequence[str]) -> None:
     """Warn of each batch of the replaced job that is still billed."""
     for batch in running:
         log.warning(
-            "the previous job's batch %s (%s) is still running and billed; a new job was started because %s changed. "
+            "the previous job's batch %s (%s) is still running and billed; a new job was started because %s changed.\n"
             "To cancel: %s",
             batch.id, batch.status, ", ".join(changes), command_line("cancel", [batch.id]),
         )  # fmt: skip

@@ -66,9 +66,9 @@ class RepeatedFailure:
         others = f"{counted(self.others, 'other request')} without a good answer"
         not_resent = f"; {others} {'was' if self.others == 1 else 'were'} not resent either" if self.others else ""
         return (
-            f"{_cause(reason).rstrip('.')}. For this reason {reason.count:,} of {counted(self.requests, 'request')} of "
-            f"round {self.round_number} {'are invalid' if reason.status == 'invalid' else 'failed'}, such as "
-            f"{word(self.custom_id)}{answer}. No further round was sent, since it would repeat this{not_resent}. "
+            f"{_cause(reason).rstrip('.')}.\nFor this reason {reason.count:,} of {counted(self.requests, 'request')} "
+            f"of round {self.round_number} {'are invalid' if reason.status == 'invalid' else 'failed'}, such as "
+            f"{word(self.custom_id)}{answer}.\nNo further round was sent, since it would repeat this{not_resent}.\n"
             f"{_remedy(reason)}"
         )
 

@@ -120,7 +120,7 @@ class CreateBatchOperator(BatchOperator):
         if submission.is_owner(batch) and not submission.matches(batch):
             raise SubmissionStoppedError(
                 f"the task's {' and '.join(submission.changes_since(batch))} changed since batch {batch.id} "
-                f"({batch.status}) was created, and a retry does not submit a second batch. Undo the change, or clear "
+                f"({batch.status}) was created, and a retry does not submit a second batch.\nUndo the change, or clear "
                 "the task to submit a batch with the new value"
             )
 

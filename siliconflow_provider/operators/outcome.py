@@ -87,21 +87,21 @@ class Outcome:
         timed_out = f"the job timed out at {job.deadline.to_datetime_string()} UTC" if job.deadline else ""
         if failures:
             return BatchWaitError(
-                f"{timed_out}, and cancel_on_timeout could not cancel all: {failures[0]}. {self.summary}"
+                f"{timed_out}, and cancel_on_timeout could not cancel all: {failures[0]}.\n{self.summary}"
             )
         if cancelled:
             return BatchCancelledError(
-                f"{timed_out}; cancel_on_timeout cancelled {batches_text(cancelled)}: {self.summary}"
+                f"{timed_out}; cancel_on_timeout cancelled {batches_text(cancelled)}.\n{self.summary}"
             )
         results = job.manifest["paths"]["results"]
         if self.changes and not job.running:
-            return JobDefinitionError(f"{self.changes}. In {results}: {self.summary}")
+            return JobDefinitionError(f"{self.changes}.\nIn {results}: {self.summary}")
         if job.refusal is not None and not job.running:
-            return MaxCostError(f"{job.refusal}. In {results}: {self.summary}")
+            return MaxCostError(f"{job.refusal}.\nIn {results}: {self.summary}")
         if not job.manifest["complete"]:
             return BatchTimeoutError(
-                f"{timed_out}: {self.summary}. Airflow does not retry this task, since the timeout counts from the "
-                "creation of the job's first batch. To continue the job, set a larger timeout, or none, and clear the "
+                f"{timed_out}.\n{self.summary}.\nAirflow does not retry this task, since the timeout counts from the "
+                "creation of the job's first batch.\nTo continue the job, set a larger timeout, or none, and clear the "
                 "task"
             )
         return None
@@ -110,17 +110,17 @@ class Outcome:
         """Return the error for a job whose answers are not good enough."""
         manifest, rate = self.job.manifest, self._success_rate
         if self.job.repeated is not None:
-            return RepeatedFailureError(f"{self.job.repeated.describe()}. {self.summary}")
+            return RepeatedFailureError(f"{self.job.repeated.describe()}.\n{self.summary}")
         if rate >= (self.min_success_rate or 0.0) and rate > 0.0:
             return None
         if manifest["counts"].get("rejected") == manifest["rows"]:
-            return MissedSuccessRateError(f"no item could be sent, so nothing was submitted: {self.summary}")
+            return MissedSuccessRateError(f"no item could be sent, so nothing was submitted.\n{self.summary}")
         if self.min_success_rate:
             return MissedSuccessRateError(
-                f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}: {self.summary}. To accept these "
+                f"the success rate is {rate:.2%}, below {self.min_success_rate:.2%}.\n{self.summary}.\nTo accept these "
                 "rows, lower min_success_rate"
             )
-        return MissedSuccessRateError(f"no request succeeded: {self.summary}")
+        return MissedSuccessRateError(f"no request succeeded.\n{self.summary}")
 
 
 def cancel_overdue(client: SiliconFlowClient, batches: Sequence[Batch]) -> Cancellation:

@@ -132,7 +132,7 @@ class BatchWaitingMixin(ConnectionMixin):
         try:
             ends = from_event(event)
         except ValueError as error:
-            raise BatchWaitError(f"{error}. The batches may still be running; a retry will resume them") from None
+            raise BatchWaitError(f"{error}.\nThe batches may still be running; a retry will resume them") from None
         stopped = [end for end in ends if end.state == "execution_timeout"]
         if stopped:
             self._end_at_execution_timeout(stopped)
@@ -159,16 +159,17 @@ class BatchWaitingMixin(ConnectionMixin):
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
         from siliconflow_provider.api import clock
-        from siliconflow_provider.waiting import BatchWait, next_pause, poll, wait_ends
+        from siliconflow_provider.waiting import BatchWait, ProgressLog, next_pause, poll, wait_ends
 
         client = self.hook.get_conn()
         waits = [BatchWait(batch_id, deadline, self.poll_interval) for batch_id in batch_ids]
+        progress_log = ProgressLog()
         self.log.info("waiting on the worker until %s UTC at most", deadline.to_datetime_string())
         try:
             while True:
                 poll(waits, client.get_batch, client.now)
                 now = client.now()
-                for line in filter(None, (wait.next_log_line(now) for wait in waits)):
+                for line in progress_log.next_log_lines(waits, now):
                     self.log.info(line)
                 ends = wait_ends(waits, now, most_running)
                 if ends is not None:

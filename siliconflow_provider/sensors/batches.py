@@ -19,7 +19,7 @@ from siliconflow_provider.verdicts import describe_deadline, describe_running, r
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from siliconflow_provider.waiting import BatchWait, WaitEnd
+    from siliconflow_provider.waiting import BatchWait, ProgressLog, WaitEnd
 
 # A completion window may be 14 days long, but Airflow's default timeout for sensors is 7 days.
 DEFAULT_TIMEOUT = timedelta(days=15)
@@ -94,8 +94,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
             # The key has never worked; a key that is refused later may work again.
             raise self._wait.error
         now = client.now()
-        line = self._wait.next_log_line(now)
-        if line is not None:
+        for line in self._progress_log.next_log_lines([self._wait], now):
             self.log.info(line)
         return wait_ends([self._wait], now)
 
@@ -111,7 +110,7 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         except BatchTimeoutError:
             # Airflow's own error for sensors. Clearing a sensor restarts its timeout, unlike an operator's.
             raise AirflowSensorTimeout(
-                f"{describe_deadline(end)}. {describe_running([end.batch_id], self.siliconflow_conn_id)}"
+                f"{describe_deadline(end)}.\n{describe_running([end.batch_id], self.siliconflow_conn_id)}"
             ) from None
         return end.batch_id
 
@@ -120,3 +119,9 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         from siliconflow_provider.waiting import BatchWait
 
         return BatchWait(self.batch_id)
+
+    @cached_property
+    def _progress_log(self) -> ProgressLog:
+        from siliconflow_provider.waiting import ProgressLog
+
+        return ProgressLog()

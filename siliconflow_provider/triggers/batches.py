@@ -94,8 +94,7 @@ class BatchTrigger(BaseTrigger):
                 # Wait for the last poll, at the deadline: a batch that has ended has not timed out.
                 has_update = await watch.wait_for_update(min(seconds + LONGEST_ANSWER_SECONDS, LONGEST_SILENCE_SECONDS))
                 now = watch.now()
-                line = progress_log.next_log_line(waits, now)
-                if line is not None:
+                for line in progress_log.next_log_lines(waits, now):
                     self.log.info(line)
                 may_end = self.most_running or watch.is_over or not has_update
                 ends = wait_ends(waits, now, self.most_running) if may_end else None

@@ -20,12 +20,12 @@ from siliconflow_provider.waiting.batch_wait import (
 )
 from siliconflow_provider.waiting.events import from_event, to_event
 from siliconflow_provider.waiting.list_polling import (
-    ProgressLog,
     batch_from_list_item,
     count_on_later_pages,
     due_batches,
     is_page_worthwhile,
 )
+from siliconflow_provider.waiting.progress import ProgressLog
 
 __all__ = [
     "GRACE_AFTER_EXPIRY",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
 
@@ -29,7 +29,6 @@ LONGEST_PAUSE = 300.0
 GRACE_AFTER_EXPIRY = timedelta(hours=1)
 JITTER = 0.1
 EARLY_POLL_SHARE = 0.25
-PROGRESS_LOG_INTERVAL = timedelta(hours=1)
 
 
 def deadline_of(batches: Sequence[Batch], timeout: timedelta | None, now: pendulum.DateTime) -> pendulum.DateTime:
@@ -74,25 +73,6 @@ def pause_before_poll(batch: Batch | None, now: pendulum.DateTime, poll_interval
     return pause
 
 
-def describe_progress(batch: Batch, now: pendulum.DateTime) -> str:
-    """Return a log line with the batch's status, counts, age and, if possible, the estimated remaining time."""
-    parts = [f"batch {batch.id} is {batch.status}"]
-    counts, started = batch.request_counts, batch.timing.in_progress_at
-    if counts is not None and counts.total:
-        parts.append(f"{counts.completed + counts.failed:,} of {counted(counts.total, 'request')} done")
-        if counts.failed:
-            parts.append(f"{counts.failed:,} of them failed")
-    if batch.timing.created_at is not None:
-        parts.append(f"{format_duration(now - batch.timing.created_at)} since its creation")
-    is_running = not (batch.is_terminal or batch.timing.cancelling_at)
-    if counts is not None and counts.completed and started is not None and is_running:
-        remaining = counts.total - counts.completed - counts.failed
-        if remaining > 0:
-            estimate = (now - started).total_seconds() * remaining / (counts.completed + counts.failed)
-            parts.append(f"about {format_duration(estimate)} left")
-    return ", ".join(parts)
-
-
 @dataclass(slots=True)
 class BatchWait:
     """State of the wait for one batch. Record the outcome of each poll here, and ask for the next step. Does no I/O.
@@ -114,8 +94,6 @@ class BatchWait:
     refused_since: pendulum.DateTime | None = None
     asked_at: float = 0.0
     due_at: float | None = None
-    _logged: tuple[object, ...] = field(default=(), repr=False)
-    _logged_at: pendulum.DateTime | None = field(default=None, repr=False)
 
     def record_batch(self, batch: Batch) -> None:
         """Record a successful poll."""
@@ -180,21 +158,6 @@ class BatchWait:
             return inf
         # A clock that was set back must not delay the next poll.
         return 0.0 if now < self.asked_at else max(0.0, self.due_at - early * (self.due_at - self.asked_at) - now)
-
-    def next_log_line(self, now: pendulum.DateTime) -> str | None:
-        """Return a log line if something has changed or an hour has passed, else None."""
-        if self.error is not None:
-            seen: tuple[object, ...] = (type(self.error),)
-        elif self.batch is not None:
-            seen = (self.batch.status, self.batch.request_counts)
-        else:
-            return None
-        if seen == self._logged and self._logged_at is not None and now - self._logged_at < PROGRESS_LOG_INTERVAL:
-            return None
-        self._logged, self._logged_at = seen, now
-        if self.error is not None:
-            return f"polling batch {self.batch_id} failed, will keep trying: {self.error}"
-        return None if self.batch is None else describe_progress(self.batch, now)
 
 
 def is_temporary(error: SiliconFlowError) -> bool:
@@ -267,7 +230,7 @@ def wait_ends(waits: Sequence[BatchWait], now: pendulum.DateTime, most_running: 
 
 
 def describe_end(batch: Batch) -> str:
-    """Return a sentence about a batch that has ended: status, duration, counts and errors."""
+    """Return a sentence about a batch that has ended: status, duration and counts; and another one with its errors."""
     total = batch.timing.total
     sentence = f"batch {batch.id} {batch.final_status}" + (f" after {format_duration(total)}" if total else "")
     counts = batch.request_counts
@@ -276,5 +239,5 @@ def describe_end(batch: Batch) -> str:
         sentence += f": {counts.completed:,} of {counted(counts.total, 'request')} answered, {counts.failed:,} failed"
         sentence += f", {not_run:,} not run" if not_run > 0 else ""
     if batch.errors:
-        sentence += f"; errors of the service: {'; '.join(first_errors(batch.errors))}"
+        sentence += f".\nErrors of the service: {'; '.join(first_errors(batch.errors))}"
     return sentence

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import pendulum
+from dataclasses import replace
 
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.waiting.batch_wait import EARLY_POLL_SHARE, PROGRESS_LOG_INTERVAL, BatchWait
-from siliconflow_provider.wording import counted
+from siliconflow_provider.waiting.batch_wait import EARLY_POLL_SHARE, BatchWait
 
 SINGLE_REQUESTS = 2
 
@@ -55,29 +51,3 @@ def batch_from_list_item(item: Batch, known: Batch | None) -> Batch | None:
     if known is None or known.status != item.status:
         return None
     return replace(known, request_counts=item.request_counts or known.request_counts)
-
-
-@dataclass
-class ProgressLog:
-    """Log lines about several waits: one line for all of them when something has changed, and once an hour."""
-
-    _logged: tuple[object, ...] = ()
-    _logged_at: pendulum.DateTime | None = None
-
-    def next_log_line(self, waits: Sequence[BatchWait], now: pendulum.DateTime) -> str | None:
-        """Return the next log line, or None if there is nothing new."""
-        if len(waits) == 1:
-            return waits[0].next_log_line(now)
-        statuses = Counter(wait.batch.status if wait.batch else "not seen yet" for wait in waits)
-        counts = [wait.batch.request_counts for wait in waits if wait.batch and wait.batch.request_counts]
-        done, total = sum(count.completed + count.failed for count in counts), sum(count.total for count in counts)
-        errors = [wait.error for wait in waits if wait.error is not None]
-        seen = (tuple(statuses.items()), done, {type(error) for error in errors})
-        if seen == self._logged and self._logged_at is not None and now - self._logged_at < PROGRESS_LOG_INTERVAL:
-            return None
-        self._logged, self._logged_at = seen, now
-        line = f"{counted(len(waits), 'batch')}: "
-        line += ", ".join(f"{number:,} {status}" for status, number in statuses.items())
-        if total:
-            line += f"; {done:,} of {counted(total, 'request')} done"
-        return f"{line}; polling {len(errors):,} of them failed, will keep trying: {errors[0]}" if errors else line

@@ -19,10 +19,10 @@ from siliconflow_provider.api.service_texts import first_errors, is_printable
 from siliconflow_provider.waiting.batch_wait import (
     BatchWait,
     describe_end,
-    describe_progress,
     wait_ends,
 )
 from siliconflow_provider.waiting.events import from_event, to_event
+from siliconflow_provider.waiting.progress import ProgressLog, describe_progress
 from tests.bad_input.json_values import TEXTS, dumps, fields
 from tests.bad_input.service_objects import BATCHES, FILES
 
@@ -68,7 +68,7 @@ def test_a_batch_survives_the_trigger_event(batch_object: Any) -> None:
         wait = BatchWait(batch.id)
         wait.record_batch(batch)
         assert math.isfinite(wait.pause(NOW)) if wait.state(NOW) == "running" else True
-        assert wait.next_log_line(NOW)
+        assert ProgressLog().next_log_lines([wait, wait], NOW)
         assert describe_progress(batch, NOW)
         assert describe_end(batch)
         assert json.loads(json.dumps(batch.timing.to_report()))

@@ -100,7 +100,7 @@ def test_a_batch_with_another_input_is_only_named(
     submitted(client, cleared(cleared(Submission(key="key-1", input_file_id=file_id))))
     assert warnings(caplog) == [
         f"batch {other.id} (in_progress) of this task, with another file, model or window, is still running and billed"
-        f". To cancel: python -m siliconflow_provider cancel {other.id}"
+        f".\nTo cancel: python -m siliconflow_provider cancel {other.id}"
     ]
     assert client.get_batch(other.id).status == "in_progress"
 

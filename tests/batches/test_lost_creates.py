@@ -233,7 +233,7 @@ def test_a_partly_unreadable_list_may_stop_a_retry(client: SiliconFlowClient, em
         client.create_batch(other)
     retry = replace(submission, is_first_try=False)
     if emulator.options.forms.metadata_dropped or emulator.options.forms.metadata_users_only:
-        with pytest.raises(UnsafeSubmitError, match=r"shows no metadata.*clear the task"):
+        with pytest.raises(UnsafeSubmitError, match=r"(?s)shows no metadata.*clear the task"):
             submitted(client, retry)
     else:
         submitted(client, retry)

@@ -57,7 +57,7 @@ class TestSubmit:
         service.has(id="batch_1", **({"file_name": name} if shows == "its name" else {"input_file_id": "file-1"}))
         batches = JobBatches(account, wanted, MemoryRecords())
         batches.find_and_cancel_duplicates([round_])
-        with pytest.raises(UnsafeSubmitError, match=r"same file, .*: batch_1\. .*clear the task"):
+        with pytest.raises(UnsafeSubmitError, match=r"same file, .*: batch_1\.\n.*clear the task"):
             batches.submit([round_], round_.parts, path)
         batches.submit([round_], round_.parts[:1], path)
         assert service.requests.count("POST /batches") == 1

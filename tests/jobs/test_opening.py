@@ -298,7 +298,7 @@ class TestLostFiles:
         service.has(id="batch_1", file_name=file_name, created_at=CREATED - 5 * DAY)
         service.has(id="batch_2", metadata={"airflow_key": "key-2"})
         for _ in range(2):
-            with pytest.raises(UnsafeSubmitError, match=r"same file, .*: batch_1\. .*clear the task"):
+            with pytest.raises(UnsafeSubmitError, match=r"same file, .*: batch_1\.\n.*clear the task"):
                 taken_up()
         cleared = replace(wanted, max_tries=3, is_cleared_try=True)
         assert load_or_create_job(account, workspace(), cleared, DEFINITION, texts).requests == 3

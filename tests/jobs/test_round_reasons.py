@@ -170,10 +170,10 @@ class TestRepeatedFailure:
         assert found is not None
         text = found.describe()
         assert text.startswith(
-            "age: Field required. For this reason 12 of 12 requests of round 1 are invalid, such as r-0, which was "
+            "age: Field required.\nFor this reason 12 of 12 requests of round 1 are invalid, such as r-0, which was "
             "answered \"{'key': '***'}\\nxxx"
         )
-        assert 'more characters)". No further round was sent, since it would repeat this. Compare this answer' in text
+        assert 'more characters)".\nNo further round was sent, since it would repeat this.\nCompare this answer' in text
 
     @pytest.mark.parametrize(
         ("code", "message", "remedy"),
@@ -188,10 +188,10 @@ class TestRepeatedFailure:
         found = repeated(store(*rows((10, "invalid" if code == "refusal" else "failed", code, message))))
         assert found is not None
         assert remedy in found.describe()
-        assert ", such as r-0. No further round was sent, since it would repeat this. " in found.describe()
+        assert ", such as r-0.\nNo further round was sent, since it would repeat this.\n" in found.describe()
 
     @pytest.mark.parametrize(("count", "said"), [(9, "9 other requests {} were"), (1, "1 other request {} was")])
     def test_others_are_said_not_to_be_resent(self, store: Store, count: int, said: str) -> None:
         found = repeated(store(*rows(INVALID, (count, "failed", "503", "busy")), *good(2)))
         assert found is not None
-        assert f"would repeat this; {said.format('without a good answer')} not resent either. " in found.describe()
+        assert f"would repeat this; {said.format('without a good answer')} not resent either.\n" in found.describe()

@@ -115,7 +115,7 @@ def test_without_a_good_item_nothing_is_submitted(
     for _ in range(2):
         with pytest.raises(
             MissedSuccessRateError,
-            match=r"no item could be sent, so nothing was submitted: 0 of 2 requests .* 2 x invalid_item: column 'q'",
+            match=r"no item could be sent, so nothing was submitted.\n0 of 2 requests .*\n.* 2 x invalid_item",
         ):
             run(lambda: infer(requests=[NULL, NULL], **ASK | {"min_success_rate": None}))
         assert statuses(rows()) == ["rejected", "rejected"]

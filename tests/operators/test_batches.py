@@ -115,14 +115,14 @@ class TestCreateBatch:
     def test_a_failed_batch_raises_the_services_errors(self, create, run, client, upload, jsonl, line) -> None:
         lines = [line("a", "1 + 1"), line("b", "1 + 1", model="Qwen/QwQ-32B")]
         file_id = upload(jsonl(lines))
-        with pytest.raises(BatchFailedError, match=r"batch_\w+ failed.*errors of the service: .*line 2") as failure:
+        with pytest.raises(BatchFailedError, match=r"batch_\w+ failed.*\nErrors of the service: .*line 2") as failure:
             run(lambda: create(input_file_id=file_id))
         assert isinstance(failure.value, AirflowFailException)
 
     def test_a_cancelled_batch_raises_with_answer_counts(self, create, run, context, client, clock) -> None:
         clock.after(60, lambda: client.cancel_batch(batches(client)[0]))
         with pytest.raises(
-            BatchCancelledError, match=r"\d of 12 requests answered, 0 failed, \d not run.*Answered requests"
+            BatchCancelledError, match=r"\d of 12 requests answered, 0 failed, \d not run.\nAnswered requests"
         ):
             run(create)
         assert context["ti"].xcoms["timing"]["cancelled_at"] is not None
@@ -141,10 +141,10 @@ class TestCreateBatch:
     def test_the_deadline_error_names_the_running_batch(self, create, run, client) -> None:
         with pytest.raises(
             BatchTimeoutError,
-            match=r"was still running at the deadline, 2027-01-15 08:01:00 UTC: in_progress, 5 of 12 requests done. "
-            r"It is still running, and answered requests are billed. Airflow does not retry this task, since the "
-            r"timeout counts from the batch's creation. To continue waiting, set a timeout of more than 1m 0s, or none "
-            r"\(waits until 2027-01-16 09:00:00 UTC\), and clear the task. "
+            match=r"was still running at the deadline, 2027-01-15 08:01:00 UTC: in_progress, 5 of 12 requests done.\n"
+            r"It is still running, and answered requests are billed.\nAirflow does not retry this task, since the "
+            r"timeout counts from the batch's creation.\nTo continue waiting, set a timeout of more than 1m 0s, or "
+            r"none \(waits until 2027-01-16 09:00:00 UTC\), and clear the task.\n"
             r"To cancel: python -m siliconflow_provider cancel batch_\w+ --conn-id siliconflow_default",
         ) as failure:
             run(lambda: create(timeout=60))
@@ -173,7 +173,7 @@ class TestCreateBatch:
         monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(value))
         started = clock.now
         with pytest.raises(
-            BatchWaitError, match=r"gave up polling.*Invalid token.*check the API key.*may still be running"
+            BatchWaitError, match=r"(?s)gave up polling.*Invalid token.*check the API key.*may still be running"
         ) as failure:
             run(create)
         assert clock.now - started >= 3600
@@ -182,7 +182,7 @@ class TestCreateBatch:
     @pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"waits": [{}]}])
     def test_an_unexpected_event_is_no_success(self, create, context, event) -> None:
         with pytest.raises(
-            BatchWaitError, match=r"unexpected trigger event: .*The batches may still be running; a retry"
+            BatchWaitError, match=r"unexpected trigger event: .*\nThe batches may still be running; a retry"
         ):
             create().execute_complete(context, event=event)
 
@@ -308,7 +308,7 @@ class TestExpiredBatch:
     def test_it_fails_and_its_answers_are_available(self, create, run, context, connection, tmp_path) -> None:
         with pytest.raises(
             BatchExpiredError,
-            match=r"expired after 1d 0h 0m: 5 of 12 .*7 failed.*Answered requests are billed.*clearing",
+            match=r"(?s)expired after 1d 0h 0m: 5 of 12 .*7 failed.*Answered requests are billed.*clearing",
         ):
             run(lambda: create(poll_interval=3600))
         batch_id = context["ti"].xcoms["batch_id"]

@@ -113,7 +113,7 @@ class TestMaxCost:
     ) -> None:
         for _ in range(2):
             with pytest.raises(
-                MaxCostError, match=r"CNY 0\.\d+ spent, and at most CNY .* for 3 requests .*Raise max_cost"
+                MaxCostError, match=r"CNY 0\.\d+ spent, and at most CNY .* for 3 requests .*\nRaise max_cost"
             ):
                 run(lambda: refused(max_cost=f"{bound(refused, run):f}"))
         assert statuses(rows()) == ["invalid"] * 3

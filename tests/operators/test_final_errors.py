@@ -107,7 +107,7 @@ def test_a_key_refused_during_the_wait_loses_no_batch(
     make = lambda: infer(requests=sums(2), deferrable=deferrable)  # noqa: E731
     clock.after(30, lambda: refuse(401))
     # Until then the key worked, so a retry reads the connection again.
-    with pytest.raises(BatchWaitError, match=r"Invalid token.*It may still be running and billed"):
+    with pytest.raises(BatchWaitError, match=r"(?s)Invalid token.*It may still be running and billed"):
         run(make)
     retry()
     started = clock.now

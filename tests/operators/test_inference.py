@@ -285,9 +285,9 @@ class TestOut:
 
         with pytest.raises(
             BatchTimeoutError,
-            match=r"timed out at [\d: -]+ UTC: 3 of 6 requests succeeded in 1 round \(3 unfinished\).*"
+            match=r"(?s)timed out at [\d: -]+ UTC.\n3 of 6 requests succeeded in 1 round \(3 unfinished\).*"
             r"Billed in total: 12 prompt and 3 completion tokens, plus the answered requests of batch (batch_\w+) "
-            r"\(\d of 3 requests\). Batch \1 is still running.*"
+            r"\(\d of 3 requests\).\nBatch \1 is still running.*"
             "To continue the job, set a larger timeout, or none, and clear the task",
         ) as caught:
             run(lambda: make(1000.0))
@@ -319,14 +319,14 @@ class TestOut:
             return infer(requests=sums(6), timeout=1000, cancel_on_timeout=True, deferrable=deferrable)
 
         with pytest.raises(
-            BatchCancelledError, match=r"cancel_on_timeout cancelled batch batch_\w+: 0 of 6 .*unfinished"
+            BatchCancelledError, match=r"cancel_on_timeout cancelled batch batch_\w+.\n0 of 6 .*unfinished"
         ):
             run(make)
         assert batches(client)[0].status == "cancelling"
         clock.advance(100)
         with pytest.raises(
             MissedSuccessRateError,
-            match=r"1 of 6 .*5 cancelled.*Clearing the task would resend 5 requests without",
+            match=r"(?s)1 of 6 .*5 cancelled.*Clearing the task would resend 5 requests without",
         ):
             run(make)
         context["ti"].clear()
@@ -388,9 +388,9 @@ class TestOut:
         else:
             assert run(make)["success_rate"] == 0.75
             assert (
-                "3 of 4 requests succeeded in 1 round (1 failed); most frequent errors: 1 x server_error: The request "
-                "failed, as planned. Billed in total: 12 prompt and 3 completion tokens. No batch is running any more. "
-                "Clearing the task would resend 1 request without a good answer"
+                "3 of 4 requests succeeded in 1 round (1 failed).\nMost frequent errors: 1 x server_error: The request "
+                "failed, as planned.\nBilled in total: 12 prompt and 3 completion tokens.\n"
+                "No batch is running any more.\nClearing the task would resend 1 request without a good answer"
             ) in logged()
         assert statuses(rows()) == ["succeeded", "failed", "succeeded", "succeeded"]
 

@@ -113,8 +113,8 @@ class TestRepeatedFailure:
                 retry()
             with pytest.raises(
                 RepeatedFailureError,
-                match=r"^answer: Field required\. For this reason 12 of 20 requests of round 1 are invalid, such as "
-                r"request-000001, which was answered '{\"result\": 7}'\. No further round .*"
+                match=r"(?s)^answer: Field required\.\nFor this reason 12 of 20 requests of round 1 are invalid, "
+                r"such as request-000001, which was answered '{\"result\": 7}'\.\nNo further round .*"
                 r"8 of 20 requests succeeded in 1 round .*Clearing the task would resend 12 requests",
             ):
                 run(lambda: infer(requests=sums(20), output_type=Answer, min_success_rate=None))

@@ -149,7 +149,7 @@ class TestResults:
         started = clock.now
         for _ in range(2):
             with pytest.raises(
-                MissedSuccessRateError, match=r"6 of 9 .* \(3 missing\).*3 x results_lost.*would resend 3 requests"
+                MissedSuccessRateError, match=r"(?s)6 of 9 .* \(3 missing\).*3 x results_lost.*would resend 3 requests"
             ):
                 run(lambda: infer(requests=sums(9), retries=3, deferrable=deferrable))
             assert clock.now - started < 3 * 3600
@@ -381,5 +381,5 @@ def test_shortened_event_errors_are_complete_on_disk(
     path = f"{tmp_path}/out/_siliconflow/errors.jsonl"
     assert manifest()["paths"]["errors"] == f"file://{path}"
     assert [json.loads(line)["message"] for line in Path(path).read_text().splitlines()] == errors
-    assert f"line 4: not JSON; and 4,996 more. Full texts of shortened errors: file://{path}" in str(caught.value)
+    assert f"line 4: not JSON; and 4,996 more.\nFull texts of shortened errors: file://{path}" in str(caught.value)
     assert len(str(caught.value)) < 2_000

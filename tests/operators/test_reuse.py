@@ -161,7 +161,8 @@ class TestReuse:
         day("1", sums(2))
         path = tmp_path / "runs" / "1"
         damage(path)
-        with pytest.raises(InvalidInputError, match=f"reuse_from names file://{path}, but .*: {reason}.*end the path"):
+        expected = f"(?s)reuse_from names file://{path}, but .*: {reason}.*end the path"
+        with pytest.raises(InvalidInputError, match=expected):
             day("2", sums(2), reuse_from=str(path))
         assert control.batches_created() == 1
         assert day("2", sums(2), reuse_from=runs)["reused"] == 0

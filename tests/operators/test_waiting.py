@@ -74,7 +74,7 @@ class TestKillOnTheWorker:
         clock.after(20, lambda: kill(operator))
         with pytest.raises((BatchWaitError, Terminated, AirflowTaskTimeout)):
             operator.execute(context)
-        assert "is still running; answered requests are billed. The next attempt will resume it" in logged()
+        assert "is still running; answered requests are billed.\nThe next attempt will resume it" in logged()
         assert (statuses(), cancels(emulator)) == (["in_progress"], 0)
 
     def test_with_cancel_on_kill_the_batch_is_cancelled(
@@ -125,7 +125,7 @@ def test_a_failed_cancel_names_the_running_batch(create, context, clock, emulato
     lines = logged()
     assert "task was killed: could not cancel batch batch_" in lines
     assert "no connection (ConnectionRefusedError" in lines
-    assert "Running batches are billed. To cancel: " in lines
+    assert "Running batches are billed.\nTo cancel: " in lines
 
 
 def test_a_batch_that_ended_meanwhile_is_not_cancelled(create, context, clock, emulator, logged, client) -> None:
@@ -149,8 +149,8 @@ class TestCancelOnTimeout:
         with pytest.raises(
             BatchCancelledError,
             match=r"batch \w+ was still running at the deadline, .* UTC: cancelling, 5 of 12 requests done; "
-            r"cancel_on_timeout cancelled it. Answered requests are billed, and their answers are kept for 30 "
-            r"days: to write them, use DownloadResultsOperator\(batch_id='\w+'\)\. Airflow does not retry this "
+            r"cancel_on_timeout cancelled it.\nAnswered requests are billed, and their answers are kept for 30 "
+            r"days: to write them, use DownloadResultsOperator\(batch_id='\w+'\)\.\nAirflow does not retry this "
             r"task; clearing",
         ) as failure:
             run(overdue)
@@ -183,8 +183,8 @@ class TestCancelOnTimeout:
             patch.setattr(SiliconFlowClient, "cancel_batch", lost)
             with pytest.raises(
                 BatchWaitError,
-                match=r"was still running at the deadline.*\(last known status; cancel_on_timeout could not cancel: "
-                r"POST was refused: bad gateway.*still running",
+                match=r"(?s)was still running at the deadline.*\(last known status; cancel_on_timeout could not "
+                r"cancel: POST was refused: bad gateway.*still running",
             ) as failure:
                 run(overdue)
         assert not isinstance(failure.value, AirflowFailException)

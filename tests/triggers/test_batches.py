@@ -82,13 +82,18 @@ def test_it_reports_a_timeout_at_its_deadline(connection, batch_ids, clock) -> N
     assert clock.now == pytest.approx(deadline.timestamp(), abs=0.001)
 
 
-def test_changes_are_logged_once(connection, batch_ids, logged) -> None:
+def test_statuses_and_quarters_are_logged_once(connection, batch_ids, logged) -> None:
     events(BatchTrigger(batch_ids[:1], connection, poll_interval=1))
     lines = [line for line in logged().splitlines() if f"batch {batch_ids[0]} is " in line]
-    counts = [line.split(" is ")[1].split(" since ")[0].rpartition(",")[0] for line in lines]
-    assert counts[0] == "in_queue"
-    assert counts[-1] == "completed, 12 of 12 requests done"
-    assert len(counts) == len(set(counts)) == 15
+    assert [line.split(" is ")[1].split(" requests")[0].split(", 0s")[0] for line in lines] == [
+        "in_queue",
+        "in_progress, 0 of 12",
+        "in_progress, 3 of 12",
+        "in_progress, 6 of 12",
+        "in_progress, 9 of 12",
+        "finalizing, 12 of 12",
+        "completed, 12 of 12",
+    ]
 
 
 def test_the_event_loop_is_free_while_it_asks(connection, batch_ids, monkeypatch) -> None:

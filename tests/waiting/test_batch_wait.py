@@ -15,7 +15,6 @@ from siliconflow_provider.waiting.batch_wait import (
     BatchWait,
     deadline_of,
     describe_end,
-    describe_progress,
     is_temporary,
     next_pause,
     pause_before_poll,
@@ -284,72 +283,6 @@ def test_nothing_is_due_once_a_wait_has_ended(batch: Make, at: At) -> None:
         assert wait.seconds_until_due(at(11).timestamp()) == inf
 
 
-# --- log lines
-
-
-def said(wait: BatchWait, *moments: pendulum.DateTime) -> list[bool]:
-    return [wait.next_log_line(moment) is not None for moment in moments]
-
-
-def test_changes_are_logged_and_otherwise_once_hourly(batch: Make, at: At) -> None:
-    wait = BatchWait("batch_1")
-    assert said(wait, at(0)) == [False]
-    wait.record_batch(batch("in_queue"))
-    assert said(wait, at(0), at(10), at(3599), at(3600), at(3610), at(7200)) == [True, False, False, True, False, True]
-    wait.record_batch(batch("in_progress"))
-    assert said(wait, at(7210), at(7220)) == [True, False]
-    wait.record_batch(batch("in_progress", request_counts={"total": 9, "completed": 1, "failed": 0}))
-    assert said(wait, at(7230), at(7240)) == [True, False]
-
-
-def test_an_outage_is_logged_once_an_hour(batch: Make, at: At) -> None:
-    wait = BatchWait("batch_1", batch=batch())
-    assert said(wait, at(0)) == [True]
-    wait.record_error(BUSY, at(10))
-    assert wait.next_log_line(at(10)) == "polling batch batch_1 failed, will keep trying: busy (status 503)"
-    wait.record_error(errors.ServerError("still busy"), at(20))
-    assert said(wait, at(20), at(3610)) == [False, True]
-    wait.record_error(REFUSED, at(3620))
-    assert said(wait, at(3620)) == [True]
-    wait.record_batch(batch())
-    assert said(wait, at(3630)) == [True]
-
-
-@pytest.mark.parametrize(
-    ("fields", "now", "line"),
-    [
-        ({"status": "in_queue"}, 0, "batch batch_1 is in_queue, 0s since its creation"),
-        (
-            {"in_progress_at": 100, "request_counts": {"total": 4000, "completed": 999, "failed": 1}},
-            1100,
-            "batch batch_1 is in_progress, 1,000 of 4,000 requests done, 1 of them failed, "
-            "18m 20s since its creation, about 50m 0s left",
-        ),
-        (
-            {"in_progress_at": 100, "request_counts": {"total": 4, "completed": 0, "failed": 0}},
-            1100,
-            "batch batch_1 is in_progress, 0 of 4 requests done, 18m 20s since its creation",
-        ),
-        (
-            {
-                "status": "completed",
-                "in_progress_at": 0,
-                "completed_at": 100,
-                "request_counts": {"total": 4, "completed": 2, "failed": 0},
-            },
-            100,
-            "batch batch_1 is completed, 2 of 4 requests done, 1m 40s since its creation",
-        ),
-    ],
-)
-def test_progress_is_one_log_line(batch: Make, at: At, fields: dict[str, Any], now: int, line: str) -> None:
-    assert describe_progress(batch(**fields), at(now)) == line
-
-
-def test_progress_without_times_is_the_status() -> None:
-    assert describe_progress(Batch("batch_1", "in_queue"), pendulum.now("UTC")) == "batch batch_1 is in_queue"
-
-
 # --- many waits
 
 
@@ -433,7 +366,7 @@ def test_waits_have_ended_when_none_is_running(batch: Make, at: At) -> None:
         ),
         (
             {"status": "failed", "failed_at": 10, "errors": ["line 1: not JSON", "line 2: not JSON"]},
-            "batch batch_1 failed after 10s; errors of the service: line 1: not JSON; line 2: not JSON",
+            "batch batch_1 failed after 10s.\nErrors of the service: line 1: not JSON; line 2: not JSON",
         ),
         ({"status": "pondering", "expired_at": DAY}, "batch batch_1 expired after 1d 0h 0m"),
         ({"status": "failed", "failed_at": 0}, "batch batch_1 failed"),

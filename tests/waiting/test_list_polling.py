@@ -6,11 +6,9 @@ from typing import Any
 import pendulum
 import pytest
 
-from siliconflow_provider.api import errors
 from siliconflow_provider.api.models import Batch, RequestCounts
 from siliconflow_provider.waiting.batch_wait import BatchWait
 from siliconflow_provider.waiting.list_polling import (
-    ProgressLog,
     batch_from_list_item,
     count_on_later_pages,
     due_batches,
@@ -102,27 +100,3 @@ def test_an_item_without_times_keeps_known_times(batch: Make) -> None:
     assert (found.timing, found.request_counts) == (known.timing, counts)
     assert batch_from_list_item(Batch("batch_1", "finalizing"), known) is None
     assert batch_from_list_item(Batch("batch_1", "in_progress"), None) is None
-
-
-# --- progress
-
-
-def test_a_single_wait_logs_its_own_lines(batch: Make, at: At) -> None:
-    wait = BatchWait("batch_1", batch=batch())
-    assert ProgressLog().next_log_line([wait], at(5)) == "batch batch_1 is in_progress, 5s since its creation"
-
-
-def test_several_waits_share_one_log_line(batch: Make, at: At) -> None:
-    waits, progress = [BatchWait("a", batch=batch("in_queue")), BatchWait("b")], ProgressLog()
-    assert progress.next_log_line(waits, at(0)) == "2 batches: 1 in_queue, 1 not seen yet"
-    assert progress.next_log_line(waits, at(3599)) is None
-    assert progress.next_log_line(waits, at(3600)) == "2 batches: 1 in_queue, 1 not seen yet"
-    for wait in waits:
-        wait.record_batch(batch(request_counts=COUNTS))
-    assert progress.next_log_line(waits, at(3601)) == "2 batches: 2 in_progress; 10 of 18 requests done"
-    waits[1].record_error(errors.ServerError("busy", status=503), at(3602))
-    line = (
-        "2 batches: 2 in_progress; 10 of 18 requests done; "
-        "polling 1 of them failed, will keep trying: busy (status 503)"
-    )
-    assert [progress.next_log_line(waits, at(number)) for number in (3602, 3603)] == [line, None]
