@@ -117,6 +117,7 @@ def describe_job(
     *,
     cancelled: Collection[str] = (),
     elsewhere: Sequence[str] = (),
+    attempt: Mapping[str, Any] | None = None,
 ) -> str:
     """Return sentences about a job: its results, the errors, what is billed or running, what clearing would resend.
 
@@ -124,15 +125,10 @@ def describe_job(
     :param resent_count: number of requests that clearing the task would resend; None if it would start another job
     :param cancelled: ids of the unread batches that were cancelled
     :param elsewhere: ids of running batches of the same task that do not belong to this job
+    :param attempt: ids, tokens and cost of the batches that this attempt created; None if that is unknown
     """
     text = _describe_rows(manifest) + _describe_errors(manifest)
-    tokens = manifest["tokens"]
-    text += f".\nBilled in total: {tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
-    if "cost" in manifest:
-        text += f", {_cost_text(manifest['cost'])}"
-    if tokens.get("unknown"):
-        text += f", and {counted(tokens['unknown'], 'answer')} whose tokens the service does not report"
-    text += _also_billed(unread)
+    text += f".\n{_describe_bill(manifest, unread, attempt)}"
     running = [batch.id for batch in unread if batch.id not in cancelled]
     if running:
         text += f".\n{describe_running(running, siliconflow_conn_id)}"
@@ -145,6 +141,31 @@ def describe_job(
     if resent_count:
         return f"{text}.\nClearing the task would resend {counted(resent_count, 'request')} without a good answer"
     return f"{text}.\nClearing the task would resend nothing{_why_nothing_is_resent(manifest)}"
+
+
+def _describe_bill(manifest: Mapping[str, Any], unread: Sequence[Batch], attempt: Mapping[str, Any] | None) -> str:
+    """Return sentences about the bill: of this attempt, unless it created all batches, and in total."""
+    total = f"{_bill_text(manifest)}{_also_billed(unread)}"
+    batch_ids = [report["id"] for report in manifest.get("batches", ())]
+    if attempt is None and batch_ids:
+        unknown = "The part of this attempt is unknown: some batches have no record of their attempt"
+        return f"Billed in total: {total}.\n{unknown}"
+    if attempt is None or attempt["batches"] == batch_ids:
+        return f"Billed in total: {total}"
+    own = _bill_text(attempt) if attempt["batches"] else "nothing"
+    if any(batch.id in attempt["batches"] for batch in unread):
+        own += " so far"
+    return f"Billed by this attempt: {own}; in total: {total}"
+
+
+def _bill_text(bill: Mapping[str, Any]) -> str:
+    tokens = bill["tokens"]
+    text = f"{tokens['prompt']:,} prompt and {tokens['completion']:,} completion tokens"
+    if "cost" in bill:
+        text += f", {_cost_text(bill['cost'])}"
+    if tokens.get("unknown"):
+        text += f", and {counted(tokens['unknown'], 'answer')} whose tokens the service does not report"
+    return text
 
 
 def _why_nothing_is_resent(manifest: Mapping[str, Any]) -> str:

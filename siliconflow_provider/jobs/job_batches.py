@@ -148,6 +148,11 @@ class JobBatches:
             raise self.error
 
     @property
+    def tries(self) -> dict[str, int]:
+        """The number of the attempt that created a batch, by its id; only of batches where it is recorded."""
+        return self._seen.tries
+
+    @property
     def collected(self) -> list[str]:
         """Ids of the batches that are over, including those whose answers the job inherited."""
         return [*self._inherited.collected, *(batch.id for batch in self._found.values() if batch.is_terminal)]

@@ -38,7 +38,7 @@ from siliconflow_provider.jobs.round_reasons import RepeatedFailure, find_repeat
 from siliconflow_provider.jobs.run_states import Finished, Settings, Waiting
 from siliconflow_provider.jobs.spending import Spending
 from siliconflow_provider.jobs.steps import Step, next_step
-from siliconflow_provider.outputs import ResultStore
+from siliconflow_provider.outputs import ResultStore, bill_of_batches
 from siliconflow_provider.waiting import GRACE_AFTER_EXPIRY, deadline_of
 from siliconflow_provider.wording import counted
 
@@ -72,9 +72,9 @@ class JobRunner:
         is_same_type = "output_type" not in self.changes
         validate = settings.validate if is_same_type else None
         output_format = settings.output_format if is_same_type else replace(settings.output_format, columns=None)
-        price = settings.costs.price_of(job.model or None)
+        self._price = settings.costs.price_of(job.model or None)
         self.results = JobResults(
-            client, files, job, self.requests, self.job_batches, validate, price, output_format,
+            client, files, job, self.requests, self.job_batches, validate, self._price, output_format,
             settings.min_success_rate,
         )  # fmt: skip
         self._spending = Spending(client, files, job, self.requests, self.job_batches, self.results)
@@ -308,6 +308,17 @@ class JobRunner:
         notes += [] if self.refusal is None else [str(self.refusal)]
         notes += [] if self.repeated is None else [self.repeated.describe()]
         return self.results.publish(self.rounds, complete=complete, is_cleared=self.is_cleared, notes=notes)
+
+    def bill_of_attempt(self, manifest: dict[str, Any]) -> dict[str, Any] | None:
+        """Return tokens and cost of the batches that this attempt has created, also before it was deferred.
+
+        :return: None if it is not recorded which attempt created a batch
+        """
+        reports, tries = manifest["batches"], self.job_batches.tries
+        if any(report["id"] not in tries for report in reports):
+            return None
+        own = [report for report in reports if tries[report["id"]] == self._submission.try_number]
+        return {"batches": [report["id"] for report in own], **bill_of_batches(own, self._price)}
 
     def _publish_before_deletion(self) -> None:
         """Publish the answers if the service may delete them before a further round is over.

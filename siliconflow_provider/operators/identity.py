@@ -55,6 +55,7 @@ def attempt_fields(context: Context, retries: int) -> dict[str, Any]:
     started_at = None if dag_run is None else dag_run.start_date
     return {
         "max_tries": ti.max_tries,
+        "try_number": ti.try_number,
         "is_first_try": ti.try_number == 1,
         "is_cleared_try": ti.try_number > 1 and ti.try_number == ti.max_tries - retries + 1,
         "run_started_at": None if started_at is None else pendulum.instance(started_at),

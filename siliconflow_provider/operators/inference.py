@@ -282,6 +282,7 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
             self.siliconflow_conn_id,
             cancelled=cancellation.cancelled,
             elsewhere=[batch.id for batch in runner.find_other_running_batches()],
+            attempt=runner.bill_of_attempt(job.manifest),
         )
         changes = runner.describe_changes() if runner.changes else ""
         outcome = Outcome(job, cancellation, summary, changes, self.min_success_rate)

@@ -10,7 +10,7 @@ from siliconflow_provider.outputs.answers import LARGEST_COUNT, TRUNCATED, Answe
 from siliconflow_provider.outputs.columns import text_of
 from siliconflow_provider.outputs.completeness import ResultContents, delivery_problem
 from siliconflow_provider.outputs.distinct_values import LASTING_CODES, RESULTS_LOST, is_refusal
-from siliconflow_provider.outputs.manifest import build_manifest, report_batch
+from siliconflow_provider.outputs.manifest import bill_of_batches, build_manifest, report_batch
 from siliconflow_provider.outputs.output_schema import (
     INVALID_OUTPUT,
     REFUSED,
@@ -60,6 +60,7 @@ __all__ = [
     "Usage",
     "Validate",
     "batches_of_parquet",
+    "bill_of_batches",
     "build_manifest",
     "correctable_text",
     "custom_id_of",

@@ -50,8 +50,7 @@ def build_manifest(
         "kept": kept,
         "reused": reused,
         "deduplicated": deduplicated,
-        "tokens": _usage_of(batches).to_json(),
-        **({} if price is None else {"cost": _costs(batches, price)}),
+        **bill_of_batches(batches, price),
         "finish_reasons": results.finish_reasons(),
         "errors": results.commonest_errors(),
         "duplicates": results.duplicates,
@@ -62,6 +61,12 @@ def build_manifest(
         "resent": list(resent),
         "complete": complete,
     }
+
+
+def bill_of_batches(reports: Sequence[dict[str, Any]], price: Price | None) -> dict[str, Any]:
+    """Return tokens and cost of some of a manifest's batches, as a manifest has those of all."""
+    tokens = _usage_of(reports).to_json()
+    return {"tokens": tokens} if price is None else {"tokens": tokens, "cost": _costs(reports, price)}
 
 
 def _usage_of(reports: Iterable[dict[str, Any]]) -> Usage:

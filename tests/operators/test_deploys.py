@@ -60,7 +60,8 @@ class TestRetries:
         with pytest.raises(JobDefinitionError, match=rf"^{named} changed since .*job\.json was created") as caught:
             run(lambda: infer(requests=sums(3), deferrable=deferrable, **change))
         assert f"In file://{os.sep}" in str(caught.value)
-        assert "out/results.jsonl: 3 of 3 requests succeeded in 1 round.\nBilled in total: " in str(caught.value)
+        said = "out/results.jsonl: 3 of 3 requests succeeded in 1 round.\nBilled by this attempt: nothing; in total: "
+        assert said in str(caught.value)
         assert ("submits all requests again" in str(caught.value)) is (named == "submission_key")
         assert contents(rows()) == ["1", "2", "3"]
         assert (manifest()["complete"], control.batches_created()) == (True, 1)
