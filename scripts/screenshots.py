@@ -56,6 +56,11 @@ def take_all(browser: BrowserContext, url: str) -> None:
     page.get_by_text("requests answered").first.wait_for()
     save(page, "task-log")
 
+    page.goto(f"{run}/tasks/download/details")
+    page.get_by_role("link", name="Report", exact=True).click()
+    page.get_by_role("heading", name="Batch inference report").wait_for()
+    save(page, "report")
+
     page.goto(f"{run}/tasks/create/details")
     page.get_by_text("SiliconFlow batches").first.wait_for()
     save(page, "extra-link")

@@ -35,7 +35,8 @@ body.siliconflow{{margin:0}}
 .sf-table th{{color:var(--sf-muted);font-weight:600;white-space:nowrap}}
 .sf-table ul{{margin:0;padding-left:16px}}
 .sf-table td{{min-width:4em;font-variant-numeric:tabular-nums}}
-.sf-text{{max-height:180px;overflow:auto;max-width:70ch}}
+.sf-text{{max-height:180px;overflow:auto;min-width:7em;max-width:70ch}}
+.sf-word{{white-space:nowrap}}
 .sf-svg{{display:block;overflow:visible;min-width:60px}}
 .sf-svg text{{font:11px system-ui,sans-serif;fill:var(--sf-muted)}}
 .sf-svg line{{stroke:var(--sf-muted);stroke-width:1}}

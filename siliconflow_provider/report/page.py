@@ -109,7 +109,7 @@ def _rows(title: str, rows: Sequence[ShownRow], total: int) -> Markup:
     columns: dict[str, Callable[[ShownRow], Child]] = {
         "row": lambda row: number(row.index),
         "custom_id": lambda row: _text(row.custom_id),
-        "status": lambda row: row.status,
+        "status": lambda row: None if row.status == "succeeded" else element("span", row.status, class_="sf-word"),
         "input": lambda row: _text(row.input),
         "answer": lambda row: _text(row.answer),
         "error": lambda row: _text(row.error),
