@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from tests.system.components import Components
 from tests.system.dag_runs import DagRun
@@ -15,6 +16,8 @@ from tests.system.rest_api import AIRFLOW_3
 # Airflow 2 has no asset watchers.
 collect_ignore = [] if AIRFLOW_3 else ["test_asset_watcher.py"]
 ROOT = Path(__file__).parent.parent.parent
+# Airflow's UI has places for pages since 3.1.
+collect_ignore = [] if AIRFLOW_V_3_1_PLUS else ["test_pages.py"]
 # Not over at the trigger's first look: Airflow can fail a try whose trigger fires before its deferral is taken in.
 QUICK = ("--queue-seconds", "0.5", "--run-seconds", "10", "--finalize-seconds", "0")
 DAG_FILE = """

@@ -12,7 +12,6 @@ from tests.documents import HOSTILE
 from tests.system.browser import Browser
 from tests.system.components import API_KEY, Components
 from tests.system.dag_runs import DagRun
-from tests.system.rest_api import AIRFLOW_3
 
 FRAME = "iframe"
 TAB = "Batches"
@@ -22,7 +21,6 @@ TAB = "Batches"
 def test_a_person_looks_around_and_cancels(
     components: Components, run_of_one_batch: Callable[..., DagRun], sums: Callable[[int], bytes], tmp_path: Path
 ) -> None:
-    assert AIRFLOW_3, "Airflow 2 has no pages"
     run = run_of_one_batch(3_600, metadata={"team": "research"})
     client = SiliconFlowClient(API_KEY, components.emulator_url)
     path = tmp_path / "other.jsonl"
