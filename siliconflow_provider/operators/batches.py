@@ -97,9 +97,11 @@ class CreateBatchOperator(BatchOperator):
 
     def waiting_ended(self, context: Context, ends: list[WaitEnd]) -> str:
         """Return the id of the completed batch, or raise the error for its status."""
+        from siliconflow_provider.operators.state_store import write_progress
         from siliconflow_provider.waiting import describe_end
 
         end = ends[0]
+        write_progress(context, [end.batch], self.hook.get_conn().now())
         older = self._find_older_batch(context, end.batch_id)
         if older is not None:
             self._announce(context, older)

@@ -201,16 +201,18 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
         :param ended: batches that a wait has seen end; None if this attempt of the task has not waited yet
         """
         from siliconflow_provider.jobs import Finished
+        from siliconflow_provider.operators.state_store import write_progress
 
         while True:
             with self._attempt(context, ended) as runner:
                 state = runner.advance(as_timedelta(self.timeout), lambda: self._stop_if_killed(runner))
+                write_progress(context, list(runner.batches.values()), self.hook.get_conn().now())
                 if isinstance(state, Finished):
                     return self._finish(context, runner, state)
             wait = state.batch_ids, state.deadline, state.most_running
             if self.deferrable:
                 self.defer_until(context, *wait)
-            ended = self._ended_batches(self.wait_on_worker(*wait))
+            ended = self._ended_batches(self.wait_on_worker(context, *wait))
 
     @contextmanager
     def _attempt(self, context: Context, ended: Sequence[Batch] | None) -> Iterator[JobRunner]:

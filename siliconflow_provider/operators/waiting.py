@@ -53,16 +53,19 @@ class BatchWaitingMixin(ConnectionMixin):
 
         :raises TaskDeferred: to wait in the triggerer; the task continues in `execute_complete`
         """
+        from siliconflow_provider.operators.state_store import write_progress
         from siliconflow_provider.waiting import deadline_of
 
-        deadline = deadline_of(batches, as_timedelta(self.timeout), self.hook.get_conn().now())
+        now = self.hook.get_conn().now()
+        write_progress(context, batches, now)
+        deadline = deadline_of(batches, as_timedelta(self.timeout), now)
         return self.wait_until(context, [batch.id for batch in batches], deadline)
 
     def wait_until(self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime) -> Any:
         """Wait like `wait_for_batches`, until a given deadline by the service's clock."""
         if self.deferrable:
             return self.defer_until(context, batch_ids, deadline)
-        return self.waiting_ended(context, self.wait_on_worker(batch_ids, deadline))
+        return self.waiting_ended(context, self.wait_on_worker(context, batch_ids, deadline))
 
     def defer_until(
         self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime, most_running: int = 0
@@ -153,12 +156,13 @@ class BatchWaitingMixin(ConnectionMixin):
         return SimpleQueue()
 
     def wait_on_worker(
-        self, batch_ids: Sequence[str], deadline: pendulum.DateTime, most_running: int = 0
+        self, context: Context, batch_ids: Sequence[str], deadline: pendulum.DateTime, most_running: int = 0
     ) -> list[WaitEnd]:
         """Wait on the worker, and return the outcomes. The arguments are those of `defer_until`."""
         from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
         from siliconflow_provider.api import clock
+        from siliconflow_provider.operators.state_store import write_progress
         from siliconflow_provider.waiting import BatchWait, ProgressLog, next_pause, poll, wait_ends
 
         client = self.hook.get_conn()
@@ -169,8 +173,11 @@ class BatchWaitingMixin(ConnectionMixin):
             while True:
                 poll(waits, client.get_batch, client.now)
                 now = client.now()
-                for line in progress_log.next_log_lines(waits, now):
+                lines = progress_log.next_log_lines(waits, now)
+                for line in lines:
                     self.log.info(line)
+                if lines:
+                    write_progress(context, [wait.batch for wait in waits], now)
                 ends = wait_ends(waits, now, most_running)
                 if ends is not None:
                     break

@@ -25,7 +25,7 @@ from siliconflow_provider.waiting.list_polling import (
     due_batches,
     is_page_worthwhile,
 )
-from siliconflow_provider.waiting.progress import ProgressLog
+from siliconflow_provider.waiting.progress import ProgressLog, progress_of
 
 __all__ = [
     "GRACE_AFTER_EXPIRY",
@@ -42,6 +42,7 @@ __all__ = [
     "is_page_worthwhile",
     "next_pause",
     "poll",
+    "progress_of",
     "seconds_until_all_end",
     "to_event",
     "wait_ends",

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import pendulum
 
@@ -50,6 +51,7 @@ class Progress:
 
     :param statuses: the number of batches of each status
     :param done: the number of requests that are answered or failed
+    :param failed: the number of those that failed
     :param total: the number of requests; of the batches whose counts are known
     :param is_total_known: True if the counts of all batches are known
     :param seconds_left: the estimated seconds until all requests have run; None if that is unknown
@@ -61,6 +63,16 @@ class Progress:
     total: int
     is_total_known: bool
     seconds_left: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the progress as a JSON object."""
+        return {
+            "batches": dict(self.statuses),
+            "requests": self.total if self.is_total_known else None,
+            "done": self.done,
+            "failed": self.failed,
+            "seconds_left": None if self.seconds_left is None else round(self.seconds_left),
+        }
 
     @property
     def quarter(self) -> int:
@@ -79,19 +91,22 @@ class Progress:
         return f"{text}, about {format_duration(self.seconds_left)} left" if self.seconds_left else text
 
 
-def progress_of(waits: Sequence[BatchWait], now: pendulum.DateTime) -> Progress:
-    """Return the progress of the batches as last polled."""
-    batches = [wait.batch for wait in waits if wait.batch is not None]
+def progress_of(awaited: Sequence[Batch | None], now: pendulum.DateTime) -> Progress:
+    """Return the progress of batches.
+
+    :param awaited: the batches as last polled; None for each that was not seen yet
+    """
+    batches = [batch for batch in awaited if batch is not None]
     counts = [batch.request_counts for batch in batches if batch.request_counts is not None]
     left = [seconds_left(batch, now) for batch in batches]
     known = [seconds for seconds in left if seconds is not None]
     return Progress(
-        statuses=Counter(wait.batch.status if wait.batch else "not seen yet" for wait in waits),
+        statuses=Counter(batch.status if batch else "not seen yet" for batch in awaited),
         done=sum(count.completed + count.failed for count in counts),
         failed=sum(count.failed for count in counts),
         total=sum(count.total for count in counts),
-        is_total_known=len(counts) == len(waits),
-        seconds_left=max(known, default=None) if len(known) == len(waits) else None,
+        is_total_known=len(counts) == len(awaited),
+        seconds_left=max(known, default=None) if len(known) == len(awaited) else None,
     )
 
 
@@ -110,7 +125,7 @@ class ProgressLog:
         errors = [wait.error for wait in waits if wait.error is not None]
         if not errors and not any(wait.batch for wait in waits):
             return []
-        progress = progress_of(waits, now)
+        progress = progress_of([wait.batch for wait in waits], now)
         lines = self._lines_about_ends(waits)
         # A list that is not up to date may show less than before.
         self._quarter = max(self._quarter, progress.quarter)

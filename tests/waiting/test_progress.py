@@ -96,15 +96,26 @@ def test_each_end_is_logged_once(batch: Make, at: At) -> None:
 
 def test_quarters_need_all_counts(batch: Make, at: At) -> None:
     waits = [BatchWait("a", batch=batch(request_counts=counts(90))), BatchWait("b")]
-    assert progress_of(waits, at(0)).quarter == 0
+    assert progress_of([wait.batch for wait in waits], at(0)).quarter == 0
     waits[1].record_batch(batch(request_counts=counts(0)))
-    assert progress_of(waits, at(0)).quarter == 1
+    assert progress_of([wait.batch for wait in waits], at(0)).quarter == 1
 
 
 def test_the_slowest_batch_says_what_is_left(batch: Make, at: At) -> None:
-    waits = [BatchWait(str(done), batch=batch(in_progress_at=0, request_counts=counts(done))) for done in (25, 50)]
-    assert progress_of(waits, at(100)).seconds_left == 300
-    assert progress_of([*waits, BatchWait("none", batch=batch("in_queue"))], at(100)).seconds_left is None
+    batches = [batch(in_progress_at=0, request_counts=counts(done)) for done in (25, 50)]
+    assert progress_of(batches, at(100)).seconds_left == 300
+    assert progress_of([*batches, batch("in_queue")], at(100)).seconds_left is None
+
+
+def test_progress_is_json(batch: Make, at: At) -> None:
+    known = batch(in_progress_at=0, request_counts=counts(50, failed=2))
+    assert progress_of([known], at(100)).to_json() == {
+        "batches": {"in_progress": 1}, "requests": 100, "done": 50, "failed": 2, "seconds_left": 100,
+    }  # fmt: skip
+    assert progress_of([known, None], at(100)).to_json() == {
+        "batches": {"in_progress": 1, "not seen yet": 1}, "requests": None, "done": 50, "failed": 2,
+        "seconds_left": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
