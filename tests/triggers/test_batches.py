@@ -231,7 +231,7 @@ class TestKill:
         assert [client.get_batch(item).status for item in batch_ids] == ["in_queue", "cancelling"]
         lines = logged()
         assert (
-            f"task was killed: could not cancel batch {batch_ids[0]}: POST was refused: bad gateway. Running batches"
+            f"task was killed: could not cancel batch {batch_ids[0]}: POST was refused: bad gateway.\nRunning batches"
             in lines
         )
         assert f"task was killed: batch {batch_ids[1]} is cancelling; answered requests are billed" in lines
