@@ -20,6 +20,9 @@ from pathlib import Path
 DISTRIBUTION = "airflow-provider-siliconflow"
 HOOK = "siliconflow_provider.hooks.siliconflow.SiliconFlowHook"
 WITH_EXTRA = ("siliconflow_provider.emulator", "siliconflow_provider.outputs.arrow_types")
+# They need the API server of Airflow 3.
+PAGES = "siliconflow_provider.plugins."
+PLUGIN = f"{PAGES}airflow_plugin"
 # Right but for its last line.
 DAG = """
 from siliconflow_provider.operators.inference import BatchInferenceOperator
@@ -56,12 +59,13 @@ def listed() -> str:
 
 
 def import_all() -> int:
-    """Import every module but those that need an extra, and return how many there are."""
+    """Import every module but those that need an extra or a later Airflow, and return how many there are."""
     package = importlib.import_module("siliconflow_provider")
     if not Path(package.__path__[0]).is_relative_to(sys.prefix):
         sys.exit(f"{package.__path__[0]} is not the installed wheel")
     found = [each.name for each in pkgutil.walk_packages(package.__path__, "siliconflow_provider.", onerror=print)]
-    names = [name for name in found if not name.startswith(WITH_EXTRA)]
+    left_out = WITH_EXTRA if version("apache-airflow") >= "3" else (*WITH_EXTRA, PAGES)
+    names = [name for name in found if not name.startswith(left_out) or name == PLUGIN]
     for name in names:
         importlib.import_module(name)
     return len(names)
