@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,13 @@ from airflow.utils.session import create_session
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
+from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api.models import Batch
+from siliconflow_provider.batches import Submission, digest
 from siliconflow_provider.dag_testing import let_any_dag_be_tested
 from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
+from siliconflow_provider.plugins.summaries import summaries_of
+from siliconflow_provider.plugins.tasks import TaskInstance
 from tests.documents import HOSTILE, Parsed
 
 DAG_ID = "job_for_the_tab"
@@ -47,6 +54,7 @@ def {dag_id}():
 {dag_id}()
 """
 BrowserOf = Callable[..., TestClient]
+Submit = Callable[[TaskInstance | None], Batch]
 HOSTILE_TEXT = HOSTILE.replace("\x00", "")
 
 
@@ -88,23 +96,45 @@ def job(dags_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield Job(emulator, run.run_id, home / "out")
 
 
-@pytest.fixture
-def returned(job: Job) -> Iterator[Callable[..., None]]:
-    """Changes what the task has returned, as a task may do by itself. It is as before after the test."""
-    mine = XComModel.dag_id == DAG_ID, XComModel.task_id == "ask", XComModel.key == "return_value"
-    with create_session() as session:
-        stored = session.scalar(select(XComModel.value).where(*mine))
+@contextmanager
+def xcom(key: str) -> Iterator[Callable[[Any], None]]:
+    """Give a function that changes an XCom of the job's task. It is as before afterwards."""
+    mine = XComModel.dag_id == DAG_ID, XComModel.task_id == "ask", XComModel.key == key
 
     def write(value: Any) -> None:
         with create_session() as session:
             session.execute(update(XComModel).where(*mine).values(value=value))
 
-    def change(**changes: Any) -> None:
-        changed = {**(json.loads(stored) if isinstance(stored, str) else stored), **changes}
-        write(json.dumps(changed) if isinstance(stored, str) else changed)
-
-    yield change
+    with create_session() as session:
+        stored = session.scalar(select(XComModel.value).where(*mine))
+    yield lambda value: write(json.dumps(value) if isinstance(stored, str) else value)
     write(stored)
+
+
+@pytest.fixture
+def returned(job: Job) -> Iterator[Callable[..., None]]:
+    """Changes what the task has returned, as a task may do by itself. It is as before after the test."""
+    task = TaskInstance(DAG_ID, "ask", job.run_id, -1)
+    value = summaries_of([task])[task].value
+    with xcom("return_value") as write:
+        yield lambda **changes: write({**value, **changes})
+
+
+@pytest.fixture
+def submit_to_job(job: Job, sums: Callable[[int], bytes], tmp_path: Path) -> Submit:
+    """Creates a batch on the account of the job, for a task instance or for none."""
+    client = SiliconFlowClient(job.emulator.api_key, job.emulator.base_url)
+
+    def create(task: TaskInstance | None) -> Batch:
+        path = tmp_path / "requests.jsonl"
+        path.write_bytes(sums(1))
+        metadata: dict[str, str] = {}
+        if task is not None:
+            run_key = digest("", task.dag_id, task.run_id)
+            metadata = Submission("key", "file", run_key=run_key, label=task.label).batch_metadata()
+        return client.create_batch(client.upload_file(path).id, metadata=metadata)
+
+    return create
 
 
 def test_tab_shows_what_has_become_of_the_job(job: Job, browser_of: BrowserOf) -> None:
@@ -131,6 +161,37 @@ def test_tab_without_a_readable_manifest_lists_batches(
     assert "The API server cannot read manifest.json" in text
     for batch in job.manifest["batches"]:
         assert batch["id"] in text
+
+
+def test_batches_that_the_task_names_are_its_own(
+    job: Job, browser_of: BrowserOf, returned: Callable[..., None], submit_to_job: Submit
+) -> None:
+    """A list may show no metadata; but a batch of another task instance is not taken from it."""
+    unmarked, marked = submit_to_job(None), submit_to_job(TaskInstance("nightly", "ask", "run", -1))
+    returned(manifest_path=None)
+    with xcom("batch_ids") as write:
+        write([unmarked.id, marked.id, 7])
+        text = browser_of("viewer").get(job.address()).text
+    assert unmarked.id in text
+    assert marked.id not in text
+
+
+def test_an_editor_of_the_dag_cancels_from_the_tab(
+    job: Job, browser_of: BrowserOf, returned: Callable[..., None], submit_to_job: Submit
+) -> None:
+    """Users of the simple auth manager may edit DAGs, but not read connections."""
+    job.emulator.control.plan(stuck="in_progress")
+    batch = submit_to_job(TaskInstance(DAG_ID, "ask", job.run_id, -1))
+    returned(manifest_path=None)
+    assert f"Cancel {batch.id}" not in browser_of("viewer").get(job.address()).text
+    user = browser_of("user")
+    links = [str(found.get("href")) for _, found in Parsed(user.get(job.address()).text).elements]
+    (question,) = [link for link in links if batch.id in link]
+    token = re.search('name="token" value="([^"]+)"', user.get(question).text)
+    assert token is not None
+    answer = user.post(question, data={"token": token[1]}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert user.get(answer.headers["Location"]).status_code == 200
+    assert f"Cancel {batch.id}" not in user.get(answer.headers["Location"]).text
 
 
 def test_other_tasks_have_no_batches(job: Job, browser_of: BrowserOf) -> None:
