@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -136,15 +137,9 @@ def _batches(view: ListView, shown: Sequence[Row], summaries: Mapping[TaskInstan
         for row, bar in zip(shown, bars, strict=True)
     ]
     names = ("Batch", "Task", "Progress", "Timeline", "Age", "Job", "Metadata", "")
-    start, end = utc(_moment(axis.start)), utc(_moment(axis.end))
+    start, end = (utc(datetime.fromtimestamp(moment, UTC)) for moment in (axis.start, axis.end))
     scale = element("p", f"Timelines from {start} to {end}", class_="sf-muted sf-small") if axis.end else None
     return element("figure", table(names, cells), scale, legend(axis, bars), class_="sf-chart sf-batches")
-
-
-def _moment(seconds: float) -> Any:
-    import pendulum
-
-    return pendulum.from_timestamp(seconds)
 
 
 def bar_of(label: str, row: Row) -> BatchBar:

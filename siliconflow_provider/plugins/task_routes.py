@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.batches import AIRFLOW_ROUND
 from siliconflow_provider.drawing.document import STYLES_ONLY
 from siliconflow_provider.drawing.markup import element
 from siliconflow_provider.drawing.phases import BatchBar
@@ -85,7 +86,7 @@ def _is_own(batch: Batch, task: TaskInstance, facts: TaskFacts, found: BatchList
 
 
 def _round(row: Row) -> int:
-    text = row.batch.metadata.get("airflow_round", "")
+    text = row.batch.metadata.get(AIRFLOW_ROUND, "")
     return int(text) if text.isdecimal() and len(text) < 6 else 1
 
 

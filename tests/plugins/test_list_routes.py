@@ -33,7 +33,7 @@ def token_in(html: str) -> str:
 
 
 class TestPermissions:
-    """Who may see what."""
+    """Permissions on pages and connections."""
 
     @pytest.mark.parametrize("path", ["batches", "cancel?conn_id=a&batch_id=b", "task/a/b/-1/c", "task-report/a/b/0/c"])
     def test_an_anonymous_request_is_refused(self, stranger: TestClient, path: str) -> None:
