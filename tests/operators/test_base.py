@@ -3,8 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG
+from airflow.serialization.helpers import serialize_template_field
 from jinja2 import Environment, StrictUndefined
 
+from siliconflow_provider.decorators.inference import BatchInferenceDecoratedOperator
 from siliconflow_provider.exceptions import InvalidTemplateError
 from siliconflow_provider.operators.batches import CreateBatchOperator
 from siliconflow_provider.operators.inference import BatchInferenceOperator
@@ -53,3 +56,29 @@ def test_a_batch_has_the_same_check() -> None:
     operator = CreateBatchOperator(task_id="create", input_file_id="{{ 1 ")
     with pytest.raises(InvalidTemplateError, match="input_file_id is a Jinja template"):
         operator.render_template_fields({})
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_plain_arguments_are_shown_as_given(native: bool) -> None:
+    given = {
+        "output_format": "csv",
+        "bad_items": "skip",
+        "deduplicate": True,
+        "max_rounds": 3,
+        "max_active_batches": None,
+        "min_success_rate": 0.5,
+    }
+    with DAG("shown", schedule=None, render_template_as_native_obj=native):
+        operator = BatchInferenceOperator(task_id="ask", output_path="/out", requests=["{{ no }}"], **given)
+    operator.render_template_fields({})
+    shown = {name: serialize_template_field(getattr(operator, name), name) for name in operator.template_fields}
+    assert {name: shown[name] for name in given} == given
+    assert shown["requests"] == "<list of 1>"
+
+
+@pytest.mark.parametrize("operator", [BatchInferenceOperator, BatchInferenceDecoratedOperator])
+def test_mappings_are_shown_as_json(operator: Any) -> None:
+    renderers = operator.template_fields_renderers
+    shown_as_json = {name for name, renderer in renderers.items() if renderer == "json"}
+    assert shown_as_json == {"request_params", "prices", "metadata"}
+    assert set(renderers) <= set(operator.template_fields)
