@@ -14,7 +14,6 @@ try:
 except ImportError:  # before Airflow 3.0
     BaseEventTrigger = BaseTrigger  # type: ignore[assignment, misc]
 
-from siliconflow_provider.exceptions import InvalidArgumentError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
@@ -34,7 +33,8 @@ class BatchEventTrigger(BaseEventTrigger):
     All triggers of a connection share one list of batches. Airflow 3.3 keeps the trigger's state, so it finds batches
     that end while no triggerer is running. Before that, each start of the trigger begins anew.
 
-    :param metadata: pairs that the batch has been submitted with; by default all batches of the account count
+    :param metadata: pairs that the batch has been submitted with, as a dict or a list of pairs; by default all batches
+        of the account count
     :param statuses: those of `completed`, `failed`, `expired` and `cancelled` that count
     :param siliconflow_conn_id: id of the Airflow connection
     :param poll_interval: seconds between two lists, at least 10; long lists are read less often
@@ -44,38 +44,38 @@ class BatchEventTrigger(BaseEventTrigger):
 
     def __init__(
         self,
-        metadata: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | Sequence[Sequence[str]] | None = None,
         statuses: Sequence[str] = FINAL_STATUSES,
         siliconflow_conn_id: str = DEFAULT_CONN_ID,
         poll_interval: float = 60.0,
         lookback: float = 0.0,
     ) -> None:
+        # A triggerer survives a TypeError of a trigger's constructor, but no other error.
         if BaseEventTrigger is BaseTrigger:
-            raise InvalidArgumentError(
+            raise TypeError(
                 "BatchEventTrigger needs Airflow 3.0 or later, which has asset watchers. Before that, wait for a known "
                 "batch with BatchSensor"
             )
         super().__init__()
-        self.metadata = dict(metadata or {})
+        self.metadata = _as_texts(metadata or {})
         self.statuses = list(statuses)
         self.siliconflow_conn_id = siliconflow_conn_id
         self.poll_interval = poll_interval
         self.lookback = lookback
-        if not all(isinstance(text, str) for pair in self.metadata.items() for text in pair):
-            raise InvalidArgumentError(f"metadata is {metadata!r}: give a dict of texts")
         if not self.statuses or isinstance(statuses, str) or not set(self.statuses) <= set(FINAL_STATUSES):
-            raise InvalidArgumentError(f"statuses is {statuses!r}: give a list of some of {', '.join(FINAL_STATUSES)}")
+            raise TypeError(f"statuses is {statuses!r}: give a list of some of {', '.join(FINAL_STATUSES)}")
         for name, least in (("poll_interval", SHORTEST_INTERVAL), ("lookback", 0.0)):
             seconds = getattr(self, name)
             if not (isinstance(seconds, (int, float)) and seconds >= least):
-                raise InvalidArgumentError(f"{name} is {seconds!r}: give seconds, at least {least:g}")
+                raise TypeError(f"{name} is {seconds!r}: give seconds, at least {least:g}")
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments of this trigger."""
         return (
             "siliconflow_provider.triggers.events.BatchEventTrigger",
             {
-                "metadata": self.metadata,
+                # Airflow 3.2 gives a mapping back in another form.
+                "metadata": [list(pair) for pair in self.metadata.items()],
                 "statuses": self.statuses,
                 "siliconflow_conn_id": self.siliconflow_conn_id,
                 "poll_interval": self.poll_interval,
@@ -161,3 +161,14 @@ class BatchEventTrigger(BaseEventTrigger):
             else f"{type(error).__name__}: {error}; will keep trying",
         )
         return is_ambiguous
+
+
+def _as_texts(metadata: Any) -> dict[str, str]:
+    """Return metadata, given as a mapping or as pairs, as a dict. Raise TypeError if they are not texts."""
+    try:
+        pairs: dict[str, str] = dict(metadata)
+    except ValueError:
+        pairs = {}
+    if (metadata and not pairs) or not all(isinstance(text, str) for pair in pairs.items() for text in pair):
+        raise TypeError(f"metadata is {metadata!r}: give a dict of texts")
+    return pairs

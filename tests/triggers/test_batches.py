@@ -18,7 +18,6 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import ServerError
 from siliconflow_provider.api.session import Session
 from siliconflow_provider.batches.cancellation import cancel_unless_over
-from siliconflow_provider.exceptions import InvalidArgumentError
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 from siliconflow_provider.triggers import events as events_module
 from siliconflow_provider.triggers import kill
@@ -346,5 +345,5 @@ class TestKill:
 def test_the_event_trigger_names_its_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow 2 can import it."""
     monkeypatch.setattr(events_module, "BaseEventTrigger", BaseTrigger)
-    with pytest.raises(InvalidArgumentError, match=r"needs Airflow 3\.0 or later.*BatchSensor"):
+    with pytest.raises(TypeError, match=r"needs Airflow 3\.0 or later.*BatchSensor"):
         events_module.BatchEventTrigger()
