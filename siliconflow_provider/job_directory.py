@@ -62,11 +62,14 @@ def result_rows_name(manifest: Mapping[str, Any]) -> str:
 
 
 class JobFilesError(ValueError):
-    """The files of a job are missing, changed or contradictory."""
+    """The files of a job are missing, changed or contradictory.
 
-    def __init__(self, message: str) -> None:
-        # The message may show file names and content that others have written.
-        super().__init__(printable(message))
+    :param message: put on one line, since it may show file names and content that others have written
+    :param advice: sentences of this package alone, on lines of their own
+    """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(f"{printable(message)}.\n{advice}" if advice else printable(message))
 
 
 class UnreadableFileError(JobFilesError):
@@ -80,8 +83,9 @@ class UnreadableFileError(JobFilesError):
         :param error: the error of decoding it
         """
         return cls(
-            f"{url} cannot be read as {kind.__name__}: {error}. Restore the file; or, if only this task uses the "
-            "output_path, move the file away and clear the task, which then searches for its batches at the service"
+            f"{url} cannot be read as {kind.__name__}: {error}",
+            "Restore the file; or, if only this task uses the output_path, move the file away and clear the task, "
+            "which then searches for its batches at the service",
         )
 
 

@@ -41,6 +41,12 @@ class SiliconFlowError(Exception):
         self.args = (self.message,)
         return self
 
+    def with_advice(self, advice: str) -> Self:
+        """Return this error with sentences of this package alone, on lines of their own."""
+        self.message = f"{self.message}.\n{advice}"
+        self.args = (self.message,)
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The default pickling cannot pass keyword-only arguments, and errors are sent between processes.
         return type(self), (self.message,), self.__dict__

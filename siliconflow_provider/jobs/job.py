@@ -222,8 +222,8 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(value, enc_hook=repr, order="deterministic")).hexdigest()[:16]
 
 
-def describe_changes(url: str, changes: Sequence[str]) -> str:
-    """Return a message that names the changed arguments of a job, and what a person can do.
+def describe_changes(url: str, changes: Sequence[str]) -> tuple[str, str]:
+    """Return a sentence that names the changed arguments of a job, and another one with what a person can do.
 
     :param url: the URL of the job's file
     :param changes: names of the changed arguments
@@ -234,6 +234,6 @@ def describe_changes(url: str, changes: Sequence[str]) -> str:
     if "submission_key" in changes:
         new_job = "submits all requests again"
     return (
-        f"{', '.join(changes)} changed since {url} was created, and a retry will not submit a different job. Undo the "
-        f"change to resume this job, or clear the task: then a new job {new_job}"
+        f"{', '.join(changes)} changed since {url} was created, and a retry will not submit a different job",
+        f"Undo the change to resume this job, or clear the task: then a new job {new_job}",
     )

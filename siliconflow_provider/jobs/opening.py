@@ -256,7 +256,7 @@ def _resume_other(
     """
     changes = _changes(files, other, submission, definition)
     if changes:
-        raise JobFilesError(describe_changes(files.url(JOB), changes))
+        raise JobFilesError(*describe_changes(files.url(JOB), changes))
     log.warning("resuming the job that another attempt of this task prepared at the same time")
     for name in names:
         files.discard(name)
@@ -280,7 +280,8 @@ def _check_nothing_was_submitted(
     if billed:
         raise JobFilesError(
             f"{files.url(JOB)} is missing, but this task has {counted(len(billed), 'active or completed batch')} "
-            f"({first_names(billed, 3)}). Restore the job's files, or set a new submission_key to resubmit everything"
+            f"({first_names(billed, 3)})",
+            "Restore the job's files, or set a new submission_key to resubmit everything",
         )
     if found.error is not None:
         raise found.error

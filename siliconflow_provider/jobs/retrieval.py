@@ -104,8 +104,8 @@ class Retrieval:
             if is_lost and not self.is_cleared:
                 raise JobFilesError(
                     f"the service has deleted a batch of round {round_.number} before its answers were published "
-                    f"({custom_id!r} and others); it keeps batches for 30 days. Clear the task to submit the requests "
-                    "that have no answer"
+                    f"({custom_id!r} and others); it keeps batches for 30 days",
+                    "Clear the task to submit the requests that have no answer",
                 )
             status, error = _LOST if is_lost else _NOT_OVER if batch is not None else _NOT_SENT
             answers.set_outcome(index, row_without_answer(custom_id, status, error, round_, batch))

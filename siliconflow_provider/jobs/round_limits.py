@@ -48,15 +48,15 @@ class RoundLimits:
         if foreign:
             raise RequestsLostError(
                 "another attempt of this task already submitted a different job "
-                f"({foreign[0].id} and others). Retry to resume it: that attempt restores {url}. If retries do not "
+                f"({foreign[0].id} and others).\nRetry to resume it: that attempt restores {url}.\nIf retries do not "
                 "help, cancel those batches, or wait until they are over, and set a new submission_key"
             )
         age = clock.now() - pendulum.from_timestamp(newest.planned_at)
         if age > RETENTION and not self.is_cleared:
             raise JobFilesError(
                 f"round {newest.number} of {url} is {counted(age.days, 'day')} old, and the service deletes batches "
-                f"after {RETENTION.days} days: it is unknown whether its batches were billed. Clear the task to submit "
-                "the requests that have no answer"
+                f"after {RETENTION.days} days: it is unknown whether its batches were billed",
+                "Clear the task to submit the requests that have no answer",
             )
 
     @property

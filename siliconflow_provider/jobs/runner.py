@@ -214,11 +214,12 @@ class JobRunner:
         if not self.has_batches:
             manifest = self.results.published.manifest
             published = f". The answers so far are in {manifest['paths']['results']}" if manifest else ""
-            raise JobFilesError(f"{self.describe_changes()}{published}")
+            problem, advice = describe_changes(self.files.url(JOB), self.changes)
+            raise JobFilesError(f"{problem}{published}", advice)
 
     def describe_changes(self) -> str:
         """Return a message that names the changed arguments, and what a person can do."""
-        return describe_changes(self.files.url(JOB), self.changes)
+        return ".\n".join(describe_changes(self.files.url(JOB), self.changes))
 
     def _submit_below_limit(self, parts: Sequence[Part]) -> None:
         """Submit these parts, unless the job may cost more than it may. Then its running batches are its last.

@@ -31,8 +31,8 @@ from siliconflow_provider.exceptions import (
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 NOT_RETRIED = (
-    "Airflow does not retry this task. When this is corrected, clear it: it resumes the batches that it has submitted, "
-    "and submits none of them again"
+    "Airflow does not retry this task.\nWhen this is corrected, clear it: it resumes the batches that it has "
+    "submitted, and submits none of them again"
 )
 
 
@@ -113,4 +113,5 @@ def _is_of_link(error: ServiceError) -> bool:
 
 def _final(error: ServiceError) -> ServiceError:
     kind = KeyRefusedError if isinstance(error, AuthenticationError) else AccessRefusedError
-    return kind(f"{error.message}. {NOT_RETRIED}", status=error.status, code=error.code, request_id=error.request_id)
+    final = kind(error.message, status=error.status, code=error.code, request_id=error.request_id)
+    return final.with_advice(NOT_RETRIED)

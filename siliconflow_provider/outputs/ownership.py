@@ -157,7 +157,8 @@ class OutputDirectory:
                 f"the directory of {self._files.url(OWNER)} belongs to another task instance "
                 f"({cut(owner.task, LONGEST_ERROR)}), and this one ({self._owner.task}) does not overwrite its files: "
                 "give each its own output_path, such as one with {{ run_id }}, and {{ ti.map_index }} if the task "
-                "is mapped. Then clear only this task, which submits nothing twice"
+                "is mapped",
+                "Then clear only this task, which submits nothing twice",
             )
 
     def _is_of_an_earlier_version(self, *, is_ours: bool) -> bool:
@@ -170,8 +171,8 @@ class OutputDirectory:
             if not self._is_written(name, written):
                 raise OutputConflictError(
                     f"{self._files.url(name)} exists, but this task ({self._owner.task}) did not write it, or it was "
-                    "changed since: it is not overwritten. Move it away, or set another output_path, and clear the "
-                    "task, which submits nothing twice"
+                    "changed since: it is not overwritten",
+                    "Move it away, or set another output_path, and clear the task, which submits nothing twice",
                 )
 
     def _is_written(self, name: str, written: Collection[str]) -> bool:

@@ -59,3 +59,9 @@ def test_invalid_request_error_is_a_value_error() -> None:
 )
 def test_status_has_its_error_class(status: int, kind: type[SiliconFlowError]) -> None:
     assert error_class(status) is kind
+
+
+def test_advice_has_its_own_lines() -> None:
+    error = errors.ServerError("busy\n[2027-01-15] ERROR forged", status=503).with_advice("Try again.\nOr wait.")
+    assert str(error) == "busy\\n[2027-01-15] ERROR forged.\nTry again.\nOr wait. (status 503)"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

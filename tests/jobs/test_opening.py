@@ -273,7 +273,7 @@ class TestLostFiles:
         if stops:
             with pytest.raises(
                 JobFilesError,
-                match=r"is missing, but .* 1 active or completed batch \(batch_1\)\. Restore the job's files",
+                match=r"is missing, but .* 1 active or completed batch \(batch_1\)\.\nRestore the job's files",
             ):
                 taken_up()
         else:

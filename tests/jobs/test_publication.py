@@ -147,5 +147,5 @@ def test_the_manifest_is_published_last(published: Any, out: Path) -> None:
 @pytest.mark.parametrize("line", [b"mine", b"{}", b"[" * 100_000, b'{"custom_id": "\xff"}'], ids=range(4))
 def test_a_file_without_rows_is_named(workspace: Files, out: Path, line: bytes) -> None:
     (out / "rows").write_bytes(line)
-    with pytest.raises(UnreadableFileError, match=r"^file://.*/rows cannot be read as ResultRow: .* Restore"):
+    with pytest.raises(UnreadableFileError, match=r"^file://.*/rows cannot be read as ResultRow: .*\nRestore"):
         list(read_rows(workspace(), "rows"))

@@ -170,7 +170,7 @@ class TestDownloadResults:
         clock.advance(200)
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / name).write_text("mine")
-        with pytest.raises(OutputPathError, match=rf"out/{name} exists, but .* Move it away, or set another"):
+        with pytest.raises(OutputPathError, match=rf"out/{name} exists, but .*\nMove it away, or set another"):
             download(batch.id).execute(context)
         assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
         assert (tmp_path / "out" / name).read_text() == "mine"

@@ -79,7 +79,7 @@ def test_a_refused_key_ends_every_operator(
 ) -> None:
     refuse(status)
     for make in operators:
-        with pytest.raises(kind, match=f"{remedy}.*Airflow does not retry this task. When this is corrected") as caught:
+        with pytest.raises(kind, match=rf"{remedy}.*\nAirflow does not retry this task.\nWhen this is") as caught:
             run(make)
         assert isinstance(caught.value, (AirflowFailException, parent))
         assert caught.value.status == status

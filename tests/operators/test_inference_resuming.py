@@ -49,7 +49,7 @@ class TestContinue:
         run(lambda: infer(requests=sums(3)))
         with pytest.raises(
             JobDefinitionError,
-            match=r"system_prompt, model changed since .*, and a retry will not submit a different job.*clear the task",
+            match=r"system_prompt, model changed since .*, and a retry will not submit a different job.*\n.*clear",
         ):
             run(lambda: infer(requests=sums(3), model="m", system_prompt="s"))
         assert control.batches_created() == 1

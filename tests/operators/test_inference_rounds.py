@@ -65,7 +65,7 @@ class TestForgotten:
             run(lambda: infer(requests=sums(3)))
         clock.advance(31 * DAY)
         with pytest.raises(
-            JobDefinitionError, match=r"is 31 days old, and the service deletes batches after 30.*Clear the task"
+            JobDefinitionError, match=r"is 31 days old, and the service deletes batches after 30.*\nClear the task"
         ):
             run(lambda: infer(requests=sums(3)))
         assert control.batches_created() == 1
@@ -80,7 +80,7 @@ class TestForgotten:
         with pytest.raises(BatchTimeoutError):
             run(lambda: infer(requests=sums(6), poll_interval=3600))
         clock.advance(31 * DAY)
-        with pytest.raises(JobDefinitionError, match=r"deleted a batch of round 1 .* 30 days\. Clear the task"):
+        with pytest.raises(JobDefinitionError, match=r"deleted a batch of round 1 .* 30 days\.\nClear the task"):
             run(lambda: infer(requests=sums(6)))
         assert control.batches_created() == 2
         context["ti"].clear()

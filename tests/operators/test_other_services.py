@@ -71,7 +71,7 @@ def test_a_retry_sends_nothing_to_another_service(infer: Infer, run: Run, retry:
     run(lambda: infer(requests=sums(2)))
     other = move()
     retry()
-    with pytest.raises(JobDefinitionError, match=r"^connection changed .*then a new job sends all requests that"):
+    with pytest.raises(JobDefinitionError, match=r"^connection changed .*\n.*then a new job sends all requests that"):
         run(lambda: infer(requests=sums(2)))
     assert other.control.batches_created() == 0
 

@@ -109,7 +109,7 @@ def test_json_is_readable_and_can_be_read_back(directory: ObjectStoragePath, loc
 def test_a_file_of_another_type_is_named(local: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "point.json").write_bytes(content)
     files = Workspace(storage_path(tmp_path), local)
-    with pytest.raises(UnreadableFileError, match=r"^file:///.*/point\.json cannot be read as Point: .* Restore"):
+    with pytest.raises(UnreadableFileError, match=r"^file:///.*/point\.json cannot be read as Point: .*\nRestore"):
         files.read_json("point.json", Point)
 
 
