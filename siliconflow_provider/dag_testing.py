@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG
@@ -33,12 +35,16 @@ def _store(dag: Any) -> None:
     try:
         from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     except ImportError:  # before Airflow 3.2
-        from airflow.models.dagbag import DagBag, sync_bag_to_db  # type: ignore[no-redef]
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
+
+        sync_bag_to_db = getattr(sys.modules[DagBag.__module__], "sync_bag_to_db", None) or vars(DagBag)["sync_to_db"]
 
     manager = DagBundlesManager()
     manager.sync_bundles_to_db()
     known = DagModel.get_current(dag.dag_id)
     bundle = known.bundle_name if known else next(iter(manager.get_all_dag_bundles())).name
+    # Airflow 3.0 stores no DAG without it.
+    dag.relative_fileloc = dag.relative_fileloc or Path(dag.fileloc).name
     bag = DagBag(os.devnull, collect_dags=False)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, bundle, None)
