@@ -7,26 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import IO, Any
 
-from siliconflow_provider.api.client import SiliconFlowClient
+from siliconflow_provider.api import clock
+from siliconflow_provider.api.durations import parse_completion_window
+from siliconflow_provider.api.errors import SiliconFlowError
+from siliconflow_provider.batches import RETENTION
 from siliconflow_provider.inputs import Part, RejectedItem
-from siliconflow_provider.job_directory import DUPLICATES, KEPT, REJECTED, JobDirectory, job_file_name
-from siliconflow_provider.jobs.job import Duplicate, Job, Round
-from siliconflow_provider.jobs.job_batches import JobBatches
-from siliconflow_provider.jobs.publication import BatchOfPart, EarlierResults, publish_results, read_lines, read_rows
-from siliconflow_provider.jobs.request_files import RequestFiles, RequestsLostError
+from siliconflow_provider.job_directory import DUPLICATES, KEPT, REJECTED
+from siliconflow_provider.jobs.job import Duplicate, Round
+from siliconflow_provider.jobs.open_job import OpenJob
+from siliconflow_provider.jobs.publication import EarlierResults, publish_results, read_lines, read_rows
+from siliconflow_provider.jobs.request_files import RequestsLostError
 from siliconflow_provider.jobs.retrieval import Retrieval
-from siliconflow_provider.outputs import (
-    JSON_LINES,
-    REJECTED_STATUS,
-    AnswerError,
-    OutputFormat,
-    Price,
-    ResultRow,
-    ResultStore,
-    RowErrors,
-    Validate,
-)
+from siliconflow_provider.jobs.run_states import Settings
+from siliconflow_provider.outputs import REJECTED_STATUS, AnswerError, ResultRow, ResultStore, RowErrors
 from siliconflow_provider.report import ReportContext
+from siliconflow_provider.waiting import GRACE_AFTER_EXPIRY
 from siliconflow_provider.wording import counted
 
 # The code of an item that cannot be sent.
@@ -38,35 +33,16 @@ log = logging.getLogger(__name__)
 class JobResults:
     """The results of one job in one attempt.
 
-    :param requests: the request files of the job
-    :param validate: may change a row from succeeded to invalid
-    :param price: None if the job has no prices
-    :param output_format: the form in which the results are published
     :ivar publications: the manifests that this attempt has published, each with the one that it replaced
-    :param min_success_rate: for the report; see `ReportContext`
     """
 
-    def __init__(
-        self,
-        client: SiliconFlowClient,
-        files: JobDirectory,
-        job: Job,
-        requests: RequestFiles,
-        batches: JobBatches,
-        validate: Validate | None,
-        price: Price | None = None,
-        output_format: OutputFormat = JSON_LINES,
-        min_success_rate: float | None = None,
-    ) -> None:
-        self._client = client
-        self._files = files
-        self._job = job
-        self._requests = requests
-        self._batches = batches
-        self._validate = validate
-        self._price = price
-        self._output_format = output_format
-        self._context = ReportContext("", client.without_secrets, min_success_rate, now=client.now)
+    def __init__(self, opened: OpenJob, settings: Settings) -> None:
+        self._opened = opened
+        self._settings = settings
+        self._client = client = opened.client
+        self._files = opened.files
+        self._job = opened.job
+        self._context = ReportContext("", client.without_secrets, settings.min_success_rate, now=client.now)
         self._rows: IO[bytes] | None = None
         self._full_errors: IO[bytes] | None = None
         self.published = EarlierResults()
@@ -87,25 +63,26 @@ class JobResults:
 
     def is_published_and_deleted(self, round_: Round, part: Part) -> bool:
         """Return True if the service has deleted the batch of a part, and its results are published."""
-        return self._batches.batch_of_part(round_, part) is None and self.published.has(round_, part)
+        return self._opened.batches.batch_of_part(round_, part) is None and self.published.has(round_, part)
 
-    def collect(self, rounds: Sequence[Round], *, is_cleared: bool) -> ResultStore:
+    def collect(self) -> ResultStore:
         """Fetch the results of all batches that are over.
 
-        :param is_cleared: True if a person allows the job to resubmit requests whose answers the service has deleted
         :raises SiliconFlowError: if the results of a batch could not be fetched; those of the others are published
         """
         self.close()
         self._rows, self._full_errors = self._files.create("collected"), self._files.create("collected-errors")
         errors = RowErrors(self._full_errors, self._client.without_secrets)
+        price = self._settings.costs.price_of(self._job.model or None)
         results = ResultStore(
-            self._job.requests, self._rows, self._validate, errors, self._price, self._job.has_reused_rows
+            self._job.requests, self._rows, self._settings.validate, errors, price, self._job.has_reused_rows
         )
         self._add_inherited(results)
         self._add_rejected(results)
         outcome = Retrieval(
-            self._client, self._files, self._requests, self._job.requests, self._batches, self.published, is_cleared
-        ).fill(results, rounds)
+            self._client, self._files, self._opened.requests, self._job.requests, self._opened.batches, self.published,
+            is_cleared=self._opened.limits.is_cleared,
+        ).fill(results, self._opened.rounds)  # fmt: skip
         results.copy_rows(self._duplicates())
         if results.duplicates or results.unknown_requests:
             log.warning(
@@ -115,54 +92,62 @@ class JobResults:
         self.collected, self.is_any_lost = results, outcome.is_any_lost
         if outcome.failures:
             if results.counts().keys() - {"unfinished"}:
-                self.publish(rounds, complete=False, is_cleared=is_cleared)
+                self.publish(complete=False)
                 log.warning(
                     "some results could not be fetched; the others are in %s",
-                    self._files.url(self._output_format.results),
+                    self._files.url(self._settings.output_format.results),
                 )
             self.collected = None
             raise outcome.failures[0]
         return results
 
-    def publish(
-        self, rounds: Sequence[Round], *, complete: bool, is_cleared: bool, notes: Sequence[str] = ()
-    ) -> dict[str, Any]:
+    def publish(self, *, complete: bool, notes: Sequence[str] = ()) -> dict[str, Any]:
         """Write one row for each request, the report and the manifest, publish them, and return the manifest.
 
         Collect the results first if needed.
 
         :param complete: True if no batch of the job runs any more
-        :param is_cleared: see `collect`
         :param notes: sentences for the report on why the job ends
         """
-        results = self.collected or self.collect(rounds, is_cleared=is_cleared)
+        results = self.collected or self.collect()
         # Collecting has refreshed each batch: an event or a list does not have all of its errors.
-        batches = self.batches_of_parts(rounds)
+        batches = self._opened.batches_of_parts()
         # The requests are not needed any more.
-        self._requests.release()
+        self._opened.requests.release()
         manifest = publish_results(
-            self._files, self._job, results, batches, self.published, complete=complete, rounds=rounds,
-            output_format=self._output_format, context=replace(self._context, notes=notes),
+            self._files, self._job, results, batches, self.published, complete=complete,
+            rounds=self._opened.rounds, output_format=self._settings.output_format,
+            context=replace(self._context, notes=notes),
         )  # fmt: skip
         self.publications.append((self.published.manifest, manifest))
         self.load_published()
         return manifest
 
-    def batches_of_parts(self, rounds: Sequence[Round]) -> list[BatchOfPart]:
-        """Return the job's batches at the service, each with its round and part."""
-        return [
-            (round_, part, batch)
-            for round_ in rounds
-            for part in round_.parts
-            if (batch := self._batches.batch_of_part(round_, part)) is not None
-        ]
+    def publish_before_deletion(self) -> None:
+        """Publish the answers if the service may delete them before a further round is over.
+
+        Publish them also if results are already lost: otherwise the next attempt tries to fetch these for an hour.
+        """
+        window = parse_completion_window(self._opened.submission.completion_window)
+        over_at = clock.now() + window + GRACE_AFTER_EXPIRY
+        is_any_old = any(created_at + RETENTION <= over_at for created_at in self._opened.batches.created_at)
+        if self.is_any_lost or is_any_old:
+            self.publish(complete=False)
+
+    def publish_before_failure(self) -> None:
+        """Publish the answers of batches that are over, since a task that fails may not run again."""
+        if any(batch.is_terminal for _, _, batch in self._opened.batches_of_parts()):
+            try:
+                self.publish(complete=False)
+            except SiliconFlowError as error:
+                log.warning("could not publish the answers so far: %s", error)
 
     def _add_inherited(self, results: ResultStore) -> None:
         """Add the answers of earlier jobs.
 
         :raises RequestsLostError: if some are missing
         """
-        name = job_file_name(KEPT, self._job.directory)
+        name = self._opened.file_name(KEPT)
         missing = 0 if self._job.inherited is None else self._job.inherited.rows
         for row in read_rows(self._files, name) if missing else ():
             results.add_earlier_row(row, is_billed=False)
@@ -178,7 +163,7 @@ class JobResults:
 
         :raises RequestsLostError: if some are missing
         """
-        name = job_file_name(DUPLICATES, self._job.directory)
+        name = self._opened.file_name(DUPLICATES)
         missing = self._job.duplicates
         for duplicate in read_lines(self._files, name, Duplicate) if missing else ():
             yield duplicate.index, duplicate.sent, duplicate.custom_id
@@ -194,7 +179,7 @@ class JobResults:
 
         :raises RequestsLostError: if some are missing
         """
-        name, missing = job_file_name(REJECTED, self._job.directory), len(self._job.rejected)
+        name, missing = self._opened.file_name(REJECTED), len(self._job.rejected)
         for item in read_lines(self._files, name, RejectedItem) if missing else ():
             error = AnswerError(INVALID_ITEM, item.reason)
             row = ResultRow(index=item.index, custom_id=item.custom_id, status=REJECTED_STATUS, error=error)

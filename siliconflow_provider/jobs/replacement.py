@@ -70,7 +70,7 @@ def hand_over(runner: JobRunner, *, keeps_answers: bool, service: str | None) ->
             lost = runner.files.url(RESULT_ROWS)
             raise RequestsLostError(f"{lost} is missing; restore it: it has the answers so far")
         if keeps_newest and results is not None:
-            answers = EarlierAnswers(runner.requests.path(runner.job.all_requests), results)
+            answers = EarlierAnswers(runner.opened.requests.path(runner.job.all_requests), results)
     except RequestsLostError as error:
         if keeps_newest:
             raise
@@ -78,7 +78,7 @@ def hand_over(runner: JobRunner, *, keeps_answers: bool, service: str | None) ->
     runner.close()
     keep_job_file(runner.files, runner.job)
     older = answers_of_replaced_jobs(runner.files, runner.job, service) if keeps_answers else ()
-    running = [batch for batch in (*own, *runner.find_other_running_batches()) if not batch.is_terminal]
+    running = [batch for batch in (*own, *runner.job_batches.find_other_running_batches()) if not batch.is_terminal]
     inherited = Inherited(collected=runner.job_batches.collected, others=runner.job_batches.others)
     return Handover(inherited, answers, older, running)
 

@@ -6,40 +6,26 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any, Self
 
 import pendulum
 
-from siliconflow_provider.api import clock
 from siliconflow_provider.api.client import SiliconFlowClient
-from siliconflow_provider.api.durations import parse_completion_window
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches import RETENTION, FileRecords
 from siliconflow_provider.inputs import Part
-from siliconflow_provider.job_directory import (
-    JOB,
-    REJECTED,
-    REQUESTS,
-    ROWS,
-    JobDirectory,
-    JobFilesError,
-    job_file_name,
-)
-from siliconflow_provider.jobs.costs import CostLimitError, check_balance
+from siliconflow_provider.job_directory import JOB, REJECTED, REQUESTS, ROWS, JobDirectory, JobFilesError
+from siliconflow_provider.jobs.costs import CostLimitError
 from siliconflow_provider.jobs.job import Job, describe_changes
-from siliconflow_provider.jobs.job_batches import JobBatches
 from siliconflow_provider.jobs.job_results import JobResults
-from siliconflow_provider.jobs.request_files import RequestFiles
+from siliconflow_provider.jobs.open_job import OpenJob
 from siliconflow_provider.jobs.round_limits import RoundLimits
-from siliconflow_provider.jobs.round_plans import RoundPlans
 from siliconflow_provider.jobs.round_reasons import RepeatedFailure, find_repeated_failure
 from siliconflow_provider.jobs.run_states import Finished, Settings, Waiting
 from siliconflow_provider.jobs.spending import Spending
 from siliconflow_provider.jobs.steps import Step, next_step
-from siliconflow_provider.outputs import ResultStore, bill_of_batches
-from siliconflow_provider.waiting import GRACE_AFTER_EXPIRY, deadline_of
+from siliconflow_provider.outputs import ResultStore
+from siliconflow_provider.waiting import deadline_of
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
@@ -52,32 +38,20 @@ class JobRunner:
     changed, the runner publishes the answers to the submitted requests, and submits nothing more.
     """
 
-    def __init__(
-        self, client: SiliconFlowClient, files: JobDirectory, job: Job, settings: Settings, ended: Iterable[Batch] = ()
-    ) -> None:
-        self._client = client
-        self.files = files
-        self.requests = RequestFiles(files, job.directory)
-        self.job = job
+    def __init__(self, opened: OpenJob, settings: Settings) -> None:
+        self.opened = opened
+        self._client = opened.client
         self._settings = settings
-        self.changes = job.changes(settings.submission.keys, settings.definition)
-        window = job.completion_window or settings.submission.completion_window
-        self._submission = replace(settings.submission, key=job.key, completion_window=window)
-        self._plans = RoundPlans(files, job, self.requests)
-        self.rounds = [job.first_round]
-        self.job_batches = JobBatches(
-            client, self._submission, FileRecords(files), ended, job.inherited, settings.announce
-        )
-        # The task's new output type does not apply to answers of the old one.
-        is_same_type = "output_type" not in self.changes
-        validate = settings.validate if is_same_type else None
-        output_format = settings.output_format if is_same_type else replace(settings.output_format, columns=None)
-        self._price = settings.costs.price_of(job.model or None)
-        self.results = JobResults(
-            client, files, job, self.requests, self.job_batches, validate, self._price, output_format,
-            settings.min_success_rate,
-        )  # fmt: skip
-        self._spending = Spending(client, files, job, self.requests, self.job_batches, self.results)
+        self.files = opened.files
+        self.job = opened.job
+        self.rounds = opened.rounds
+        self.job_batches = opened.batches
+        self.changes = self.job.changes(settings.submission.keys, settings.definition)
+        if "output_type" in self.changes:
+            # The task's new output type does not apply to answers of the old one.
+            settings = replace(settings, validate=None, output_format=replace(settings.output_format, columns=None))
+        self.results = JobResults(opened, settings)
+        self.spending = Spending(opened, self.results, settings.costs)
         self.refusal: CostLimitError | None = None
         self.repeated: RepeatedFailure | None = None
 
@@ -89,8 +63,7 @@ class JobRunner:
 
         :param ended: batches that a wait has seen end
         """
-        runner = cls(client, files, job, settings, ended)
-        runner.rounds = list(runner._plans.rounds())
+        runner = cls(OpenJob.load(client, files, job, settings, ended), settings)
         runner.results.load_published()
         runner.job_batches.find_until_settled(runner.rounds)
         return runner
@@ -170,17 +143,8 @@ class JobRunner:
         return [batch for batch in self.batches.values() if not batch.is_terminal]
 
     @property
-    def has_batches(self) -> bool:
-        """True if any part of the job has a batch."""
-        return any(map(self.job_batches.batches_of_round, self.rounds))
-
-    def find_other_running_batches(self) -> list[Batch]:
-        """Return the running batches of this task instance that belong to no part of this job."""
-        return self.job_batches.find_other_running_batches()
-
-    @property
     def _limits(self) -> RoundLimits:
-        return RoundLimits(self.rounds, self.job_batches, self._submission)
+        return self.opened.limits
 
     @property
     def is_cleared(self) -> bool:
@@ -211,7 +175,7 @@ class JobRunner:
         :raises JobFilesError: names the changed arguments
         """
         self.job_batches.check_batches_known(self.rounds)
-        if not self.has_batches:
+        if not self.opened.has_batches:
             manifest = self.results.published.manifest
             published = f". The answers so far are in {manifest['paths']['results']}" if manifest else ""
             problem, advice = describe_changes(self.files.url(JOB), self.changes)
@@ -226,19 +190,18 @@ class JobRunner:
 
         :raises CostLimitError: if the job has no batch
         """
-        if not self.has_batches:
-            bound = None if not self.job.estimate else self.job.estimate["most_cost"]
-            check_balance(self._client, None if bound is None else Decimal(bound))
+        if not self.opened.has_batches:
+            self.spending.check_balance()
         try:
             # A round has to fit as a whole when it begins.
-            self._spending.check(self._settings.costs, self.rounds, parts if self.batches else self.parts)
+            self.spending.check(parts if self.batches else self.parts)
         except CostLimitError as error:
-            if not self.has_batches:
+            if not self.opened.has_batches:
                 raise
             self.refusal = error
             return
         except SiliconFlowError:
-            self._publish_before_failure()
+            self.results.publish_before_failure()
             raise
         self.submit(parts)
 
@@ -249,21 +212,21 @@ class JobRunner:
         :raises RequestsLostError: if another attempt has submitted a different job
         """
         self._limits.check_submittable(self.files.url(JOB))
-        if self.has_batches:
+        if self.opened.has_batches:
             # Parts that wait for free batches may wait for weeks.
-            self._publish_before_deletion()
+            self.results.publish_before_deletion()
             self.results.collected = None
         try:
-            self.job_batches.submit(self.rounds, parts, self.requests.path(self.rounds[-1]))
+            self.job_batches.submit(self.rounds, parts, self.opened.requests.path(self.rounds[-1]))
         except SiliconFlowError:
-            self._publish_before_failure()
+            self.results.publish_before_failure()
             raise
         self.job_batches.find_and_cancel_duplicates(self.rounds)
         self._log_waiting_parts()
         # A slow attempt may have written its own job meanwhile; it finds these batches and stops.
-        self.files.restore(JOB, *map(self._job_file, (REQUESTS, ROWS, REJECTED)))
+        self.files.restore(JOB, *map(self.opened.file_name, (REQUESTS, ROWS, REJECTED)))
         # The rows are read from storage from here on.
-        self.files.discard(self._job_file(ROWS))
+        self.files.discard(self.opened.file_name(ROWS))
 
     def _log_waiting_parts(self) -> None:
         parts, submitted = len(self.parts), len(self.batches)
@@ -279,16 +242,16 @@ class JobRunner:
 
         :raises SiliconFlowError: if the results of a batch could not be fetched; those of the others are published
         """
-        return self.results.collect(self.rounds, is_cleared=self.is_cleared)
+        return self.results.collect()
 
     def plan_round(self, indexes: Sequence[int]) -> None:
         """Write the file of a further round with these requests of the job."""
         number = self.rounds[-1].number + 1
-        planned = self._plans.find_planned(number)
+        planned = self.opened.plans.find_planned(number)
         if planned is None:
-            self._publish_before_deletion()
+            self.results.publish_before_deletion()
             results = self.results.collected or self.collect()
-            planned = self._plans.write(number, indexes, self._submission.max_tries, results)
+            planned = self.opened.plans.write(number, indexes, self.opened.submission.max_tries, results)
         else:
             log.warning("resuming round %d, which another attempt planned at the same time", number)
         self.rounds.append(planned)
@@ -303,41 +266,9 @@ class JobRunner:
         :param is_replaced: True if the task starts a new job, and does not fail with this one
         """
         published = self.results.published
-        if self.changes and published.has_all(self.results.batches_of_parts(self.rounds)):
+        if self.changes and published.has_all(self.opened.batches_of_parts()):
             return published.manifest
         notes = [self.describe_changes()] if self.changes and not is_replaced else []
         notes += [] if self.refusal is None else [str(self.refusal)]
         notes += [] if self.repeated is None else [self.repeated.describe()]
-        return self.results.publish(self.rounds, complete=complete, is_cleared=self.is_cleared, notes=notes)
-
-    def bill_of_attempt(self, manifest: dict[str, Any]) -> dict[str, Any] | None:
-        """Return tokens and cost of the batches that this attempt has created, also before it was deferred.
-
-        :return: None if it is not recorded which attempt created a batch
-        """
-        reports, tries = manifest["batches"], self.job_batches.tries
-        if any(report["id"] not in tries for report in reports):
-            return None
-        own = [report for report in reports if tries[report["id"]] == self._submission.try_number]
-        return {"batches": [report["id"] for report in own], **bill_of_batches(own, self._price)}
-
-    def _publish_before_deletion(self) -> None:
-        """Publish the answers if the service may delete them before a further round is over.
-
-        Publish them also if results are already lost: otherwise the next attempt tries to fetch these for an hour.
-        """
-        over_at = clock.now() + parse_completion_window(self._submission.completion_window) + GRACE_AFTER_EXPIRY
-        is_any_old = any(created_at + RETENTION <= over_at for created_at in self.job_batches.created_at)
-        if self.results.is_any_lost or is_any_old:
-            self.finish(complete=False)
-
-    def _publish_before_failure(self) -> None:
-        """Publish the answers of batches that are over, since a task that fails may not run again."""
-        if any(batch.is_terminal for _, _, batch in self.results.batches_of_parts(self.rounds)):
-            try:
-                self.finish(complete=False)
-            except SiliconFlowError as error:
-                log.warning("could not publish the answers so far: %s", error)
-
-    def _job_file(self, name: str) -> str:
-        return job_file_name(name, self.job.directory)
+        return self.results.publish(complete=complete, notes=notes)

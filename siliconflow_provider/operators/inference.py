@@ -254,7 +254,7 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
             )
             with closing(JobRunner.load(client, files, job, settings, ended or ())) as runner:
                 if ended is None:
-                    metrics.count_resumed(context, len(runner.results.batches_of_parts(runner.rounds)))
+                    metrics.count_resumed(context, len(runner.opened.batches_of_parts()))
                 try:
                     yield runner
                 finally:
@@ -283,8 +283,8 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
             None if runner.changes else runner.count_resent_when_cleared(),
             self.siliconflow_conn_id,
             cancelled=cancellation.cancelled,
-            elsewhere=[batch.id for batch in runner.find_other_running_batches()],
-            attempt=runner.bill_of_attempt(job.manifest),
+            elsewhere=[batch.id for batch in runner.job_batches.find_other_running_batches()],
+            attempt=runner.spending.bill_of_attempt(job.manifest),
         )
         changes = runner.describe_changes() if runner.changes else ""
         outcome = Outcome(job, cancellation, summary, changes, self.min_success_rate)
