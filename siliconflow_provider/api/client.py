@@ -12,22 +12,20 @@ from urllib.parse import quote
 import msgspec
 import pendulum
 
-from siliconflow_provider.api.creates import may_have_succeeded, uncertain_create
+from siliconflow_provider.api.creates import create_body, may_have_succeeded, refused_create, uncertain_create
 from siliconflow_provider.api.download import Download
-from siliconflow_provider.api.durations import completion_window_text
 from siliconflow_provider.api.envelopes import has_more, parsed, unwrapped
 from siliconflow_provider.api.errors import (
     AnswerLostError,
     BadRequestError,
     IncompleteListError,
-    InvalidRequestError,
     ServerError,
     UnreadableAnswerError,
 )
 from siliconflow_provider.api.hidden import Secret, SignedUrl
-from siliconflow_provider.api.limits import check_endpoint, check_file_size, check_id, check_metadata
+from siliconflow_provider.api.limits import check_file_size, check_id
 from siliconflow_provider.api.models import Account, Batch, File
-from siliconflow_provider.api.session import DEFAULT_BASE_URL, LONGEST_URL, address
+from siliconflow_provider.api.session import DEFAULT_BASE_URL, address
 from siliconflow_provider.api.transport import Transport
 from siliconflow_provider.api.upload import default_name, upload_form
 
@@ -36,8 +34,6 @@ PAGE_SIZE = 100
 SHORTEST_PAGE = 10
 # Stops at a list that never ends.
 MOST_PAGES = 2_000
-# The code of a bad request, an unknown model included.
-MODEL_OR_REQUEST_CODE = "20012"
 
 T = TypeVar("T")
 
@@ -144,19 +140,8 @@ class SiliconFlowClient:
         :raises IncompleteBodyError: if the download stays incomplete after all retries
         """
         check_id("file_ref", file_ref)
-        is_url = file_ref.lower().startswith(("http://", "https://"))
         file_ref = SignedUrl(file_ref)
-        if len(file_ref) > LONGEST_URL:
-            raise InvalidRequestError(
-                f"file_ref has {len(file_ref):,} characters: give the id or URL that the service returned"
-            )
-        if is_url:
-            url, named = file_ref, "of a signed URL"
-        else:
-            named = f"/files/{quote(file_ref, safe='')}/content"
-            url = SignedUrl(f"{self.base_url}{named}")
-        request_name = f"GET {named} at {address(url)}"
-        return Download(self._transport, url, request_name, fileobj, with_key=not is_url).run()
+        return Download.of(self._transport, file_ref, fileobj).run()
 
     def create_batch(
         self,
@@ -177,19 +162,7 @@ class SiliconFlowClient:
             batch may exist
         :raises RateLimitError: if there were too many requests. The create is not retried: list the batches first
         """
-        check_id("input_file_id", input_file_id)
-        check_endpoint(endpoint)
-        check_metadata(metadata or {})
-        body: dict[str, Any] = {
-            "input_file_id": input_file_id,
-            "endpoint": endpoint,
-            "completion_window": completion_window_text(completion_window),
-        }
-        if metadata:
-            body["metadata"] = dict(metadata)
-        if model is not None:
-            check_id("model", model)
-            body["replace"] = {"model": model}
+        body = create_body(input_file_id, endpoint, completion_window, metadata or {}, model)
         try:
             answer = self._transport.retry(
                 lambda: self._transport.call("POST", "/batches", json=body), idempotent=False
@@ -200,12 +173,7 @@ class SiliconFlowClient:
         except BadRequestError as error:
             if may_have_succeeded(error):
                 raise uncertain_create(error, input_file_id, "the response is ambiguous") from error
-            if str(error.code) != MODEL_OR_REQUEST_CODE:
-                raise
-            named = f"model {model!r}" if model is not None else "the model on the lines"
-            # The service returns the same code for a missing file.
-            file_remedy = "check input_file_id; if that is right, " if "input_file" in error.message else ""
-            raise error.reworded(f"{error.message}: {file_remedy}the service may not know {named}") from None
+            raise refused_create(error, model) from None
 
     def get_batch(self, batch_id: str) -> Batch:
         """Return the current state of a batch."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import IO
+from typing import IO, Self
+from urllib.parse import quote
 
 import requests
 
 from siliconflow_provider.api.bodies import pieces_of_body
-from siliconflow_provider.api.errors import AnswerTooLargeError, IncompleteBodyError, ServiceError
+from siliconflow_provider.api.errors import AnswerTooLargeError, IncompleteBodyError, InvalidRequestError, ServiceError
+from siliconflow_provider.api.hidden import SignedUrl
 from siliconflow_provider.api.limits import MAXIMUM_FILE_BYTES
+from siliconflow_provider.api.session import LONGEST_URL, address
 from siliconflow_provider.api.transport import Transport
 
 # A broken connection loses up to this many received bytes.
@@ -49,6 +52,25 @@ class Download:
         self._total: int | None = None
         self._version: dict[str, str] = {}
         self._can_resume = False
+
+    @classmethod
+    def of(cls, transport: Transport, file_ref: SignedUrl, fileobj: IO[bytes]) -> Self:
+        """Return the download of a file.
+
+        :param file_ref: a file id, or a URL. The key is not sent to a URL
+        :raises InvalidRequestError: if it is too long for a URL
+        """
+        if len(file_ref) > LONGEST_URL:
+            raise InvalidRequestError(
+                f"file_ref has {len(file_ref):,} characters: give the id or URL that the service returned"
+            )
+        is_url = file_ref.lower().startswith(("http://", "https://"))
+        if is_url:
+            url, named = file_ref, "of a signed URL"
+        else:
+            named = f"/files/{quote(file_ref, safe='')}/content"
+            url = SignedUrl(f"{transport.base_url}{named}")
+        return cls(transport, url, f"GET {named} at {address(url)}", fileobj, with_key=not is_url)
 
     def run(self) -> int:
         """Download the file and return its length.
