@@ -26,14 +26,14 @@ from siliconflow_provider.batches import (
     batch_to_collect,
     cancel_duplicates,
     create,
-    file_name,
     is_active_limit,
     wait_for_list,
 )
-from siliconflow_provider.inputs import FilePart, Part
+from siliconflow_provider.inputs import Part
 from siliconflow_provider.jobs.batch_checks import may_be_billed, may_belong_to_job
 from siliconflow_provider.jobs.concurrency import submit_all
 from siliconflow_provider.jobs.job import Inherited, Round
+from siliconflow_provider.jobs.part_uploads import PartUploads
 from siliconflow_provider.wording import counted
 
 log = logging.getLogger(__name__)
@@ -196,10 +196,10 @@ class JobBatches:
         :raises SiliconFlowError: if the list is incomplete, or a part could not be submitted
         :raises UnsafeSubmitError: if there may be batches that cannot be found
         """
-        uploaded = self._uploaded()
-        self._search_until_complete(rounds, parts, uploaded)
+        uploads = PartUploads(self._client, path)
+        self._search_until_complete(rounds, parts, uploads)
         for pause in retry_pauses():
-            failed = self._try_submit_all(rounds[-1], parts, path, uploaded)
+            failed = self._try_submit_all(rounds[-1], parts, uploads)
             parts = [part for part, _ in failed]
             if not failed or self.is_limited:
                 break
@@ -214,11 +214,11 @@ class JobBatches:
         wait_for_list()
 
     def _try_submit_all(
-        self, round_: Round, parts: Sequence[Part], path: Path, uploaded: dict[str | None, str]
+        self, round_: Round, parts: Sequence[Part], uploads: PartUploads
     ) -> list[tuple[Part, Exception]]:
         """Submit parts, a few at a time, until the service takes no more. Return those that failed."""
         self._limit = None
-        failed = submit_all(parts, lambda part: self._try_submit(round_, part, path, uploaded), self._announce_batches)
+        failed = submit_all(parts, lambda part: self._try_submit(round_, part, uploads), self._announce_batches)
         limits = [error for _, error in failed if is_active_limit(error)]
         self.is_limited = bool(limits) and len(limits) == len(failed) and self._is_any_running(round_)
         if self.is_limited:
@@ -231,17 +231,14 @@ class JobBatches:
     def _is_any_running(self, round_: Round) -> bool:
         return any(not batch.is_terminal for batch in self.batches_of_round(round_).values())
 
-    def _search_until_complete(
-        self, rounds: Sequence[Round], parts: Sequence[Part], uploaded: dict[str | None, str]
-    ) -> None:
+    def _search_until_complete(self, rounds: Sequence[Round], parts: Sequence[Part], uploads: PartUploads) -> None:
         """Search again while the list fails and the job has batches; raise if it is unsafe to create batches.
 
         If the account has too many batches to list them all, the records are enough for a part whose create was
         never sent.
         """
         wanted = [
-            replace(self._submission_of(rounds[-1], part), input_file_id=uploaded.get(file_name(part.sha256), ""))
-            for part in parts
+            replace(self._submission_of(rounds[-1], part), input_file_id=uploads.known_id(part)) for part in parts
         ]
         for pause in retry_pauses():
             error = self._seen.error
@@ -258,23 +255,11 @@ class JobBatches:
         keys = {self._submission_of(round_, part).input_key for part in parts}
         return any(record.metadata[AIRFLOW_INPUT] in keys for record in self._seen.open_records)
 
-    def _uploaded(self) -> dict[str | None, str]:
-        """Return the ids of the files that the service lists, by name."""
-        try:
-            return {file.filename: file.id for file in self._client.list_files()}
-        except SiliconFlowError as error:
-            log.warning("could not list the uploaded files, uploading all parts: %s", error)
-            return {}
-
-    def _try_submit(self, round_: Round, part: Part, path: Path, uploaded: dict[str | None, str]) -> Exception | None:
+    def _try_submit(self, round_: Round, part: Part, uploads: PartUploads) -> Exception | None:
         if self._limit is not None and self._is_any_running(round_):
             return self._limit
         try:
-            name = file_name(part.sha256)
-            with FilePart(path, part) as content:
-                if name not in uploaded:
-                    uploaded[name] = self._client.upload_file(content, filename=name).id
-            submission = replace(self._submission_of(round_, part), input_file_id=uploaded[name])
+            submission = replace(self._submission_of(round_, part), input_file_id=uploads.upload(part))
             self._found[round_.number, part.sha256] = batch = create(
                 self._client, submission, self._records, self._finder.find_and_record, self._seen.open_records
             )
