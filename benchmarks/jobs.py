@@ -268,7 +268,7 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
 
     from siliconflow_provider.inputs.request_builder import RequestBuilder
     from siliconflow_provider.inputs.request_lines import RequestLine
-    from siliconflow_provider.outputs.answers import _Line
+    from siliconflow_provider.outputs.answer_lines import AnswerLine
 
     def each_line(decode: Callable[[bytes], object]) -> Callable[[Path], object]:
         def read(path: Path) -> None:
@@ -296,7 +296,7 @@ def passes(directory: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
         "Parquet: pyarrow's reader": (in_parquet, lambda path: read_all(parquet.ParquetFile(path).iter_batches())),
         "Parquet: check and cut": (in_parquet, lambda path: check_and_cut(path, builder)),
         "answers: json.loads": (answers, each_line(json.loads)),
-        "answers: msgspec, typed": (answers, each_line(msgspec.json.Decoder(_Line).decode)),
+        "answers: msgspec, typed": (answers, each_line(msgspec.json.Decoder(AnswerLine).decode)),
         "answers: merge": (answers, partial(merge, parts=parts_of(answers))),
     }
 

@@ -6,7 +6,8 @@ Start reading at `result_store.py`.
 
 from __future__ import annotations
 
-from siliconflow_provider.outputs.answers import LARGEST_COUNT, TRUNCATED, AnswerError, ResultRow, custom_id_of
+from siliconflow_provider.outputs.answer_lines import custom_id_of
+from siliconflow_provider.outputs.answers import LARGEST_COUNT, TRUNCATED, AnswerError, ResultRow
 from siliconflow_provider.outputs.columns import text_of
 from siliconflow_provider.outputs.completeness import ResultContents, delivery_problem
 from siliconflow_provider.outputs.distinct_values import LASTING_CODES, RESULTS_LOST, is_refusal

@@ -7,8 +7,16 @@ from typing import Any
 import msgspec
 
 from siliconflow_provider import jsonl
-from siliconflow_provider.api.lenient_json import decode
 from siliconflow_provider.jsonl import LongLine
+from siliconflow_provider.outputs.answer_lines import (
+    AnswerLine,
+    Body,
+    Choice,
+    custom_id_at_beginning,
+    custom_id_of,
+    read_body,
+    read_line,
+)
 
 
 class AnswerError(msgspec.Struct, omit_defaults=True):
@@ -64,48 +72,6 @@ class ResultRow(msgspec.Struct, kw_only=True):
         self.cost = msgspec.UNSET
 
 
-# Only the custom_id is strict: an unexpected value elsewhere must not cost an answer.
-class _Message(msgspec.Struct):
-    content: Any = None
-    reasoning_content: Any = None
-    refusal: Any = msgspec.UNSET
-    tool_calls: Any = None
-
-
-class _Choice(msgspec.Struct):
-    index: Any = None
-    message: _Message = msgspec.field(default_factory=_Message)
-    logprobs: Any = msgspec.UNSET
-    finish_reason: Any = None
-
-
-class _Body(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: Any = None
-    model: Any = None
-    error: Any = None
-    code: Any = None
-    message: Any = None
-
-
-class _Response(msgspec.Struct):
-    body: _Body | str | None = None
-    status_code: Any = None
-
-
-class _Line(msgspec.Struct):
-    custom_id: str
-    response: _Response | None = None
-    error: Any = None
-
-
-class _Identity(msgspec.Struct):
-    custom_id: str
-
-
-_line_decoder = msgspec.json.Decoder(_Line)
-_identity_decoder = msgspec.json.Decoder(_Identity)
-_body_decoder = msgspec.json.Decoder(_Body)
 # The answer may be billed.
 UNREADABLE = "unreadable_answer"
 # The answer is billed, and would be too long again.
@@ -126,7 +92,7 @@ def parse_answer(line: bytes, batch_id: str) -> ResultRow:
         too_long = AnswerError(TOO_LONG, f"the answer's line has {jsonl.TOO_LONG}")
         return _failure(custom_id_of(line), batch_id, too_long)
     try:
-        return _row(decode(_line_decoder, line), batch_id)
+        return _row(read_line(line), batch_id)
     except (msgspec.DecodeError, RecursionError) as error:
         return _unreadable(line, batch_id, str(error))
 
@@ -134,32 +100,6 @@ def parse_answer(line: bytes, batch_id: str) -> ResultRow:
 def cached_of_prompt(cached_tokens: int | None, prompt_tokens: int | None) -> int | None:
     """Return the cached tokens, but at most those of the prompt: the costs of rows must add up to that of their job."""
     return None if cached_tokens is None else min(cached_tokens, prompt_tokens or 0)
-
-
-def custom_id_of(line: bytes) -> str:
-    """Return the custom_id of a line.
-
-    :raises msgspec.DecodeError: if it has none; for a `LongLine`, if its beginning has none
-    """
-    if not isinstance(line, LongLine):
-        return decode(_identity_decoder, line).custom_id
-    custom_id = custom_id_at_beginning(line)
-    if custom_id is None:
-        raise msgspec.DecodeError(f"it has {jsonl.TOO_LONG}, and no custom_id at its beginning")
-    return custom_id
-
-
-def custom_id_at_beginning(line: bytes) -> str | None:
-    """Return the custom_id of a line that is cut or damaged somewhere after it; None if there is none."""
-    # Cut the object after a value and close it there: the result is valid JSON.
-    beginning = line[: jsonl.LONG_LINE_BYTES]
-    end = beginning.find(b",")
-    while end >= 0:
-        try:
-            return _identity_decoder.decode(beginning[:end] + b"}").custom_id
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            end = beginning.find(b",", end + 1)
-    return None
 
 
 def _unreadable(line: bytes, batch_id: str, reason: str) -> ResultRow:
@@ -173,7 +113,7 @@ def _unreadable(line: bytes, batch_id: str, reason: str) -> ResultRow:
     return _failure(custom_id, batch_id, AnswerError(UNREADABLE, reason))
 
 
-def _row(answer: _Line, batch_id: str) -> ResultRow:
+def _row(answer: AnswerLine, batch_id: str) -> ResultRow:
     body = _body_of(answer)
     refusal = _refusal(answer, body)
     if refusal is not None:
@@ -181,25 +121,25 @@ def _row(answer: _Line, batch_id: str) -> ResultRow:
         # A failed request may be billed.
         _set_usage(row, body.usage if body is not None else None)
         return row
-    return _success(answer.custom_id, batch_id, body or _Body())
+    return _success(answer.custom_id, batch_id, body or Body())
 
 
-def _body_of(answer: _Line) -> _Body | None:
+def _body_of(answer: AnswerLine) -> Body | None:
     body = answer.response.body if answer.response is not None else None
     if not isinstance(body, str):
         return body
     try:
-        return decode(_body_decoder, body.encode())
+        return read_body(body)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
         if answer.response is not None and _status_of(answer.response.status_code) is not None:
-            return _Body(message=body)
+            return Body(message=body)
         # Whole: secrets are removed before a text is cut.
         raise msgspec.DecodeError(f"the answer's body is not JSON: {body}") from None
 
 
-def _refusal(answer: _Line, body: _Body | None) -> AnswerError | None:
+def _refusal(answer: AnswerLine, body: Body | None) -> AnswerError | None:
     """Return the error if the line is no answer: its error, its status code, or that it has no choices."""
     status = answer.response.status_code if answer.response is not None else None
     has_choices = body is not None and bool(body.choices)
@@ -255,9 +195,9 @@ def _failure(custom_id: str, batch_id: str, error: AnswerError) -> ResultRow:
     return ResultRow(custom_id=custom_id, status=status, error=error, batch_id=batch_id)
 
 
-def _success(custom_id: str, batch_id: str, body: _Body) -> ResultRow:
+def _success(custom_id: str, batch_id: str, body: Body) -> ResultRow:
     # A stable order: choices without an index stay where they are.
-    choices = sorted(body.choices or [_Choice()], key=lambda choice: _position(choice.index))
+    choices = sorted(body.choices or [Choice()], key=lambda choice: _position(choice.index))
     first = choices[0]
     row = ResultRow(
         custom_id=custom_id,

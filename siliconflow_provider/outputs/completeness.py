@@ -13,7 +13,7 @@ import msgspec
 from siliconflow_provider.api.limits import shortened
 from siliconflow_provider.api.models import Batch, RequestCounts
 from siliconflow_provider.jsonl import LongLine, decode_lines, split_lines
-from siliconflow_provider.outputs.answers import custom_id_at_beginning, custom_id_of
+from siliconflow_provider.outputs.answer_lines import custom_id_at_beginning, custom_id_of
 from siliconflow_provider.wording import counted
 
 SHOWN_EXAMPLES = 3
