@@ -10,21 +10,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from siliconflow_provider import metrics
-from siliconflow_provider.exceptions import (
-    BatchWaitError,
-    InvalidArgumentError,
-    OutputPathError,
-    SubmissionStoppedError,
-)
+from siliconflow_provider.exceptions import InvalidArgumentError, SubmissionStoppedError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
-from siliconflow_provider.links import LINKS_TO_RESULTS, REPORT_KEY, BatchesLink, ReportLink
+from siliconflow_provider.links import LINKS_TO_RESULTS, BatchesLink, ReportLink
 from siliconflow_provider.operators.arguments import as_path_text
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.connection import ConnectionMixin
 from siliconflow_provider.operators.final_errors import check_argument_id, final_if_refused, invalid_arguments
 from siliconflow_provider.operators.reporting import ReportingMixin
 from siliconflow_provider.verdicts import raise_for_ends
-from siliconflow_provider.wording import counted
 from siliconflow_provider.xcoms import push_xcom
 
 if TYPE_CHECKING:
@@ -250,57 +244,18 @@ class DownloadResultsOperator(ReportingMixin, ConnectionMixin, BaseOperator):
     @final_if_refused
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the files and return their paths, the counts and the tokens."""
-        from siliconflow_provider.job_directory import JobFilesError
-        from siliconflow_provider.jobs import download_results
+        from siliconflow_provider.operators.downloads import summary_of, write_results
         from siliconflow_provider.operators.identity import attempt_fields, identity_label
-        from siliconflow_provider.storage import Workspace, storage_path, temporary_directory, temporary_disk
 
         check_argument_id("batch_id", self.batch_id)
         client = self.hook.get_conn()
         BatchesLink.persist(context, self)
         batch = client.get_batch(self.batch_id)
-        _check_over(batch)
-        with temporary_disk(), temporary_directory() as local:
-            files = Workspace(storage_path(self.output_path), local)
-            try:
-                is_cleared = attempt_fields(context, int(self.retries or 0))["is_cleared_try"]
-                manifest = download_results(client, batch, files, identity_label(context), is_cleared=is_cleared)
-            except JobFilesError as error:
-                raise OutputPathError(str(error)) from None
-        self._log_outcome(batch, manifest)
+        is_cleared = attempt_fields(context, int(self.retries or 0))["is_cleared_try"]
+        manifest = write_results(client, batch, self.output_path, identity_label(context), is_cleared=is_cleared)
         self.report_results(context, manifest)
         # The task that waited for the batch has counted its end.
         metrics.count_results(context, {"batches": manifest["batches"]}, manifest)
-        summary = {
-            "batch_id": batch.id,
-            "results_path": manifest["paths"]["results"],
-            "manifest_path": manifest["paths"]["manifest"],
-            **({REPORT_KEY: manifest["paths"]["report"]} if "report" in manifest["paths"] else {}),
-            "rows": manifest["rows"],
-            "counts": manifest["counts"],
-            "tokens": manifest["tokens"],
-        }
+        summary = summary_of(batch, manifest)
         ReportLink.show(self, summary)
         return summary
-
-    def _log_outcome(self, batch: Batch, manifest: dict[str, Any]) -> None:
-        counts = ", ".join(f"{count:,} {status}" for status, count in manifest["counts"].items())
-        self.log.info(
-            "wrote %s (%s) of batch %s to %s",
-            counted(manifest["rows"], "row"), counts or "none", batch.id, manifest["paths"]["results"],
-        )  # fmt: skip
-        total = batch.request_counts.total if batch.request_counts is not None else 0
-        if total > manifest["rows"]:
-            self.log.warning(
-                "results lack %s of %s of batch %s (%s): neither of its files mentions them",
-                f"{total - manifest['rows']:,}", counted(total, "request"), batch.id, batch.final_status,
-            )  # fmt: skip
-
-
-def _check_over(batch: Batch) -> None:
-    """Raise BatchWaitError if the batch has not ended."""
-    if not batch.is_terminal:
-        raise BatchWaitError(
-            f"batch {batch.id} is still {batch.status}, so its results are incomplete: run this task after a task "
-            "that waits for the batch, such as CreateBatchOperator"
-        )
