@@ -122,6 +122,35 @@ def as_limit(limit: Any) -> int | None:
     return number
 
 
+def check_source(input_path: Any, requests: Any) -> None:
+    """Raise InvalidArgumentError unless one of `input_path` and `requests` is given."""
+    if (input_path is None) == (requests is None):
+        raise InvalidArgumentError("give either input_path (a file of rows) or requests (an iterable of them)")
+
+
+def check_rounds(max_rounds: Any, max_active_batches: Any, min_success_rate: Any) -> None:
+    """Raise InvalidArgumentError if a number that bounds a job's rounds or rates its results is invalid."""
+    if not isinstance(max_rounds, int) or max_rounds < 1:
+        raise InvalidArgumentError(f"max_rounds is {max_rounds!r}: give a number, at least 1")
+    if max_active_batches is not None and not (isinstance(max_active_batches, int) and max_active_batches >= 1):
+        raise InvalidArgumentError(
+            f"max_active_batches is {max_active_batches!r}: give at least 1, or None for all at once"
+        )
+    is_rate = isinstance(min_success_rate, (int, float)) and 0 <= min_success_rate <= 1
+    if min_success_rate is not None and not is_rate:
+        raise InvalidArgumentError(f"min_success_rate is {min_success_rate!r}: give a share from 0 to 1, or None")
+
+
+def check_items_arguments(prompt: Any, messages_column: Any, bad_items: Any) -> None:
+    """Raise InvalidArgumentError if the arguments that say how to send items are invalid, or exclude each other."""
+    if prompt is not None and messages_column is not None:
+        raise InvalidArgumentError(
+            "give either prompt (made of a row's columns) or messages_column (a column of messages)"
+        )
+    if bad_items not in ("fail", "skip"):
+        raise InvalidArgumentError(f"bad_items is {bad_items!r}: give 'fail' or 'skip'")
+
+
 def check_prompt(prompt: Any) -> None:
     """Raise InvalidArgumentError if `prompt` is neither a text nor a list of content parts, nor None."""
     if prompt is None or isinstance(prompt, str):

@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from siliconflow_provider import metrics
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import printable
-from siliconflow_provider.exceptions import BatchWaitError, InvalidArgumentError
+from siliconflow_provider.exceptions import BatchWaitError
 from siliconflow_provider.links import LINKS_TO_RESULTS, BatchesLink, ReportLink
 from siliconflow_provider.operators.arguments import (
-    as_limit,
     as_path_text,
     as_path_texts,
+    check_items_arguments,
     check_output_format,
     check_prices,
+    check_rounds,
+    check_source,
 )
 from siliconflow_provider.operators.base import BatchOperator
 from siliconflow_provider.operators.final_errors import errors_of_job, final_if_refused
 from siliconflow_provider.operators.outcome import Cancellation, Outcome, cancel_overdue
 from siliconflow_provider.operators.reporting import ReportingMixin
-from siliconflow_provider.operators.requests import check_items, items_at, wrap_requests
+from siliconflow_provider.operators.requests import check_items, first_of, items_at, wrap_requests
 from siliconflow_provider.operators.waiting import as_timedelta
 from siliconflow_provider.verdicts import describe_job, raise_for_ends
 from siliconflow_provider.xcoms import push_xcom
@@ -131,8 +133,9 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_arguments(input_path, requests, max_rounds, max_active_batches, min_success_rate)
-        _check_sources(prompt, messages_column, bad_items)
+        check_source(input_path, requests)
+        check_rounds(max_rounds, max_active_batches, min_success_rate)
+        check_items_arguments(prompt, messages_column, bad_items)
         check_prices(prices)
         self.output_path = as_path_text(output_path)
         self.input_path = as_path_text(input_path)
@@ -187,14 +190,6 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
             return check_items(self.requests)
         return items_at(self.input_path)
 
-    def _limited_source(self, context: Context) -> Iterable[Any]:
-        limit = as_limit(self.limit)
-        if limit is None:
-            return self.source(context)
-        from siliconflow_provider.inputs import first_items
-
-        return first_items(self.source(context), limit)
-
     def _advance(self, context: Context, ended: Sequence[Batch] | None = None) -> dict[str, Any]:
         """Run the job until it has to wait, or is over.
 
@@ -239,7 +234,7 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
                 settings.definition,
                 lambda: Source(
                     without_queries(printable(str(self.input_path or "requests"))),
-                    self._limited_source(context),
+                    first_of(self.source(context), self.limit),
                     request_builder_of(self, schema),
                     skips_bad_items=self.bad_items == "skip",
                 ),
@@ -298,28 +293,3 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
             # For tasks that run whatever this one ends as, and have to know where the results are.
             push_xcom(context, "return_value", outcome.result)
         raise error
-
-
-def _check_arguments(
-    input_path: Any, requests: Any, max_rounds: int, max_active_batches: int | None, min_success_rate: float | None
-) -> None:
-    if (input_path is None) == (requests is None):
-        raise InvalidArgumentError("give either input_path (a file of rows) or requests (an iterable of them)")
-    if not isinstance(max_rounds, int) or max_rounds < 1:
-        raise InvalidArgumentError(f"max_rounds is {max_rounds!r}: give a number, at least 1")
-    if max_active_batches is not None and not (isinstance(max_active_batches, int) and max_active_batches >= 1):
-        raise InvalidArgumentError(
-            f"max_active_batches is {max_active_batches!r}: give at least 1, or None for all at once"
-        )
-    is_rate = isinstance(min_success_rate, (int, float)) and 0 <= min_success_rate <= 1
-    if min_success_rate is not None and not is_rate:
-        raise InvalidArgumentError(f"min_success_rate is {min_success_rate!r}: give a share from 0 to 1, or None")
-
-
-def _check_sources(prompt: Any, messages_column: Any, bad_items: Any) -> None:
-    if prompt is not None and messages_column is not None:
-        raise InvalidArgumentError(
-            "give either prompt (made of a row's columns) or messages_column (a column of messages)"
-        )
-    if bad_items not in ("fail", "skip"):
-        raise InvalidArgumentError(f"bad_items is {bad_items!r}: give 'fail' or 'skip'")

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from siliconflow_provider.exceptions import InvalidArgumentError
+from siliconflow_provider.operators.arguments import as_limit
 
 
 class Requests:
@@ -55,6 +56,19 @@ def check_items(given: Any) -> Iterable[Any]:
         raise InvalidArgumentError("requests is None: give or return an iterable of requests; it may be empty")
     items: Iterable[Any] = wrap_requests(given)
     return items
+
+
+def first_of(items: Iterable[Any], limit: Any) -> Iterable[Any]:
+    """Return the first items, as many as the argument `limit` says; all if it is None.
+
+    :raises InvalidArgumentError: if `limit` is no positive number
+    """
+    number = as_limit(limit)
+    if number is None:
+        return items
+    from siliconflow_provider.inputs import first_items
+
+    return first_items(items, number)
 
 
 def items_at(input_path: str) -> Iterator[Any]:
