@@ -22,7 +22,7 @@ _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
 def lineage_of(
     path: str | None, manifest: Mapping[str, Any] | None, inlets: Iterable[Any] = (), outlets: Iterable[Any] = ()
-) -> OperatorLineage:
+) -> OperatorLineage[Any, Any]:
     """Return the lineage of a task.
 
     :param path: a file, a directory or a pattern that the task reads; None if it reads none

@@ -33,7 +33,7 @@ class ReportingMixin:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra.update(_summary_of(manifest))
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Return the inputs and outputs of the task. OpenLineage also calls this if the task has failed."""
         from siliconflow_provider.lineage import lineage_of
 
