@@ -31,7 +31,8 @@ SiliconFlowError                        the service or the way to it: base of th
 │   ├── RateLimitError                  HTTP 429: too many requests
 │   └── ServerError                     HTTP 5xx, 408 or 425: the service failed; it may have executed the request
 ├── ConnectionFailedError               the request did not reach the service
-│   └── CertificateError                the server's TLS certificate is not valid
+│   ├── CertificateError                the server's TLS certificate is not valid
+│   └── PlainHttpError                  the URL begins with https://, but the server speaks HTTP
 ├── AnswerLostError                     the request was sent, the response was lost: it may have been executed
 │   ├── IncompleteBodyError             the response body ended too early
 │   ├── UnreadableAnswerError           the response does not have the documented form
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
         IncompleteBodyError,
         IncompleteListError,
         NotFoundError,
+        PlainHttpError,
         RateLimitError,
         ServerError,
         ServiceError,
@@ -135,6 +137,7 @@ __all__ = [
     "OutputConflictError",
     "OutputPathError",
     "PermissionDeniedError",
+    "PlainHttpError",
     "RateLimitError",
     "RepeatedFailureError",
     "RequestsLostError",

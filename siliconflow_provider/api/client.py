@@ -50,6 +50,7 @@ class SiliconFlowClient:
         times as long in total, or, with a file, if it is slower than 10,000 bytes a second for that long
     :param max_retries: maximum number of retries of a request
     :param label: names the settings of key and base URL in messages, such as `connection 'siliconflow_default'`
+    :param url_label: names that of the base URL, if it is another one
     :param storage_hosts: the only hosts, besides the API's, that result files may be downloaded from, such as
         `bucket.example.com` or `*.example.com`; by default any public host
     :raises InvalidRequestError: if the key, the URL or another argument is invalid
@@ -63,12 +64,19 @@ class SiliconFlowClient:
         timeout: float = 60.0,
         max_retries: int = 5,
         label: str | None = None,
+        url_label: str | None = None,
         storage_hosts: Collection[str] = (),
     ) -> None:
         # Error reporters send local variables: none of them may hold the key.
         api_key = Secret(api_key)
         self._transport = Transport(
-            api_key, base_url, timeout=timeout, max_retries=max_retries, label=label, storage_hosts=storage_hosts
+            api_key,
+            base_url,
+            timeout=timeout,
+            max_retries=max_retries,
+            label=label,
+            url_label=url_label,
+            storage_hosts=storage_hosts,
         )
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import requests
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProxyError
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.bodies import start_of_body
@@ -21,6 +21,7 @@ from siliconflow_provider.api.errors import (
     ConnectionFailedError,
     IncompleteBodyError,
     InvalidRequestError,
+    PlainHttpError,
     SiliconFlowError,
     error_class,
 )
@@ -35,6 +36,8 @@ LARGEST_ERROR_BODY = 65_536
 LARGEST_CODE = 2**53
 # Secrets are hidden before a text is cut: a part of a secret would not be recognized.
 Hide = Callable[[str], str]
+# OpenSSL's reasons, by version, for a response that is not TLS.
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
 _AROUND_PAGES = string.whitespace + "\ufeff"
 
 
@@ -60,6 +63,10 @@ def from_exception(
         if isinstance(error, ValueError) or not isinstance(error, (OSError, HTTPError)):
             return InvalidRequestError(
                 f"{request_name} cannot be sent ({reason}): check {place} and the proxy settings"
+            )
+        if _is_plain_http(chain):
+            return PlainHttpError(
+                f"{request_name}: the server speaks HTTP, not HTTPS ({reason}): write http:// in {place}"
             )
         return ConnectionFailedError(f"{request_name}: no connection ({reason}): check {place} and the network")
     kind = IncompleteBodyError if any(isinstance(cause, IncompleteRead) for cause in chain) else AnswerLostError
@@ -148,6 +155,12 @@ def _chain(error: BaseException | None) -> list[BaseException]:
         inner = [getattr(error, "reason", None), *error.args, error.__cause__]
         error = next((cause for cause in inner if isinstance(cause, BaseException)), None)
     return found
+
+
+def _is_plain_http(chain: list[BaseException]) -> bool:
+    """Return True if a server, and not a proxy, answered the TLS handshake without TLS."""
+    is_proxy = any(isinstance(cause, (requests.exceptions.ProxyError, ProxyError)) for cause in chain)
+    return not is_proxy and any(getattr(cause, "reason", None) in _NOT_TLS for cause in chain)
 
 
 def _root_reason(error: Exception, hide: Hide) -> str:

@@ -101,6 +101,10 @@ class CertificateError(ConnectionFailedError):
     """The server's TLS certificate could not be verified."""
 
 
+class PlainHttpError(ConnectionFailedError):
+    """The URL begins with `https://`, but the server speaks HTTP."""
+
+
 class AnswerLostError(SiliconFlowError):
     """The request was sent, but its response was lost. The service may have executed the request."""
 

@@ -11,6 +11,7 @@ from siliconflow_provider.api.errors import (
     AnswerTooLargeError,
     CertificateError,
     ConnectionFailedError,
+    PlainHttpError,
     RateLimitError,
     ServerError,
     SiliconFlowError,
@@ -28,7 +29,7 @@ def should_retry(error: SiliconFlowError, *, idempotent: bool) -> bool:
     :param error: the failure
     :param idempotent: True if executing the request twice does no harm
     """
-    if isinstance(error, (CertificateError, AnswerTooLargeError)):
+    if isinstance(error, (CertificateError, PlainHttpError, AnswerTooLargeError)):
         return False
     if isinstance(error, ConnectionFailedError):
         return True

@@ -60,6 +60,7 @@ class Transport:
         many in total
     :param max_retries: maximum number of retries of a request
     :param label: names the settings of key and base URL, for messages
+    :param url_label: names that of the base URL, if it is another one
     :param storage_hosts: the only hosts, besides the API's, that results may be downloaded from; empty allows all
         public hosts
     """
@@ -72,6 +73,7 @@ class Transport:
         timeout: float,
         max_retries: int,
         label: str | None = None,
+        url_label: str | None = None,
         storage_hosts: Collection[str] = (),
     ) -> None:
         api_key = Secret(api_key)
@@ -85,8 +87,9 @@ class Transport:
         self._exchange_seconds = TIMEOUTS_OF_EXCHANGE * timeout
         self._timeout = (min(timeout, LONGEST_CONNECT_TIMEOUT), timeout)
         self._max_retries = max_retries
-        self._remedies = api_remedies(self.base_url, label)
-        self._place = f"the base URL of {label}" if label else "the base URL"
+        url_label = url_label or label
+        self._remedies = api_remedies(self.base_url, label, url_label)
+        self._place = f"the base URL of {url_label}" if url_label else "the base URL"
         self._session = Session(BearerAuth(self._api_key, self.base_url), ResultHosts(self.base_url, storage_hosts))
 
     def now(self) -> pendulum.DateTime:

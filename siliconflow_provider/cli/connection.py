@@ -41,7 +41,7 @@ def client_of(options: argparse.Namespace) -> SiliconFlowClient:
 
     base_url = base_url_of(options.base_url or os.environ.get(URL_VARIABLE))
     source = "--base-url" if options.base_url else URL_VARIABLE
-    return SiliconFlowClient(os.environ[KEY_VARIABLE], base_url, label=f"{KEY_VARIABLE} and {source}")
+    return SiliconFlowClient(os.environ[KEY_VARIABLE], base_url, label=KEY_VARIABLE, url_label=source)
 
 
 def _client_of_connection(conn_id: str) -> SiliconFlowClient:

@@ -72,7 +72,8 @@ DOCUMENTED: list[tuple[int, Any, type[SiliconFlowError], str, Any]] = [
         404,
         "404 page not found",
         errors.NotFoundError,
-        "404 page not found: check the id and that the base URL ends in /v1; results are deleted after 30 days",
+        "404 page not found: check the id, which must be of the account of the API key; "
+        "batches and results are deleted after 30 days",
         None,
     ),
     (429, {"message": "slow down"}, errors.RateLimitError, "slow down", None),

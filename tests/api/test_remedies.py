@@ -19,12 +19,20 @@ from siliconflow_provider.api.remedies import LINK_REMEDIES, api_remedies, billi
 )
 def test_billing_page_is_on_the_apis_site(base_url: str, page: str) -> None:
     assert billing_page(base_url) == page
-    assert page in api_remedies(base_url, None)[403]
+    assert page in api_remedies(base_url, None, None)[403]
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 401, 403, 404])
 def test_every_remedy_has_the_label(status: int) -> None:
-    assert "of connection 'sf'" in api_remedies("https://api.siliconflow.com/v1", "connection 'sf'")[status]
+    label = "connection 'sf'"
+    assert f"of {label}" in api_remedies("https://api.siliconflow.com/v1", label, label)[status]
+
+
+@pytest.mark.parametrize(("path", "begins"), [("/v1", "check the id"), ("/v2", "the base URL of URL does not end in")])
+def test_unknown_path_blames_the_base_url(path: str, begins: str) -> None:
+    remedy = api_remedies(f"https://api.siliconflow.com{path}", "KEY", "URL")[404]
+    assert remedy.startswith(begins)
+    assert "API key of KEY" in remedy
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ NEVER = [
     errors.PermissionDeniedError,
     errors.NotFoundError,
     errors.CertificateError,
+    errors.PlainHttpError,
     errors.CreateUncertainError,
 ]
 

@@ -183,6 +183,32 @@ def test_untrusted_certificate_is_not_retried(
     assert (secure.received, pauses) == ([], [])
 
 
+def refuse_tls(connection: socket.socket) -> socket.socket:
+    """Answer the TLS handshake as a server does that speaks HTTP only."""
+    connection.recv(65_536)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    raise ConnectionError
+
+
+def test_plain_http_is_named_at_once(start_server: Any, held_time: Any, pauses: list[float], key: str) -> None:
+    server = start_server(wrap=refuse_tls)
+    client = SiliconFlowClient(key, f"https://127.0.0.1:{server.port}/v1", url_label="connection 'sf'")
+    named = r"the server speaks HTTP, not HTTPS \(SSLError: .*\): write http:// in the base URL of connection 'sf'"
+    with pytest.raises(errors.PlainHttpError, match=named):
+        client.get_batch("batch_1")
+    assert pauses == []
+
+
+def test_plain_http_proxy_is_not_the_servers(
+    start_server: Any, held_time: Any, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server(wrap=refuse_tls)
+    monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{server.port}")
+    with pytest.raises(errors.ConnectionFailedError) as caught:
+        SiliconFlowClient(key, max_retries=0).get_batch("batch_1")
+    assert "no connection (" in caught.value.message
+
+
 def test_trusted_certificate_is_accepted(
     start_server: Any, held_time: Any, certificate: Path, key: str, batch_json: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

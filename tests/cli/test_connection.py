@@ -30,6 +30,13 @@ def test_an_option_replaces_the_variable(run: Any, emulator: Emulator, monkeypat
     assert run("account", "--base-url", emulator.base_url.removesuffix("/v1")).code == 0
 
 
+@pytest.mark.usefixtures("settings")
+def test_errors_name_the_setting_of_the_url(run: Any, emulator: Emulator) -> None:
+    url = emulator.base_url.replace("http://", "https://")
+    assert run("account", "--base-url", url).err.endswith("write http:// in the base URL of --base-url\n")
+    assert run("show", "batch_x").err.count("account of the API key of SILICONFLOW_API_KEY;") == 1
+
+
 # Airflow looks for unknown connections in its database.
 @pytest.mark.usefixtures("settings", "dags_folder")
 @pytest.mark.parametrize(
