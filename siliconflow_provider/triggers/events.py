@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -18,13 +20,13 @@ from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from siliconflow_provider.api.models import Batch
-    from siliconflow_provider.waiting import BatchSearch
 
 FINAL_STATUSES = ("completed", "failed", "expired", "cancelled")
 SHORTEST_INTERVAL = 10.0
 # By then the triggerer has stored the events: a state that is stored before them would lose them in a crash.
 SECONDS_UNTIL_STORED = 5.0
-PAUSES_OF_RESTORE = (1.0, 10.0, 60.0)
+STORE_TIMEOUT = 60.0
+PAUSES_OF_READ = (1.0, 10.0, 60.0)
 
 
 class BatchEventTrigger(BaseEventTrigger):
@@ -41,6 +43,8 @@ class BatchEventTrigger(BaseEventTrigger):
     :param lookback: seconds before the first start; batches that ended in that time count too. Before Airflow 3.3, it
         applies to each start
     """
+
+    asset_state_store: Any = None  # Airflow 3.3 sets it
 
     def __init__(
         self,
@@ -91,7 +95,7 @@ class BatchEventTrigger(BaseEventTrigger):
 
         started_at = clock.now().timestamp()
         search = BatchSearch(self.metadata, self.statuses, self.poll_interval, self.lookback, started_at)
-        is_stored = await self._restore(search)
+        is_stored = search.restore(await self._read_state()) or self.asset_state_store is None
         has_failed = False
         with searching(self.siliconflow_conn_id, search) as watch:
             while True:
@@ -105,7 +109,7 @@ class BatchEventTrigger(BaseEventTrigger):
                 if ended:
                     await clock.sleep_async(SECONDS_UNTIL_STORED)
                 if ended or not is_stored:
-                    is_stored = await self._store(search)
+                    is_stored = await self._write_state(search.state)
 
     def _payload(self, batch: Batch) -> dict[str, Any]:
         counts, timing = batch.request_counts, batch.timing
@@ -124,43 +128,44 @@ class BatchEventTrigger(BaseEventTrigger):
         arguments = json.dumps(self.serialize()[1], sort_keys=True)
         return f"siliconflow_ended_{hashlib.sha256(arguments.encode()).hexdigest()[:16]}"
 
-    async def _restore(self, search: BatchSearch) -> bool:
-        """Let the search go on where an earlier trigger stopped. Return True if it does."""
+    async def _read_state(self) -> Any:
+        """Return the state that an earlier trigger has stored, or None. Return only when the store has answered.
+
+        Without that state, the trigger would fire other events, and overwrite it.
+        """
         from siliconflow_provider.api import clock
 
-        store: Any = getattr(self, "asset_state_store", None)
-        for pause in PAUSES_OF_RESTORE if store is not None else ():
+        for pause in chain(PAUSES_OF_READ, repeat(PAUSES_OF_READ[-1])):
+            if self.asset_state_store is None:
+                break
             try:
-                state = await store.aget(self._state_key)
+                async with asyncio.timeout(STORE_TIMEOUT):
+                    return await self.asset_state_store.aget(self._state_key)
             except Exception as error:
-                if self._is_ambiguous(error):
-                    return False
-                await clock.sleep_async(pause)
-            else:
-                return state is not None and search.restore(state)
-        return False
+                if type(error) is ValueError:  # Airflow's; those of a state backend are of other classes
+                    self.log.warning(
+                        "several assets have a trigger with these arguments, so its state is not kept, and a restart "
+                        "of the triggerer can miss or repeat events: let the arguments differ, such as in lookback"
+                    )
+                    self.asset_state_store = None
+                    break
+                self.log.warning("reading the state failed, no events until it is read; will keep trying: %r", error)
+            await clock.sleep_async(pause)
+        return None
 
-    async def _store(self, search: BatchSearch) -> bool:
+    async def _write_state(self, state: dict[str, Any] | None) -> bool:
         """Store the state of the search. Return True if nothing more is to be stored now."""
-        store, state = getattr(self, "asset_state_store", None), search.state
-        if store is None or state is None:
-            return store is None
+        if self.asset_state_store is None or state is None:
+            return self.asset_state_store is None
         try:
-            await store.aset(self._state_key, state)
+            async with asyncio.timeout(STORE_TIMEOUT):
+                await self.asset_state_store.aset(self._state_key, state)
         except Exception as error:
-            return self._is_ambiguous(error)
+            self.log.warning(
+                "storing the state failed, so a restart of the triggerer can repeat events; will keep trying: %r", error
+            )
+            return False
         return True
-
-    def _is_ambiguous(self, error: Exception) -> bool:
-        """Log an error of the store. Return True if it is that the trigger has several assets, each with a store."""
-        is_ambiguous = isinstance(error, ValueError)
-        self.log.warning(
-            "the state of this trigger is not kept, so a restart of the triggerer can miss or repeat events: %s",
-            "several assets have a trigger with these arguments; let the arguments differ, such as in lookback"
-            if is_ambiguous
-            else f"{type(error).__name__}: {error}; will keep trying",
-        )
-        return is_ambiguous
 
 
 def _as_texts(metadata: Any) -> dict[str, str]:

@@ -34,6 +34,8 @@ class BatchSearch:
     :param ended: batches that have been found; take them with `pop_ended`
     :param unidentified: ids of batches whose metadata the list does not show
     :param error: of the last listing, if it failed
+    :param state: what a later search needs to find all that `pop_ended` has not returned by its last call; None before
+        the first page
     """
 
     metadata: Mapping[str, str]
@@ -44,6 +46,7 @@ class BatchSearch:
     ended: list[Batch] = field(default_factory=list)
     unidentified: list[str] = field(default_factory=list)
     error: SiliconFlowError | None = None
+    state: dict[str, Any] | None = None
     _asked_at: float = 0.0
     _due_at: float = 0.0
     _since: float | None = None
@@ -65,14 +68,12 @@ class BatchSearch:
         self._since, self._found = since, found
         return True
 
-    @property
-    def state(self) -> dict[str, Any] | None:
-        """Return what a later search needs; None before the first whole listing."""
-        return None if self._listed_at is None else {"since": self._since, "found": dict(self._found)}
-
     def pop_ended(self) -> list[Batch]:
         """Return the batches that were found since the last call, the first to end first."""
         found, self.ended = self.ended, []
+        if self._since is not None:
+            # A copy, because the next listing may already find batches that only the next call returns.
+            self.state = {"since": self._since, "found": dict(self._found)}
         return sorted(found, key=lambda batch: (self._found.get(batch.id, 0.0), batch.id))
 
     def seconds_until_due(self, now: float) -> float:

@@ -15,6 +15,7 @@ import pytest
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.emulator.forms import Forms
+from siliconflow_provider.triggers import events
 from siliconflow_provider.triggers.batches import BatchTrigger
 from siliconflow_provider.triggers.events import BatchEventTrigger
 from tests.trigger_runs import LIST, SINGLE
@@ -22,6 +23,7 @@ from tests.trigger_runs import LIST, SINGLE
 OURS = {"team": "search"}
 Create = Callable[..., str]
 Events = Callable[..., list[dict[str, Any]]]
+Logged = Callable[[], str]
 
 
 class Store:
@@ -63,6 +65,12 @@ def events_of(connection: str, clock: Any) -> Events:
     return lambda seconds, *triggers: asyncio.run(run_all(seconds, triggers))
 
 
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Logged:
+    """Return the log: Airflow 3 writes it to the standard output."""
+    return lambda: "".join(capsys.readouterr()) + caplog.text
+
+
 def trigger_of(store: Store | None = None, **arguments: Any) -> BatchEventTrigger:
     """Return a trigger as a triggerer makes it."""
     _, kwargs = BatchEventTrigger(**arguments).serialize()
@@ -77,8 +85,8 @@ def test_arguments_have_a_form_that_airflow_keeps() -> None:
     assert {type(value) for value in arguments.values()} == {list, str, float}
 
 
-def ids(events: list[dict[str, Any]]) -> list[str]:
-    return [event["batch_id"] for event in events]
+def ids(found: list[dict[str, Any]]) -> list[str]:
+    return [event["batch_id"] for event in found]
 
 
 def test_each_matching_batch_fires_once(create: Create, events_of: Events, clock: Any) -> None:
@@ -131,35 +139,70 @@ def test_triggers_on_one_asset_keep_own_states(create: Create, events_of: Events
     assert len(store.values) == 2
 
 
-def test_a_state_that_cannot_be_kept_is_a_warning(
-    create: Create, events_of: Events, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_state_that_cannot_be_kept_is_a_warning(create: Create, events_of: Events, logged: Logged) -> None:
     class TwoAssets(Store):
         async def aget(self, key: str) -> Any:
             raise ValueError("Task has 2 concrete inlets and outlets")
 
     batch_id = create()
     assert ids(events_of(300, trigger_of(TwoAssets()))) == [batch_id]
-    assert "the state of this trigger is not kept" in "".join(capsys.readouterr()) + caplog.text
+    assert "its state is not kept" in logged()
 
 
-def test_a_store_that_fails_once_is_asked_again(create: Create, events_of: Events, clock: Any) -> None:
-    class FailingStore(Store):
-        failures = 2
+class FailingStore(Store):
+    """A store whose next calls fail."""
 
-        async def aget(self, key: str) -> Any:
-            self.failures -= 1
-            if self.failures >= 0:
-                raise ConnectionError("supervisor is busy")
-            return await super().aget(key)
+    failures = 0
 
-    store = FailingStore()
-    store.failures = 0
+    async def fail(self) -> None:
+        await asyncio.sleep(0)
+        raise ConnectionError("supervisor is busy")
+
+    async def aget(self, key: str) -> Any:
+        self.failures -= 1
+        if self.failures >= 0:
+            await self.fail()
+        return await super().aget(key)
+
+    async def aset(self, key: str, value: Any) -> None:
+        self.failures -= 1
+        if self.failures >= 0:
+            await self.fail()
+        await super().aset(key, value)
+
+
+class HangingStore(FailingStore):
+    """A store that does not answer the next calls."""
+
+    async def fail(self) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("store", [FailingStore(), HangingStore()], ids=["fails", "hangs"])
+def test_no_event_is_lost_without_the_store(
+    create: Create, events_of: Events, clock: Any, monkeypatch: pytest.MonkeyPatch, store: FailingStore, logged: Logged
+) -> None:
+    monkeypatch.setattr(events, "STORE_TIMEOUT", 0.01)
     events_of(100, trigger_of(store))
     batch_id = create()
     clock.advance(7_200)
+    store.failures = 10
+    assert events_of(300, trigger_of(store)) == []
+    assert "reading the state failed" in logged()
     store.failures = 2
     assert ids(events_of(300, trigger_of(store))) == [batch_id]
+
+
+@pytest.mark.parametrize("store", [FailingStore(), HangingStore()], ids=["fails", "hangs"])
+def test_a_state_is_stored_again_and_again(
+    create: Create, events_of: Events, clock: Any, monkeypatch: pytest.MonkeyPatch, store: FailingStore, logged: Logged
+) -> None:
+    monkeypatch.setattr(events, "STORE_TIMEOUT", 0.01)
+    batch_id = create()
+    clock.after(110, lambda: setattr(store, "failures", 2))
+    assert ids(events_of(600, trigger_of(store))) == [batch_id]
+    assert "storing the state failed" in logged()
+    assert batch_id in "".join(store.values.values())
 
 
 class TestLists:

@@ -93,6 +93,23 @@ def test_failures_lengthen_the_pause(search: BatchSearch) -> None:
     assert search.seconds_until_due(CREATED) == 0
 
 
+def test_the_state_has_only_returned_batches(search: BatchSearch, batch: Callable[..., Batch]) -> None:
+    first, second = batch("failed", id="a", failed_at=90), batch("failed", id="b", failed_at=95)
+    list_once(search, 100, first)
+    search.record_page([second], CREATED + 160, CREATED + 160)
+    assert search.state == {"since": CREATED, "found": {"a": CREATED + 90}}
+    later = BatchSearch({}, STATUSES, 60.0, started_at=CREATED + 200)
+    assert later.restore(search.state)
+    assert list_once(later, 200, first, second) == ["b"]
+
+
+def test_a_listing_that_fails_has_a_state(search: BatchSearch, batch: Callable[..., Batch]) -> None:
+    search.record_page([batch("failed", failed_at=90)], CREATED + 100, CREATED + 100)
+    search.finish(CREATED + 100, ServerError("down", status=503))
+    assert [search.state, len(search.pop_ended())] == [None, 1]
+    assert search.state == {"since": CREATED, "found": {"batch_1": CREATED + 90}}
+
+
 @pytest.mark.parametrize("state", [None, [], {}, {"since": "x", "found": {}}, {"since": 1, "found": ["a"]}])
 def test_an_invalid_state_is_not_taken(search: BatchSearch, state: Any) -> None:
     assert not search.restore(state)
