@@ -16,6 +16,8 @@ from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID, SiliconFlowH
 from siliconflow_provider.plugins.access import Viewer
 
 _VARIABLE = "AIRFLOW_CONN_"
+# The ids that Airflow's API accepts. Others could lead a secrets backend elsewhere.
+_ID = re.compile(r"[\w.-]{1,250}")
 # A URI, or JSON.
 _OF_SILICONFLOW = re.compile(r'siliconflow:|\s*\{.*"conn_type"\s*:\s*"siliconflow"', re.DOTALL)
 
@@ -31,6 +33,8 @@ class ServerHook(SiliconFlowHook):
         :raises InvalidConnectionError: if it is of another type: its password must not be sent to this service
         """
         try:
+            if not _ID.fullmatch(conn_id):
+                raise AirflowNotFoundException
             connection = Connection.get_connection_from_secrets(conn_id)
         except AirflowNotFoundException:
             raise UnknownConnectionError(
@@ -49,16 +53,30 @@ def readable_connections(viewer: Viewer) -> list[str]:
 
     Connections of secrets backends cannot be listed; the default one is included if no other is known.
     """
+    return sorted(filter(viewer.may_read_connection, _known_ids() or {DEFAULT_CONN_ID}))
+
+
+def is_known(conn_id: str) -> bool:
+    """Return True if an id is the one that permissions for its connection are given to.
+
+    Environment variables and secrets backends may answer to other spellings too, for which the auth manager has no
+    rule.
+    """
+    return conn_id == DEFAULT_CONN_ID or conn_id in _known_ids()
+
+
+def _known_ids() -> set[str]:
+    """Return the ids in the database, and those of environment variables, which come first, in lower case."""
     statement = select(Connection.conn_id).where(Connection.conn_type == SiliconFlowHook.conn_type)
     with create_session() as session:
-        stored = set(session.scalars(statement))
-    known = stored | _from_environment()
-    return sorted(filter(viewer.may_read_connection, known or {DEFAULT_CONN_ID}))
-
-
-def _from_environment() -> set[str]:
-    return {
-        name.removeprefix(_VARIABLE).lower()
+        stored = {conn_id for conn_id in session.scalars(statement) if _variable(conn_id) not in os.environ}
+    return stored | {
+        conn_id
         for name, value in os.environ.items()
-        if name.startswith(_VARIABLE) and _OF_SILICONFLOW.match(value)
+        if _OF_SILICONFLOW.match(value) and name == _variable(conn_id := name.removeprefix(_VARIABLE).lower())
     }
+
+
+def _variable(conn_id: str) -> str:
+    """Return the environment variable that Airflow reads for an id."""
+    return f"{_VARIABLE}{conn_id.upper()}"

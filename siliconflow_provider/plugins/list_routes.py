@@ -20,7 +20,7 @@ from siliconflow_provider.plugins import PREFIX
 from siliconflow_provider.plugins.access import Viewer, ViewerDep
 from siliconflow_provider.plugins.batch_lists import BatchList
 from siliconflow_provider.plugins.cancellation import check_form, new_token, question_parts
-from siliconflow_provider.plugins.connections import ServerHook, readable_connections
+from siliconflow_provider.plugins.connections import ServerHook, is_known, readable_connections
 from siliconflow_provider.plugins.list_page import ListView, list_parts, tasks_of
 from siliconflow_provider.plugins.pages import page
 from siliconflow_provider.plugins.rows import PAGE_SIZE, Query, Row, may_edit, rows_of
@@ -35,6 +35,11 @@ T = TypeVar("T")
 CALL_SECONDS = 15.0
 _REQUEST_SECONDS = 10.0
 _MAY_NOT_CANCEL = "You may not cancel this batch: you may not edit its DAG, or its connection."
+_UNKNOWN = (
+    "These pages know no SiliconFlow connection {!r}. An id must be written as in Airflow's database; that of an "
+    "environment variable in lower case. For a connection of a secrets backend, create one with the same id and type "
+    "siliconflow in Airflow, without a password."
+)
 _MESSAGES = {"cancelled": "The batch is being cancelled.", "over": "The batch had ended before it could be cancelled."}
 
 
@@ -119,7 +124,7 @@ async def _cancellable(request: Request, viewer: Viewer, conn_id: str, batch_id:
     def may_read() -> bool:
         if not viewer.dags.editable:
             _check_reads_connection(viewer, conn_id)
-        return viewer.may_read_connection(conn_id)
+        return viewer.may_read_connection(conn_id) and is_known(conn_id)
 
     def read() -> BatchList:
         hook = ServerHook(conn_id)
@@ -128,7 +133,7 @@ async def _cancellable(request: Request, viewer: Viewer, conn_id: str, batch_id:
 
     def check(found: BatchList) -> Row:
         row = rows_of(found, viewer.dags)[0]
-        if not may_edit(row, viewer.dags, viewer.may_edit_connection(conn_id)):
+        if not may_edit(row, viewer.dags, is_reader and viewer.may_edit_connection(conn_id)):
             raise HTTPException(403, _MAY_NOT_CANCEL)
         if not is_running(row.batch):
             raise HTTPException(409, f"Batch {row.batch.id} is {row.batch.status}: there is nothing to cancel.")
@@ -177,3 +182,5 @@ async def _ask_service(request: Request, action: Callable[[], T]) -> T:
 def _check_reads_connection(viewer: Viewer, conn_id: str) -> None:
     if not viewer.may_read_connection(conn_id):
         raise HTTPException(403, f"You may not read the connection {conn_id!r}.")
+    if not is_known(conn_id):
+        raise HTTPException(404, _UNKNOWN.format(conn_id))

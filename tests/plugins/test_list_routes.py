@@ -5,7 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.models.connection import Connection
+from airflow.utils.session import create_session
 from fastapi.testclient import TestClient
+from sqlalchemy import delete
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.models import Batch
@@ -59,6 +62,35 @@ class TestPermissions:
         assert "secret" in browser_of("admin").get(LIST).text
         assert "secret" not in browser_of("op").get(LIST).text
         assert browser_of("op").get(f"{LIST}?conn_id=secret").status_code == 403
+
+    @pytest.mark.parametrize("name", ["SECRET", "Secret", "\u017fecret", " secret", "secret/", "s" * 5_000, "\x00"])
+    def test_other_spellings_lead_to_no_connection(
+        self, browser_of: BrowserOf, emulator: Emulator, submit: Submit, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """Airflow reads environment variables in upper case; the auth manager is asked about the id as it is given."""
+        monkeypatch.setenv("AIRFLOW_CONN_SECRET", json.dumps(emulator.airflow_connection))
+        batch = submit()
+        browser = browser_of("op")
+        shown = browser.get(LIST, params={"conn_id": name})
+        assert shown.status_code == 404
+        assert batch.id not in shown.text
+        assert browser.get("/siliconflow/cancel", params={"conn_id": name, "batch_id": batch.id}).status_code == 403
+
+    def test_ids_of_the_database_keep_their_case(
+        self, browser_of: BrowserOf, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stored = Connection("SiliconFlow.Test", **emulator.airflow_connection)
+        with create_session() as session:
+            session.add(stored)
+        try:
+            addresses = [f"{LIST}?conn_id={name}" for name in ("SiliconFlow.Test", "siliconflow.test")]
+            assert [browser_of("op").get(address).status_code for address in addresses] == [200, 404]
+            # The variable comes first, with permissions of its own.
+            monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW.TEST", json.dumps(emulator.airflow_connection))
+            assert [browser_of("op").get(address).status_code for address in addresses] == [404, 200]
+        finally:
+            with create_session() as session:
+                session.execute(delete(Connection).where(Connection.conn_id == "SiliconFlow.Test"))
 
     def test_an_unreadable_dag_is_hidden(self, browser_of: BrowserOf, submit: Submit) -> None:
         batch = submit(SECRET, customer="acme")
@@ -153,9 +185,9 @@ class TestList:
         self, browser_of: BrowserOf, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         other = {**emulator.airflow_connection, "conn_type": "http"}
-        monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(other))
-        text = Parsed(browser_of().get(f"{LIST}?conn_id=other").text).text
-        assert "connection 'other' is of type 'http'" in text
+        monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(other))
+        text = Parsed(browser_of().get(LIST).text).text
+        assert "connection 'siliconflow_default' is of type 'http'" in text
         assert not (emulator.data_dir / "requests.log").read_text()
 
 
