@@ -8,6 +8,7 @@ import json
 import socket
 import socketserver
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -86,6 +87,8 @@ def bucket(connection_to_s3: BreakingProxy, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{connection_to_s3.server_address[1]}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
+    # Any earlier path on S3 has left a store without credentials.
+    sys.modules[attach.__module__]._STORE_CACHE.pop("s3", None)  # type: ignore[attr-defined]
     attach("s3", fs=s3fs.S3FileSystem())
     name = "".join(character for character in tmp_path.name if character.isalnum()).lower()
     s3fs.S3FileSystem().mkdir(name)
