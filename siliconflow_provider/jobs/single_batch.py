@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 import msgspec
@@ -19,9 +19,9 @@ from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.recovery import is_retryable, retry_pauses
 from siliconflow_provider.batches import AIRFLOW_KEY
 from siliconflow_provider.inputs import Part, PartWriter
-from siliconflow_provider.job_directory import MANIFEST, REQUESTS, JobDirectory
+from siliconflow_provider.job_directory import MANIFEST, REQUESTS, JobDirectory, result_rows_name
 from siliconflow_provider.jobs.job import Job, Round
-from siliconflow_provider.jobs.publication import EarlierResults, publish_results
+from siliconflow_provider.jobs.publication import EarlierResults, publish_results, read_rows
 from siliconflow_provider.jobs.request_files import RequestFiles
 from siliconflow_provider.jobs.round_retrieval import RoundRetrieval, Tolerance
 from siliconflow_provider.jsonl import read_lines
@@ -30,6 +30,7 @@ from siliconflow_provider.outputs import (
     FIRST_PAUSE,
     OutputDirectory,
     ResultContents,
+    ResultRow,
     ResultStore,
     RowErrors,
     custom_id_of,
@@ -61,7 +62,8 @@ def download_results(
     """Publish one row for each request of a batch, and the manifest; return the manifest.
 
     The requests and their order are those of the batch's input file. If the service does not give that file any more,
-    they are the requests that the output and error files mention. Published results of another batch are kept.
+    they are the requests that the published rows, the output and the error file mention. A published row of this batch
+    stays if the service has lost its result. Published results of another batch are kept.
 
     :param batch: that is over
     :param task: the task instance that owns the files, or another name for who writes them
@@ -74,7 +76,9 @@ def download_results(
     is_ours = _published_batch(files) == batch.id
     output.check_claim(is_ours=is_ours)
     tolerance = Tolerance(DELIVERY_TIME, is_cleared, is_cleared, remedy)
-    job = _job_of(batch, _ids_of_requests(client, batch, files, tolerance), files, task)
+    published = _PublishedRows.read(files, batch.id)
+    custom_ids = _ids_of_requests(client, batch, files, tolerance, published)
+    job = _job_of(batch, custom_ids, files, task)
     (part,) = job.first_round.parts
     with files.create("collected") as rows, files.create("collected-errors") as full_errors:
         results = ResultStore(job.requests, rows, errors=RowErrors(full_errors, client.without_secrets))
@@ -88,12 +92,14 @@ def download_results(
             job.first_round,
             later=(),
             requests_count=job.requests,
-            published=lambda round_, part: None,
+            published=lambda round_, part: bytearray(published.has_result.get(name, False) for name in custom_ids),
             tolerance=tolerance,
         )
         retrieval.run()
         for error in retrieval.failures.values():
             raise error
+        for row in published.rows(custom_ids):
+            results.add_earlier_row(row)
         if results.duplicates or results.unknown_requests:
             log.warning(
                 "results of batch %s: ignored %s and %s with unknown custom_ids",
@@ -103,6 +109,35 @@ def download_results(
         shown = [(job.first_round, part, known.batch)]
         context = ReportContext(without_secrets=client.without_secrets)
         return publish_results(files, job, results, shown, EarlierResults(), complete=True, context=context)
+
+
+@dataclass(frozen=True)
+class _PublishedRows:
+    """The published rows of one batch. The manifest beside them may still be another batch's.
+
+    :param has_result: by custom id, True if the row is a result of the service
+    """
+
+    files: JobDirectory
+    batch_id: str
+    has_result: dict[str, bool] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, files: JobDirectory, batch_id: str) -> _PublishedRows:
+        """Read which rows there are."""
+        rows = cls(files, batch_id)._read()
+        return cls(files, batch_id, {row.custom_id: row.status not in ("missing", "unfinished") for row in rows})
+
+    def rows(self, custom_ids: Sequence[str]) -> Iterator[ResultRow]:
+        """Yield the rows, each with its position among these ids."""
+        indexes = {custom_id: index for index, custom_id in enumerate(custom_ids)}
+        for row in self._read() if self.has_result else ():
+            row.index = indexes[row.custom_id]
+            yield row
+
+    def _read(self) -> Iterator[ResultRow]:
+        name = result_rows_name(self.files.read_json(MANIFEST, dict) or {})
+        return (row for row in read_rows(self.files, name) if row.batch_id == self.batch_id)
 
 
 @dataclass
@@ -138,7 +173,9 @@ def _job_of(batch: Batch, custom_ids: Sequence[str], files: JobDirectory, task: 
     )
 
 
-def _ids_of_requests(client: SiliconFlowClient, batch: Batch, files: JobDirectory, tolerance: Tolerance) -> list[str]:
+def _ids_of_requests(
+    client: SiliconFlowClient, batch: Batch, files: JobDirectory, tolerance: Tolerance, published: _PublishedRows
+) -> list[str]:
     """Return the custom id of each request of a batch, in order."""
     try:
         sent = _sent_ids(client, batch, files, tolerance.remedy)
@@ -147,14 +184,16 @@ def _ids_of_requests(client: SiliconFlowClient, batch: Batch, files: JobDirector
         if not _is_withheld(error) and not (tolerance.accepts_lost and isinstance(error, UnreadableAnswerError)):
             raise
         sent, reason = [], str(error)
-    if sent:
-        return sent
+    known = list(dict.fromkeys([*sent, *published.has_result]))
+    total = batch.request_counts.total if batch.request_counts is not None else 0
+    if sent or (all(published.has_result.values()) and 0 < total <= len(known)):
+        return known
     log.warning(
         "could not read the requests of batch %s from its input file (%s): a request gets a row only if the output or "
         "error file mentions it, in the order of these files",
         batch.id, reason,
     )  # fmt: skip
-    return _mentioned_ids(client, batch, files, tolerance)
+    return list(dict.fromkeys([*known, *_mentioned_ids(client, batch, files, tolerance)]))
 
 
 def _is_withheld(error: SiliconFlowError) -> bool:

@@ -113,12 +113,18 @@ class ResultStore:
         """
         if row.index is None or row.index >= len(self.status_codes) or row.status == "unfinished":
             return
-        if not self.has_row(row.index) or (row.status == "succeeded" and not self.is_good(row.index)):
+        if not self.has_row(row.index) or self._is_worse(row.index, row):
             is_billed = is_billed and row.reused is not True
             if is_billed:
                 self._count(row)
             self._keep(row.index, row, is_billed=is_billed)
             self._is_earlier[row.index] = True
+
+    def _is_worse(self, index: int, earlier: ResultRow) -> bool:
+        """Return True if the row of a request is worse than an earlier one: it failed, or the result was lost since."""
+        if earlier.status in ("succeeded", "missing"):
+            return earlier.status == "succeeded" and not self.is_good(index)
+        return STATUSES[self.status_codes[index]] == "missing" and self.row(index).batch_id == earlier.batch_id
 
     def copy_rows(self, duplicates: Iterable[tuple[int, int, str]]) -> None:
         """Give requests that are not sent the rows of equal requests. They are never resent.

@@ -72,6 +72,20 @@ def test_incomplete_results_need_an_option(run: Any, create: Any, clock: Any, co
     assert written["counts"] == {"missing": 3}
 
 
+def test_incomplete_results_replace_no_complete_ones(
+    run: Any, create: Any, clock: Any, control: Any, output: Path
+) -> None:
+    batch = create()
+    clock.advance(200)
+    run("download", batch.id, "--output", output)
+    before = (output / "results.jsonl").read_bytes()
+    control.fault("GET /results/{id}", status=404, every=1)
+    control.fault("GET /files/{id}/content", status=404, every=1)
+    printed = run("download", batch.id, "--output", output, "--incomplete", "--json")
+    assert (printed.code, printed.json["counts"]) == (0, {"succeeded": 3})
+    assert (output / "results.jsonl").read_bytes() == before
+
+
 def test_ctrl_c_waits_for_no_download(create: Any, clock: Any, control: Any, tmp_path: Path) -> None:
     batch = create()
     clock.advance(200)

@@ -344,6 +344,60 @@ class TestPublished:
         assert json.loads((kept / before["job_id"] / "manifest.json").read_text()) == before
         assert {row["batch_id"] for row in rows()} == {second.id}
 
+    @pytest.mark.parametrize("is_cleared", [True, False])
+    @pytest.mark.parametrize("has_input", [True, False])
+    def test_lost_results_leave_the_published_rows(
+        self, over: Make, download: Download, control: Control, tmp_path: Path, has_input: bool, is_cleared: bool
+    ) -> None:
+        batch = over(4, failing={"positions": [1], "message": "m" * 3_000})
+        before = download(batch)
+        results = (tmp_path / "out" / "results.jsonl").read_bytes()
+        errors = (tmp_path / "out" / "_siliconflow" / "errors.jsonl").read_bytes()
+        control.fault(RESULT, status=404, every=1)
+        if not has_input:
+            control.fault(INPUT, status=404, every=1)
+        after = download(batch, is_cleared=is_cleared)
+        assert (tmp_path / "out" / "results.jsonl").read_bytes() == results
+        assert (tmp_path / "out" / "_siliconflow" / "errors.jsonl").read_bytes() == errors
+        unchanged = ("job_id", "counts", "tokens", "errors", "batches", "paths")
+        assert {name: after[name] for name in unchanged} == {name: before[name] for name in unchanged}
+
+    @pytest.mark.parametrize("is_manifest_lost", [True, False])
+    def test_rows_stay_without_input_and_output_file(
+        self, over: Make, download: Download, rows: Any, control: Control, tmp_path: Path, is_manifest_lost: bool
+    ) -> None:
+        """The error file alone mentions one request of three."""
+        batch = over(3, failing={"positions": [1]})
+        download(batch)
+        results = rows()
+        if is_manifest_lost:
+            (tmp_path / "out" / "manifest.json").unlink()
+        control.fault(INPUT, status=404, every=1)
+        control.fault(f"GET /results/{path_of(batch.output_file_id)}", status=404, every=1)
+        assert download(batch, is_cleared=True)["counts"] == {"succeeded": 2, "failed": 1}
+        assert rows() == results
+
+    def test_found_results_replace_missing_rows(
+        self, over: Make, download: Download, rows: Any, control: Control
+    ) -> None:
+        batch = over(3)
+        control.fault(RESULT, status=404, every=1)
+        download(batch, is_cleared=True)
+        assert {row["status"] for row in rows()} == {"missing"}
+        with pytest.raises(NotFoundError):
+            download(batch)
+        control.reset()
+        assert download(batch)["counts"] == {"succeeded": 3}
+
+    def test_lost_results_of_another_batch_are_missing(
+        self, over: Make, download: Download, rows: Any, control: Control
+    ) -> None:
+        first, second = over(2), over(2)
+        download(first)
+        control.fault(RESULT, status=404, every=1)
+        download(second, is_cleared=True)
+        assert [(row["status"], row["batch_id"]) for row in rows()] == [("missing", second.id)] * 2
+
     def test_another_task_does_not_download(
         self, over: Make, client: SiliconFlowClient, workspace: Any, download: Download, control: Control
     ) -> None:

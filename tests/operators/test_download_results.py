@@ -100,7 +100,7 @@ class TestDownloadResults:
         download(batch.id).execute(context)
         out = tmp_path / "out"
         earlier = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-        emulator.control.fault("GET /results/{id}", every=1, status=404)
+        emulator.control.fault("GET /results/{id}", every=1, status=503)
         with pytest.raises(SiliconFlowError):
             download(batch.id).execute(context)
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == earlier
@@ -267,6 +267,23 @@ class TestDownloadResults:
             download(batch.id).execute(context)
         context["ti"].clear()
         assert download(batch.id).execute(context)["counts"] == {"succeeded": 6, "missing": 6}
+
+    @pytest.mark.parametrize("endpoint", ["GET /results/{id}", "GET /batches/{id}"])
+    def test_clearing_keeps_results_that_are_gone(
+        self, download, client, file_id, context, clock, emulator, tmp_path, endpoint: str
+    ) -> None:
+        batch = client.create_batch(file_id)
+        clock.advance(200)
+        summary = download(batch.id).execute(context)
+        results = local(summary["results_path"]).read_bytes()
+        emulator.control.fault(endpoint, every=1, status=404)
+        context["ti"].clear()
+        if "batches" in endpoint:
+            with pytest.raises(NotFoundError):
+                download(batch.id).execute(context)
+        else:
+            assert download(batch.id).execute(context) == summary
+        assert local(summary["results_path"]).read_bytes() == results
 
     @pytest.mark.parametrize(
         "plan",
