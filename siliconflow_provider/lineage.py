@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+
+from siliconflow_provider.api.redaction import without_credentials
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -50,15 +52,19 @@ def _with_declared(datasets: list[Any], declared: Iterable[Any]) -> list[Any]:
 def name_of(path: str) -> tuple[str, str]:
     """Return namespace and name of the dataset at a path, as OpenLineage names datasets.
 
-    A pattern stands for the directory above its first `*`. The id of a connection in a URL is left out.
+    A pattern stands for the directory above its first `*`. Query, user, password and the id of a connection are left
+    out.
     """
     if "://" not in path:
         path = f"file://{Path(path).expanduser().absolute()}"
-    parts = urlsplit(path.partition("*")[0].rpartition("/")[0] if "*" in path else path)
-    if parts.scheme == "file":
-        return "file", parts.path.rstrip("/") or "/"
-    host = parts.netloc.rpartition("@")[2]
-    return f"{_ALIASES.get(parts.scheme, parts.scheme)}://{host}", parts.path.strip("/") or "/"
+    scheme, _, rest = without_credentials(path).partition("://")
+    host, _, name = re.split("[?#]", rest, maxsplit=1)[0].partition("/")
+    if "*" in name:
+        name = name.partition("*")[0].rpartition("/")[0]
+    scheme = scheme.lower()
+    if scheme == "file":
+        return "file", f"/{name}".rstrip("/") or "/"
+    return f"{_ALIASES.get(scheme, scheme)}://{host.rpartition('@')[2]}", name.strip("/") or "/"
 
 
 def _results(manifest: Mapping[str, Any]) -> Any:

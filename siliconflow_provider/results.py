@@ -112,7 +112,7 @@ def _results_path(summary_or_path: Results) -> ObjectStoragePath:
 
 def _rows_of(path: ObjectStoragePath) -> Iterator[bytes]:
     """Yield the rows as JSON lines that a file with results was written from."""
-    from siliconflow_provider.api.redaction import without_queries
+    from siliconflow_provider.api.redaction import without_credentials
     from siliconflow_provider.job_directory import RESULT_ROWS
     from siliconflow_provider.storage import MissingFileError
 
@@ -124,7 +124,7 @@ def _rows_of(path: ObjectStoragePath) -> Iterator[bytes]:
         yield from _lines(rows)
     except MissingFileError:
         raise MissingFileError(
-            f"{without_queries(str(rows))} is missing: rows are read from it. Read {path.name} itself as a table"
+            f"{without_credentials(str(rows))} is missing: rows are read from it. Read {path.name} itself as a table"
         ) from None
 
 

@@ -58,6 +58,10 @@ def columns(dataset: dict[str, Any]) -> dict[str, str | None]:
         ("s3a://conn@bucket/in/", ("s3://bucket", "in")),
         ("gs://bucket/in/2027-*/part-*.parquet", ("gs://bucket", "in")),
         ("s3://bucket/*.csv", ("s3://bucket", "/")),
+        ("s3://AKIA:s3cret@bucket/in.jsonl", ("s3://bucket", "in.jsonl")),
+        ("S3://AKIA:a*b/s3cret@bucket/in/*.jsonl?sig=s3cret", ("s3://bucket", "in")),
+        ("https://h/a/x;X-Amz-Signature=s3cret-s3cret", ("https://h", "a")),
+        ("s3://[bucket/x", ("s3://[bucket", "x")),
         ("/data/*/rows.csv", ("file", "/data")),
     ],
 )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from siliconflow_provider.api.service_texts import printable
 
@@ -26,8 +26,13 @@ _NAMED_SECRET = re.compile(
     re.IGNORECASE,
 )
 _NAMED = [f"{name}{sign}" for name in _SECRET_NAMES for sign in ("=", "%", "\\u003d", ">", "provided>")]
-# The part of a URL before its host.
-_USER_INFO = re.compile(r"://([^/]*|[^@]*:[^@]*)@")
+# In a word, up to its last `@`: a user and a password, which may have slashes. A port is no password.
+_PASSWORD_WITH_SLASHES = re.compile(r"/\\?/[^/?#@:]*:(?!\d{1,5}(?:[\\/]|\Z))")
+# A path with user and password, which may have all characters.
+_CREDENTIALS = re.compile(r"([^:/?#]+://)([^/:]*:.*)@", re.DOTALL)
+_USER = re.compile(r"://[^/]*@")
+# Shorter parts of a password may be parts of any word.
+SHORTEST_PART = 4
 _PATH_LIKE = re.compile(r"[/.~]|[^:]+://|.*\.\w{1,8}\Z")
 LONGEST_PATH, LONGEST_BEGINNING = 200, 8
 _LOGGERS = ("urllib3.connectionpool", "urllib3.connection")
@@ -42,7 +47,7 @@ def without_queries(text: str) -> str:
     if "?" in text:
         text = _WORD.sub(_without_query, text)
     if "@" in text:
-        text = _PASSWORD.sub(r"\1***@", text)
+        text = _PASSWORD.sub(r"\1***@", _WORD.sub(_without_password, text))
     lower = text.lower()
     # Most texts have none of these names, and `in` takes a tenth of the time of the pattern.
     return _NAMED_SECRET.sub(r"\1***", text) if any(name in lower for name in _NAMED) else text
@@ -59,12 +64,49 @@ def _without_query(word: re.Match[str]) -> str:
     return word[0]
 
 
+def _without_password(word: re.Match[str]) -> str:
+    """Cut a word from the user and password of its first URL to the host of its last one."""
+    before, at, host = word[0].rpartition("@")
+    found = _PASSWORD_WITH_SLASHES.search(before) if at else None
+    if found is None:
+        return word[0]
+    kept = before[: found.start()] + found[0][: found[0].rindex("/") + 1]
+    return f"{kept}***@{host}"
+
+
+def without_credentials(path: str) -> str:
+    """Return a path without query, and with `***` for user and password. The id of a connection stays.
+
+    Only the scheme stays if a `?` may belong to the password.
+    """
+    found = _CREDENTIALS.match(path)
+    if found is None:
+        return without_queries(path)
+    return f"{found[1]}***" if "?" in found[2] else without_queries(f"{found[1]}***@{path[found.end() :]}")
+
+
+def without_credentials_of(path: str, text: str) -> str:
+    """Return a text about a path with `***` for the path's user and password, and for the parts of these."""
+    found = _CREDENTIALS.match(path)
+    if found is None:
+        return text
+    # A password with a slash may be taken for a bucket and a key, which errors name.
+    whole = found[2]
+    parts = {whole, whole.partition("/")[0], whole.partition(":")[2], *re.split(r"[:/@?#]", whole)}
+    for part in sorted(parts | set(map(unquote, parts)), key=len, reverse=True):
+        if len(part) >= SHORTEST_PART:
+            text = text.replace(part, "***")
+    return text
+
+
 def shown_path(path: str) -> str:
     """Return a given path for an error: without query, user and password, and at most 200 characters.
 
     Return only the beginning of a text that does not look like a path: it may be a key, given for a path by mistake.
     """
-    text = _USER_INFO.sub("://***@", path.partition("?")[0] if "://" in path else without_queries(path))
+    text = without_credentials(path)
+    if "://" in text:
+        text = _USER.sub("://***@", text.partition("?")[0])
     longest = LONGEST_PATH if _PATH_LIKE.match(text) and "\n" not in text else LONGEST_BEGINNING
     return printable(text if len(text) <= longest else f"{text[:longest]}...")
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from airflow.exceptions import AirflowOptionalProviderFeatureException
 
 from siliconflow_provider.api.durations import completion_window_text
-from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.redaction import without_credentials
 from siliconflow_provider.exceptions import InvalidArgumentError, OutputPathError
 from siliconflow_provider.hooks.siliconflow import content_of
 from siliconflow_provider.inputs import RequestBuilder
@@ -82,9 +82,9 @@ def check_input(input_path: str, output_path: ObjectStoragePath, results: str) -
     """
     source = storage_path(input_path, "input_path")
     if any(names_file(source, output_path / name) for name in (results, MANIFEST)):
-        shown = without_queries(str(output_path))
+        output, source_text = without_credentials(str(output_path)), without_credentials(input_path)
         raise OutputPathError(
-            f"output_path {shown} is in the input {without_queries(input_path)}: its results would be read as input, "
+            f"output_path {output} is in the input {source_text}: its results would be read as input, "
             "or would be overwritten. Give an output_path outside of the input; nothing was submitted"
         )
     for file in _files_at(input_path):
@@ -92,7 +92,7 @@ def check_input(input_path: str, output_path: ObjectStoragePath, results: str) -
 
 
 def _check_input_file(input_path: ObjectStoragePath, output_path: ObjectStoragePath, results: str) -> None:
-    shown = without_queries(str(input_path))
+    shown = without_credentials(str(input_path))
     for name in (results, MANIFEST):
         if is_same(input_path, output_path / name):
             raise OutputPathError(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.redaction import without_credentials
 from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.job_directory import MANIFEST, RESULTS_OF_FORMAT
 from siliconflow_provider.jobs import EarlierRun, ReuseError
@@ -38,7 +38,7 @@ def find_earlier_runs(reuse_from: Any, output_path: ObjectStoragePath, local: Pa
             continue
         copies = local / f"{ARGUMENT}-{len(runs)}"
         copies.mkdir(mode=0o700)
-        name = printable(without_queries(str(path)))
+        name = printable(without_credentials(str(path)))
         runs.append(EarlierRun(name, Workspace(path, copies, ARGUMENT), is_required))
     return runs
 
@@ -54,7 +54,7 @@ def _directories(reuse_from: Any) -> Iterator[tuple[ObjectStoragePath, bool]]:
             continue
         found = matching_directories(path, ARGUMENT)
         if not found:
-            log.warning("reuse_from matches no directory: %s. No answer is reused", without_queries(str(path)))
+            log.warning("reuse_from matches no directory: %s. No answer is reused", without_credentials(str(path)))
         yield from ((directory, False) for directory in reversed(found))
 
 

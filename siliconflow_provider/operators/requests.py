@@ -77,7 +77,7 @@ def items_at(input_path: str) -> Iterator[Any]:
     :raises StorageError: if a file cannot be read, or there is none
     :raises InputFileError: if a file is not in the format that its name says
     """
-    from siliconflow_provider.api.redaction import without_queries
+    from siliconflow_provider.api.redaction import without_credentials, without_queries
     from siliconflow_provider.inputs import (
         FileStart,
         InputFileError,
@@ -91,7 +91,7 @@ def items_at(input_path: str) -> Iterator[Any]:
     files = source_files(path)
     directory = path.path if "*" not in path.path else path.path.partition("*")[0].rpartition("/")[0]
     for file in files:
-        name = without_queries(str(file))
+        name = without_credentials(str(file))
         if files != [path] and "*" not in input_path and not has_known_format(name):
             raise InputFileError(
                 name,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.redaction import without_credentials, without_credentials_of, without_queries
 from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.job_directory import TEMPORARY_ERRORS
 
@@ -35,7 +35,6 @@ _MISSING_CREDENTIALS = {
     "TokenRetrievalError",
 }
 _UNKNOWN_SCHEME = re.compile("No filesystem registered|Unsupported filesystem")
-_USER_INFO = re.compile(r"//([^/@]*)@")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOCAL_SCHEMES = ("file", "local")
 _ERRORS_OF_A_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -92,9 +91,9 @@ def _storage_error(error: Exception, action: Action, argument: str, path: object
         # Reading fills only the disk of the local copy.
         return _full_temporary_disk()
     kind = MissingFileError if action == "read" and isinstance(error, FileNotFoundError) else StorageError
-    text = without_queries(_USER_INFO.sub(_without_password, str(path)))
+    text = without_credentials(str(path))
     scheme = text.partition("://")[0] if "://" in text else "file"
-    cause, remedy = _cause_and_remedy(error, action, scheme)
+    cause, remedy = _cause_and_remedy(error, _reason(error, str(path)), action, scheme)
     failure = kind(printable(f"cannot {action} {argument} {text}: {cause}: {remedy}"))
     is_remote = scheme not in _LOCAL_SCHEMES
     failure.is_temporary = getattr(error, "errno", None) in TEMPORARY_ERRORS or (
@@ -103,11 +102,7 @@ def _storage_error(error: Exception, action: Action, argument: str, path: object
     return failure
 
 
-def _without_password(user_info: re.Match[str]) -> str:
-    return "//***@" if ":" in user_info[1] else user_info[0]
-
-
-def _cause_and_remedy(error: Exception, action: Action, scheme: str) -> tuple[str, str]:
+def _cause_and_remedy(error: Exception, reason: str, action: Action, scheme: str) -> tuple[str, str]:
     names = {base.__name__ for base in type(error).__mro__}
     if isinstance(error, ImportError) or _UNKNOWN_SCHEME.search(str(error)):
         package = _PACKAGES.get(scheme)
@@ -115,14 +110,14 @@ def _cause_and_remedy(error: Exception, action: Action, scheme: str) -> tuple[st
         return f"no file system for {scheme}:// is installed", remedy
     if names & _MISSING_CREDENTIALS:
         return (
-            f"there are no valid credentials ({_reason(error)})",
+            f"there are no valid credentials ({reason})",
             f"set them in an Airflow connection and name it, as in {scheme}://conn_id@bucket/key",
         )
-    return (_local if scheme in _LOCAL_SCHEMES else _remote)(error, action)
+    return (_local if scheme in _LOCAL_SCHEMES else _remote)(error, reason, action)
 
 
-def _local(error: Exception, action: Action) -> tuple[str, str]:
-    reason = getattr(error, "strerror", None) or _reason(error)
+def _local(error: Exception, reason: str, action: Action) -> tuple[str, str]:
+    reason = getattr(error, "strerror", None) or reason
     if isinstance(error, FileNotFoundError):
         if action == "write":
             return "a directory of the path does not exist and cannot be created", "correct the path"
@@ -141,7 +136,7 @@ def _local(error: Exception, action: Action) -> tuple[str, str]:
     return reason, "correct the path, or check the worker's disk"
 
 
-def _remote(error: Exception, action: Action) -> tuple[str, str]:
+def _remote(error: Exception, reason: str, action: Action) -> tuple[str, str]:
     if isinstance(error, FileNotFoundError):
         if action == "write":
             return "the bucket does not exist", "create it, or correct the path"
@@ -150,10 +145,10 @@ def _remote(error: Exception, action: Action) -> tuple[str, str]:
         return "it is a directory", "give the path of a file"
     if isinstance(error, PermissionError):
         return (
-            f"access was refused ({_reason(error)})",
+            f"access was refused ({reason})",
             f"check the credentials of the Airflow connection, and their permission to {action} there",
         )
-    return _reason(error), "check the storage's endpoint and the network, and retry"
+    return reason, "check the storage's endpoint and the network, and retry"
 
 
 def _full_temporary_disk() -> StorageError:
@@ -165,7 +160,7 @@ def _full_temporary_disk() -> StorageError:
     return failure
 
 
-def _reason(error: Exception) -> str:
-    text = without_queries(str(error)).strip()
+def _reason(error: Exception, path: str) -> str:
+    text = without_queries(without_credentials_of(path, str(error))).strip()
     name = type(error).__name__
     return f"{name}: {text[:LONGEST_REASON]}" if text else name

@@ -15,7 +15,7 @@ from typing import IO, Any, Self, cast
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider import jsonl
-from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.redaction import without_credentials
 from siliconflow_provider.storage.errors import MissingFileError, StorageError, storage_errors
 
 # The names in different storages; first those that are equal for equal bytes.
@@ -103,7 +103,7 @@ def read_chunks(path: ObjectStoragePath, argument: str = "input_path") -> Iterat
         try:
             yield from jsonl.read_chunks(cast(IO[bytes], gzip.GzipFile(fileobj=stored)))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            shown = without_queries(str(path))
+            shown = without_credentials(str(path))
             raise ValueError(f"{shown} cannot be decompressed: {error}. Fix the file; nothing was submitted") from None
 
 

@@ -7,7 +7,7 @@ import re
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.redaction import without_credentials
 from siliconflow_provider.storage.errors import MissingFileError, storage_errors
 from siliconflow_provider.storage.object_storage import is_below
 
@@ -37,7 +37,7 @@ def source_files(path: ObjectStoragePath, argument: str = "input_path") -> list[
             return [path]
     found = sorted(filter(_is_visible, (_relative(name, base) for name in names)))
     if not found:
-        shown = without_queries(str(path))
+        shown = without_credentials(str(path))
         raise MissingFileError(f"cannot read {argument} {shown}: no file matches it; nothing was submitted")
     return [base / name for name in found]
 

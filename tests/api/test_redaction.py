@@ -4,7 +4,13 @@ import logging
 
 import pytest
 
-from siliconflow_provider.api.redaction import quiet_urls, shown_path, without_queries
+from siliconflow_provider.api.redaction import (
+    quiet_urls,
+    shown_path,
+    without_credentials,
+    without_credentials_of,
+    without_queries,
+)
 
 POOL = "urllib3.connectionpool"
 
@@ -33,7 +39,9 @@ POOL = "urllib3.connectionpool"
         ),
         ("SAS sv=1&sig=s3cret-s3cret", "SAS sv=1&sig=***"),
         ("https://user:s3cret@h/x and http:\\/\\/u:s3@cret@h", "https://***@h/x and http:\\/\\/***@h"),
+        ("s3://AKIA:ab/s3@cret@bucket/x, https://h/a@b", "s3://***@bucket/x, https://h/a@b"),
         # Texts without secrets.
+        ("http://h:80/users/@me and https://h/a:b/c@d", "http://h:80/users/@me and https://h/a:b/c@d"),
         ("s3://bucket/token=20260101/design=abcdefgh", "s3://bucket/token=20260101/design=abcdefgh"),
         ("eos_token=151643 and max_tokens=123456789", "eos_token=151643 and max_tokens=123456789"),
         ("s3://conn_id@bucket/key, write to me@h", "s3://conn_id@bucket/key, write to me@h"),
@@ -62,6 +70,31 @@ def test_query_of_every_url_is_hidden(text: str, shown: str) -> None:
 )
 def test_only_a_path_is_shown_as_one(path: str, shown: str) -> None:
     assert shown_path(path) == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("s3://conn_id@bucket/dt=1/a:b@c", "s3://conn_id@bucket/dt=1/a:b@c"),
+        ("s3://AKIA:s3cret@bucket/x", "s3://***@bucket/x"),
+        ("s3://AKIA:a@b/s3 cr\net@bucket/x?sig=s3cret", "s3://***@bucket/x?..."),
+        ("s3://AKIA:a?b#s3cret@bucket/x", "s3://***"),
+        ("https://h:443/x?to=a@b&s3cret", "https://***"),
+    ],
+)
+def test_a_path_is_shown_without_credentials(path: str, shown: str) -> None:
+    assert without_credentials(path) == shown
+
+
+def test_parts_of_a_paths_credentials_are_hidden() -> None:
+    said = "'AKIA:ab' has no key 's3%2Fcret@bucket/x' or 's3/cret' of AKIA:ab/s3%2Fcret"
+    assert (
+        without_credentials_of("s3://AKIA:ab/s3%2Fcret@bucket/x", said)
+        == "'***' has no key '***@bucket/x' or '***' of ***"
+    )
+    assert without_credentials_of("s3://conn_id@bucket/x", "The conn_id `conn_id` isn't defined") == (
+        "The conn_id `conn_id` isn't defined"
+    )
 
 
 def test_urllib3_logs_no_query_inside_quiet_urls(caplog: pytest.LogCaptureFixture) -> None:

@@ -146,6 +146,17 @@ def test_an_error_shows_no_secret() -> None:
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize("credentials", ["AKIA:s3cret-s3cret", "AKIA:ab/s3cret-s3cret"])
+def test_the_reason_shows_no_credentials(credentials: str) -> None:
+    """Airflow takes a user and password for the id of a connection, and a slash for the end of the bucket."""
+    for reason in (f"The conn_id `{credentials}` isn't defined", "AKIA:ab", "x" * 285 + "s3cret-s3cret"):
+        with pytest.raises(StorageError) as caught, storage_errors("use", "input_path", f"gs://{credentials}@b/x"):
+            raise ValueError(reason)
+        assert "s3c" not in str(caught.value)
+        assert "AKIA" not in str(caught.value)
+        assert "cannot use input_path gs://***@b/x: ValueError: " in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("path", "error", "is_temporary"),
     [
