@@ -20,6 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
+from uuid import UUID, uuid4, uuid5
 
 # What is set on this machine is not for the tests, nor for what they start: they speak to this machine only.
 for _name in list(os.environ):
@@ -305,6 +306,12 @@ class TaskInstance:
 
     def __init__(self) -> None:
         self.xcoms: dict[str, Any] = {}
+        self._row = uuid4()
+
+    @property
+    def id(self) -> UUID:
+        """Each try has another id, also those of a run that was deleted and created again."""
+        return uuid5(self._row, str(self.try_number))
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value

@@ -121,7 +121,7 @@ def create(
                 "the list shows no such batch. No further create is sent; a retry will search again. If the console "
                 "does not show the batch either, clear the task to create it"
             )
-        record = new_record(metadata, submission.try_number)
+        record = new_record(metadata, submission.attempt)
         records.write(record)
         try:
             batch = client.create_batch(

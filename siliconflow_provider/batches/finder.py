@@ -37,7 +37,7 @@ class FoundBatches:
     :param unidentified: batches of the same file that show no metadata
     :param missing: by batch id, the records of batches that the service does not know; None if there is no record
     :param open_records: records of create requests whose outcome is unknown
-    :param tries: by batch id, the number of the attempt that created the batch; only of those where it is recorded
+    :param attempts: by batch id, the attempt that created the batch; only of those where it is recorded
     :param error: why batches may be missing; None if the search is complete
     """
 
@@ -45,7 +45,7 @@ class FoundBatches:
     unidentified: list[Batch] = field(default_factory=list)
     missing: dict[str, CreateRecord | None] = field(default_factory=dict)
     open_records: list[CreateRecord] = field(default_factory=list)
-    tries: dict[str, int] = field(default_factory=dict)
+    attempts: dict[str, str] = field(default_factory=dict)
     error: SiliconFlowError | None = None
 
     def check_creatable(self, submission: Submission, parts: Sequence[Submission] = ()) -> None:
@@ -163,9 +163,7 @@ class BatchFinder:
             unidentified=[batch for batch in listing.unidentified if batch.id not in found],
             missing=missing,
             open_records=self._unanswered(records, found.values()),
-            tries={
-                batch_id: record.try_number for batch_id, record in created.items() if record.try_number is not None
-            },
+            attempts={batch_id: record.attempt for batch_id, record in created.items() if record.attempt is not None},
             error=error,
         )
 

@@ -33,7 +33,7 @@ class CreateRecord(msgspec.Struct, frozen=True):
     :param metadata: metadata of the batch in the request
     :param sent_at: Unix time by the worker's clock
     :param state: `sent` while the outcome is unknown, `created`, or `refused` if nothing was created
-    :param try_number: number of the attempt that sent it; None in records of earlier versions
+    :param attempt: identifies the attempt that sent it; None if it is unknown, as in records of earlier versions
     :param is_limited: True if the response was a 429; then a batch was very rarely created
     """
 
@@ -43,7 +43,7 @@ class CreateRecord(msgspec.Struct, frozen=True):
     state: State = "sent"
     batch_id: str | None = None
     is_limited: bool = False
-    try_number: int | None = None
+    attempt: str | None = None
 
     def is_of_same_create(self, metadata: Mapping[str, str], keys: Collection[str]) -> bool:
         """Return True if this record is of the same submission as the metadata, before any clearing of the task.
@@ -109,9 +109,9 @@ class FileRecords:
         self._files.publish_json(f"{CREATES}/{record.name}.json", record)
 
 
-def new_record(metadata: Mapping[str, str], try_number: int | None = None) -> CreateRecord:
+def new_record(metadata: Mapping[str, str], attempt: str | None = None) -> CreateRecord:
     """Return the record of a create request that is about to be sent."""
-    return CreateRecord(uuid.uuid4().hex, dict(metadata), clock.now().int_timestamp, try_number=try_number)
+    return CreateRecord(uuid.uuid4().hex, dict(metadata), clock.now().int_timestamp, attempt=attempt)
 
 
 def write_outcome(records: Records, record: CreateRecord, state: State, batch_id: str | None = None) -> None:

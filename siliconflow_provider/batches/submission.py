@@ -60,7 +60,7 @@ class Submission:
     :param run_key: identifies the DAG run of the submitter
     :param label: readable name of the submitter, shortened to the service's limit
     :param max_tries: `max_tries` of the task instance: automatic retries do not change it, clearing does
-    :param try_number: number of the attempt; retries and clearing increase it, a deferral does not
+    :param attempt: identifies the attempt, and stays the same over a deferral; None if it is unknown
     :param is_first_try: True if there was no earlier attempt
     :param is_cleared_try: True if a user started this attempt by clearing the task
     :param run_started_at: start of the DAG run; clearing a run that has ended restarts it
@@ -78,7 +78,7 @@ class Submission:
     run_key: str = ""
     label: str = ""
     max_tries: int = 0
-    try_number: int | None = None
+    attempt: str | None = None
     is_first_try: bool = False
     is_cleared_try: bool = False
     run_started_at: pendulum.DateTime | None = None

@@ -148,9 +148,9 @@ class JobBatches:
             raise self.error
 
     @property
-    def tries(self) -> dict[str, int]:
-        """The number of the attempt that created a batch, by its id; only of batches where it is recorded."""
-        return self._seen.tries
+    def attempts(self) -> dict[str, str]:
+        """The attempt that created a batch, by its id; only of batches where it is recorded."""
+        return self._seen.attempts
 
     @property
     def collected(self) -> list[str]:

@@ -55,12 +55,12 @@ class Spending:
     def bill_of_attempt(self, manifest: dict[str, Any]) -> dict[str, Any] | None:
         """Return tokens and cost of the batches that this attempt has created, also before it was deferred.
 
-        :return: None if it is not recorded which attempt created a batch
+        :return: None if this attempt, or the one that created a batch, is unknown
         """
-        reports, tries = manifest["batches"], self._batches.tries
-        if any(report["id"] not in tries for report in reports):
+        reports, attempts, attempt = manifest["batches"], self._batches.attempts, self._opened.submission.attempt
+        if attempt is None or any(report["id"] not in attempts for report in reports):
             return None
-        own = [report for report in reports if tries[report["id"]] == self._opened.submission.try_number]
+        own = [report for report in reports if attempts[report["id"]] == attempt]
         return {"batches": [report["id"] for report in own], **bill_of_batches(own, self._price)}
 
     def check(self, parts: Sequence[Part]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.providers.common.compat.sdk import Context
 
 
@@ -55,8 +57,20 @@ def attempt_fields(context: Context, retries: int) -> dict[str, Any]:
     started_at = None if dag_run is None else dag_run.start_date
     return {
         "max_tries": ti.max_tries,
-        "try_number": ti.try_number,
+        "attempt": _attempt(ti.try_number, getattr(ti, "id", None), started_at),
         "is_first_try": ti.try_number == 1,
         "is_cleared_try": ti.try_number > 1 and ti.try_number == ti.max_tries - retries + 1,
         "run_started_at": None if started_at is None else pendulum.instance(started_at),
     }
+
+
+def _attempt(try_number: int, ti_id: object, run_started_at: datetime | None) -> str | None:
+    """Identify an attempt, also after a deferral; None if it is unknown.
+
+    A run that is deleted and created again with the same id has the try numbers of the first one.
+
+    :param ti_id: Airflow 3 gives each try another id; Airflow 2.11 has none
+    """
+    if ti_id is not None:
+        return str(ti_id)
+    return None if run_started_at is None else f"{run_started_at.isoformat()}/{try_number}"

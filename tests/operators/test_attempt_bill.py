@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -12,6 +15,8 @@ from siliconflow_provider.batches.records import CREATES
 from siliconflow_provider.emulator.control import Control
 from siliconflow_provider.exceptions import MissedSuccessRateError
 from siliconflow_provider.jobs.runner import JobRunner
+from siliconflow_provider.operators.identity import attempt_fields
+from tests.conftest import TaskInstance
 from tests.inference_jobs import Infer, Run, sums
 from tests.kills import Killed
 
@@ -63,7 +68,7 @@ def test_without_records_of_attempts_only_the_total_is_known(job: Any, logged: A
     job()
     for path in (tmp_path / "out" / CREATES).glob("*.json"):
         record = json.loads(path.read_text())
-        del record["try_number"]
+        del record["attempt"]
         path.write_text(json.dumps(record))
     clear()
     logged()
@@ -71,3 +76,27 @@ def test_without_records_of_attempts_only_the_total_is_known(job: Any, logged: A
     said = logged()
     assert f".\nBilled in total: {TOTAL}.\nThe part of this attempt is unknown: " in said
     assert "Billed by this attempt" not in said
+
+
+def test_a_run_that_was_created_again_bills_only_its_own(job: Any, logged: Any, context: Any) -> None:
+    """Its id, its directory and its try numbers are those of the deleted run."""
+    job()
+    logged()
+    context["ti"] = TaskInstance()
+    job()
+    assert f"Billed by this attempt: nothing; in total: {TOTAL}" in logged()
+
+
+@pytest.mark.parametrize(
+    ("ti_id", "started_at", "attempt"),
+    [
+        (UUID(int=7), None, str(UUID(int=7))),
+        (None, datetime(2026, 11, 23, tzinfo=UTC), "2026-11-23T00:00:00+00:00/2"),
+        (None, None, None),
+    ],
+)
+def test_an_attempt_is_identified(ti_id: Any, started_at: Any, attempt: str | None) -> None:
+    """Airflow 2.11 has no id of a try."""
+    ti = SimpleNamespace(try_number=2, max_tries=2, **({} if ti_id is None else {"id": ti_id}))
+    run = SimpleNamespace(start_date=started_at)
+    assert attempt_fields({"ti": ti, "dag_run": run}, 0)["attempt"] == attempt
