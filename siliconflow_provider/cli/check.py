@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.cli.arguments import Outcome
 from siliconflow_provider.cli.batch_documents import json_text
-from siliconflow_provider.cli.input_files import builder_of, items_of
+from siliconflow_provider.cli.input_files import builder_of, items_of, shown_name
 from siliconflow_provider.inputs import ESTIMATE, InvalidRequestFileError, RequestBuilder, prepare
 from siliconflow_provider.wording import counted
 
@@ -24,16 +25,17 @@ def run(options: argparse.Namespace, client: None) -> Outcome:
 
 
 def _check(name: str, builder: RequestBuilder, limit: int | None) -> dict[str, Any]:
+    shown = shown_name(name)
     with tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows, tempfile.TemporaryFile() as rejected:
         try:
             # Invalid items are counted as those that a job with bad_items="skip" would leave out.
             prepared = prepare(
-                items_of(name, limit), builder, requests, rows, name=name, purpose=ESTIMATE, rejected=rejected
+                items_of(name, limit), builder, requests, rows, name=shown, purpose=ESTIMATE, rejected=rejected
             )
         except (InvalidRequestFileError, OSError) as error:
-            return _document(name, problems=str(error).split("\n  "))
+            return _document(shown, problems=without_queries(str(error)).split("\n  "))
     return _document(
-        name,
+        shown,
         requests=prepared.requests,
         invalid=len(prepared.rejected),
         parts=len(prepared.parts),
@@ -53,7 +55,7 @@ def _text_of(document: Mapping[str, Any]) -> str:
         return "\n  ".join(map(printable, document["problems"]))
     found = f"{counted(document['requests'], 'request')} in {counted(document['parts'], 'part')}"
     model = f", model {document['model']}" if document["model"] else ""
-    name = printable(document["file"])
+    name = document["file"]
     if document["valid"]:
         return f"{name}: {found}{model}"
     items = document["requests"] + document["invalid"]

@@ -7,7 +7,7 @@ import json
 import tempfile
 
 from siliconflow_provider.cli.arguments import Outcome
-from siliconflow_provider.cli.input_files import builder_of, items_of
+from siliconflow_provider.cli.input_files import builder_of, items_of, shown_name
 from siliconflow_provider.inputs import ESTIMATE, prepare
 from siliconflow_provider.jsonl import line_blocks, read_chunks
 from siliconflow_provider.pricing import Estimate, Estimator, format_amount, load_tokenizer, read_prices
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace, client: None) -> Outcome:
     estimator = Estimator(options.model, counter)
     items = items_of(options.file, options.limit)
     with tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
-        prepare(items, builder, requests, rows, name=options.file, purpose=ESTIMATE)
+        prepare(items, builder, requests, rows, name=shown_name(options.file), purpose=ESTIMATE)
         requests.seek(0)
         for lines in line_blocks(read_chunks(requests)):
             estimator.add(lines)

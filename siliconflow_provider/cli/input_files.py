@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
+from siliconflow_provider.api.redaction import without_credentials
+from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.cli.arguments import usage_error
 from siliconflow_provider.cli.progress import progress_bar
 from siliconflow_provider.inputs import RequestBuilder, first_items, items_of_file
@@ -34,20 +36,27 @@ def builder_of(options: argparse.Namespace) -> RequestBuilder:
     )
 
 
+def shown_name(name: str) -> str:
+    """Return the name of an input for messages: on one line, without query, user and password."""
+    return printable(without_credentials(name))
+
+
 def items_of(name: str, limit: int | None) -> Iterator[Any]:
     """Yield the items of a file, a directory or a pattern, with a progress bar for a local file.
 
     :param limit: number of items to read at most
     """
-    path = Path(name)
+    path, shown = Path(name), shown_name(name)
     size = path.stat().st_size if path.is_file() else None
     if size is None and "://" not in name and "*" not in name and not path.is_dir():
-        raise FileNotFoundError(f"there is no file {name}: check the path")
-    with progress_bar(name, size) as advance:
+        if path.exists():
+            raise OSError(f"{shown} is not a regular file: give the path of a file")
+        raise FileNotFoundError(f"there is no file {shown}: check the path")
+    with progress_bar(shown, size) as advance:
         items: Iterable[Any]
         if size is not None:
             open_file = partial(_open, path, advance)
-            items = items_of_file(name, partial(_pieces_of, path, open_file), open_file)
+            items = items_of_file(shown, partial(_pieces_of, path, open_file), open_file)
         else:
             # Listing directories and object storage is Airflow's part.
             from siliconflow_provider.operators.requests import items_at
@@ -82,4 +91,4 @@ def _pieces_of(path: Path, open_file: Callable[[], IO[bytes]]) -> Iterator[bytes
         try:
             yield from read_chunks(cast(IO[bytes], gzip.GzipFile(fileobj=file)))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path} cannot be decompressed: {error}. Fix the file") from None
+            raise ValueError(f"{shown_name(str(path))} cannot be decompressed: {error}. Fix the file") from None

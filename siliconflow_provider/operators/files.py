@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from siliconflow_provider.api.redaction import without_credentials
 from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.exceptions import InvalidInputError
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
@@ -56,7 +57,7 @@ class UploadFileOperator(ReportingMixin, ConnectionMixin, BaseOperator):
         from siliconflow_provider.jsonl import LONGEST_LINE, line_blocks, read_chunks
         from siliconflow_provider.storage import open_for_reading, storage_path, temporary_disk
 
-        name = printable(self.file_path)
+        name = printable(without_credentials(self.file_path))
         with temporary_disk(), TemporaryFile(prefix="siliconflow-") as checked:
             with open_for_reading(storage_path(self.file_path, "file_path"), "file_path") as source:
                 blocks = line_blocks(read_chunks(source), LONGEST_LINE)
@@ -79,7 +80,7 @@ class UploadFileOperator(ReportingMixin, ConnectionMixin, BaseOperator):
     def _upload_once(self, client: SiliconFlowClient, checked: IO[bytes], part: Part) -> str:
         from siliconflow_provider.batches import file_name
 
-        path, name = printable(self.file_path), file_name(part.sha256)
+        path, name = printable(without_credentials(self.file_path)), file_name(part.sha256)
         uploaded = self._find_uploaded(client, name, part.bytes)
         if uploaded is not None:
             self.log.info("the service already has %s as file %s", path, uploaded.id)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from siliconflow_provider import metrics
-from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.redaction import without_credentials
 from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.exceptions import BatchWaitError
 from siliconflow_provider.links import LINKS_TO_RESULTS, BatchesLink, ReportLink
@@ -233,7 +233,7 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
                 settings.submission,
                 settings.definition,
                 lambda: Source(
-                    without_queries(printable(str(self.input_path or "requests"))),
+                    printable(without_credentials(str(self.input_path or "requests"))),
                     first_of(self.source(context), self.limit),
                     request_builder_of(self, schema),
                     skips_bad_items=self.bad_items == "skip",

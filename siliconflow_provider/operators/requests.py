@@ -78,6 +78,7 @@ def items_at(input_path: str) -> Iterator[Any]:
     :raises InputFileError: if a file is not in the format that its name says
     """
     from siliconflow_provider.api.redaction import without_credentials, without_queries
+    from siliconflow_provider.api.service_texts import printable
     from siliconflow_provider.inputs import (
         FileStart,
         InputFileError,
@@ -91,7 +92,7 @@ def items_at(input_path: str) -> Iterator[Any]:
     files = source_files(path)
     directory = path.path if "*" not in path.path else path.path.partition("*")[0].rpartition("/")[0]
     for file in files:
-        name = without_credentials(str(file))
+        name = printable(without_credentials(str(file)))
         if files != [path] and "*" not in input_path and not has_known_format(name):
             raise InputFileError(
                 name,
@@ -99,6 +100,6 @@ def items_at(input_path: str) -> Iterator[Any]:
             )
         relative = file.path.removeprefix(directory).lstrip("/")
         if len(files) > 1:
-            yield FileStart(without_queries(relative))
+            yield FileStart(printable(without_queries(relative)))
         read, open_file = partial(read_chunks, file), partial(open_for_reading, file, "input_path")
         yield from items_of_file(name, read, open_file, partition_columns(relative))

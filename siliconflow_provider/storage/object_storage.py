@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import posixpath
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider import jsonl
 from siliconflow_provider.api.redaction import without_credentials
+from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.storage.errors import MissingFileError, StorageError, storage_errors
 
 # The names in different storages; first those that are equal for equal bytes.
@@ -55,6 +57,9 @@ def open_for_reading(path: ObjectStoragePath, argument: str = "input_path") -> I
 
     :raises StorageError: here and while the file is read
     """
+    if is_special(path, path.path):
+        shown = printable(without_credentials(str(path)))
+        raise StorageError(f"cannot read {argument} {shown}: it is not a regular file: give the path of a file")
     # Not `path.open()`: in Airflow 2.11, its result cannot be iterated over.
     with storage_errors("read", argument, path):
         stored = path.fs.open(path.path, "rb")
@@ -110,6 +115,19 @@ def read_chunks(path: ObjectStoragePath, argument: str = "input_path") -> Iterat
 def is_local(path: ObjectStoragePath) -> bool:
     """Return True if a path is on a local or mounted disk."""
     return path.protocol in ("file", "local")
+
+
+def is_special(path: ObjectStoragePath, name: str) -> bool:
+    """Return True for a pipe, a socket or a device: opening or reading it may never end.
+
+    :param path: any path of the storage
+    :param name: the name in this storage
+    """
+    try:
+        mode = Path(name).stat().st_mode if is_local(path) else None
+    except (OSError, ValueError):
+        return False
+    return mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def is_same(one: ObjectStoragePath, other: ObjectStoragePath) -> bool:

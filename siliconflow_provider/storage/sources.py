@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from siliconflow_provider.api.redaction import without_credentials
 from siliconflow_provider.storage.errors import MissingFileError, storage_errors
-from siliconflow_provider.storage.object_storage import is_below
+from siliconflow_provider.storage.object_storage import is_below, is_special
 
 # Besides data, Spark and others write such files, and so does this package.
 _HIDDEN = ("_", ".")
@@ -30,7 +30,7 @@ def source_files(path: ObjectStoragePath, argument: str = "input_path") -> list[
         if "*" in path.path:
             base = next(parent for parent in path.parents if "*" not in parent.path)
             names = path.fs.glob(_only_stars(path.path))
-            names = [name for name in names if path.fs.isfile(name)]
+            names = [name for name in names if path.fs.isfile(name) or is_special(path, name)]
         elif path.fs.isdir(path.path):
             base, names = path, path.fs.find(path.path)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,37 @@ def test_names_of_files_are_escaped(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "\x1b[2J\udcff.jsonl"
     path.touch()
     assert run("check", path).out == f"{tmp_path}/\\x1b[2J\\udcff.jsonl: 0 requests in 0 parts\n"
+
+
+def test_names_of_files_show_no_secret(run: Any, tmp_path: Path) -> None:
+    present, missing = tmp_path / "a.jsonl?X-Amz-Signature=s3cret", tmp_path / "b.jsonl?X-Amz-Signature=s3cret"
+    present.write_text("{")
+    for options in ([], ["--json"]):
+        printed = run("check", present, missing, "s3://AKIA:ab/s3cret@bucket/x", *options)
+        assert printed.code == 1
+        assert "s3cret" not in printed.out + printed.err
+    assert f"there is no file {tmp_path}/b.jsonl?...: check the path" in printed.out
+
+
+def test_a_line_break_in_a_name_begins_no_line(run: Any, tmp_path: Path) -> None:
+    directory = tmp_path / "in"
+    directory.mkdir()
+    for name in ("a\n  all good.jsonl", "b\n  all good.jsonl"):
+        (directory / name).write_text("{")
+    missing = f"{tmp_path}/c\n  all good.jsonl"
+    printed = run("check", directory, *sorted(directory.iterdir()), missing)
+    assert printed.code == 1
+    assert "all good" in printed.out
+    assert not any(line.strip().startswith("all good") for line in printed.out.splitlines())
+    assert any("c\\n  all good" in problem for problem in run("check", missing, "--json").json[0]["problems"])
+
+
+def test_only_regular_files_are_read(run: Any, tmp_path: Path) -> None:
+    directory = tmp_path / "in"
+    directory.mkdir()
+    pipe = directory / "a.jsonl"
+    os.mkfifo(pipe)
+    for name, shown in ((directory, f"file://{pipe}"), (directory / "*.jsonl", f"file://{pipe}"), (pipe, pipe)):
+        printed = run("check", name)
+        assert printed.code == 1
+        assert f"{shown} is not a regular file" in printed.out or f"{shown}: it is not a regular file" in printed.out

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from siliconflow_provider.storage.errors import MissingFileError
-from siliconflow_provider.storage.object_storage import storage_path
+from siliconflow_provider.storage.errors import MissingFileError, StorageError
+from siliconflow_provider.storage.object_storage import open_for_reading, storage_path
 from siliconflow_provider.storage.sources import names_file, source_files
 
 NAMES = [
@@ -114,3 +115,12 @@ def test_a_file_that_does_not_exist_is_told_too(
 ) -> None:
     place = str(folder).removesuffix("/in")
     assert names_file(storage_path(f"{place}/{path}"), storage_path(f"{place}/{file}")) is is_named
+
+
+@pytest.mark.parametrize("name", ["", "/*.jsonl", "/pipe.jsonl"])
+def test_a_pipe_is_an_error(tmp_path: Path, name: str) -> None:
+    """Opening it would wait forever for somebody who writes to it."""
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (file,) = source_files(storage_path(f"{tmp_path}{name}"))
+    with pytest.raises(StorageError, match=r"cannot read input_path file://\S+/pipe.jsonl: it is not a regular file"):
+        open_for_reading(file)
