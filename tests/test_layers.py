@@ -46,7 +46,9 @@ ALLOWED = {
     },
     "sensors": {"api", "exceptions", "hooks", "links", "operators", "verdicts", "waiting"},
     "decorators": {"operators"},
-    "plugins": {"api", "batches", "drawing", "exceptions", "hooks", "links", "pricing", "storage", "wording"},
+    "plugins": {
+        *("api", "batches", "drawing", "exceptions", "hooks", "links", "outputs", "pricing", "storage", "wording"),
+    },
     # The command line: what needs Airflow is imported when it is used.
     "cli": {
         *("api", "batches", "hooks", "inputs", "jobs", "jsonl"),

@@ -19,7 +19,7 @@ from siliconflow_provider.outputs.output_schema import (
     OutputSchema,
     correctable_text,
 )
-from siliconflow_provider.outputs.ownership import OutputConflictError, OutputDirectory, was_written
+from siliconflow_provider.outputs.ownership import OWNER, OutputConflictError, OutputDirectory, Owner, was_written
 from siliconflow_provider.outputs.result_files import DELIVERY_TIME, FIRST_PAUSE, ResultFiles, download_result_files
 from siliconflow_provider.outputs.result_store import REJECTED_STATUS, STATUSES, ResultStore, Validate
 from siliconflow_provider.outputs.result_table import JSON_LINES, OutputFormat, ResultTable, batches_of_parquet
@@ -39,6 +39,7 @@ __all__ = [
     "JSON_LINES",
     "LARGEST_COUNT",
     "LASTING_CODES",
+    "OWNER",
     "REFUSED",
     "REJECTED_STATUS",
     "RESPONSE_FORMAT",
@@ -51,6 +52,7 @@ __all__ = [
     "OutputDirectory",
     "OutputFormat",
     "OutputSchema",
+    "Owner",
     "Price",
     "ResultContents",
     "ResultFiles",

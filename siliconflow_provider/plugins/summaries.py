@@ -59,8 +59,7 @@ class Summary:
         return cost_in(self.value)
 
     def _path(self, name: str) -> str | None:
-        path = self.value.get(name)
-        return path if isinstance(path, str) and path else None
+        return _text_in(self.value, name) or None
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ class TaskFacts:
     :param state: its state; None before it is scheduled
     :param conn_id: the connection of its batches; None if it has no batches
     :param batch_ids: its batches, as far as it has named them
+    :param output_path: its argument, as rendered; None if Airflow has not kept it
     """
 
     is_known: bool = False
@@ -78,6 +78,7 @@ class TaskFacts:
     conn_id: str | None = None
     batch_ids: frozenset[str] = frozenset()
     summary: Summary = field(default_factory=Summary)
+    output_path: str | None = None
 
 
 def tokens_in(report: Mapping[str, Any]) -> int | None:
@@ -129,15 +130,21 @@ def facts_of(task: TaskInstance) -> TaskFacts:
         )
         xcoms = select(XComModel.key, XComModel.value).where(_is_of(XComModel, task), XComModel.key.in_(_KEYS))
         values = {key: _decoded(value) for key, value in session.execute(xcoms)}
-    conn_id = rendered.get("siliconflow_conn_id") if isinstance(rendered, Mapping) else None
-    if not isinstance(conn_id, str):
-        # Airflow keeps the rendered fields of the newest runs only.
+    # Airflow keeps the rendered fields of the newest runs only.
+    conn_id, output_path = (_text_in(rendered, name) for name in ("siliconflow_conn_id", "output_path"))
+    if conn_id is None:
         conn_id = DEFAULT_CONN_ID if BatchesLink.xcom_key in values else None
     if state is None:
         return TaskFacts()
     named = [values.get("batch_id"), *(found if isinstance(found := values.get("batch_ids"), list) else [])]
     batch_ids = frozenset(name for name in named if isinstance(name, str))
-    return TaskFacts(True, state[0] and str(state[0]), conn_id, batch_ids, summaries_of([task]).get(task, Summary()))
+    summary = summaries_of([task]).get(task, Summary())
+    return TaskFacts(True, state[0] and str(state[0]), conn_id, batch_ids, summary, output_path)
+
+
+def _text_in(values: Any, name: str) -> str | None:
+    value = values.get(name) if isinstance(values, Mapping) else None
+    return value if isinstance(value, str) else None
 
 
 def _is_of(model: Any, task: TaskInstance) -> Any:

@@ -22,7 +22,7 @@ from siliconflow_provider.plugins.list_page import bar_of
 from siliconflow_provider.plugins.manifests import batch_bars
 from siliconflow_provider.plugins.pages import HEADERS, page
 from siliconflow_provider.plugins.rows import Row, may_cancel, rows_of
-from siliconflow_provider.plugins.stored_files import UnreadableError, read_file, read_manifest
+from siliconflow_provider.plugins.stored_files import Publisher, UnreadableError, read_file, read_manifest
 from siliconflow_provider.plugins.summaries import TaskFacts, facts_of
 from siliconflow_provider.plugins.task_page import JobView, task_parts
 from siliconflow_provider.plugins.tasks import TaskInstance, task_of
@@ -46,7 +46,7 @@ async def show_task(
         text = "This task instance has no SiliconFlow batches."
         return page("Batches", element("h1", "Batches"), element("p", text))
     root = request.scope["root_path"]
-    manifest, problems = await _manifest(request, facts)
+    manifest, problems = await _manifest(request, task, facts)
     found = BatchList() if manifest.get("complete") is True else await request.app.state.lists.get(facts.conn_id)
     view = await run_in_threadpool(_job_view, viewer, task, facts, found, manifest, problems, root)
     return page("Batches", *task_parts(view, root, is_over=facts.state in _OVER))
@@ -95,8 +95,8 @@ async def show_report(
     request: Request, viewer: ViewerDep, dag_id: str, task_id: str, map_index: str, run_id: str
 ) -> Response:
     """Serve the report that the task instance names. Nothing in it can run."""
-    _, facts = await _facts(viewer, dag_id, task_id, map_index, run_id)
-    content = await _file(request, facts.summary.report_path, "report.html")
+    task, facts = await _facts(viewer, dag_id, task_id, map_index, run_id)
+    content = await _file(request, facts.summary.report_path, "report.html", Publisher(task.label, facts.output_path))
     return Response(content, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
 
 
@@ -105,8 +105,10 @@ async def show_manifest(
     request: Request, viewer: ViewerDep, dag_id: str, task_id: str, map_index: str, run_id: str
 ) -> Response:
     """Serve the manifest that the task instance names."""
-    _, facts = await _facts(viewer, dag_id, task_id, map_index, run_id)
-    content = await _file(request, facts.summary.manifest_path, "manifest.json")
+    task, facts = await _facts(viewer, dag_id, task_id, map_index, run_id)
+    content = await _file(
+        request, facts.summary.manifest_path, "manifest.json", Publisher(task.label, facts.output_path)
+    )
     return Response(content, media_type="application/json", headers=REPORT_HEADERS)
 
 
@@ -126,25 +128,27 @@ async def _facts(
     return task, facts
 
 
-async def _manifest(request: Request, facts: TaskFacts) -> tuple[Mapping[str, Any], list[str]]:
+async def _manifest(request: Request, task: TaskInstance, facts: TaskFacts) -> tuple[Mapping[str, Any], list[str]]:
     path = facts.summary.manifest_path
     if path is None:
         return {}, []
     threads: Threads = request.app.state.storage_threads
     try:
-        return await threads.run(partial(read_manifest, path), STORAGE_SECONDS), []
+        return await threads.run(
+            partial(read_manifest, path, Publisher(task.label, facts.output_path)), STORAGE_SECONDS
+        ), []
     except UnreadableError as error:
         return {}, [str(error)]
     except (TimeoutError, BusyError):
         return {}, ["The storage of manifest.json has not answered."]
 
 
-async def _file(request: Request, path: str | None, name: str) -> bytes:
+async def _file(request: Request, path: str | None, name: str, publisher: Publisher) -> bytes:
     if path is None:
         raise HTTPException(404, f"This task instance has no {name}.")
     threads: Threads = request.app.state.storage_threads
     try:
-        return await threads.run(partial(read_file, path, name), STORAGE_SECONDS)
+        return await threads.run(partial(read_file, path, name, publisher), STORAGE_SECONDS)
     except UnreadableError as error:
         raise HTTPException(502, str(error)) from None
     except TimeoutError:

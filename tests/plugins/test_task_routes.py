@@ -156,11 +156,12 @@ def test_a_job_that_is_over_costs_the_service_nothing(job: Job, browser_of: Brow
 def test_tab_without_a_readable_manifest_lists_batches(
     job: Job, browser_of: BrowserOf, returned: Callable[..., None]
 ) -> None:
-    returned(manifest_path="s3://unknown@nowhere/manifest.json")
-    text = Parsed(browser_of("viewer").get(job.address()).text).text
-    assert "The API server cannot read manifest.json" in text
-    for batch in job.manifest["batches"]:
-        assert batch["id"] in text
+    for path, problem in (("/none/manifest.json", "cannot read manifest.json"), ("s3://a@b/manifest.json", "storage")):
+        returned(manifest_path=path)
+        text = Parsed(browser_of("viewer").get(job.address()).text).text
+        assert problem in text
+        for batch in job.manifest["batches"]:
+            assert batch["id"] in text
 
 
 def test_batches_that_the_task_names_are_its_own(
@@ -224,3 +225,18 @@ def test_no_other_file_is_served(job: Job, browser_of: BrowserOf, returned: Call
             response = browser_of("viewer").get(job.address(kind))
             assert response.status_code == status
             assert "secret" not in response.text.partition("</script>")[2].replace("secret.txt", "")
+
+
+def test_no_file_of_another_task_is_served(
+    job: Job, browser_of: BrowserOf, returned: Callable[..., None], tmp_path: Path
+) -> None:
+    """Who may write XComs of one DAG names a directory of another one."""
+    (tmp_path / "_siliconflow").mkdir()
+    (tmp_path / "_siliconflow" / "owner.json").write_text('{"task": "secret/ask/run/-1"}')
+    for kind, name in (("task-report", "report.html"), ("task-manifest", "manifest.json")):
+        (tmp_path / name).write_text('{"rows": 31415}')
+        returned(report_path=f"{tmp_path}/{name}", manifest_path=f"{tmp_path}/{name}")
+        for address in (job.address(kind), job.address()):
+            text = browser_of("viewer").get(address).text
+            assert "31415" not in text.replace(",", "")
+        assert browser_of("viewer").get(job.address(kind)).status_code == 502
