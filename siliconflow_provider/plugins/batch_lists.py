@@ -42,7 +42,7 @@ class BatchList:
     :param moment: when it was read, by the service's clock
     :param is_cut: True if the service lists more
     :param problem: a sentence, if the newest attempt to read it failed
-    :param deployments: names of this Airflow that may have marked its batches
+    :param deployments: names of this Airflow that may have marked its batches; that of the connection comes first
     """
 
     batches: tuple[Batch, ...] = ()

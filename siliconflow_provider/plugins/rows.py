@@ -29,12 +29,15 @@ STATES: Mapping[str, str] = {
 class Row:
     """A batch as a user may see it.
 
-    :param task: the task instance of this Airflow that submitted it, if that is certain
+    :param task: the task instance of this Airflow that submitted it; a batch without a deployment counts as one of
+        this Airflow
+    :param is_ours: True if the task instance is certainly one of this Airflow
     :param is_hidden: True if it is of a DAG that the user may not read: only service facts are shown
     """
 
     batch: Batch
     task: TaskInstance | None = None
+    is_ours: bool = False
     dag_id: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     is_hidden: bool = False
@@ -64,7 +67,8 @@ def _row(batch: Batch, deployments: tuple[str, ...], dags: DagAccess) -> Row:
         return Row(batch, is_hidden=True)
     task = task_of(batch, deployments)
     own = {name: value for name, value in batch.metadata.items() if not name.startswith(RESERVED_PREFIX)}
-    return Row(batch, task if dag_id in dags.readable else None, dag_id, own)
+    is_ours = task is not None and task.owns(batch, deployments[:1])
+    return Row(batch, task if dag_id in dags.readable else None, is_ours, dag_id, own)
 
 
 def _progress(row: Row) -> float:
@@ -150,10 +154,10 @@ def may_cancel(row: Row, dags: DagAccess, may_edit_connection: bool) -> bool:
 
 
 def may_edit(row: Row, dags: DagAccess, may_edit_connection: bool) -> bool:
-    """Return True if a user may edit the DAG of a row, or, if it has none here, its connection."""
+    """Return True if a user may edit the DAG of a row, or, if it may be of another Airflow, its connection."""
     if row.is_hidden:
         return False
-    return row.task.dag_id in dags.editable if row.task else may_edit_connection
+    return row.task.dag_id in dags.editable if row.task and row.is_ours else may_edit_connection
 
 
 def age(batch: Batch, moment: pendulum.DateTime | None) -> float | None:

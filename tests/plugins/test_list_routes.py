@@ -266,6 +266,17 @@ class TestCancel:
         assert browser_of("user").get(cancel_address(batch)).status_code == 403
         assert browser_of("op").get(cancel_address(batch)).status_code == 200
 
+    def test_a_batch_without_deployment_needs_its_connection(
+        self, browser_of: BrowserOf, submit: Submit, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another Airflow without a deployment may have the same DAG and run."""
+        named = {**emulator.airflow_connection, "extra": {"deployment": "production"}}
+        monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps(named))
+        unnamed, own = submit(TASK), submit(TASK, deployment="production")
+        assert browser_of("user").get(cancel_address(unnamed)).status_code == 403
+        assert browser_of("user").get(cancel_address(own)).status_code == 200
+        assert browser_of("op").get(cancel_address(unnamed)).status_code == 200
+
     def test_a_batch_that_has_ended_is_left_alone(self, browser_of: BrowserOf, submit: Submit, clock: Any) -> None:
         batch = submit(TASK)
         clock.advance(1_000)

@@ -130,7 +130,7 @@ def submit_to_job(job: Job, sums: Callable[[int], bytes], tmp_path: Path) -> Sub
         path.write_bytes(sums(1))
         metadata: dict[str, str] = {}
         if task is not None:
-            run_key = digest("", task.dag_id, task.run_id)
+            run_key = digest("emulator", task.dag_id, task.run_id)
             metadata = Submission("key", "file", run_key=run_key, label=task.label).batch_metadata()
         return client.create_batch(client.upload_file(path).id, metadata=metadata)
 
