@@ -15,7 +15,9 @@ import pendulum
 
 from siliconflow_provider.api.errors import IncompleteListError, InvalidRequestError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.api.service_texts import cut, first_errors
+from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.service_texts import cut, cut_between_words, first_errors
+from siliconflow_provider.batches import AIRFLOW_TASK
 from siliconflow_provider.exceptions import UnknownConnectionError
 from siliconflow_provider.plugins.threads import BusyError, Threads
 
@@ -31,6 +33,7 @@ MOST_BATCHES = 2_000
 LONGEST_SECONDS = 20.0
 MOST_CONNECTIONS = 20
 _LONGEST_VALUE = 512
+_LONGEST_CLEANED = 10_000
 _MOST_PAIRS = 20
 _LONGEST_ERRORS = 2_000
 
@@ -89,8 +92,12 @@ class BatchLists:
         with self._lock:
             entry = self._entries.get(conn_id)
             if entry is not None and entry.shown is not None:
-                found = tuple(small(batch) if item.id == batch.id else item for item in entry.shown.batches)
-                entry.shown, entry.fresh_until = replace(entry.shown, batches=found), 0.0
+                # Its texts are cleaned already, with the connection's key.
+                batches = tuple(
+                    replace(small(batch), metadata=item.metadata, errors=item.errors) if item.id == batch.id else item
+                    for item in entry.shown.batches
+                )
+                entry.shown, entry.fresh_until = replace(entry.shown, batches=batches), 0.0
 
     def _begin(self, conn_id: str) -> tuple[_Entry, Future[BatchList] | None]:
         """Return the entry of a connection, and the reading to wait for, if any."""
@@ -144,19 +151,30 @@ def read_list(conn_id: str) -> BatchList:
             if len(found) >= MOST_BATCHES or monotonic() > end:
                 is_cut = True
                 break
-            found.append(small(batch))
+            found.append(small(batch, client.without_secrets))
     except IncompleteListError as error:
         problem = str(error)
     return BatchList(tuple(found), client.now(), is_cut, problem, tuple(dict.fromkeys((hook.deployment, ""))))
 
 
-def small(batch: Batch) -> Batch:
-    """Return a batch without its signed URLs, and with short texts."""
+def small(batch: Batch, without_secrets: Callable[[str], str] = without_queries) -> Batch:
+    """Return a batch without its signed URLs and other secrets, and with short texts.
+
+    :param without_secrets: removes the key and the queries of URLs from a text
+    """
+
+    def clean(text: str) -> str:
+        # A key or a signature at the end must not be cut in two: half of it would not be recognized.
+        return cut(without_secrets(cut_between_words(text, _LONGEST_CLEANED)), _LONGEST_VALUE)
+
     pairs = list(batch.metadata.items())[:_MOST_PAIRS]
     return replace(
         batch,
         output_file_id=None,
         error_file_id=None,
-        errors=first_errors(batch.errors, _LONGEST_ERRORS),
-        metadata={cut(name, _LONGEST_VALUE): cut(value, _LONGEST_VALUE) for name, value in pairs},
+        errors=[without_secrets(error) for error in first_errors(batch.errors, _LONGEST_ERRORS)],
+        # Labels of task instances are compared, and must stay as they are.
+        metadata={
+            clean(name): cut(value, _LONGEST_VALUE) if name == AIRFLOW_TASK else clean(value) for name, value in pairs
+        },
     )

@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from siliconflow_provider.api.durations import format_duration
+from siliconflow_provider.api.redaction import without_queries
+from siliconflow_provider.api.service_texts import cut
 from siliconflow_provider.drawing.bars import describe_progress, progress_bar, timing_chart
 from siliconflow_provider.drawing.markup import Markup, element, group
 from siliconflow_provider.drawing.numbers import UNKNOWN, number, seconds_of, share, utc
@@ -18,6 +20,8 @@ from siliconflow_provider.plugins.manifests import counts_of, errors_of, round_c
 from siliconflow_provider.plugins.pages import problem
 from siliconflow_provider.plugins.summaries import Summary, cost_in, tokens_in
 from siliconflow_provider.wording import counted
+
+_LONGEST_PATH = 1_000
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def _results(view: JobView) -> list[Markup | None]:
     rows = sum(counts.values())
     by_status = [(name, number(count), share(count, rows)) for name, count in counts.items()]
     links = [element("a", name, href=address) for name, address in view.files.items()]
-    path = view.summary.results_path
+    path = _shown_path(view.summary.results_path or "")
     if not counts and not path:
         return []
     return [
@@ -132,6 +136,13 @@ def _results(view: JobView) -> list[Markup | None]:
         element("p", *[part for link in links for part in (link, " ")]) if links else None,
         element("p", "Results: ", element("code", path)) if path else None,
     ]
+
+
+def _shown_path(path: str) -> str:
+    """Return a path without query and password. The id of an Airflow connection stays."""
+    scheme, sign, rest = without_queries(cut(path, _LONGEST_PATH)).partition("://")
+    user, _, place = rest.rpartition("@")
+    return f"{scheme}://***@{place}" if ":" in user else f"{scheme}{sign}{rest}"
 
 
 def _batches(view: JobView, root: str) -> list[Markup]:

@@ -162,7 +162,8 @@ class TestList:
     def test_no_key_and_no_signed_url_is_shown(
         self, browser_of: BrowserOf, submit: Submit, client: SiliconFlowClient, clock: Any, emulator: Emulator
     ) -> None:
-        batch = submit(TASK)
+        signed = "https://bucket.test/in.jsonl?X-Amz-Signature=0123456789abcdef"
+        batch = submit(TASK, source=signed, other="token=supersecret", owner=f"Bearer {emulator.api_key}")
         clock.advance(1_000)
         reference = client.get_batch(batch.id).output_file_id
         text = browser_of().get(LIST).text
@@ -170,6 +171,9 @@ class TestList:
         assert reference
         assert emulator.api_key not in text
         assert str(reference) not in text
+        assert "https://bucket.test/in.jsonl?..." in text
+        assert "0123456789abcdef" not in text
+        assert "supersecret" not in text
 
     def test_an_error_of_the_service_is_a_sentence(
         self, browser_of: BrowserOf, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
