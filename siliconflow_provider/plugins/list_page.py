@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,8 @@ from siliconflow_provider.plugins.rows import PAGE_SIZE, SORTS, STATES, Query, R
 from siliconflow_provider.plugins.summaries import Summary
 from siliconflow_provider.plugins.tasks import TaskInstance, task_path_in_label
 from siliconflow_provider.wording import counted
+
+log = logging.getLogger(__name__)
 
 _LONGEST_TEXT = 120
 _KINDS = {"completed": "good", "failed": "bad", "expired": "warning", "cancelled": "warning"}
@@ -125,14 +128,14 @@ def _batches(view: ListView, shown: Sequence[Row], summaries: Mapping[TaskInstan
     axis = TimeAxis.of(bars, moment)
     cells = [
         (
-            _identity(row),
-            _task(view, row),
-            _progress(bar),
-            timing_bar(bar, axis, moment),
-            _age(row, view.found),
-            _costs(summaries.get(row.task) if row.task else None),
-            _metadata(row),
-            _cancel_link(view, row),
+            _cell(_identity, row),
+            _cell(_task, view, row),
+            _cell(_progress, bar),
+            _cell(timing_bar, bar, axis, moment),
+            _cell(_age, row, view.found),
+            _cell(_costs, summaries.get(row.task) if row.task else None),
+            _cell(_metadata, row),
+            _cell(_cancel_link, view, row),
         )
         for row, bar in zip(shown, bars, strict=True)
     ]
@@ -140,6 +143,15 @@ def _batches(view: ListView, shown: Sequence[Row], summaries: Mapping[TaskInstan
     start, end = (utc(datetime.fromtimestamp(moment, UTC)) for moment in (axis.start, axis.end))
     scale = element("p", f"Timelines from {start} to {end}", class_="sf-muted sf-small") if axis.end else None
     return element("figure", table(names, cells), scale, legend(axis, bars), class_="sf-chart sf-batches")
+
+
+def _cell(draw: Callable[..., Markup | str | None], *data: Any) -> Markup | str | None:
+    """Return a cell; a dash if its data cannot be drawn. One odd row must not break the page for everybody."""
+    try:
+        return draw(*data)
+    except Exception:
+        log.exception("a cell of the list of batches could not be drawn")
+        return UNKNOWN
 
 
 def bar_of(label: str, row: Row) -> BatchBar:

@@ -24,6 +24,7 @@ _RESULT = "return_value"
 # Other XComs of operators that submit.
 _KEYS = (BatchesLink.xcom_key, "batch_id", "batch_ids")
 _LONGEST_CURRENCY = 10
+_LONGEST_AMOUNT = 100
 _HIGHEST = Decimal(10) ** 18
 
 
@@ -86,8 +87,7 @@ def tokens_in(report: Mapping[str, Any]) -> int | None:
     tokens = report.get("tokens")
     if not isinstance(tokens, Mapping):
         return None
-    counts = [tokens.get(name) for name in ("prompt", "completion")]
-    return sum(count for count in counts if isinstance(count, int))
+    return sum(integer(tokens.get(name)) or 0 for name in ("prompt", "completion"))
 
 
 def cost_in(report: Mapping[str, Any]) -> str | None:
@@ -96,13 +96,23 @@ def cost_in(report: Mapping[str, Any]) -> str | None:
     return amount(cost.get("total"), cost.get("currency")) if isinstance(cost, Mapping) else None
 
 
+def integer(value: Any) -> int | None:
+    """Return a number of a manifest or a summary; None if it is none, or is too large to be one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+
+
 def amount(value: Any, currency: Any) -> str | None:
     """Return an amount of a manifest for people; None if it is none."""
+    text = str(value) if isinstance(value, float) or integer(value) is not None else value
+    if not isinstance(text, str) or len(text) > _LONGEST_AMOUNT or not isinstance(currency, str):
+        return None
     try:
-        found = Decimal(str(value))
-        return format_amount(found, cut(str(currency), _LONGEST_CURRENCY)) if 0 <= found < _HIGHEST else None
+        found = Decimal(text)
+        # The page would show all its decimal places.
+        is_amount = 0 <= found < _HIGHEST and int(found.as_tuple().exponent) > -_LONGEST_AMOUNT
     except ArithmeticError:
         return None
+    return format_amount(found, cut(currency, _LONGEST_CURRENCY)) if is_amount else None
 
 
 def summaries_of(tasks: Collection[TaskInstance]) -> dict[TaskInstance, Summary]:
@@ -112,8 +122,12 @@ def summaries_of(tasks: Collection[TaskInstance]) -> dict[TaskInstance, Summary]
     conditions = [_is_of(XComModel, task) for task in tasks]
     columns = (XComModel.dag_id, XComModel.task_id, XComModel.run_id, XComModel.map_index, XComModel.value)
     statement = select(*columns).where(XComModel.key == _RESULT, or_(*conditions))
-    with create_session() as session:
-        found = session.execute(statement).all()
+    try:
+        with create_session() as session:
+            found = session.execute(statement).all()
+    except (ValueError, RecursionError):
+        # Databases accept longer numbers and deeper JSON than Python. The others are read one by one.
+        return {} if len(tasks) == 1 else {key: value for task in tasks for key, value in summaries_of([task]).items()}
     return {
         TaskInstance(dag_id, task_id, run_id, index): Summary(value)
         for dag_id, task_id, run_id, index, stored in found
@@ -159,5 +173,5 @@ def _is_of(model: Any, task: TaskInstance) -> Any:
 def _decoded(stored: Any) -> Any:
     try:
         return json.loads(stored) if isinstance(stored, str) else stored
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

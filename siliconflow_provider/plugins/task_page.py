@@ -18,7 +18,7 @@ from siliconflow_provider.drawing.phases import BatchBar
 from siliconflow_provider.drawing.tables import facts, table
 from siliconflow_provider.plugins.manifests import counts_of, errors_of, round_costs
 from siliconflow_provider.plugins.pages import problem
-from siliconflow_provider.plugins.summaries import Summary, cost_in, tokens_in
+from siliconflow_provider.plugins.summaries import Summary, cost_in, integer, tokens_in
 from siliconflow_provider.wording import counted
 
 _LONGEST_PATH = 1_000
@@ -78,13 +78,13 @@ def _facts(view: JobView) -> Markup:
     report = view.manifest or view.summary.value
     tokens = tokens_in(report)
     rounds = max((number for number, _ in view.bars), default=None)
-    rows = report.get("rows")
+    rows = integer(report.get("rows"))
     counts = counts_of(report)
     good = counts.get("succeeded", 0) if counts else None
     return facts(
         {
-            "Rows": number(rows) if isinstance(rows, int) else None,
-            "Success rate": share(good, rows) if isinstance(rows, int) and good is not None else None,
+            "Rows": number(rows) if rows is not None else None,
+            "Success rate": share(good, rows) if rows is not None and good is not None else None,
             "Batches": number(len(view.bars)) if view.bars else None,
             "Rounds": number(rounds) if rounds else None,
             "Tokens": number(tokens) if tokens is not None else None,

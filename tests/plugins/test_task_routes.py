@@ -11,7 +11,7 @@ import pytest
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from fastapi.testclient import TestClient
-from sqlalchemy import select, update
+from sqlalchemy import literal_column, select, update
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.models import Batch
@@ -97,9 +97,9 @@ def job(dags_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @contextmanager
-def xcom(key: str) -> Iterator[Callable[[Any], None]]:
-    """Give a function that changes an XCom of the job's task. It is as before afterwards."""
-    mine = XComModel.dag_id == DAG_ID, XComModel.task_id == "ask", XComModel.key == key
+def xcom(key: str, task_id: str = "ask") -> Iterator[Callable[[Any], None]]:
+    """Give a function that changes an XCom of a task of the job. It is as before afterwards."""
+    mine = XComModel.dag_id == DAG_ID, XComModel.task_id == task_id, XComModel.key == key
 
     def write(value: Any) -> None:
         with create_session() as session:
@@ -193,6 +193,39 @@ def test_an_editor_of_the_dag_cancels_from_the_tab(
     answer = user.post(question, data={"token": token[1]}, headers={"Sec-Fetch-Site": "same-origin"})
     assert user.get(answer.headers["Location"]).status_code == 200
     assert f"Cancel {batch.id}" not in user.get(answer.headers["Location"]).text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens": {"prompt": 10**4299, "completion": 10**4299 * 9}},
+        {"rows": 10**4299 * 9, "counts": {"succeeded": 10**4299 * 9}},
+        {"cost": {"total": "1e-999990", "currency": "CNY"}},
+        {"cost": {"total": "0e-999990", "currency": "CNY"}},
+        {"cost": {"total": 10**4299 * 9, "currency": 10**4299 * 9}},
+        {"counts": {str(number): 1 for number in range(200_000)}},
+    ],
+    ids=lambda changes: str(changes)[:40],
+)
+def test_an_odd_xcom_breaks_no_page(
+    job: Job, browser_of: BrowserOf, returned: Callable[..., None], changes: dict[str, Any]
+) -> None:
+    returned(manifest_path=None, **changes)
+    pages = [browser_of("op").get(address) for address in (job.address(), "/siliconflow/batches")]
+    assert [page.status_code for page in pages] == [200, 200]
+    assert all(batch["id"] in page.text for page in pages for batch in job.manifest["batches"])
+    assert sum(len(page.text) for page in pages) < 100_000
+
+
+def test_an_unreadable_xcom_hides_no_other(job: Job) -> None:
+    """Databases accept longer numbers than Python reads."""
+    task = TaskInstance(DAG_ID, "ask", job.run_id, -1)
+    other = TaskInstance(DAG_ID, "other", job.run_id, -1)
+    odd = literal_column('\'{"rows": 1' + "0" * 5_000 + "}'")
+    with xcom("return_value", "other"):
+        with create_session() as session:
+            session.execute(update(XComModel).where(XComModel.task_id == "other").values(value=odd))
+        assert list(summaries_of([other, task])) == [task]
 
 
 def test_other_tasks_have_no_batches(job: Job, browser_of: BrowserOf) -> None:
