@@ -13,7 +13,13 @@ from time import monotonic
 
 import pendulum
 
-from siliconflow_provider.api.errors import IncompleteListError, InvalidRequestError, SiliconFlowError
+from siliconflow_provider.api.errors import (
+    AuthenticationError,
+    IncompleteListError,
+    InvalidRequestError,
+    PermissionDeniedError,
+    SiliconFlowError,
+)
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.redaction import without_queries
 from siliconflow_provider.api.service_texts import cut, cut_between_words, first_errors
@@ -123,7 +129,7 @@ class BatchLists:
     def _read_or_explain(self, conn_id: str, shown: BatchList | None) -> BatchList:
         try:
             return self._read(conn_id)
-        except (UnknownConnectionError, InvalidRequestError) as error:
+        except (UnknownConnectionError, InvalidRequestError, AuthenticationError, PermissionDeniedError) as error:
             # The connection has changed: it may belong to another account now.
             return BatchList(problem=str(error))
         except SiliconFlowError as error:

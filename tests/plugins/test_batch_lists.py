@@ -7,8 +7,9 @@ from threading import Event
 
 import pytest
 
-from siliconflow_provider.api.errors import InvalidRequestError, ServerError
+from siliconflow_provider.api.errors import AuthenticationError, InvalidRequestError, PermissionDeniedError, ServerError
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.exceptions import UnknownConnectionError
 from siliconflow_provider.plugins import batch_lists
 from siliconflow_provider.plugins.batch_lists import BatchList, BatchLists, read_list, small
 from siliconflow_provider.plugins.threads import Threads
@@ -129,11 +130,23 @@ def test_a_failed_list_shows_the_last_one(lists: BatchLists, source: Service, ha
     assert len(source.calls) == 2
 
 
-def test_a_changed_connection_shows_nothing_old(lists: BatchLists, source: Service, hands: ManualClock) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownConnectionError("connection 'conn' does not exist"),
+        InvalidRequestError("connection 'conn' has no password"),
+        AuthenticationError("invalid key", status=401),
+        PermissionDeniedError("not allowed", status=403),
+    ],
+)
+def test_a_changed_connection_shows_nothing_old(
+    lists: BatchLists, source: Service, hands: ManualClock, error: Exception
+) -> None:
+    """It may belong to another account now."""
     get(lists)
     hands.now += 100
-    source.error = InvalidRequestError("connection 'conn' has no password")
-    assert get(lists) == BatchList(problem="connection 'conn' has no password")
+    source.error = error
+    assert get(lists) == BatchList(problem=str(error))
 
 
 def test_a_cancelled_batch_is_shown_at_once(lists: BatchLists, source: Service) -> None:
