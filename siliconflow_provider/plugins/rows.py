@@ -49,10 +49,11 @@ class Row:
         return None if counts is None else counts.completed
 
     def contains(self, text: str) -> bool:
-        """Return True if an id, a status, a name or a value of the row has a text in it, in any case."""
+        """Return True if an id, a status, a name or a value that the row shows has a text in it, in any case."""
         task = [] if self.task is None else [self.task.label]
         pairs = [word for pair in self.metadata.items() for word in pair]
-        texts = (self.batch.id, self.batch.status, self.dag_id, *self.batch.errors, *task, *pairs)
+        errors = [] if self.is_hidden else self.batch.errors
+        texts = (self.batch.id, self.batch.status, self.dag_id, *errors, *task, *pairs)
         return any(text in shown.lower() for shown in texts)
 
 

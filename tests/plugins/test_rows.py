@@ -35,6 +35,13 @@ def test_states_are_filtered_newest_first(state: str, shown: str) -> None:
     assert ids(state=state) == shown
 
 
+def test_hidden_errors_are_not_found() -> None:
+    batch = Batch("hidden", "failed", errors=["row of customer acme"])
+    assert not Query.of({"text": "acme"}).apply([Row(batch, is_hidden=True)])
+    assert Query.of({"text": "acme"}).apply([Row(batch)])
+    assert Query.of({"text": "hidden"}).apply([Row(batch, is_hidden=True)])
+
+
 @pytest.mark.parametrize("sort", SORTS)
 def test_every_order_has_all_rows(sort: str) -> None:
     assert sorted(ids(sort=sort)) == list("abcdef")
