@@ -56,6 +56,10 @@ class Viewer:
         """Return True if the user may edit a DAG."""
         return self._may("dag", "PUT", dag_id)
 
+    def may_read_xcoms(self, dag_id: str) -> bool:
+        """Return True if the user may read XComs of a DAG."""
+        return self._may("dag", "GET", dag_id, access_entity=DagAccessEntity.XCOM)
+
     def check_reads_task(self, dag_id: str) -> None:
         """Raise HTTPException 403 if the user may not read task instances of a DAG and their XComs."""
         if not all(self._may("dag", "GET", dag_id, access_entity=entity) for entity in _SHOWN_OF_TASK):

@@ -74,7 +74,10 @@ def _list_page(request: Request, viewer: Viewer, conn_ids: list[str], conn_id: s
         query,
         _MESSAGES.get(request.query_params.get("message", ""), ""),
     )
-    parts = list_parts(view, rows, shown, len(matching), summaries_of(tasks_of(shown)))
+    tasks = tasks_of(shown)
+    dag_ids = set(filter(viewer.may_read_xcoms, {task.dag_id for task in tasks}))
+    summaries = summaries_of([task for task in tasks if task.dag_id in dag_ids])
+    parts = list_parts(view, rows, shown, len(matching), summaries)
     return page("SiliconFlow batches", *parts)
 
 

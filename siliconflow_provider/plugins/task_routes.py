@@ -12,12 +12,13 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from siliconflow_provider.api.models import Batch
-from siliconflow_provider.batches import AIRFLOW_ROUND
+from siliconflow_provider.batches import AIRFLOW_ROUND, RESERVED_PREFIX
 from siliconflow_provider.drawing.document import STYLES_ONLY
 from siliconflow_provider.drawing.markup import element
 from siliconflow_provider.drawing.phases import BatchBar
 from siliconflow_provider.plugins.access import Viewer, ViewerDep
 from siliconflow_provider.plugins.batch_lists import BatchList
+from siliconflow_provider.plugins.connections import is_known
 from siliconflow_provider.plugins.list_page import bar_of
 from siliconflow_provider.plugins.manifests import batch_bars
 from siliconflow_provider.plugins.pages import HEADERS, page
@@ -25,7 +26,7 @@ from siliconflow_provider.plugins.rows import Row, may_cancel, rows_of
 from siliconflow_provider.plugins.stored_files import Publisher, UnreadableError, read_file, read_manifest
 from siliconflow_provider.plugins.summaries import TaskFacts, facts_of
 from siliconflow_provider.plugins.task_page import JobView, task_parts
-from siliconflow_provider.plugins.tasks import TaskInstance, task_of
+from siliconflow_provider.plugins.tasks import TaskInstance
 from siliconflow_provider.plugins.threads import BusyError, Threads
 
 router = APIRouter()
@@ -74,15 +75,26 @@ def _job_view(
         [row.batch.id for row in rows if may_cancel(row, viewer.dags, False)],
         facts.summary,
         manifest,
-        [*problems, *([found.problem] if found.problem else [])],
+        [*problems, *([_problem(viewer, facts.conn_id or "", found)] if found.problem else [])],
         {name: f"{root}/task-{name.lower()}/{task.place}" for name, path in paths.items() if path},
     )
 
 
 def _is_own(batch: Batch, task: TaskInstance, facts: TaskFacts, found: BatchList) -> bool:
-    """Return True if a batch names the task instance, or the task instance the batch, which names no other one."""
-    is_named = batch.id in facts.batch_ids and task_of(batch, found.deployments) is None
+    """Return True if a batch names the task instance, or the task instance the batch, which names no other one.
+
+    Users can push an XCom that names any batch.
+    """
+    is_unmarked = not any(name.startswith(RESERVED_PREFIX) for name in batch.metadata)
+    is_named = batch.id in facts.batch_ids and (is_unmarked or task.is_named_by(batch))
     return is_named or task.owns(batch, found.deployments)
+
+
+def _problem(viewer: Viewer, conn_id: str, found: BatchList) -> str:
+    """Return a sentence about a list. That of the list may tell what the connection is."""
+    if viewer.may_read_connection(conn_id) and is_known(conn_id):
+        return found.problem
+    return "The newest batches of the connection could not be read. Who may read the connection sees why."
 
 
 def _round(row: Row) -> int:

@@ -47,8 +47,12 @@ class TaskInstance:
 
         :param deployments: names of this Airflow; see `BatchList`
         """
+        return self.is_named_by(batch) and _is_of_run(batch, self.dag_id, self.run_id, deployments)
+
+    def is_named_by(self, batch: Batch) -> bool:
+        """Return True if a batch has the label of this task instance, or of one with the same name elsewhere."""
         label = self.label.encode()[:MAXIMUM_METADATA_VALUE].decode(errors="ignore")
-        return batch.metadata.get(AIRFLOW_TASK) == label and _is_of_run(batch, self.dag_id, self.run_id, deployments)
+        return batch.metadata.get(AIRFLOW_TASK) == label
 
 
 def task_of(batch: Batch, deployments: Collection[str]) -> TaskInstance | None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
 
 class PartialAuthManager(SimpleAuthManager):
-    """Airflow's simple auth manager; only admins may see the DAG `secret` and the connection `secret`."""
+    """Airflow's simple auth manager; only admins may see the DAG `secret` and the connection `secret`.
+
+    Nobody may see XComs of `dags_without_xcoms`.
+    """
+
+    dags_without_xcoms: frozenset[str] = frozenset()
 
     def init(self) -> None:
         """Write no passwords: tests make tokens."""
@@ -16,6 +22,8 @@ class PartialAuthManager(SimpleAuthManager):
     def is_authorized_dag(self, *, user: Any, details: Any = None, **arguments: Any) -> bool:
         """Return whether the user is authorized."""
         is_secret = details is not None and details.id == "secret" and user.role != "admin"
+        if arguments.get("access_entity") is DagAccessEntity.XCOM and details.id in self.dags_without_xcoms:
+            return False
         return not is_secret and super().is_authorized_dag(user=user, details=details, **arguments)
 
     def is_authorized_connection(self, *, user: Any, details: Any = None, **arguments: Any) -> bool:

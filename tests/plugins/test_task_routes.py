@@ -21,6 +21,7 @@ from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.plugins.summaries import summaries_of
 from siliconflow_provider.plugins.tasks import TaskInstance
 from tests.documents import HOSTILE, Parsed
+from tests.plugins.auth import PartialAuthManager
 
 DAG_ID = "job_for_the_tab"
 DAG = """
@@ -168,13 +169,34 @@ def test_batches_that_the_task_names_are_its_own(
     job: Job, browser_of: BrowserOf, returned: Callable[..., None], submit_to_job: Submit
 ) -> None:
     """A list may show no metadata; but a batch of another task instance is not taken from it."""
-    unmarked, marked = submit_to_job(None), submit_to_job(TaskInstance("nightly", "ask", "run", -1))
+    unmarked = submit_to_job(None)
+    others = [TaskInstance("nightly", "ask", "run", -1), TaskInstance("secret", "t" * 600, "run", -1)]
+    marked = list(map(submit_to_job, others))
     returned(manifest_path=None)
     with xcom("batch_ids") as write:
-        write([unmarked.id, marked.id, 7])
+        write([unmarked.id, *(batch.id for batch in marked), 7])
         text = browser_of("viewer").get(job.address()).text
     assert unmarked.id in text
-    assert marked.id not in text
+    assert not [batch.id for batch in marked if batch.id in text]
+
+
+def test_only_readers_of_the_connection_see_its_problem(
+    job: Job, browser_of: BrowserOf, returned: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned(manifest_path=None)
+    monkeypatch.setenv("AIRFLOW_CONN_SILICONFLOW_DEFAULT", json.dumps({"conn_type": "postgres", "host": "db"}))
+    texts = [browser_of(role).get(job.address()).text for role in ("viewer", "op")]
+    assert ["postgres" in text for text in texts] == [False, True]
+    assert "could not be read" in texts[0]
+
+
+def test_tokens_need_permission_for_xcoms(job: Job, browser_of: BrowserOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert " tokens" in Parsed(browser_of("op").get("/siliconflow/batches").text).text
+    monkeypatch.setattr(PartialAuthManager, "dags_without_xcoms", {DAG_ID})
+    text = Parsed(browser_of("op").get("/siliconflow/batches").text).text
+    assert f"{DAG_ID} / ask" in text
+    assert " tokens" not in text
+    assert browser_of("op").get(job.address()).status_code == 403
 
 
 def test_an_editor_of_the_dag_cancels_from_the_tab(
