@@ -31,6 +31,7 @@ from siliconflow_provider.plugins.threads import BusyError, Threads
 
 router = APIRouter()
 STORAGE_SECONDS = 10.0
+_LONGEST_INDEX = 9
 _OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
 # The answers of models are in reports: nothing in them may run, load or be sent.
 REPORT_HEADERS = {**HEADERS, "Content-Security-Policy": f"{STYLES_ONLY}; frame-ancestors 'self'; sandbox"}
@@ -133,8 +134,11 @@ async def _facts(
     """
     await run_in_threadpool(viewer.check_reads_task, dag_id)
     # Airflow leaves `{MAP_INDEX}` as it is in the address of a task that is not mapped.
-    task = TaskInstance(dag_id, task_id, run_id, int(map_index) if map_index.isdecimal() else -1)
-    facts = await run_in_threadpool(facts_of, task)
+    index = map_index if map_index.isdecimal() else "-1"
+    # Databases refuse longer numbers, and some refuse null characters.
+    can_exist = len(index) <= _LONGEST_INDEX and "\0" not in f"{dag_id}{task_id}{run_id}"
+    task = TaskInstance(dag_id, task_id, run_id, int(index) if can_exist else -1)
+    facts = await run_in_threadpool(facts_of, task) if can_exist else TaskFacts()
     if not facts.is_known:
         raise HTTPException(404, "This task instance does not exist.")
     return task, facts

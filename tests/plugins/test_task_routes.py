@@ -254,7 +254,9 @@ def test_other_tasks_have_no_batches(job: Job, browser_of: BrowserOf) -> None:
     viewer = browser_of("viewer")
     assert "has no SiliconFlow batches" in viewer.get(job.address(task_id="other")).text
     assert viewer.get(job.address(task_id="none")).status_code == 404
-    assert viewer.get(job.address(index="5")).status_code == 404
+    for index in ("5", "9" * 30, "9" * 5_000):
+        assert viewer.get(job.address(index=index)).status_code == 404
+    assert viewer.get(job.address(task_id="%00")).status_code == 404
     assert viewer.get("/siliconflow/task/secret/ask/-1/run").status_code == 403
 
 
