@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from functools import partial
 from typing import Any
 
 from siliconflow_provider.cli.arguments import Command
 from siliconflow_provider.cli.commands import COMMANDS
+from siliconflow_provider.cli.connection import DEFAULT_CONN_ID, KEY_VARIABLE
 from siliconflow_provider.cli.program import run
 
 
@@ -34,4 +36,6 @@ def airflow_commands() -> list[Any]:
 
 
 def _run(command: Command, options: argparse.Namespace) -> None:
+    if command.needs_client and options.base_url is None and not os.environ.get(KEY_VARIABLE):
+        options.conn_id = options.conn_id or DEFAULT_CONN_ID
     sys.exit(run(command, options, "airflow siliconflow"))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from siliconflow_provider.cli.arguments import Argument, Command, count, number, params, since
 
+_CONN_ID = (
+    "Airflow connection; without it, SILICONFLOW_API_KEY has the key; if that is not set, `airflow siliconflow` uses "
+    "siliconflow_default"
+)
 _CONNECTION = (
-    Argument("--conn-id", metavar="ID", help="Airflow connection; without it, SILICONFLOW_API_KEY has the key"),
+    Argument("--conn-id", metavar="ID", help=_CONN_ID),
     Argument("--base-url", metavar="URL", help="API that SILICONFLOW_API_KEY is for; by default SILICONFLOW_BASE_URL"),
 )
 _JSON = Argument("--json", action="store_true", help="print JSON")

@@ -15,6 +15,8 @@ from siliconflow_provider.cli.arguments import usage_error
 if TYPE_CHECKING:
     from siliconflow_provider.api.client import SiliconFlowClient
 
+# The hook's DEFAULT_CONN_ID, whose import takes longer than a command.
+DEFAULT_CONN_ID = "siliconflow_default"
 KEY_VARIABLE, URL_VARIABLE = "SILICONFLOW_API_KEY", "SILICONFLOW_BASE_URL"
 # Airflow 3 reads connections from its database only in processes that this variable names servers. Its own
 # `airflow connections get` sets it too.
@@ -33,7 +35,7 @@ def client_of(options: argparse.Namespace) -> SiliconFlowClient:
         return _client_of_connection(options.conn_id)
     if not os.environ.get(KEY_VARIABLE):
         raise usage_error(
-            f"there is no API key: give --conn-id with the id of an Airflow connection, or set {KEY_VARIABLE} "
+            f"there is no API key: give a connection, such as --conn-id {DEFAULT_CONN_ID}, or set {KEY_VARIABLE} "
             f"(and {URL_VARIABLE}, unless the API is that of siliconflow.com)"
         )
     from siliconflow_provider.api.client import SiliconFlowClient

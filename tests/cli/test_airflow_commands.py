@@ -30,16 +30,34 @@ def test_airflow_has_the_same_commands() -> None:
     assert [command.name for command in group.subcommands] == [command.name for command in COMMANDS]
 
 
-@pytest.mark.usefixtures("settings")
-def test_a_command_exits_with_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+def run(name: str, *arguments: str) -> Any:
+    """Run a command as Airflow does, and return its exit code."""
     (group,) = airflow_commands()
-    (show,) = [command for command in group.subcommands if command.name == "show"]
+    (command,) = [command for command in group.subcommands if command.name == name]
     parser = argparse.ArgumentParser()
-    for argument in show.args:
+    for argument in command.args:
         argument.add_to_parser(parser)
     with pytest.raises(SystemExit) as ended:
-        show.func(parser.parse_args(["batch_x", "--json"]))
-    assert ended.value.code == 1
+        command.func(parser.parse_args(arguments))
+    return ended.value.code
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--conn-id", "x"], 2), (["--base-url", "http://x"], 2)])
+def test_the_default_connection_is_used(
+    connection: str, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_X", '{"conn_type": "siliconflow"}')
+    assert run("account", *arguments) == code
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_key_goes_before_the_default_connection() -> None:
+    assert run("account") == 0
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_command_exits_with_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("show", "batch_x", "--json") == 1
     assert capsys.readouterr().err.startswith("airflow siliconflow show: GET /batches/batch_x")
 
 

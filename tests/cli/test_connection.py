@@ -20,7 +20,7 @@ from siliconflow_provider.emulator.server import Emulator
 def test_without_key_both_ways_are_named(run: Any) -> None:
     printed = run("account")
     assert (printed.code, printed.out) == (2, "")
-    assert "give --conn-id with the id of an Airflow connection, or set SILICONFLOW_API_KEY" in printed.err
+    assert "give a connection, such as --conn-id siliconflow_default, or set SILICONFLOW_API_KEY" in printed.err
 
 
 @pytest.mark.usefixtures("settings")
