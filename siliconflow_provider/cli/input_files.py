@@ -33,6 +33,7 @@ def builder_of(options: argparse.Namespace) -> RequestBuilder:
         system_prompt=options.system_prompt,
         request_params=options.request_params,
         model=options.model,
+        is_command=True,
     )
 
 

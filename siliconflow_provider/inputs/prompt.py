@@ -24,10 +24,13 @@ class Prompt:
 
     A name of letters, digits and underscores has to be a column. Any other text in braces is one if the first row has
     a column of that name.
+
+    :param is_jinja: True if the text was rendered by Jinja before, for advice about braces
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, is_jinja: bool = True) -> None:
         self._text = text
+        self._is_jinja = is_jinja
         self._template = ""
         self._is_settled = False
         self._names: list[str] = []
@@ -71,11 +74,12 @@ class Prompt:
 
     def _value(self, row: Mapping[str, Any], name: str) -> str:
         if name not in row:
-            raise InvalidItemError(
-                f"{_no_column(name, row)}. For braces that stay in a prompt, write "
-                f"{{% raw %}}{{{{{name}}}}}{{% endraw %}}",
-                missing_column=name,
-            )
+            text = _no_column(name, row)
+            if _nearest(name, row) is None:
+                braces = f"{{{{{name}}}}}"
+                kept = f"{{% raw %}}{braces}{{% endraw %}}" if self._is_jinja else braces
+                text += f". For braces that stay in a prompt, write {kept}"
+            raise InvalidItemError(text, missing_column=name)
         return column_text(row, name)
 
     def _parse(self, row: Mapping[str, Any]) -> str:
@@ -194,9 +198,13 @@ def _no_names(row: Mapping[str, Any]) -> InvalidItemError:
     )
 
 
-def _no_column(column: str, row: Mapping[str, Any]) -> str:
+def _nearest(column: str, row: Mapping[str, Any]) -> str | None:
     matches = get_close_matches(column.lower(), [str(name).lower() for name in row], n=1)
-    nearest = next((name for name in row if matches and str(name).lower() == matches[0]), None)
+    return next((name for name in row if matches and str(name).lower() == matches[0]), None)
+
+
+def _no_column(column: str, row: Mapping[str, Any]) -> str:
+    nearest = _nearest(column, row)
     hint = "" if nearest is None else f" (did you mean {nearest!r}?)"
     return f"there is no column {column!r}{hint}; the row has {_columns_of(row)}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -58,6 +59,7 @@ class RequestBuilder:
     :param instruction: appended to the system message of every request
     :param request_params: fields of the body, such as `max_tokens`
     :param model: for requests without a model
+    :param is_command: True if a command line has the parameters as options, for advice
     """
 
     prompt: str | Sequence[Mapping[str, Any]] | None = None
@@ -67,6 +69,7 @@ class RequestBuilder:
     instruction: str | None = None
     request_params: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
+    is_command: bool = False
 
     def build(self, item: Any, index: int) -> BuiltRequest:
         """Return the request of an item: a row, a prompt, a list of messages, or a request line.
@@ -79,7 +82,7 @@ class RequestBuilder:
             if not isinstance(item, bytes):
                 return self._build_from(item, None, index)
             if self._has_no_defaults:
-                return self._checked(item)
+                return self._given(item)
             line = item.strip()
             return self._build_from(_decoded(line), line, index)
         except InvalidItemError:
@@ -140,10 +143,7 @@ class RequestBuilder:
             if self.prompt is not None:
                 return self._from_row(item, self.kept_row(item, encoded), index)
             if not isinstance(item.get("body"), Mapping):
-                raise InvalidItemError(
-                    "not a request line (custom_id, body), and there is no prompt= to build one; give a prompt= that "
-                    f"names columns of the row ({first_names(item) or 'it has none'})"
-                )
+                raise self._no_request(item)
             return self._with_defaults({"custom_id": generated, **plain_row(item)})
         if isinstance(item, list) or _is_message_tuple(item):
             return self._from_messages(generated, plain_value(item))
@@ -203,7 +203,7 @@ class RequestBuilder:
     @cached_property
     def _prompt(self) -> Prompt | PartsPrompt:
         prompt = self.prompt or ""
-        return Prompt(prompt) if isinstance(prompt, str) else PartsPrompt(prompt)
+        return Prompt(prompt, is_jinja=not self.is_command) if isinstance(prompt, str) else PartsPrompt(prompt)
 
     @cached_property
     def _line_template(self) -> tuple[bytes, bytes, bytes, str | None]:
@@ -239,6 +239,23 @@ class RequestBuilder:
             extended = {**given, "content": content}
             return [extended if message is given else message for message in messages]
         return messages
+
+    def _no_request(self, row: Mapping[Any, Any]) -> InvalidItemError:
+        option = "--prompt or --messages-column" if self.is_command else "BatchInferenceOperator a prompt="
+        return InvalidItemError(
+            f"not a request line (custom_id, body). To build requests from rows, give {option} that names columns of "
+            f"the row ({first_names(row) or 'it has none'})"
+        )
+
+    def _given(self, line: bytes) -> BuiltRequest:
+        try:
+            return self._checked(line)
+        except ValueError:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                row = msgspec.json.decode(line)
+                if isinstance(row, dict) and row and row.keys().isdisjoint(("custom_id", "body")):
+                    raise self._no_request(row) from None
+            raise
 
     def _checked(self, line: bytes) -> BuiltRequest:
         request: RequestLine = read_request(line)

@@ -48,6 +48,17 @@ def test_each_file_is_checked(run: Any, requests: Path, tmp_path: Path) -> None:
     assert run("check", table, "--prompt", "Rate: {text}", "--model", "m").code == 0
 
 
+def test_rows_without_a_prompt_are_named(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "a", "question": "12 + 30"}\n')
+    advice = (
+        "To build requests from rows, give --prompt or --messages-column that names columns of the row (id, question)"
+    )
+    for options in ([], ["--model", "m"]):
+        assert advice in run("check", path, *options).out
+    assert "write {{hint}}\n" in run("check", path, "--prompt", "{question} {hint}").out
+
+
 def test_requests_without_a_model_are_a_problem(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("text\nx\n")

@@ -56,7 +56,7 @@ def test_values_of_a_cursor_become_text(value: Any, text: str) -> None:
         (
             "{titel}: {text}",
             {"title": "A", "text": "B"},
-            "there is no column 'titel' (did you mean 'title'?); the row has",
+            "there is no column 'titel' (did you mean 'title'?); the row has 'title', 'text'",
         ),
         (
             "{q} {hint}",
@@ -76,6 +76,14 @@ def test_a_prompt_that_does_not_fit_its_row_is_an_error(prompt: str, row: dict[s
     with pytest.raises(InvalidItemError) as caught:
         Prompt(prompt).fill(row)
     assert str(caught.value).startswith(reason)
+    assert ("did you mean" in reason) <= str(caught.value).endswith(reason)
+
+
+def test_advice_about_braces_is_for_jinja_or_not() -> None:
+    for is_jinja, written in ((True, "{% raw %}{{hint}}{% endraw %}"), (False, "{{hint}}")):
+        with pytest.raises(InvalidItemError) as caught:
+            Prompt("{q} {hint}", is_jinja=is_jinja).fill({"q": "a"})
+        assert str(caught.value).endswith(f" write {written}")
 
 
 def test_each_row_needs_all_columns() -> None:

@@ -70,7 +70,7 @@ def test_the_instruction_follows_an_own_system_message() -> None:
         ({"q": "x"}, {"prompt": "{q}", "id_column": "id"}, "there is no column 'id'; the row has 'q'"),
         ({"r": "x"}, {"prompt": "{q}"}, "there is no column 'q'; the row has 'r'"),
         ({"r": "x"}, {"prompt": "Hello"}, "the prompt names no column, so all rows would ask the same"),
-        ({"r": "x"}, {}, "not a request line (custom_id, body), and there is no prompt= to build one; give a prompt="),
+        ({"r": "x"}, {}, "not a request line (custom_id, body). To build requests from rows, give BatchInf"),
         ("x", {"prompt": "{q}"}, "prompt= needs rows, but this is a text or a list; give rows"),
         (b'[{"q": "x"}]\n', {"prompt": "{q}"}, "prompt= needs rows, but this is a text or a list; give"),
         (7, {}, "it is int; give a text, a list of messages, a row such as a dict, or a request line"),
