@@ -12,6 +12,12 @@ from siliconflow_provider.inputs import ESTIMATE, prepare
 from siliconflow_provider.jsonl import line_blocks, read_chunks
 from siliconflow_provider.pricing import Estimate, Estimator, format_amount, load_tokenizer, read_prices
 
+OPTIONS = {
+    "mean": "give --mean-completion-tokens, known from an earlier job",
+    "prices": "give --prices",
+    "max_tokens": "give --request-params '{\"max_tokens\": 500}'",
+}
+
 
 def run(options: argparse.Namespace, client: None) -> Outcome:
     """Return the estimate of the requests that a job would send, as a table or as JSON.
@@ -22,7 +28,7 @@ def run(options: argparse.Namespace, client: None) -> Outcome:
     builder = builder_of(options)
     prices = None if options.prices is None else read_prices(options.prices)
     counter = None if options.tokenizer is None else load_tokenizer(options.tokenizer)
-    estimator = Estimator(options.model, counter)
+    estimator = Estimator(options.model, counter, OPTIONS)
     items = items_of(options.file, options.limit)
     with tempfile.TemporaryFile() as requests, tempfile.TemporaryFile() as rows:
         prepare(items, builder, requests, rows, name=shown_name(options.file), purpose=ESTIMATE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -12,8 +13,11 @@ from siliconflow_provider.pricing.requests import MOST_THINKING, TokenSums, bodi
 from siliconflow_provider.pricing.tokens import TokenCounter
 from siliconflow_provider.wording import counted
 
-NO_MEAN = "the mean length of an answer is not known: take it from an earlier job"
-NO_PRICES = "there are no prices: give those of the model"
+REMEDIES = {
+    "mean": "take it from an earlier job",
+    "prices": "give those of the model",
+    "max_tokens": "set it, such as in request_params",
+}
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,18 @@ class Estimator:
 
     :param model: of requests that name none
     :param counter: counts the tokens of texts, as `load_tokenizer` returns it; by default a rule of thumb does
+    :param remedies: for reasons, with the keys of `REMEDIES`
     """
 
-    def __init__(self, model: str | None = None, counter: TokenCounter | None = None) -> None:
+    def __init__(
+        self,
+        model: str | None = None,
+        counter: TokenCounter | None = None,
+        remedies: Mapping[str, str] = REMEDIES,
+    ) -> None:
         self._model = model
         self._counter = counter
+        self._remedies = remedies
         self._sums: dict[str | None, TokenSums] = {}
 
     def add(self, lines: bytes) -> None:
@@ -111,12 +122,19 @@ class Estimator:
         sums = self._sums.values()
         unlimited, media = sum(each.unlimited for each in sums), sum(each.media for each in sums)
         no_prompt = no_limit = None
-        no_mean = None if has_mean or not sums else NO_MEAN
-        no_price = NO_PRICES if prices is None else next(filter(None, map(prices.why_no_price, self._sums)), None)
+        no_mean = no_price = None
+        if sums and not has_mean:
+            no_mean = f"the mean length of an answer is not known: {self._remedies['mean']}"
+        if prices is None:
+            no_price = f"there are no prices: {self._remedies['prices']}"
+        else:
+            no_price = next(filter(None, map(prices.why_no_price, self._sums)), None)
         if media:
-            no_prompt = f"{counted(media, 'request')} with images or other media, whose tokens are unknown"
+            has = f"{counted(media, 'request')} {'has' if media == 1 else 'have'}"
+            no_prompt = f"{has} images or other media, whose tokens are unknown"
         if unlimited:
-            no_limit = f"{counted(unlimited, 'request')} without max_tokens: set it, such as in request_params"
+            has = f"{counted(unlimited, 'request')} {'has' if unlimited == 1 else 'have'}"
+            no_limit = f"{has} no max_tokens: {self._remedies['max_tokens']}"
         reasons = {
             "most_prompt_tokens": no_prompt,
             "completion_tokens": no_mean,

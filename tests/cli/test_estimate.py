@@ -63,10 +63,12 @@ def test_the_table_says_why_figures_are_unknown(capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out.splitlines()
     assert printed[4] == "cost                         unknown           unknown"
     assert printed[6:] == [
-        "completion tokens: unknown, the mean length of an answer is not known: take it from an earlier job",
-        "completion tokens at most: unknown, 2 requests without max_tokens: set it, such as in request_params",
-        "cost: unknown, there are no prices: give those of the model",
-        "cost at most: unknown, there are no prices: give those of the model",
+        "completion tokens: unknown, the mean length of an answer is not known: give --mean-completion-tokens, known "
+        "from an earlier job",
+        "completion tokens at most: unknown, 2 requests have no max_tokens: give "
+        "--request-params '{\"max_tokens\": 500}'",
+        "cost: unknown, there are no prices: give --prices",
+        "cost at most: unknown, there are no prices: give --prices",
     ]
 
 

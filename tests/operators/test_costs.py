@@ -104,7 +104,7 @@ class TestMaxCost:
         assert not client.list_files()
 
     def test_no_bound_is_refused(self, priced: Infer, run: Run, control: Control) -> None:
-        with pytest.raises(MaxCostError, match=r"no upper bound: 2 requests without max_tokens: set it"):
+        with pytest.raises(MaxCostError, match=r"no upper bound: 2 requests have no max_tokens: set it"):
             run(lambda: priced(requests=sums(2), request_params={}, max_cost=1))
         assert control.batches_created() == 0
 

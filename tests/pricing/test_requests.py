@@ -96,7 +96,7 @@ def test_images_leave_no_upper_bound() -> None:
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     found = estimate_of(line([{"type": "text", "text": "What is this?"}, image]), line())
     assert found.most_prompt_tokens is None
-    assert found.reasons["most_prompt_tokens"] == "1 request with images or other media, whose tokens are unknown"
+    assert found.reasons["most_prompt_tokens"] == "1 request has images or other media, whose tokens are unknown"
     assert found.prompt_tokens == estimate_of(line(), line()).prompt_tokens
 
 
@@ -143,7 +143,7 @@ def test_only_parts_of_type_text_are_text(content: Any) -> None:
 def test_unlimited_requests_are_counted() -> None:
     found = estimate_of(line(), line(max_tokens=None), line(max_tokens=None))
     assert found.reasons["most_completion_tokens"] == (
-        "2 requests without max_tokens: set it, such as in request_params"
+        "2 requests have no max_tokens: set it, such as in request_params"
     )
 
 
