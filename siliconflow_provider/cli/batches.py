@@ -12,7 +12,8 @@ from typing import Any
 
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import NotFoundError
-from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.models import RUNNING_STATUSES, TERMINAL_STATUSES, Batch
+from siliconflow_provider.api.service_texts import printable
 from siliconflow_provider.cli.arguments import Outcome
 from siliconflow_provider.cli.batch_documents import document_of, done_text, json_text, table, task_text
 from siliconflow_provider.wording import counted
@@ -23,7 +24,9 @@ HEADER = ("id", "status", "done", "created (UTC)", "task")
 def run(options: argparse.Namespace, client: SiliconFlowClient) -> Outcome:
     """Return the newest batches that match all filters."""
     # The order of the list is not relied on, so all of it is read.
-    listed = [batch for batch in client.list_batches(may_be_empty=True) if _has_status(batch, options)]
+    listed = list(client.list_batches(may_be_empty=True))
+    _warn_of_unknown_statuses(options.status or (), listed)
+    listed = [batch for batch in listed if _has_status(batch, options)]
     listed = [batch for batch in listed if _is_recent(batch, options.since, client)]
     listed.sort(key=_created_at, reverse=True)
     found = _with_texts(_documents_of(listed, options.since, client), options.dag, options.text)
@@ -38,6 +41,13 @@ def run(options: argparse.Namespace, client: SiliconFlowClient) -> Outcome:
         print("no batch matches", file=sys.stderr)
         return Outcome("")
     return Outcome(table([HEADER, *map(_row_of, shown)]))
+
+
+def _warn_of_unknown_statuses(wanted: Iterable[str], listed: Iterable[Batch]) -> None:
+    """Warn of filters that are misspelt. A status that a batch has may be new at the service."""
+    known = (*RUNNING_STATUSES, *TERMINAL_STATUSES)
+    for status in sorted({*wanted}.difference(known, (batch.status for batch in listed))):
+        print(f"no batch has the status {printable(status)}; known are {', '.join(known)}", file=sys.stderr)
 
 
 def _has_status(batch: Batch, options: argparse.Namespace) -> bool:

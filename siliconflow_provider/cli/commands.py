@@ -8,6 +8,8 @@ _CONN_ID = (
     "Airflow connection; without it, SILICONFLOW_API_KEY has the key; if that is not set, `airflow siliconflow` uses "
     "siliconflow_default"
 )
+# Those of api/models.py, whose import takes longer than a command.
+_STATUSES = "validating, in_queue, in_progress, finalizing, cancelling, completed, failed, expired or cancelled"
 _CONNECTION = (
     Argument("--conn-id", metavar="ID", help=_CONN_ID),
     Argument("--base-url", metavar="URL", help="API that SILICONFLOW_API_KEY is for; by default SILICONFLOW_BASE_URL"),
@@ -41,7 +43,9 @@ COMMANDS = (
         "batches",
         "list batches, newest first",
         (
-            Argument("--status", action="append", metavar="STATUS", help="with this status; may be repeated"),
+            Argument(
+                "--status", action="append", metavar="STATUS", help=f"with this status: {_STATUSES}; may be repeated"
+            ),
             Argument("--running", action="store_true", help="that have not ended"),
             Argument("--failed", action="store_true", help="that failed, expired or were cancelled"),
             Argument("--dag", metavar="DAG_ID", help="of tasks of this DAG"),

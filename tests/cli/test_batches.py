@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from siliconflow_provider.api.models import RUNNING_STATUSES, TERMINAL_STATUSES
+from siliconflow_provider.cli.commands import COMMANDS
 from tests.listing_service import CREATED
 
 HOUR = 3_600
@@ -72,6 +74,15 @@ def test_a_limit_says_that_more_match(run: Any, account_of_four: Any) -> None:
 def test_no_match_is_no_failure(run: Any, account_of_four: Any) -> None:
     assert run("batches", "--dag", "other") == (0, "", "no batch matches\n")
     assert run("batches", "--dag", "other", "--json").json == []
+
+
+def test_an_unknown_status_is_a_warning(run: Any, account_of_four: Any) -> None:
+    known = ", ".join((*RUNNING_STATUSES, *TERMINAL_STATUSES))
+    warning = f"no batch has the status done; known are {known}\n"
+    assert run("batches", "--status", "done", "--status", "expired")[2] == warning
+    assert run("batches", "--status", "validating") == (0, "", "no batch matches\n")
+    (status,) = [argument for argument in COMMANDS[1].arguments if "--status" in argument.flags]
+    assert f"with this status: {known}".replace(", cancelled", " or cancelled") in status.settings["help"]
 
 
 def test_batches_without_listed_metadata_are_asked_for(run: Any, account_of_four: Any) -> None:
