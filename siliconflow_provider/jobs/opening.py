@@ -82,6 +82,7 @@ def load_or_create_job(
     reuse: ReuseSettings = NO_REUSE,
     costs: CostSettings | None = None,
     output_format: OutputFormat = JSON_LINES,
+    after_wait: bool = False,
 ) -> Job:
     """Return the job of this task instance.
 
@@ -94,6 +95,7 @@ def load_or_create_job(
     :param reuse: says which requests of a new job need not be sent
     :param costs: for the estimate of a new job
     :param output_format: the form in which results are published, also those of a job that is replaced
+    :param after_wait: True if this attempt has already waited for the job's batches, which is no news for the log
     :raises OutputConflictError: if the directory belongs to another task, or has results that this task did not write
     :raises JobFilesError: if the files of a job that has batches are missing
     :raises ReuseError: if a directory of `reuse_from` cannot be used
@@ -110,7 +112,8 @@ def load_or_create_job(
         return _create(files, output, submission, definition, load_source, reuse, found=found, costs=costs)
     changes = _changes(files, job, submission, definition)
     if not changes:
-        _log_resumed(job)
+        if not after_wait:
+            _log_resumed(job)
         return job
     settings = Settings(submission, 0, reuse.validate, definition, output_format=output_format)
     with closing(JobRunner.load(client, files, job, settings)) as runner:

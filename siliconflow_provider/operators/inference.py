@@ -246,6 +246,7 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
                 ),
                 costs=settings.costs,
                 output_format=settings.output_format,
+                after_wait=ended is not None,
             )
             with closing(JobRunner.load(client, files, job, settings, ended or ())) as runner:
                 if ended is None:

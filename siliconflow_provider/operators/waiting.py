@@ -84,8 +84,8 @@ class BatchWaitingMixin(ConnectionMixin):
         now = client.now()
         stop_at = self._stop_at(context, now)
         ends_at = deadline if stop_at is None else min(deadline, stop_at)
-        by = f" (execution_timeout={self.execution_timeout})" if ends_at is stop_at else ""
-        self.log.info("waiting in the triggerer until %s UTC at most%s", ends_at.to_datetime_string(), by)
+        limit = f"execution_timeout={self.execution_timeout}" if ends_at is stop_at else self._limit
+        self.log.info("waiting in the triggerer until %s UTC at most (%s)", ends_at.to_datetime_string(), limit)
         if self.cancel_on_kill:
             self.log.info("cancel_on_kill needs a running triggerer: without one, marking this task cancels no batches")
         return self.defer(
@@ -102,6 +102,11 @@ class BatchWaitingMixin(ConnectionMixin):
             # A plain timedelta: Airflow 3 cannot send pendulum's types to its supervisor.
             timeout=timedelta(seconds=max((ends_at - now).total_seconds(), 0.0)) + DEFERRAL_MARGIN,
         )
+
+    @property
+    def _limit(self) -> str:
+        timeout = as_timedelta(self.timeout)
+        return "one hour after the completion window" if timeout is None else f"timeout={timeout}"
 
     def _stop_at(self, context: Context, now: pendulum.DateTime) -> pendulum.DateTime | None:
         """Return the moment at which `execution_timeout` ends, or None if Airflow itself ends the deferral then.
@@ -168,7 +173,7 @@ class BatchWaitingMixin(ConnectionMixin):
         client = self.hook.get_conn()
         waits = [BatchWait(batch_id, deadline, self.poll_interval) for batch_id in batch_ids]
         progress_log = ProgressLog()
-        self.log.info("waiting on the worker until %s UTC at most", deadline.to_datetime_string())
+        self.log.info("waiting on the worker until %s UTC at most (%s)", deadline.to_datetime_string(), self._limit)
         try:
             while True:
                 poll(waits, client.get_batch, client.now)

@@ -74,6 +74,10 @@ class BatchSensor(BatchWaitingMixin, BaseSensorOperator):
         own = self._wait.deadline
         return self.defer_until(context, [self.batch_id], deadline if own is None else min(deadline, own))
 
+    @property
+    def _limit(self) -> str:
+        return f"timeout={timedelta(seconds=self.timeout)}, and at the latest one hour after the completion window"
+
     @final_if_refused
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Poll once. The result is true if the batch has completed."""

@@ -45,6 +45,19 @@ class TestContinue:
         assert "resuming the job of 2027-01-15 08:00:00 UTC (2 requests, 1 part);" in logged()
         assert_nothing_was_bought_twice(control, 2)
 
+    @pytest.mark.parametrize(
+        ("deferrable", "timeout", "limit"),
+        [(True, None, "one hour after the completion window"), (False, 7200, "timeout=2:00:00")],
+    )
+    def test_a_wait_is_not_logged_as_a_retry(
+        self, infer: Infer, run: Run, logged: Any, deferrable: bool, timeout: int | None, limit: str
+    ) -> None:
+        run(lambda: infer(requests=sums(2), deferrable=deferrable, timeout=timeout))
+        assert f"UTC at most ({limit})" in logged()
+        assert "resuming the job of" not in logged()
+        run(lambda: infer(requests=sums(2), deferrable=deferrable, timeout=timeout))
+        assert "resuming the job of" in logged()
+
     def test_a_changed_definition_stops_a_retry(self, infer: Infer, run: Run, control: Control) -> None:
         run(lambda: infer(requests=sums(3)))
         with pytest.raises(
