@@ -83,7 +83,7 @@ COMMANDS = (
         "write the results of a batch that is over, one row per request",
         (
             _BATCH,
-            Argument("--output", required=True, metavar="PATH", help="directory for results.jsonl and manifest.json"),
+            Argument("--output", required=True, metavar="PATH", help="directory of the results and their report"),
             Argument(
                 "--incomplete", action="store_true", help="also write results that the service does not have in full"
             ),
