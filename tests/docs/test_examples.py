@@ -1,6 +1,7 @@
 """Every Python example of README and docs/ runs as it is printed.
 
-The title of a block says what it is: `dags/...` is a DAG file, `tests/...` are tests, and any other title is a script.
+The title of a block says what it is: `dags/...` is a DAG file, `tests/...` are tests, `... (Airflow 3)` is a DAG file
+that is loaded only, and any other title is a script.
 The blocks of a page without a title are the body of one DAG. Paths of the examples lead to a temporary directory with
 the JSON and CSV files that the page shows.
 """
@@ -37,7 +38,12 @@ TESTS = [
     if block.title.startswith("tests/")
     for name in re.findall(r"^def (test_\w+)", block.text, re.MULTILINE)
 ]
-SCRIPTS = [(each, block) for each, block in PYTHON if block.title and not block.title.startswith(("dags/", "tests/"))]
+AIRFLOW_3 = [block for _, block in PYTHON if block.title.endswith("(Airflow 3)")]
+SCRIPTS = [
+    (each, block)
+    for each, block in PYTHON
+    if block.title and not block.title.startswith(("dags/", "tests/")) and block not in AIRFLOW_3
+]
 FRAGMENTS = sorted({each.name for each, block in PYTHON if not block.title})
 OPTIONS = pytest.StashKey[dict[str, Any]]()
 DAG_OF_FRAGMENTS = """
@@ -222,6 +228,16 @@ def siliconflow_emulator_options(request: pytest.FixtureRequest) -> dict[str, An
     return request.node.stash[OPTIONS]
 
 
+def test_dag_files_of_airflow_3_load(dags_folder, load_dag_file) -> None:
+    assert AIRFLOW_3
+    for block in AIRFLOW_3 if AIRFLOW_V_3_0_PLUS else ():
+        name = block.title.split()[0]
+        (dags_folder / name).write_text(block.text)
+        dag = getattr(load_dag_file(name), Path(name).stem)()
+        assert dag.has_task("show")
+        assert dag.timetable.asset_condition
+
+
 @pytest.mark.parametrize(("shown", "block"), SCRIPTS, ids=lambda each: getattr(each, "title", None) or str(each))
 def test_each_script_runs(
     shown: Page, block: Block, connection: str, emulator: Emulator, sums, localize: Localize, tmp_path: Path,
@@ -241,9 +257,9 @@ def test_each_script_runs(
 
 def test_every_python_block_is_run() -> None:
     """Blocks in a language that is not marked as Python look like Python to nobody."""
-    assert len(PYTHON) == len(DAG_FILES) + len(SCRIPTS) + sum(not block.title for _, block in PYTHON) + len(
-        {(block.title, block.text) for block, _ in TESTS}
-    )
+    assert len(PYTHON) == len(DAG_FILES) + len(AIRFLOW_3) + len(SCRIPTS) + sum(
+        not block.title for _, block in PYTHON
+    ) + len({(block.title, block.text) for block, _ in TESTS})
     unmarked = [
         block.text for each in all_pages() for block in each.blocks
         if block.language != "python" and re.search(r"^(?:import|from) \w+|^def |^@", block.text, re.MULTILINE)
