@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, client: SiliconFlowClient) -> Outcome:
 def _confirms(running: Iterable[Batch], client: SiliconFlowClient) -> bool:
     """Show the batches, and return True if the user agrees."""
     if not sys.stdin.isatty():
-        raise usage_error("the standard input is no terminal, so nobody can be asked: give --yes")
+        raise usage_error("cannot ask: standard input is not a terminal; give --yes")
     documents = [document_of(batch, client) for batch in running]
     rows = [(each["id"], each["status"], done_text(each), task_text(each)) for each in documents]
     question = f"Cancel {counted(len(rows), 'batch')}? Answered requests are billed. [y/N] "

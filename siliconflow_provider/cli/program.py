@@ -23,8 +23,8 @@ BROKEN_PIPE = 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return the exit code.
 
-    It is 0 for success, 1 if a file or a batch is not as wanted, and 2 if the arguments, the connection or the service
-    do not allow to tell.
+    It is 0 for success, 1 if a file or a batch is not as wanted, and 2 if the arguments or the connection are not
+    usable, or the service could not be asked.
 
     :raises SystemExit: with code 2 if an argument is unknown or missing, and with code 0 after `--help`
     """

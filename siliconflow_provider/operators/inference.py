@@ -62,7 +62,7 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
         to answer in this form, and answers are validated
     :param output_format: `"jsonl"`, `"parquet"` or `"csv"`: the job writes `results.jsonl`, `results.parquet` or
         `results.csv`. In the last two, the fields of `input` and `output` are columns
-    :param limit: use only the first items, so many: to try a prompt, and to learn the cost of a row
+    :param limit: use only this many items, the first ones: to try a prompt, and to learn the cost of a row
     :param bad_items: with `"fail"`, an item that cannot be sent, such as a row with a missing value, fails the task
         before anything is submitted. With `"skip"` it gets a result row of status `rejected`, and the others are sent
     :param prices: of models per million tokens: a mapping, a JSON text, or the path of a JSON file; by default those of
@@ -291,6 +291,6 @@ class BatchInferenceOperator(ReportingMixin, BatchOperator):
             self.log.info("%s", summary)
             return outcome.result
         if outcome.has_result(error):
-            # For tasks that run whatever this one ends as, and have to know where the results are.
+            # For tasks that also run if this one fails: they have to know where the results are.
             push_xcom(context, "return_value", outcome.result)
         raise error

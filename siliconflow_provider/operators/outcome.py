@@ -73,7 +73,7 @@ class Outcome:
 
     @staticmethod
     def has_result(error: Exception) -> bool:
-        """Return True if tasks that run whatever this one ends as need the result beside the error."""
+        """Return True if tasks that also run after a failure need the result beside the error."""
         return isinstance(error, _WITH_RESULT)
 
     @property

@@ -96,7 +96,7 @@ def items_at(input_path: str) -> Iterator[Any]:
         if files != [path] and "*" not in input_path and not has_known_format(name):
             raise InputFileError(
                 name,
-                "is in the input directory, and its ending is of no input: move it, or give a pattern with *",
+                "is in the input directory, and its ending is not an input format: move it, or give a pattern with *",
             )
         relative = file.path.removeprefix(directory).lstrip("/")
         if len(files) > 1:

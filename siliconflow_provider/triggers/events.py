@@ -33,7 +33,7 @@ class BatchEventTrigger(BaseEventTrigger):
     """Fire an event for each batch that ends. Use it in an `AssetWatcher`. Needs Airflow 3.0.
 
     All triggers of a connection share one list of batches. Airflow 3.3 keeps the trigger's state, so it finds batches
-    that end while no triggerer is running. Before that, each start of the trigger begins anew.
+    that end while no triggerer is running. On earlier versions, each start of the trigger begins without state.
 
     :param metadata: pairs that the batch has been submitted with, as a dict or a list of pairs; by default all batches
         of the account count
