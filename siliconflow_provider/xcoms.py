@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from siliconflow_provider.api.redaction import shown_error
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
@@ -19,6 +21,6 @@ def push_xcom(context: Context, key: str, value: Any) -> bool:
     try:
         context["ti"].xcom_push(key=key, value=value)
     except Exception as error:
-        log.warning("could not push XCom %s, going on without it: %s", key, error)
+        log.warning("could not push XCom %s, going on without it: %s", key, shown_error(error))
         return False
     return True

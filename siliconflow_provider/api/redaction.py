@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from urllib.parse import unquote, unquote_plus, urlsplit
 
-from siliconflow_provider.api.service_texts import printable
+from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, printable
 
 # The patterns must take linear time, because a search blocks all threads.
 _WORD = re.compile(r"[^\s\"'<>]+")
@@ -51,6 +51,11 @@ def without_queries(text: str) -> str:
     lower = text.lower()
     # Most texts have none of these names, and `in` takes a tenth of the time of the pattern.
     return _NAMED_SECRET.sub(r"\1***", text) if any(name in lower for name in _NAMED) else text
+
+
+def shown_error(error: BaseException) -> str:
+    """Return the text of another package's error for a log: on one line, without queries, and not too long."""
+    return cut(printable(" ".join(without_queries(str(error)).splitlines())), LONGEST_ERROR)
 
 
 def _without_query(word: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import SiliconFlowError
 from siliconflow_provider.api.models import Batch
 from siliconflow_provider.api.recovery import retry_pauses
+from siliconflow_provider.api.redaction import shown_error
 from siliconflow_provider.batches.cancellation import cancel_unless_over
 from siliconflow_provider.batches.finder import BatchFinder
 from siliconflow_provider.batches.records import Records
@@ -38,7 +39,7 @@ def find_and_cancel_duplicates(
         oldest = cancel_duplicates(client, filter(submission.matches, found.batches), batch.id)
     except Exception as error:
         # Any exception: Airflow or the storage that holds the create records can fail too.
-        log.warning("could not check for duplicates of batch %s: %s", batch.id, error)
+        log.warning("could not check for duplicates of batch %s: %s", batch.id, shown_error(error))
         return None
     return None if oldest is None or oldest.id == batch.id else oldest
 

@@ -12,6 +12,7 @@ import pendulum
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import IncompleteListError, NotFoundError, SiliconFlowError
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.redaction import shown_error
 from siliconflow_provider.api.service_texts import first_names
 from siliconflow_provider.batches.listing import RETENTION, BatchLister
 from siliconflow_provider.batches.metadata import AIRFLOW_KEY, AIRFLOW_MAX_TRIES
@@ -193,7 +194,7 @@ class BatchFinder:
         except Exception as error:
             if self._last_read is None:
                 raise
-            log.warning("could not read the create records again, using those read before: %s", error)
+            log.warning("could not read the create records again, using those read before: %s", shown_error(error))
         keys = self._submission.keys
         return [record for record in self._last_read or () if record.metadata.get(AIRFLOW_KEY) in keys]
 

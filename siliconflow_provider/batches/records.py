@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from siliconflow_provider.api import clock
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.redaction import shown_error
 from siliconflow_provider.batches.metadata import AIRFLOW_INPUT, AIRFLOW_KEY, AIRFLOW_MAX_TRIES, AIRFLOW_ROUND
 from siliconflow_provider.job_directory import INTERNAL, JobDirectory
 
@@ -119,7 +120,7 @@ def write_outcome(records: Records, record: CreateRecord, state: State, batch_id
     try:
         records.write(msgspec.structs.replace(record, state=state, batch_id=batch_id))
     except Exception as error:
-        log.warning("could not record the outcome of a create (batch %s): %s", batch_id or "none", error)
+        log.warning("could not record the outcome of a create (batch %s): %s", batch_id or "none", shown_error(error))
 
 
 def with_metadata(batch: Batch, record: CreateRecord) -> Batch:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from siliconflow_provider.api.redaction import without_queries
-from siliconflow_provider.api.service_texts import LONGEST_ERROR, cut, printable
+from siliconflow_provider.api.redaction import shown_error
 from siliconflow_provider.job_directory import (
     JOB,
     MANIFEST,
@@ -74,7 +73,7 @@ def reuse_run(run: EarlierRun, rows: ReusedRows, service: Service) -> None:
         # Going on after an error that passes would pay again for the answers.
         if run.is_required or _is_temporary(error):
             raise
-        reason = cut(printable(without_queries(str(error))), LONGEST_ERROR)
+        reason = shown_error(error)
     finally:
         for name in (JOB, MANIFEST, RESULTS, RESULT_ROWS):
             run.files.discard(name)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from siliconflow_provider.api.redaction import shown_error
 from siliconflow_provider.batches import RETENTION, CreateRecord, MemoryRecords, Records
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def write_progress(context: Context, batches: Sequence[Batch | None], now: pendu
     try:
         store.set(PROGRESS_KEY, value, retention=RETENTION)
     except Exception as error:
-        log.warning("could not write the progress to the task state store, going on without it: %s", error)
+        log.warning("could not write the progress to the task state store, going on without it: %s", shown_error(error))
 
 
 class StateStoreRecords:

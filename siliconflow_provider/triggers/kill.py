@@ -11,6 +11,7 @@ from typing import Any
 from siliconflow_provider.api.client import SiliconFlowClient
 from siliconflow_provider.api.errors import AnswerLostError
 from siliconflow_provider.api.models import Batch
+from siliconflow_provider.api.redaction import shown_error
 from siliconflow_provider.batches import cancel_unless_over
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 from siliconflow_provider.triggers.confirmation import has_task_ended
@@ -74,7 +75,7 @@ class KillHandler:
                 self._log.warning("%s", line)
         else:
             running = describe_running(self._batch_ids, self._conn_id, is_known=False)
-            self._log.warning("trigger stopped; no batch was cancelled (%s). %s", failure, running)
+            self._log.warning("trigger stopped; no batch was cancelled (%s). %s", shown_error(failure), running)
 
     async def _end(self, client: SiliconFlowClient, batch_id: str) -> None:
         self._outcomes[batch_id] = TimeoutError(f"the request was not sent within {KILL_SECONDS:g} s")

@@ -75,3 +75,20 @@ def test_a_failed_write_is_a_warning(
     assert len(rows()) == 3
     assert_nothing_was_bought_twice(control, 3)
     assert "could not write the progress to the task state store, going on without it: API server away" in logged()
+
+
+def test_a_failing_store_is_a_warning_on_one_line(
+    infer: Infer, run: Run, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    context["task_state_store"] = store = StateStore()
+
+    def fail(key: str, value: Any, **options: Any) -> None:
+        raise ConnectionError("API server away\n[forged] https://h/x?Signature=s3cret")
+
+    monkeypatch.setattr(store, "set", fail)
+    run(lambda: infer(requests=sums(3), deferrable=True))
+    said = {record.getMessage() for record in caplog.records if "task state store" in record.getMessage()}
+    assert said == {
+        "could not write the progress to the task state store, going on without it: "
+        "API server away [forged] https://h/x?..."
+    }
