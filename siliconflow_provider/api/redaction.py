@@ -55,7 +55,8 @@ def without_queries(text: str) -> str:
 
 def shown_error(error: BaseException) -> str:
     """Return the text of another package's error for a log: on one line, without queries, and not too long."""
-    return cut(printable(" ".join(without_queries(str(error)).splitlines())), LONGEST_ERROR)
+    text = str(error) or type(error).__name__
+    return cut(printable(" ".join(without_queries(text).splitlines())), LONGEST_ERROR)
 
 
 def _without_query(word: re.Match[str]) -> str:

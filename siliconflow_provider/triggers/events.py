@@ -16,6 +16,7 @@ try:
 except ImportError:  # before Airflow 3.0
     BaseEventTrigger = BaseTrigger  # type: ignore[assignment, misc]
 
+from siliconflow_provider.api.redaction import shown_error
 from siliconflow_provider.hooks.siliconflow import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
@@ -149,7 +150,9 @@ class BatchEventTrigger(BaseEventTrigger):
                     )
                     self.asset_state_store = None
                     break
-                self.log.warning("reading the state failed, no events until it is read; will keep trying: %r", error)
+                self.log.warning(
+                    "reading the state failed, no events until it is read; will keep trying: %s", shown_error(error)
+                )
             await clock.sleep_async(pause)
         return None
 
@@ -162,7 +165,8 @@ class BatchEventTrigger(BaseEventTrigger):
                 await self.asset_state_store.aset(self._state_key, state)
         except Exception as error:
             self.log.warning(
-                "storing the state failed, so a restart of the triggerer can repeat events; will keep trying: %r", error
+                "storing the state failed, so a restart of the triggerer can repeat events; will keep trying: %s",
+                shown_error(error),
             )
             return False
         return True

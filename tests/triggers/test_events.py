@@ -156,7 +156,7 @@ class FailingStore(Store):
 
     async def fail(self) -> None:
         await asyncio.sleep(0)
-        raise ConnectionError("supervisor is busy")
+        raise ConnectionError("supervisor is busy: https://h/x?Signature=s3cret")
 
     async def aget(self, key: str) -> Any:
         self.failures -= 1
@@ -188,7 +188,9 @@ def test_no_event_is_lost_without_the_store(
     clock.advance(7_200)
     store.failures = 10
     assert events_of(300, trigger_of(store)) == []
-    assert "reading the state failed" in logged()
+    said = logged()
+    assert "reading the state failed" in said
+    assert "s3cret" not in said
     store.failures = 2
     assert ids(events_of(300, trigger_of(store))) == [batch_id]
 
@@ -201,7 +203,10 @@ def test_a_state_is_stored_again_and_again(
     batch_id = create()
     clock.after(110, lambda: setattr(store, "failures", 2))
     assert ids(events_of(600, trigger_of(store))) == [batch_id]
-    assert "storing the state failed" in logged()
+    said = logged()
+    assert "storing the state failed" in said
+    assert "s3cret" not in said
+    assert f"keep trying: {'TimeoutError' if isinstance(store, HangingStore) else 'supervisor is busy'}" in said
     assert batch_id in "".join(store.values.values())
 
 
