@@ -108,11 +108,12 @@ class BatchLists:
     def _begin(self, conn_id: str) -> tuple[_Entry, Future[BatchList] | None]:
         """Return the entry of a connection, and the reading to wait for, if any."""
         with self._lock:
-            entry = self._entries.setdefault(conn_id, _Entry())
-            self._entries.move_to_end(conn_id)
+            entry = self._entries.get(conn_id) or _Entry()
             is_reading = entry.reading is not None and not entry.reading.done()
             if not is_reading and monotonic() >= entry.fresh_until:
                 entry.reading = self._threads.start(lambda: self._refresh(conn_id, entry))
+            self._entries[conn_id] = entry
+            self._entries.move_to_end(conn_id)
             if len(self._entries) > MOST_CONNECTIONS:
                 self._entries.popitem(last=False)
             return entry, entry.reading
@@ -129,7 +130,12 @@ class BatchLists:
     def _read_or_explain(self, conn_id: str, shown: BatchList | None) -> BatchList:
         try:
             return self._read(conn_id)
-        except (UnknownConnectionError, InvalidRequestError, AuthenticationError, PermissionDeniedError) as error:
+        except UnknownConnectionError as error:
+            # Invented ids must not displace the lists of connections.
+            with self._lock:
+                self._entries.pop(conn_id, None)
+            return BatchList(problem=str(error))
+        except (InvalidRequestError, AuthenticationError, PermissionDeniedError) as error:
             # The connection has changed: it may belong to another account now.
             return BatchList(problem=str(error))
         except SiliconFlowError as error:

@@ -163,6 +163,15 @@ def test_few_connections_are_kept(lists: BatchLists) -> None:
     assert len(lists._entries) == batch_lists.MOST_CONNECTIONS
 
 
+def test_unknown_connections_displace_no_list(lists: BatchLists, source: Service) -> None:
+    get(lists)
+    source.error = UnknownConnectionError("unknown")
+    for number in range(batch_lists.MOST_CONNECTIONS + 5):
+        assert get(lists, f"invented-{number}").problem == "unknown"
+    assert get(lists) == GOOD
+    assert source.calls.count("conn") == 1
+
+
 def test_a_batch_is_kept_without_signed_urls_and_long_texts() -> None:
     batch = Batch(
         "b1",

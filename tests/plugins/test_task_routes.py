@@ -297,13 +297,3 @@ def test_no_file_of_another_task_is_served(
             text = browser_of("viewer").get(address).text
             assert "31415" not in text.replace(",", "")
         assert browser_of("viewer").get(job.address(kind)).status_code == 502
-
-
-def test_a_path_is_shown_without_secrets(job: Job, browser_of: BrowserOf, returned: Callable[..., None]) -> None:
-    returned(results_path="s3://user:pass/word@bucket/results.jsonl?X-Amz-Signature=0123456789abcdef")
-    text = Parsed(browser_of("viewer").get(job.address()).text).text
-    assert "bucket/results.jsonl" in text
-    assert "0123456789abcdef" not in text
-    assert "pass/word" not in text
-    returned(results_path="s3://conn@bucket/results.jsonl")
-    assert "s3://conn@bucket/results.jsonl" in browser_of("viewer").get(job.address()).text
