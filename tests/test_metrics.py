@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,7 +87,7 @@ def received() -> Iterator[Received]:
 
         def sums() -> dict[str, float]:
             # All that was sent before has arrived when this has.
-            metrics._background.submit(server.sendto, b"end", (host, port)).result()
+            metrics._sender.submit(partial(server.sendto, b"end", (host, port)))
             assert is_end.wait(5)
             is_end.clear()
             found: Counter[str] = Counter()
@@ -179,3 +183,49 @@ def test_metrics_that_cannot_be_sent_fail_nothing(
 ) -> None:
     monkeypatch.setattr(sdk, "Stats", None, raising=False)
     assert run(lambda: make_job(tmp_path))["counts"] == {"succeeded": 3}
+
+
+def test_a_service_that_hangs_holds_up_nothing(
+    connection: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_free, begun, ended = threading.Event(), [], []
+
+    def hang(name: str, *_: Any, **__: Any) -> None:
+        begun.append(name)
+        is_free.wait(30)
+        ended.append(name)
+
+    monkeypatch.setattr(metrics, "_sender", metrics._Sender())
+    monkeypatch.setattr(sdk, "Stats", SimpleNamespace(incr=hang, timing=hang), raising=False)
+    assert run(lambda: make_job(tmp_path))["counts"] == {"succeeded": 3}
+    assert (begun, ended) == (["siliconflow.batches.created"], [])
+    is_free.set()
+    metrics._sender.reset()
+
+
+HANGING_SERVICE = """
+import sys, threading, types
+sys.modules["airflow.providers.common.compat.sdk"] = types.SimpleNamespace(
+    Stats=types.SimpleNamespace(incr=lambda *_, **__: threading.Event().wait())
+)
+from siliconflow_provider import metrics
+for _ in range(5_000):
+    metrics.count_poll("c", "list", None)
+print(metrics._sender._queue.qsize())
+"""
+
+
+def test_a_service_that_hangs_keeps_no_process() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGING_SERVICE], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert int(ended.stdout) <= metrics.MOST_QUEUED
+
+
+def test_a_forked_process_sends_its_own_metrics(received: Received, context: Any) -> None:
+    metrics.count_created(context)
+    if (child := os.fork()) == 0:
+        metrics.count_created(context)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert received() == {f"batches.created,{TASK}": 2}
