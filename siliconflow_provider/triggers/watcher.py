@@ -96,9 +96,8 @@ class BatchWatcher:
         self._awaited: dict[str, list[tuple[Watch, BatchWait]]] = {}
         self._searches: dict[Watch, BatchSearch] = {}
         self._notify_later: set[Watch] = set()
-        self._polled_at = -inf
+        self._polled_at = self._list_again_at = -inf
         self._jitter = 0.0
-        self._list_again_at = -inf
         self._sleeper: asyncio.Task[object] | None = None
         # In its own context, so that log lines do not go into the log of one trigger.
         self._task = self._loop.create_task(self._run(), context=Context())
@@ -195,12 +194,14 @@ class BatchWatcher:
                 self._finish(searches, since, error)
                 return self._list_failed(error, list(missing))
             pages += 1
-            for number, item in enumerate(page):
-                self._record_item(item, missing, since)
-                if number % ITEMS_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-            now = self._requests.now().timestamp()
-            going_on = [search for search in going_on if search.record_page(page, now, since)]
+            for start in range(0, len(page) or 1, ITEMS_AT_ONCE):
+                items = page[start : start + ITEMS_AT_ONCE]
+                for item in items:
+                    self._record_item(item, missing, since)
+                for search in going_on:
+                    search.record_items(items, self._requests.now().timestamp(), since)
+                await asyncio.sleep(0)
+            going_on = [search for search in going_on if search.end_page()]
             # If the service ignores paging, it returns the same page again.
             if after in (None, previous_after):
                 break

@@ -58,6 +58,7 @@ class BatchSearch:
     _listed_at: float | None = None
     _failing_since: float | None = None
     _pages: int = 0
+    _page_times: list[float] = field(default_factory=list)
 
     def restore(self, state: Any) -> bool:
         """Go on from the state that an earlier search has returned. Return False if it is not valid."""
@@ -84,9 +85,10 @@ class BatchSearch:
         # A clock that was set back must not delay the next listing.
         return 0.0 if now < self._asked_at else max(0.0, self._due_at - now)
 
-    def record_page(self, page: Sequence[Batch], now: float, asked_at: float) -> bool:
-        """Record a page of the list, and return True if a later page may show more.
+    def record_items(self, items: Sequence[Batch], now: float, asked_at: float) -> None:
+        """Record some or all batches of a page of the list; call `end_page` after the last ones.
 
+        :param items: empty only for an empty page
         :param now: the current time
         :param asked_at: our time at which this listing began
         """
@@ -95,11 +97,22 @@ class BatchSearch:
         if self._since is None:
             # The service may have been unreachable since the search began.
             self._since = floor(now - max(asked_at - self.started_at, 0.0)) - self.lookback
-        self._pages += 1
-        for batch in page:
+        for batch in items:
             self._seen.add(batch.id)
+            self._page_times.append(_time_of(batch.timing.created_at, inf))
             self.record_batch(batch)
-        return self._may_follow(page)
+
+    def end_page(self) -> bool:
+        """Record the end of a page, and return True if a later page may show more."""
+        times, self._page_times = self._page_times, []
+        self._pages += 1
+        if self._listed_at is None:
+            oldest = (self._since or 0.0) - LONGEST_LIFE
+        else:
+            oldest = min(self._listed_at - LIST_DELAY, *self._running.values(), inf)
+        # In a list that is not sorted, any page may show more.
+        is_newest_first = all(one >= other for one, other in pairwise(times))
+        return bool(times) and not (is_newest_first and times[-1] < oldest)
 
     def record_batch(self, batch: Batch, *, is_single: bool = False) -> None:
         """Record a batch.
@@ -138,7 +151,7 @@ class BatchSearch:
             self._since = max(self._since or 0.0, self._listing_at - LIST_DELAY)
             self._found = {key: at for key, at in self._found.items() if at >= self._since}
         self._asked_at, self._due_at = asked_at, asked_at + pause
-        self._listing_at, self._pages, self._seen, self.unidentified = None, 0, set(), []
+        self._listing_at, self._pages, self._page_times, self._seen, self.unidentified = None, 0, [], set(), []
 
     def _is_relevant(self, batch: Batch) -> bool:
         if batch.id in self._found:
@@ -155,16 +168,6 @@ class BatchSearch:
         elif batch.metadata:
             return self.metadata.items() <= batch.metadata.items()
         return self._matches.get(batch.id)
-
-    def _may_follow(self, page: Sequence[Batch]) -> bool:
-        times = [_time_of(batch.timing.created_at, inf) for batch in page]
-        if self._listed_at is None:
-            oldest = (self._since or 0.0) - LONGEST_LIFE
-        else:
-            oldest = min(self._listed_at - LIST_DELAY, *self._running.values(), inf)
-        # In a list that is not sorted, any page may show more.
-        is_newest_first = all(one >= other for one, other in pairwise(times))
-        return bool(times) and not (is_newest_first and times[-1] < oldest)
 
 
 def _time_of(moment: Any, otherwise: float) -> float:

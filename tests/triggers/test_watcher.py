@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from siliconflow_provider.emulator.server import Emulator, EmulatorOptions
 from siliconflow_provider.hooks.siliconflow import SiliconFlowHook
 from siliconflow_provider.triggers import watcher
 from siliconflow_provider.triggers.batches import BatchTrigger
-from siliconflow_provider.triggers.watcher import watching
+from siliconflow_provider.triggers.watcher import searching, watching
+from siliconflow_provider.waiting import BatchSearch
 from siliconflow_provider.waiting.batch_wait import BatchWait, WaitEnd
 from tests.trigger_runs import LIST, SINGLE, end_of, ends, states
 
@@ -282,6 +284,24 @@ class TestList:
         assert states(found) == {("over", "completed")}
         assert {item.error for item in found} == {None}
         assert requests()[LIST] <= 6 * 4
+
+
+def test_other_tasks_run_during_a_long_page(connection, batch, monkeypatch) -> None:
+    page = [batch("failed", id=str(number), failed_at=10) for number in range(1_000)]
+    monkeypatch.setattr(SiliconFlowClient, "batch_page", lambda *_: (page, None))
+    search = BatchSearch({}, ["failed"], 60.0, lookback=inf)
+
+    async def run() -> set[int]:
+        recorded = set()
+        with searching(connection, search) as watch:
+            listed = asyncio.create_task(watch.wait_for_update())
+            while not listed.done():
+                recorded.add(len(search.ended))
+                await asyncio.sleep(0)
+            await listed
+        return recorded
+
+    assert len(asyncio.run(asyncio.wait_for(run(), 30))) > 10
 
 
 def test_all_triggers_fire_in_real_time(tmp_path, sums, monkeypatch) -> None:

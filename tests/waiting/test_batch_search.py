@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -21,9 +21,16 @@ def search() -> BatchSearch:
     return BatchSearch({}, STATUSES, 60.0, started_at=CREATED)
 
 
+def record_page(search: BatchSearch, page: Sequence[Batch], now: float, asked_at: float) -> bool:
+    """Record a page in parts, and return whether a later one may show more."""
+    for start in range(0, len(page) or 1, 2):
+        search.record_items(page[start : start + 2], now, asked_at)
+    return search.end_page()
+
+
 def list_once(search: BatchSearch, seconds: float, *batches: Batch) -> list[str]:
     """Let the list show these batches, and return the ids of those that were found."""
-    search.record_page(batches, CREATED + seconds, CREATED + seconds)
+    record_page(search, batches, CREATED + seconds, CREATED + seconds)
     search.finish(CREATED + seconds)
     return [batch.id for batch in search.pop_ended()]
 
@@ -65,23 +72,23 @@ def test_pages_are_read_as_far_as_needed(
             {"id": f"batch_{age}", "status": "completed", "created_at": None if age is None else CREATED - age}
         )
 
-    assert search.record_page([*map(aged, ages)], CREATED, CREATED) is goes_on
+    assert record_page(search, [*map(aged, ages)], CREATED, CREATED) is goes_on
 
 
 def test_later_lists_end_at_the_oldest_running(search: BatchSearch, batch: Callable[..., Batch]) -> None:
     new, running = batch(id="new", created_at=DAY), batch(id="old", created_at=60)
     older = batch("completed", id="older", created_at=0, completed_at=10)
     list_once(search, DAY, new, running, older)
-    assert search.record_page([new], CREATED + DAY, CREATED + DAY)
-    assert search.record_page([running], CREATED + DAY, CREATED + DAY)
-    assert not search.record_page([older], CREATED + DAY, CREATED + DAY)
+    assert record_page(search, [new], CREATED + DAY, CREATED + DAY)
+    assert record_page(search, [running], CREATED + DAY, CREATED + DAY)
+    assert not record_page(search, [older], CREATED + DAY, CREATED + DAY)
 
 
 def test_a_deleted_batch_lets_lists_end_early(search: BatchSearch, batch: Callable[..., Batch]) -> None:
     list_once(search, DAY, batch(created_at=60))
     list_once(search, DAY + 60)
     other = batch("completed", id="other", created_at=50, completed_at=55)
-    assert not search.record_page([other], CREATED + DAY, CREATED + DAY)
+    assert not record_page(search, [other], CREATED + DAY, CREATED + DAY)
 
 
 def test_failures_lengthen_the_pause(search: BatchSearch) -> None:
@@ -96,7 +103,7 @@ def test_failures_lengthen_the_pause(search: BatchSearch) -> None:
 def test_the_state_has_only_returned_batches(search: BatchSearch, batch: Callable[..., Batch]) -> None:
     first, second = batch("failed", id="a", failed_at=90), batch("failed", id="b", failed_at=95)
     list_once(search, 100, first)
-    search.record_page([second], CREATED + 160, CREATED + 160)
+    record_page(search, [second], CREATED + 160, CREATED + 160)
     assert search.state == {"since": CREATED, "found": {"a": CREATED + 90}}
     later = BatchSearch({}, STATUSES, 60.0, started_at=CREATED + 200)
     assert later.restore(search.state)
@@ -104,7 +111,7 @@ def test_the_state_has_only_returned_batches(search: BatchSearch, batch: Callabl
 
 
 def test_a_listing_that_fails_has_a_state(search: BatchSearch, batch: Callable[..., Batch]) -> None:
-    search.record_page([batch("failed", failed_at=90)], CREATED + 100, CREATED + 100)
+    record_page(search, [batch("failed", failed_at=90)], CREATED + 100, CREATED + 100)
     search.finish(CREATED + 100, ServerError("down", status=503))
     assert [search.state, len(search.pop_ended())] == [None, 1]
     assert search.state == {"since": CREATED, "found": {"batch_1": CREATED + 90}}
