@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -122,11 +122,9 @@ def summaries_of(tasks: Collection[TaskInstance]) -> dict[TaskInstance, Summary]
     conditions = [_is_of(XComModel, task) for task in tasks]
     columns = (XComModel.dag_id, XComModel.task_id, XComModel.run_id, XComModel.map_index, XComModel.value)
     statement = select(*columns).where(XComModel.key == _RESULT, or_(*conditions))
-    try:
-        with create_session() as session:
-            found = session.execute(statement).all()
-    except (ValueError, RecursionError):
-        # Databases accept longer numbers and deeper JSON than Python. The others are read one by one.
+    found = _rows(statement)
+    if found is None:
+        # The others are read one by one.
         return {} if len(tasks) == 1 else {key: value for task in tasks for key, value in summaries_of([task]).items()}
     return {
         TaskInstance(dag_id, task_id, run_id, index): Summary(value)
@@ -142,8 +140,8 @@ def facts_of(task: TaskInstance) -> TaskFacts:
         rendered = session.scalar(
             select(RenderedTaskInstanceFields.rendered_fields).where(_is_of(RenderedTaskInstanceFields, task))
         )
-        xcoms = select(XComModel.key, XComModel.value).where(_is_of(XComModel, task), XComModel.key.in_(_KEYS))
-        values = {key: _decoded(value) for key, value in session.execute(xcoms)}
+    xcoms = select(XComModel.key, XComModel.value).where(_is_of(XComModel, task), XComModel.key.in_(_KEYS))
+    values = {key: _decoded(value) for key, value in _rows(xcoms) or ()}
     # Airflow keeps the rendered fields of the newest runs only.
     conn_id, output_path = (_text_in(rendered, name) for name in ("siliconflow_conn_id", "output_path"))
     if conn_id is None:
@@ -154,6 +152,15 @@ def facts_of(task: TaskInstance) -> TaskFacts:
     batch_ids = frozenset(name for name in named if isinstance(name, str))
     summary = summaries_of([task]).get(task, Summary())
     return TaskFacts(True, state[0] and str(state[0]), conn_id, batch_ids, summary, output_path)
+
+
+def _rows(statement: Any) -> Sequence[Any] | None:
+    """Return the rows of XComs; None if one cannot be read: databases accept longer numbers and deeper JSON."""
+    try:
+        with create_session() as session:
+            return session.execute(statement).all()
+    except (ValueError, RecursionError):
+        return None
 
 
 def _text_in(values: Any, name: str) -> str | None:

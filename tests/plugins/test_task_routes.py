@@ -239,7 +239,7 @@ def test_an_odd_xcom_breaks_no_page(
     assert sum(len(page.text) for page in pages) < 100_000
 
 
-def test_an_unreadable_xcom_hides_no_other(job: Job) -> None:
+def test_an_unreadable_xcom_hides_no_other(job: Job, browser_of: BrowserOf) -> None:
     """Databases accept longer numbers than Python reads."""
     task = TaskInstance(DAG_ID, "ask", job.run_id, -1)
     other = TaskInstance(DAG_ID, "other", job.run_id, -1)
@@ -248,6 +248,10 @@ def test_an_unreadable_xcom_hides_no_other(job: Job) -> None:
         with create_session() as session:
             session.execute(update(XComModel).where(XComModel.task_id == "other").values(value=odd))
         assert list(summaries_of([other, task])) == [task]
+    with xcom("batch_ids"):
+        with create_session() as session:
+            session.execute(update(XComModel).where(XComModel.key == "batch_ids").values(value=odd))
+        assert browser_of("viewer").get(job.address()).status_code == 200
 
 
 def test_other_tasks_have_no_batches(job: Job, browser_of: BrowserOf) -> None:
