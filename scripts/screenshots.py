@@ -61,10 +61,6 @@ def take_all(browser: BrowserContext, url: str) -> None:
     page.get_by_role("heading", name="Batch inference report").wait_for()
     save(page, "report")
 
-    page.goto(f"{run}/tasks/create/details")
-    page.get_by_text("SiliconFlow batches").first.wait_for()
-    save(page, "extra-link")
-
     page.goto(run)
     page.get_by_label("Show Graph").click()
     page.get_by_label("Collapse Details Panel").dispatch_event("click")  # no mouse: it would stay on a task
