@@ -96,7 +96,7 @@ CALLS = [
 ]
 
 TOO_MANY = {"code": 20012, "message": "Too many active batches: at most 2 at once", "data": None}
-REFUSED = {400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError"}
+REFUSED = {400: "BadRequestError", 401: "KeyRefusedError", 403: "AccessRefusedError", 404: "NotFoundError"}
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     **{str(status): ({"status": status}, error) for status, error in REFUSED.items()},
     "429, Retry-After 7": ({"status": 429, "retry_after": 7}, "RateLimitError"),
