@@ -56,7 +56,7 @@ def main(page: Path, wheel: Path, names: list[str]) -> int:
 def cell(name: str, wheel: Path, folder: Path) -> tuple[dict[str, Any], str]:
     """Return what a version's cell has found, or what it failed with."""
     environment = ROOT / f".venv-matrix-{name}"
-    install = ["scripts/environment.sh", environment.name, name, f"{wheel}[emulator]", *EXAMPLES_NEED]
+    install = ["scripts/environment.sh", environment.name, name, f"{wheel}[arrow,emulator]", *EXAMPLES_NEED]
     done = subprocess.run(install, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         return {}, f"not installed: {done.stderr}"

@@ -78,6 +78,9 @@ def tested_examples(database: Path, folder: Path) -> dict[str, str]:
             "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
             f"AIRFLOW_CONN_{CONN_ID.upper()}": json.dumps(connection),
             "SILICONFLOW_EXAMPLE_OUTPUT": f"file://{folder}/results",
+            "AIRFLOW_CONN_SILICONFLOW_EXAMPLE_WAREHOUSE": json.dumps(
+                {"conn_type": "sqlite", "host": str(folder / "warehouse.sqlite")}
+            ),
         }
         command = [sys.executable, "-c", TEST, END, *map(str, paths)]
         with contextlib.suppress(subprocess.TimeoutExpired):
