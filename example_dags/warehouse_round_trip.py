@@ -60,10 +60,11 @@ def warehouse_round_trip():
 
         path = ObjectStoragePath(f"{OUTPUT}/warehouse_round_trip/{run_id}/questions.parquet")
         path.parent.mkdir(parents=True, exist_ok=True)
-        query = "SELECT * FROM questions WHERE id NOT IN (SELECT id FROM answers) ORDER BY id"
-        frame = BaseHook.get_hook(CONN_ID).get_df(query)
+        query = "SELECT id, category, question FROM questions WHERE id NOT IN (SELECT id FROM answers) ORDER BY id"
+        schema = pyarrow.schema([(name, pyarrow.string()) for name in ("id", "category", "question")])
+        rows = [dict(zip(schema.names, row, strict=True)) for row in BaseHook.get_hook(CONN_ID).get_records(query)]
         with path.open("wb") as file:
-            parquet.write_table(pyarrow.Table.from_pandas(frame, preserve_index=False), file)
+            parquet.write_table(pyarrow.Table.from_pylist(rows, schema), file)
         return str(path)
 
     @task
