@@ -179,7 +179,7 @@ class MissedSuccessRateError(AirflowFailException):
 
 
 class MaxCostError(AirflowFailException):
-    """The job may cost more than `max_cost`. What was bought before is written; nothing more was submitted."""
+    """The job may cost more than `max_cost`. Answers so far are written; nothing more was submitted."""
 
 
 class InsufficientBalanceError(AirflowFailException):

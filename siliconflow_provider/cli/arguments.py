@@ -21,7 +21,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 class Outcome(NamedTuple):
-    """What a command returns: the text for the standard output, and the exit code."""
+    """The result of a command: the text for the standard output, and the exit code."""
 
     output: str
     code: int = 0

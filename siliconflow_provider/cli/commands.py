@@ -16,7 +16,7 @@ _CONNECTION = (
 )
 _JSON = Argument("--json", action="store_true", help="print JSON")
 _BATCH = Argument("batch_id", metavar="BATCH_ID", help="id of the batch")
-# How items become requests, as in BatchInferenceOperator.
+# These turn items into requests, as in BatchInferenceOperator.
 _REQUESTS = (
     Argument("--prompt", metavar="TEXT", help="builds a request from each row; {column} is replaced"),
     Argument("--messages-column", metavar="NAME", help="column with the messages of each row"),

@@ -23,7 +23,7 @@ from siliconflow_provider.wording import counted
 Open = Callable[[], AbstractContextManager[IO[bytes]]]
 ROW_BATCH = 1_000
 DELIMITERS = ",;\t|"
-# How files of other formats begin.
+# The first bytes of files of other formats.
 _SIGNATURES = (
     (b"PAR1", "a Parquet file", ".parquet"),
     (b"\x1f\x8b", "compressed by gzip", ".gz"),

@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
-    """What a new job is made of.
+    """The items of a new job, and how they become requests.
 
     :param name: for messages
     :param skips_bad_items: True if items that cannot be sent become rejected rows; otherwise they are an error

@@ -84,7 +84,7 @@ class Spending:
         self._costs.check(spent, bound)
 
     def _cost_of(self, round_: Round, part: Part, cost_of: Callable[[Usage], Decimal]) -> Decimal:
-        """Return the cost of a part, 0 if it has no batch. What is not known costs the most that it can."""
+        """Return the cost of a part, 0 if it has no batch. Unknown amounts count as the most that they can be."""
         report = self._results.published.reports.get((round_.number, part.sha256))
         batch = self._batches.batch_of_part(round_, part)
         if batch is None and report is None:

@@ -42,7 +42,7 @@ class Cancellation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has become of a job.
+    """The end of a job.
 
     :param summary: sentences about the job
     :param changes: a message that names the arguments that changed; empty if none did

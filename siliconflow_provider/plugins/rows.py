@@ -104,7 +104,7 @@ SORTS: Mapping[str, tuple[str, Callable[[Row], Any], bool]] = {
 
 @dataclass(frozen=True)
 class Query:
-    """What a user asks the list for. Invalid values count as none."""
+    """The filters and the order that a user has chosen. Invalid values count as none."""
 
     state: str = ""
     dag_id: str = ""

@@ -95,7 +95,7 @@ def _problem(viewer: Viewer, conn_id: str, found: BatchList) -> str:
     """Return a sentence about a list. That of the list may tell what the connection is."""
     if viewer.may_read_connection(conn_id) and is_known(conn_id):
         return found.problem
-    return "The newest batches of the connection could not be read. Who may read the connection sees why."
+    return "The newest batches of the connection could not be read. Users who may read the connection see the reason."
 
 
 def _round(row: Row) -> int:

@@ -30,7 +30,7 @@ LONGEST_NOTE, SHOWN_NOTES = 1_000, 5
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What a report says beyond the manifest.
+    """The facts in a report that the manifest does not have.
 
     :param task: the task instance, as people read it
     :param without_secrets: removes the key and the queries of URLs from a text

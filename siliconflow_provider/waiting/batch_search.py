@@ -145,7 +145,7 @@ class BatchSearch:
             pause = max(pause, min(asked_at - self._failing_since, LONGEST_PAUSE))
         elif self._listing_at is not None:
             self._failing_since, self._listed_at = None, self._listing_at
-            # What the service has deleted does not end any more.
+            # A batch that the service has deleted does not end any more.
             self._running = {key: at for key, at in self._running.items() if key in self._seen}
             self._matches = {key: is_match for key, is_match in self._matches.items() if key in self._seen}
             self._since = max(self._since or 0.0, self._listing_at - LIST_DELAY)
