@@ -51,7 +51,7 @@ class Progress:
 
     :param statuses: the number of batches of each status
     :param done: the number of requests that are answered or failed
-    :param failed: the number of those that failed
+    :param failed: the number of failed requests
     :param total: the number of requests; of the batches whose counts are known
     :param is_total_known: True if the counts of all batches are known
     :param seconds_left: the estimated seconds until all requests have run; None if that is unknown

@@ -29,7 +29,7 @@ def record_page(search: BatchSearch, page: Sequence[Batch], now: float, asked_at
 
 
 def list_once(search: BatchSearch, seconds: float, *batches: Batch) -> list[str]:
-    """Let the list show these batches, and return the ids of those that were found."""
+    """Let the list show these batches, and return the ids of the found ones."""
     record_page(search, batches, CREATED + seconds, CREATED + seconds)
     search.finish(CREATED + seconds)
     return [batch.id for batch in search.pop_ended()]
